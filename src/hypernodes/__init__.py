@@ -1,0 +1,81 @@
+"""Plain functions, wired into pipelines that run anywhere.
+
+    >>> from hypernodes import Pipeline, node
+    >>> @node(output_name="clean")
+    ... def tidy(text: str) -> str:
+    ...     return text.strip().lower()
+    >>> @node(output_name="length")
+    ... def measure(clean: str) -> int:
+    ...     return len(clean)
+    >>> pipeline = Pipeline([tidy, measure])
+    >>> pipeline.run({"text": "  Hello "})
+    {'clean': 'hello', 'length': 5}
+    >>> pipeline.map({"text": ["a", " bc"]}, map_over="text", output_name="length")
+    {'length': [1, 2]}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypernodes.config import INHERIT
+from hypernodes.exceptions import HyperNodesError
+from hypernodes.node import Node, node
+from hypernodes.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from hypernodes.cache import DiskCache as DiskCache
+    from hypernodes.callbacks import CallbackContext as CallbackContext
+    from hypernodes.callbacks import LoggingCallback as LoggingCallback
+    from hypernodes.callbacks import PipelineCallback as PipelineCallback
+    from hypernodes.callbacks import ProgressCallback as ProgressCallback
+    from hypernodes.engines import Engine as Engine
+    from hypernodes.engines import HyperNodesEngine as HyperNodesEngine
+    from hypernodes.executors import AsyncExecutor as AsyncExecutor
+    from hypernodes.executors import ParallelExecutor as ParallelExecutor
+    from hypernodes.executors import RayExecutor as RayExecutor
+
+_LAZY = {
+    "AsyncExecutor": "hypernodes.executors.asynchronous",
+    "CallbackContext": "hypernodes.callbacks",
+    "DiskCache": "hypernodes.cache.store",
+    "Engine": "hypernodes.engines",
+    "HyperNodesEngine": "hypernodes.engines",
+    "LoggingCallback": "hypernodes.callbacks.log",
+    "ParallelExecutor": "hypernodes.executors.parallel",
+    "PipelineCallback": "hypernodes.callbacks",
+    "ProgressCallback": "hypernodes.callbacks.progress",
+    "RayExecutor": "hypernodes.executors.ray",
+}
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: F822
+    "INHERIT",
+    "AsyncExecutor",
+    "CallbackContext",
+    "DiskCache",
+    "Engine",
+    "HyperNodesEngine",
+    "HyperNodesError",
+    "LoggingCallback",
+    "Node",
+    "ParallelExecutor",
+    "Pipeline",
+    "PipelineCallback",
+    "ProgressCallback",
+    "RayExecutor",
+    "node",
+]
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module  # noqa: PLC0415
+
+    if (home := _LAZY.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,287 @@
+"""When are two values the same? A digest of their content and types, equal in every process.
+
+Values of the same content share a digest; functions and classes are values whose content is their
+code. What has no stable content raises `SignatureError`, and is never guessed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import fractions
+import functools
+import logging
+import pathlib
+import pickle
+import re
+import struct
+import sys
+import threading
+import types
+import uuid
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.cache.code import global_reads, is_installed, own_code, release
+from hypernodes.exceptions import SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_PERSON: Final = b"hypernodes-1"
+_PYTHON: Final = "python-{}.{}".format(*sys.version_info[:2]).encode()
+_NO_INPUT: Final = (
+    types.ModuleType,
+    logging.Logger,
+    type(threading.Lock()),
+    type(threading.RLock()),
+    threading.Condition,
+    threading.Event,
+    threading.Semaphore,
+)
+
+
+def digest(value: object) -> bytes:
+    """Return the digest of a value's content and type.
+
+    Raises:
+        SignatureError: The value, or something in it, has no content that is equal in every process.
+
+    Example:
+        >>> digest(1) == digest(1), digest(1) == digest(True), digest([1]) == digest((1,))
+        (True, False, False)
+        >>> digest({"a": {3, 1, 2}}) == digest({"a": {1, 2, 3}})
+        True
+    """
+    return _Walk().digest(value)
+
+
+def combine(tag: bytes, parts: Iterable[bytes]) -> bytes:
+    """Return one digest for a sequence of digests, in that order."""
+    state = blake2b(tag, digest_size=20, person=_PERSON)
+    for part in parts:
+        state.update(len(part).to_bytes(4, "little"))
+        state.update(part)
+    return state.digest()
+
+
+class _Walk:
+    """One walk through a value. Knows where it has been, so that values may contain themselves."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, int] = {}
+
+    def digest(self, value: object) -> bytes:
+        kind = type(value)
+        if (simple := _SIMPLE.get(kind)) is not None:
+            return combine(kind.__name__.encode(), (simple(value),))
+        if (seen := self._open.get(id(value))) is not None:
+            return combine(b"again", (str(len(self._open) - seen).encode(),))
+        self._open[id(value)] = len(self._open)
+        try:
+            tag, parts = self._parts(kind, value)
+            return combine(tag, parts)
+        except RecursionError:
+            raise SignatureError(f"a {kind.__qualname__} is nested too deeply to be fingerprinted") from None
+        finally:
+            del self._open[id(value)]
+
+    def _all(self, values: Iterable[object]) -> list[bytes]:
+        return [self.digest(value) for value in values]
+
+    def _parts(self, kind: type, value: Any) -> tuple[bytes, Iterable[bytes]]:
+        if (key := getattr(kind, "__cache_key__", None)) is not None:
+            return b"key", [self._class(kind), self.digest(key(value))]
+        if (walk := _CONTAINERS.get(kind)) is not None:
+            return kind.__name__.encode(), walk(self, value)
+        if isinstance(value, enum.Enum):
+            return b"enum", [self._class(kind), value.name.encode()]
+        if isinstance(value, type):
+            return b"class", self._class_parts(value)
+        if (known := _known(kind, value)) is not None:
+            return kind.__qualname__.encode(), self._all(known)
+        if isinstance(value, _NO_INPUT):
+            return b"no input", [kind.__qualname__.encode()]
+        return self._callable(kind, value) or self._object(kind, value)
+
+    def _callable(self, kind: type, value: Any) -> tuple[bytes, Iterable[bytes]] | None:
+        if kind is types.FunctionType:
+            return b"function", self._function(value)
+        if kind is types.MethodType:
+            return b"method", self._all((value.__func__, value.__self__))
+        if kind is functools.partial:
+            return b"partial", self._all((value.func, value.args, value.keywords))
+        if kind in (staticmethod, classmethod):
+            return kind.__name__.encode(), [self.digest(value.__func__)]
+        if kind is property:
+            return b"property", self._all((value.fget, value.fset, value.fdel))
+        if kind is functools.cached_property:
+            return b"property", [self.digest(value.func)]
+        if isinstance(value, types.BuiltinFunctionType):
+            owner = value.__self__
+            parts = [release(value.__module__ or "builtins").encode(), value.__qualname__.encode()]
+            bound = owner is not None and not isinstance(owner, types.ModuleType | type)
+            return b"builtin", [*parts, *([self.digest(owner)] if bound else [])]
+        if isinstance(value, types.MethodDescriptorType | types.WrapperDescriptorType | types.GetSetDescriptorType):
+            return b"descriptor", [value.__objclass__.__qualname__.encode(), value.__name__.encode(), _PYTHON]
+        if kind is types.MemberDescriptorType:
+            return b"slot", [value.__name__.encode()]
+        return None
+
+    def _function(self, function: types.FunctionType) -> Iterable[bytes]:
+        if is_installed(function.__module__) and "<locals>" not in function.__qualname__:
+            return [release(function.__module__).encode(), function.__qualname__.encode()]
+        parts = [_PYTHON, *self._all(own_code(function.__code__, function.__doc__))]
+        parts += self._all((function.__defaults__, function.__kwdefaults__))
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                content = cell.cell_contents
+            except ValueError:  # a name that is not bound yet
+                continue
+            parts.append(self._part(f"closure value {name!r} of {function.__name__!r}", content))
+        for name, value in sorted(global_reads(function).items()):
+            parts += [name.encode(), self._part(f"global {name!r} read by {function.__name__!r}", value)]
+        return parts
+
+    def _part(self, what: str, value: object) -> bytes:
+        try:
+            return self.digest(value)
+        except SignatureError as error:
+            raise SignatureError(f"{what}: {error}") from None
+
+    def _class(self, kind: type) -> bytes:
+        return self.digest(kind)
+
+    def _class_parts(self, kind: type) -> Iterable[bytes]:
+        if is_installed(kind.__module__):
+            return [release(kind.__module__).encode(), kind.__qualname__.encode()]
+        parts = [_PYTHON, *self._all(kind.__bases__)]
+        for name, value in sorted(vars(kind).items()):
+            if name not in _NOT_OF_A_CLASS:
+                parts += [name.encode(), self._part(f"{name!r} of class {kind.__qualname__!r}", value)]
+        return parts
+
+    def _object(self, kind: type, value: Any) -> tuple[bytes, Iterable[bytes]]:
+        if is_installed(kind.__module__):
+            return b"pickle", [self._class(kind), _pickled(value)]
+        if isinstance(value, dict | list | tuple | set | frozenset | str | bytes | int | float):
+            base = next(base for base in kind.__mro__ if base in _CONTAINERS or base in _SIMPLE)
+            return b"derived", [self._class(kind), self.digest(base(value)), self.digest(_state(value))]
+        state = _state(value)
+        public = {name: part for name, part in state.items() if not name.startswith("_")}
+        if not state and type(value).__reduce_ex__ is not object.__reduce_ex__:
+            return b"pickle", [self._class(kind), _pickled(value)]
+        return b"object", [self._class(kind), *self._sorted_items(public or state)]
+
+    def _sorted_items(self, mapping: dict[str, Any]) -> list[bytes]:
+        parts: list[bytes] = []
+        for name, value in sorted(mapping.items()):
+            parts += [name.encode(), self._part(f"attribute {name!r}", value)]
+        return parts
+
+    def _mapping(self, mapping: dict[Any, Any]) -> list[bytes]:
+        return self._all(part for pair in mapping.items() for part in pair)
+
+    def _set(self, values: set[Any] | frozenset[Any]) -> list[bytes]:
+        return sorted(self._all(values))
+
+
+def _state(value: Any) -> dict[str, Any]:
+    state = dict(getattr(value, "__dict__", ()))
+    for base in type(value).__mro__:
+        slots = base.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                state[name] = getattr(value, name)
+    return state
+
+
+def _pickled(value: object) -> bytes:
+    try:
+        return pickle.dumps(value, protocol=5)
+    except Exception as error:
+        raise SignatureError(f"a {type(value).__qualname__} has no stable content ({error})") from None
+
+
+def _known(kind: type, value: Any) -> tuple[object, ...] | None:
+    """Return what makes up a value of a well-known library, without importing that library."""
+    match kind.__module__.partition(".")[0]:
+        case "numpy":
+            return _numpy(kind, value)
+        case "pandas":
+            if kind.__name__ == "DataFrame":
+                return (tuple(value.items()), value.index)
+            if kind.__name__ in ("Series", "Index"):
+                return (value.to_numpy(), str(value.dtype), value.name, *_index(value))
+        case "pyarrow" if hasattr(value, "schema") and hasattr(value, "to_batches"):
+            return (str(value.schema), [column.to_pylist() for column in value.columns])
+        case "polars" if hasattr(value, "to_arrow"):
+            return (str(value.dtype if hasattr(value, "dtype") else value.schema), value.to_arrow())
+        case "torch" if hasattr(value, "detach") and hasattr(value, "numpy"):
+            return (str(value.dtype), value.detach().cpu().numpy())
+        case "re" if isinstance(value, re.Pattern):
+            return (value.pattern, value.flags)
+    if dataclasses.is_dataclass(value):
+        return (kind, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
+    if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
+        return (kind, {name: getattr(value, name) for name in kind.model_fields}, value.model_extra)
+    return None
+
+
+def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
+    if kind.__name__ == "ndarray":
+        if value.dtype.hasobject:
+            return (str(value.dtype), value.shape, value.tolist())
+        return (value.dtype.str, str(value.dtype), value.shape, value.tobytes())
+    if hasattr(value, "dtype") and hasattr(value, "tobytes"):
+        return (str(value.dtype), value.tobytes())
+    if kind.__name__.endswith("DType"):
+        return (str(value),)
+    return None
+
+
+def _index(value: Any) -> tuple[object, ...]:
+    return (value.index,) if hasattr(value, "index") and not callable(value.index) else ()
+
+
+_SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
+    type(None): lambda _: b"",
+    type(...): lambda _: b"",
+    type(NotImplemented): lambda _: b"",
+    bool: lambda value: b"1" if value else b"0",
+    int: lambda value: b"%d" % value if abs(value) < 1 << 64 else hex(value).encode(),
+    # The bits, so that -0.0 differs from 0.0 and NaN is equal to itself.
+    float: lambda value: struct.pack("<d", value),
+    complex: lambda value: struct.pack("<dd", value.real, value.imag),
+    str: lambda value: value.encode("utf-8", "surrogatepass"),
+    bytes: bytes,
+    bytearray: bytes,
+    uuid.UUID: lambda value: value.bytes,
+    decimal.Decimal: lambda value: str(value).encode(),
+    fractions.Fraction: lambda value: str(value).encode(),
+    datetime.date: lambda value: value.isoformat().encode(),
+    datetime.timedelta: lambda value: repr(value).encode(),
+    range: lambda value: repr(value).encode(),
+    pathlib.PosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
+    pathlib.PurePosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
+}
+
+_CONTAINERS: Final[dict[type, Callable[[_Walk, Any], list[bytes]]]] = {
+    list: _Walk._all,
+    tuple: _Walk._all,
+    dict: _Walk._mapping,
+    set: _Walk._set,
+    frozenset: _Walk._set,
+    types.MappingProxyType: _Walk._mapping,
+    slice: lambda walk, value: walk._all((value.start, value.stop, value.step)),
+    types.SimpleNamespace: lambda walk, value: walk._sorted_items(vars(value)),
+}
+
+_NOT_OF_A_CLASS: Final = frozenset(
+    "__dict__ __weakref__ __doc__ __module__ __qualname__ __annotations__ __firstlineno__ __static_attributes__ "
+    "__abstractmethods__ _abc_impl __dataclass_params__ __match_args__ __parameters__ __orig_bases__ "
+    "__pydantic_complete__ __pydantic_core_schema__ __pydantic_serializer__ __pydantic_validator__ "
+    "__pydantic_decorators__ __pydantic_fields__ __class_vars__ __signature__ __pydantic_parent_namespace__".split()
+)

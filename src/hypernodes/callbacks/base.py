@@ -1,0 +1,181 @@
+"""The hooks, and where in the pipelines they are called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where an event happened.
+
+    Attributes:
+        plan: The key of the plan that was being run.
+        path: The ids of the pipelines, from the outermost to the one it happened in.
+        items: The item indices of the maps around, from the outermost to the innermost.
+    """
+
+    plan: int
+    path: tuple[str, ...]
+    items: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One call of a hook, less its context: what travels from a worker to the driver."""
+
+    hook: str
+    arguments: tuple[Any, ...]
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """Stands in an event for a value that stayed with its worker."""
+
+    type: str
+
+    def __repr__(self) -> str:
+        return f"<{self.type}, not sent>"
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all contexts of one run have in common."""
+
+    pipelines: Mapping[str, dict[str, Any]]
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+class CallbackContext:
+    """Where an event happened, and a place for state that callbacks share during one run."""
+
+    __slots__ = ("_scope", "_shared")
+
+    def __init__(self, scope: Scope, shared: Shared) -> None:
+        self._scope = scope
+        self._shared = shared
+
+    @property
+    def depth(self) -> int:
+        """How many pipelines are around the one it happened in; 0 at the outermost."""
+        return len(self._scope.path) - 1
+
+    @property
+    def hierarchy_path(self) -> tuple[str, ...]:
+        """The pipeline ids from the outermost to this one."""
+        return self._scope.path
+
+    @property
+    def item_path(self) -> tuple[int, ...]:
+        """The item indices of the maps around, the outermost first."""
+        return self._scope.items
+
+    @property
+    def current_pipeline_id(self) -> str:
+        """The pipeline in which it happened."""
+        return self._scope.path[-1]
+
+    @property
+    def parent_pipeline_id(self) -> str | None:
+        """The pipeline around that one, if there is one."""
+        return self._scope.path[-2] if len(self._scope.path) > 1 else None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return state that a callback has set during this run."""
+        return self._shared.state.get(key, default)
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep state for the callbacks of this run."""
+        self._shared.state[key] = value
+
+    def get_pipeline_metadata(self, pipeline_id: str) -> dict[str, Any]:
+        """Return ``name``, ``node_ids`` and ``total`` (how many nodes) of a pipeline of this run."""
+        return self._shared.pipelines.get(pipeline_id, {})
+
+    def __repr__(self) -> str:
+        items = f", items={self.item_path}" if self.item_path else ""
+        return f"CallbackContext({'/'.join(self.hierarchy_path)}{items})"
+
+
+class PipelineCallback:
+    """Base of all callbacks: override the hooks you want, leave out the rest.
+
+    Hooks are called in the process that called ``run`` or ``map``, one at a time. One that raises is
+    reported once and does not stop the run. Durations are in seconds.
+
+    Every start is followed by its end, or by `on_error` of the same node; an error is told from the
+    inside out: the node, each nested pipeline around it, the outermost pipeline.
+
+    Example:
+        >>> class Names(PipelineCallback):
+        ...     def on_node_start(self, node_id, inputs, ctx):
+        ...         print(ctx.current_pipeline_id, node_id)
+        >>> from hypernodes import Pipeline, node
+        >>> pipeline = Pipeline([node(abs, output_name="size")], callbacks=[Names()], name="sizes")
+        >>> pipeline.run({"x": -3})
+        sizes abs
+        {'size': 3}
+    """
+
+    def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
+        """A pipeline, outermost or nested, starts; for a map once, with the collections as inputs."""
+
+    def on_pipeline_end(
+        self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
+    ) -> None:
+        """A pipeline has all its outputs."""
+
+    def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
+        """A node, or a nested pipeline as a node, is about to be executed."""
+
+    def on_node_end(
+        self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
+    ) -> None:
+        """A node was executed; the duration includes its retries."""
+
+    def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
+        """A node's outputs came from the cache; it neither starts nor ends."""
+
+    def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
+        """A node raised and is called again; ``attempt`` is the number of the attempt that failed."""
+
+    def on_nested_pipeline_start(self, parent_id: str, child_pipeline_id: str, ctx: CallbackContext) -> None:
+        """A pipeline begins a nested one; the context is the parent's."""
+
+    def on_nested_pipeline_end(
+        self, parent_id: str, child_pipeline_id: str, duration: float, ctx: CallbackContext
+    ) -> None:
+        """A nested pipeline is done; the context is the parent's."""
+
+    def on_map_start(self, total_items: int, ctx: CallbackContext) -> None:
+        """A map begins."""
+
+    def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
+        """Every item of a map is done."""
+
+    def on_map_item_start(self, item_index: int, ctx: CallbackContext) -> None:
+        """An item of a map begins."""
+
+    def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
+        """An item is done; with ``on_error="return"`` also one that failed, after `on_error`."""
+
+    def on_map_item_cached(self, item_index: int, signature: str, ctx: CallbackContext) -> None:
+        """All outputs of an item came from the cache; comes just before its end."""
+
+    def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
+        """A node, nested pipeline or the outermost pipeline failed."""
+
+
+HOOKS: Final = frozenset(name for name in vars(PipelineCallback) if name.startswith("on_"))
+
+
+def hooks_of(callback: PipelineCallback) -> frozenset[str]:
+    """Return the names of the hooks that a callback overrides."""
+    return frozenset(
+        name for name in HOOKS if getattr(type(callback), name, None) is not getattr(PipelineCallback, name)
+    ) | (HOOKS & getattr(callback, "__dict__", {}).keys())

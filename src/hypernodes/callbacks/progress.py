@@ -1,0 +1,267 @@
+"""ProgressCallback: bars for nodes and maps, in a terminal or a notebook."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from hypernodes.callbacks.base import PipelineCallback
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes.callbacks.base import CallbackContext
+
+_REDRAW = 0.1  # seconds between redraws: a map of a million items must not notice its bars
+
+
+class ProgressCallback(PipelineCallback):
+    """Show a bar for each node and each map, nested pipelines indented below their parents.
+
+    A bar tells how much is done, items per second, and how many were cached (⚡), retried (↻) and failed (✗).
+
+    Args:
+        display: ``"terminal"`` (needs rich), ``"notebook"`` (needs tqdm and ipywidgets), or ``"auto"``,
+            which takes the one that fits.
+
+    Raises:
+        ImportError: The library for the display is not installed; it names the extra.
+    """
+
+    def __init__(self, display: Literal["auto", "terminal", "notebook"] = "auto") -> None:
+        if display == "auto":
+            display = "notebook" if _in_notebook() else "terminal"
+        self._make: type[_Display] = _NotebookBars if display == "notebook" else _TerminalBars
+        self._make.check()
+        self._bars: _Display | None = None
+        self._rows: dict[tuple[str, ...], _Row] = {}
+        self._drawn = 0.0
+
+    def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
+        path = ctx.hierarchy_path
+        if self._bars is None:
+            self._bars, self._rows = self._make(), {}
+        if ctx.depth == 0:
+            self._row(path, title=True)
+        self._expect(path, ctx, 1)
+
+    def on_map_start(self, total_items: int, ctx: CallbackContext) -> None:
+        self._row(ctx.hierarchy_path).is_map = True
+        self._expect(ctx.hierarchy_path, ctx, total_items - 1)
+
+    def _expect(self, path: tuple[str, ...], ctx: CallbackContext, more: int) -> None:
+        """Count on so many more runs of a pipeline, and so of each of its nodes."""
+        self._row(path).total += more
+        for node_id in ctx.get_pipeline_metadata(path[-1]).get("node_ids", ()):
+            row = self._row((*path, node_id))
+            row.total += more
+        self._draw()
+
+    def _row(self, path: tuple[str, ...], *, title: bool = False) -> _Row:
+        if path not in self._rows:
+            self._rows[path] = _Row(path[-1], depth=len(path) - 1, is_title=title, started=monotonic())
+        return self._rows[path]
+
+    def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
+        self._row(ctx.hierarchy_path).done += 1
+        self._draw()
+
+    def on_pipeline_end(
+        self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
+    ) -> None:
+        row = self._row(ctx.hierarchy_path)
+        if not row.is_map:
+            row.done += 1
+        self._draw()
+        if ctx.depth == 0:
+            self._close()
+
+    def on_node_end(
+        self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
+    ) -> None:
+        row = self._row((*ctx.hierarchy_path, node_id))
+        if (*ctx.hierarchy_path, node_id) not in self._nested():
+            row.done += 1
+        self._draw()
+
+    def _nested(self) -> set[tuple[str, ...]]:
+        return {path[:-1] for path in self._rows if len(path) > 1}
+
+    def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
+        row = self._row((*ctx.hierarchy_path, node_id))
+        row.done += 1
+        row.cached += 1
+        self._draw()
+
+    def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
+        self._row((*ctx.hierarchy_path, node_id)).retried += 1
+
+    def on_map_item_cached(self, item_index: int, signature: str, ctx: CallbackContext) -> None:
+        self._row(ctx.hierarchy_path).cached += 1
+
+    def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
+        is_outermost = ctx.depth == 0 and node_id == ctx.current_pipeline_id and not ctx.item_path
+        row = self._row(ctx.hierarchy_path if is_outermost else (*ctx.hierarchy_path, node_id))
+        row.failed += 1
+        if is_outermost:
+            self._close()
+        else:
+            row.done += 1
+            self._draw()
+
+    def _draw(self) -> None:
+        now = monotonic()
+        if self._bars is not None and now - self._drawn >= _REDRAW:
+            self._drawn = now
+            self._bars.draw(self._rows, now)
+
+    def _close(self) -> None:
+        if self._bars is not None:
+            self._bars.draw(self._rows, monotonic())
+            self._bars.close()
+            self._bars = None
+
+
+@dataclass(slots=True)
+class _Row:
+    """One bar."""
+
+    label: str
+    depth: int
+    is_title: bool
+    started: float
+    total: int = 0
+    done: int = 0
+    cached: int = 0
+    retried: int = 0
+    failed: int = 0
+    is_map: bool = False
+    ended: float | None = None
+
+    def rate(self, now: float) -> float:
+        if self.done >= self.total and self.ended is None:
+            self.ended = now
+        return self.done / max((self.ended or now) - self.started, 1e-9)
+
+    def note(self, now: float) -> str:
+        """Return what stands behind the bar."""
+        parts = [f"{self.done}/{self.total}"]
+        if self.total > 1 and self.done:
+            parts.append(f"{self.rate(now):.3g}/s")
+        parts += [
+            f"{sign} {count}"
+            for sign, count in (("⚡", self.cached), ("↻", self.retried), ("✗", self.failed))
+            if count
+        ]
+        return "  ".join(parts)
+
+
+class _Display(Protocol):
+    """Where bars are drawn."""
+
+    @classmethod
+    def check(cls) -> None:
+        """Complain about a library that is not installed."""
+
+    def draw(self, rows: Mapping[tuple[str, ...], _Row], now: float) -> None:
+        """Bring the bars up to date."""
+
+    def close(self) -> None:
+        """Leave the bars as they are."""
+
+
+class _TerminalBars(_Display):
+    @classmethod
+    def check(cls) -> None:
+        try:
+            import rich  # noqa: F401, PLC0415
+        except ImportError as error:
+            raise ImportError("progress in a terminal needs rich: pip install 'hypernodes[progress]'") from error
+
+    def __init__(self) -> None:
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=Console(file=sys.stderr),
+        )
+        self._tasks: dict[tuple[str, ...], Any] = {}
+        self._progress.start()
+
+    def draw(self, rows: Mapping[tuple[str, ...], _Row], now: float) -> None:
+        from rich.markup import escape  # noqa: PLC0415
+
+        if len(self._tasks) != len(rows):
+            # A nested pipeline is known once it starts; its rows belong below it, not at the end.
+            for task in self._tasks.values():
+                self._progress.remove_task(task)
+            self._tasks.clear()
+        for path in _ordered(rows):
+            row = rows[path]
+            style = "bold" if row.is_title else "red" if row.failed else "default"
+            label = f"[{style}]{'  ' * row.depth}{escape(row.label)}[/]"
+            if path not in self._tasks:
+                self._tasks[path] = self._progress.add_task(label, total=row.total, note="")
+            self._progress.update(
+                self._tasks[path], description=label, total=row.total, completed=row.done, note=row.note(now)
+            )
+
+    def close(self) -> None:
+        self._progress.stop()
+
+
+class _NotebookBars(_Display):
+    @classmethod
+    def check(cls) -> None:
+        try:
+            import ipywidgets  # noqa: F401, PLC0415
+            import tqdm  # noqa: F401, PLC0415
+        except ImportError as error:
+            raise ImportError(
+                "progress in a notebook needs tqdm and ipywidgets: pip install 'hypernodes[notebook]'"
+            ) from error
+
+    def __init__(self) -> None:
+        self._bars: dict[tuple[str, ...], Any] = {}
+
+    def draw(self, rows: Mapping[tuple[str, ...], _Row], now: float) -> None:
+        from tqdm.notebook import tqdm  # noqa: PLC0415
+
+        for path in _ordered(rows):
+            row = rows[path]
+            if path not in self._bars:
+                label = "\u2003" * row.depth + row.label
+                self._bars[path] = tqdm(total=row.total, desc=label, bar_format="{desc} {bar} {postfix}")
+            bar = self._bars[path]
+            bar.total, bar.n = row.total, row.done
+            bar.set_postfix_str(row.note(now))
+
+    def close(self) -> None:
+        for bar in self._bars.values():
+            bar.close()
+
+
+def _ordered(rows: Mapping[tuple[str, ...], _Row]) -> list[tuple[str, ...]]:
+    """Return the paths as a tree is read: each pipeline, then what is in it."""
+    children: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for path in rows:
+        children.setdefault(path[:-1], []).append(path)
+    ordered: list[tuple[str, ...]] = []
+    open_paths = [path for path in reversed(list(rows)) if path[:-1] not in rows]
+    while open_paths:
+        path = open_paths.pop()
+        ordered.append(path)
+        open_paths.extend(reversed(children.get(path, ())))
+    return ordered
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None

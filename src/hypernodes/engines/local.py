@@ -1,0 +1,194 @@
+"""HyperNodesEngine: node by node, with executors."""
+
+from __future__ import annotations
+
+import weakref
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hypernodes.callbacks.announce import Announcer
+from hypernodes.engines.base import Engine
+from hypernodes.execution.drive import drive
+from hypernodes.execution.invoke import straight
+from hypernodes.execution.lane import BUSY, Lane, Lanes
+from hypernodes.execution.plan import build_plan
+from hypernodes.execution.run import Failure, Run
+from hypernodes.execution.signature import read_codes
+from hypernodes.execution.worker import Dispatch
+from hypernodes.executors.aliases import SEQUENTIAL, check_executor
+from hypernodes.executors.loops import HOME, can_reenter, in_thread, running_loop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from concurrent.futures import Executor
+
+    from hypernodes.callbacks import CallbackContext
+    from hypernodes.execution.drive import Completed
+    from hypernodes.execution.run import OnError
+    from hypernodes.execution.steps import Plan
+    from hypernodes.pipeline import Pipeline
+
+T = TypeVar("T")
+
+
+class HyperNodesEngine(Engine):
+    """Run pipelines node by node.
+
+    Args:
+        node_executor: Where single nodes are called: ``"sequential"``, ``"async"``, ``"threaded"``,
+            ``"parallel"``, ``"ray"``, or any object with the `concurrent.futures.Executor` protocol.
+        map_executor: Where the items of a map are run, likewise.
+
+    An executor that an alias stands for is made when it is first needed, kept, and shut down with the
+    engine (``with``, `shutdown`, or the end of the program). One that you made is yours to shut down.
+
+    Raises:
+        UnknownExecutorError: Neither an alias nor an executor.
+
+    Example:
+        >>> from hypernodes import Pipeline, node
+        >>> with HyperNodesEngine(map_executor="threaded") as engine:
+        ...     sizes = Pipeline([node(abs, output_name="size")], engine=engine)
+        ...     sizes.map({"x": [-1, 2, -3]}, map_over="x")
+        {'size': [1, 2, 3]}
+    """
+
+    def __init__(
+        self, node_executor: str | Executor = SEQUENTIAL, map_executor: str | Executor = SEQUENTIAL
+    ) -> None:
+        check_executor(node_executor, "node_executor")
+        check_executor(map_executor, "map_executor")
+        self.node_executor = node_executor
+        self.map_executor = map_executor
+        node = None if node_executor == SEQUENTIAL else Lane(node_executor)
+        # One pool given twice is one lane, so that work in it is known to be there already.
+        same = node_executor is map_executor and not isinstance(map_executor, str)
+        map_ = node if same else None if map_executor == SEQUENTIAL else Lane(map_executor)
+        self._lanes = Lanes(node, map_)
+        self._in_use = [lane for lane in {id(lane): lane for lane in (node, map_)}.values() if lane is not None]
+        self._finalizer = weakref.finalize(self, _shut_down, self._in_use)
+
+    def run(
+        self,
+        pipeline: Pipeline,
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None = None,
+        _ctx: CallbackContext | None = None,
+    ) -> dict[str, Any]:
+        """Compute the outputs asked for, once. See `Engine.run`."""
+        plan = pipeline.plans.get((self, BUSY.get(), output_name, *inputs))
+        if plan is None or _ctx is not None:
+            plan = self._plan(pipeline, output_name, tuple(inputs), _ctx)
+        if plan.compiled:
+            outputs: dict[str, Any] = plan.compiled(inputs)
+            return outputs
+
+        def work() -> dict[str, Any]:
+            result: dict[str, Any] = self._carry_through(plan, Run.of(plan, inputs, read_codes(plan)))
+            return result
+
+        return _on_the_right_thread(plan, work)
+
+    def map(
+        self,
+        pipeline: Pipeline,
+        items: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None = None,
+        _ctx: CallbackContext | None = None,
+        *,
+        on_error: OnError = "raise",
+    ) -> list[Any]:
+        """Compute the outputs asked for, for each item. See `Engine.map`."""
+        names = tuple(items[0]) if items else ()
+        plan = pipeline.plans.get((self, BUSY.get(), "map", names, output_name, *inputs))
+        if plan is None or _ctx is not None:
+            plan = self._plan(pipeline, output_name, (*names, *inputs), _ctx, names)
+        if plan.compiled and plan.map_lane is None and on_error == "raise":
+            compute = plan.compiled
+            return [compute({**inputs, **item}, (index,)) for index, item in enumerate(items)]
+
+        def work() -> list[Any]:
+            codes = read_codes(plan)
+            rows = self._carry_through(
+                plan, Run.over_items(plan, items, inputs, codes=codes, on_error=on_error)
+            )
+            return [row.error if isinstance(row, Failure) else row for row in rows]
+
+        return _on_the_right_thread(plan, work)
+
+    def lanes(self) -> Lanes:
+        """Return where nodes and items go; right here, if this code runs in a worker of that executor."""
+        node, map_ = self._lanes.node, self._lanes.map
+        return Lanes(
+            None if node is None or node.is_busy_here else node,
+            None if map_ is None or map_.is_busy_here else map_,
+        )
+
+    def shutdown(self) -> None:
+        """Shut down the executors that aliases stand for; they are made again when needed again."""
+        _shut_down(self._in_use)
+
+    def __repr__(self) -> str:
+        return f"HyperNodesEngine(node_executor={self.node_executor!r}, map_executor={self.map_executor!r})"
+
+    def _plan(
+        self,
+        pipeline: Pipeline,
+        output_name: tuple[str, ...] | None,
+        given: tuple[str, ...],
+        ctx: CallbackContext | None,
+        mapped: tuple[str, ...] | None = None,
+    ) -> Plan:
+        around = () if ctx is None else ctx.hierarchy_path
+        plan = build_plan(pipeline, given, output_name, self.lanes(), around=around, mapped=mapped is not None)
+        straight(plan)
+        if ctx is None:
+            kind = () if mapped is None else ("map", mapped)
+            fixed = given[len(mapped or ()) :]
+            pipeline.plans[(self, BUSY.get(), *kind, output_name, *fixed)] = plan
+        return plan
+
+    def _carry_through(self, plan: Plan, run: Run) -> Any:
+        """Drive a run to its end, and return its result or raise its error."""
+        completed: Completed = SimpleQueue()
+        home = HOME.get()
+        if home is not None:
+            home.stops.append(lambda: completed.put(None))
+        try:
+            drive(run, Dispatch(), announcer(plan), completed)
+        except KeyboardInterrupt:
+            _shut_down(self._in_use, at_once=True)
+            raise
+        if run.error is not None:
+            raise run.error
+        return run.result
+
+
+def announcer(plan: Plan) -> Announcer:
+    """Return who tells the callbacks of a plan, and of those nested in it."""
+    plans = list(plan.tree())
+    return Announcer(
+        {inner.key: inner.callbacks for inner in plans},
+        {
+            inner.path[-1]: {
+                "name": inner.path[-1],
+                "node_ids": [step.name for step in inner.steps],
+                "total": len(inner.steps),
+            }
+            for inner in plans
+        },
+    )
+
+
+def _on_the_right_thread(plan: Plan, work: Callable[[], T]) -> T:
+    """Work in this thread; or, where it has a loop that the work's coroutines need, beside that loop."""
+    loop = running_loop() if plan.awaits else None
+    if loop is None or not can_reenter(loop):
+        return work()
+    return loop.run_until_complete(in_thread(work))
+
+
+def _shut_down(lanes: list[Lane], *, at_once: bool = False) -> None:
+    for lane in lanes:
+        lane.shutdown(at_once=at_once)

@@ -1,0 +1,140 @@
+"""What can go wrong, as a tree.
+
+HyperNodesError
+├── GraphError (ValueError)               a pipeline that cannot be built
+│   ├── NotANodeError (TypeError)
+│   ├── DuplicateOutputError
+│   ├── CycleError
+│   └── MappingError                      as_node(...) names what is not there
+├── InputError (ValueError)               a run that cannot start
+│   ├── MissingInputError
+│   ├── UnknownInputError
+│   ├── UnknownOutputError
+│   └── MapError                          map_over that cannot be mapped over
+├── UnknownExecutorError (ValueError)
+├── OutputCountError (ValueError)         a node returned more or fewer values than it has outputs
+├── TransportError                        something could not travel between processes
+│   └── RemoteError                       an exception that could not travel; stands in for it
+├── MainGuardError (RuntimeError)         a script started processes while being imported by one
+├── WorkerDiedError (BrokenExecutor)      a worker ended before its work did
+├── ClusterConnectionError (ConnectionError)
+├── SignatureError (TypeError)            a value or function without a stable fingerprint
+└── CacheWarning (UserWarning)            the cache did less than asked; results are right
+
+The user's own exceptions are never wrapped: they arrive as they are, with a note that says where.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import BrokenExecutor
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class HyperNodesError(Exception):
+    """Anything this library raises on its own account."""
+
+
+class GraphError(HyperNodesError, ValueError):
+    """A pipeline whose nodes do not fit together."""
+
+
+class NotANodeError(GraphError, TypeError):
+    """Something in ``nodes=[...]`` that is neither a node nor a pipeline."""
+
+
+class DuplicateOutputError(GraphError):
+    """Two nodes of one pipeline produce an output of the same name."""
+
+
+class CycleError(GraphError):
+    """Nodes that wait for each other."""
+
+
+class MappingError(GraphError):
+    """A mapping of names that names what is not there."""
+
+
+class InputError(HyperNodesError, ValueError):
+    """A run that cannot start with what it was given."""
+
+
+class MissingInputError(InputError):
+    """An input without a default that was not given.
+
+    Attributes:
+        names: The inputs that are missing.
+    """
+
+    def __init__(self, message: str, names: tuple[str, ...] = ()) -> None:
+        super().__init__(message, names)
+        self.names = names
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class UnknownInputError(InputError):
+    """An input that no node of the pipeline takes or makes."""
+
+
+class UnknownOutputError(InputError):
+    """An output was asked for that no node makes."""
+
+
+class MapError(InputError):
+    """A map whose ``map_over`` does not name collections that can be walked together."""
+
+
+class UnknownExecutorError(HyperNodesError, ValueError):
+    """An executor alias that does not exist, or an object that cannot submit."""
+
+
+class OutputCountError(HyperNodesError, ValueError):
+    """A node returned a different number of values than it has outputs."""
+
+
+class TransportError(HyperNodesError):
+    """A function, a value or an error that could not travel between processes."""
+
+
+class RemoteError(TransportError):
+    """Stands in for an exception of a worker that could not travel itself."""
+
+
+class MainGuardError(HyperNodesError, RuntimeError):
+    """A script that starts worker processes has no ``if __name__ == "__main__":`` guard."""
+
+
+class WorkerDiedError(HyperNodesError, BrokenExecutor):
+    """A worker process ended before it had finished its work."""
+
+
+class ClusterConnectionError(HyperNodesError, ConnectionError):
+    """The Ray cluster could not be reached."""
+
+
+class SignatureError(HyperNodesError, TypeError):
+    """A value or a function that has no fingerprint which would be equal in the next process."""
+
+
+class CacheWarning(UserWarning):
+    """The cache did less than it was asked to; results are right all the same."""
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Return a sentence that offers the names closest to the wrong one, or nothing.
+
+    >>> did_you_mean("corpse", ["corpus", "k"])
+    " Did you mean 'corpus'?"
+    """
+    close = get_close_matches(wrong, list(known), n=2, cutoff=0.6)
+    return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def listing(names: Iterable[str]) -> str:
+    """Return names as they are shown in a message: quoted, separated, ``nothing`` where there are none."""
+    return ", ".join(map(repr, names)) or "nothing"

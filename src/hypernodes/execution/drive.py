@@ -1,0 +1,102 @@
+"""Carry a run through: do what is to be done here, send off the rest, feed results back.
+
+    run.ready() ─┬─ right here ──────────────▶ run.settle()
+                 └─ along a lane ─▶ future ─▶ completed (queue) ─▶ run.settle()
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import wait as wait_for
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hypernodes.execution.invoke import attempt, now
+from hypernodes.execution.run import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from hypernodes.callbacks.base import Event
+    from hypernodes.execution.invoke import Outcome
+    from hypernodes.execution.run import BatchOutcome, Job, Run
+
+Completed = SimpleQueue["Future[Any] | None"]
+
+_PATIENCE = 5.0  # seconds for cancelled coroutines to clean up after themselves
+
+
+class Sender(Protocol):
+    """Whoever takes jobs to where their lanes lead."""
+
+    def send(self, job: Job) -> Future[Any]:
+        """Submit a job."""
+
+    def receive(self, future: Future[Any]) -> Outcome | BatchOutcome:
+        """Return what came of it."""
+
+
+class Stopped(BaseException):
+    """Somebody who waited for a run does not wait any longer."""
+
+
+def drive(
+    run: Run,
+    sender: Sender,
+    announce: Callable[[list[Event]], object],
+    completed: Completed | None = None,
+) -> None:
+    """Work until the run is over.
+
+    Args:
+        run: The run.
+        sender: Takes jobs elsewhere.
+        announce: Takes the events as they come, and empties the list.
+        completed: Where futures arrive; putting ``None`` there ends the run from another thread.
+
+    Raises:
+        Stopped: ``None`` was put into the queue.
+        BaseException: What interrupted it, such as KeyboardInterrupt; what had not started is cancelled.
+    """
+    completed = SimpleQueue() if completed is None else completed
+    under_way: dict[Future[Any], Job] = {}
+
+    def settle() -> None:
+        future = completed.get()
+        if future is None:
+            raise Stopped
+        job = under_way.pop(future)
+        try:
+            outcome = sender.receive(future)
+        except Exception as error:
+            run.fail(job, error)
+        else:
+            run.settle(job, outcome)
+
+    try:
+        while not run.over:
+            job = run.ready()
+            if job is None:
+                if run.over:
+                    break
+                settle()
+            elif job.lane is None:
+                assert not isinstance(job, Batch)  # noqa: S101  items that are run here are frames
+                run.settle(job, now(attempt(job.step, job.arguments, job.frame.scope)))
+            else:
+                try:
+                    future = sender.send(job)
+                except Exception as error:
+                    run.fail(job, error)
+                else:
+                    under_way[future] = job
+                    future.add_done_callback(completed.put)
+            while not run.over and not completed.empty():
+                settle()
+            if run.events:
+                announce(run.events)
+        if run.events:
+            announce(run.events)
+    finally:
+        # Only of a coroutine that was running is `cancel` true while it is not done yet.
+        wait_for([f for f in under_way if f.cancel() and not f.done()], timeout=_PATIENCE)

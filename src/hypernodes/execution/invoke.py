@@ -1,0 +1,309 @@
+"""The one place where a node's function is called.
+
+`attempt` calls one node with everything that belongs to it: retries, awaiting, the time it took, the
+note on its error. `straight` makes one Python function of a whole plan that nobody watches (no
+cache, no callbacks, no executor), in which a node costs what its call costs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextvars import copy_context
+from dataclasses import dataclass
+from time import perf_counter
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from hypernodes.callbacks.base import Event, Scope
+from hypernodes.exceptions import OutputCountError
+from hypernodes.execution.steps import CallStep, NestedStep, Plan
+from hypernodes.executors.loops import resolve
+from hypernodes.mapping import expand
+from hypernodes.portable import short
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+
+    InThread = Callable[..., Awaitable[Any]]
+
+T = TypeVar("T")
+
+_PENDING: Final = (CoroutineType, AsyncGeneratorType)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one call: its outputs or its error.
+
+    Attributes:
+        outputs: One value for each output of the node.
+        error: What it raised; a `PackedError` while it travels.
+        seconds: How long it took, retries included.
+        events: What happened on the way.
+    """
+
+    outputs: tuple[Any, ...] = ()
+    error: Any = None
+    seconds: float = 0.0
+    events: tuple[Event, ...] = ()
+
+
+async def attempt(
+    step: CallStep, arguments: Mapping[str, Any], scope: Scope, in_thread: InThread | None = None
+) -> Outcome:
+    """Call a node's function and say what came of it.
+
+    With ``in_thread`` this awaits coroutines and moves plain functions out of the event loop; without,
+    it never suspends, so that `now` can run it where there is no loop.
+    """
+    args = [value for name, value in arguments.items() if name in step.positional_only]
+    kwargs = {name: value for name, value in arguments.items() if name not in step.positional_only}
+    started = perf_counter()
+    events: list[Event] = []
+    while True:
+        try:
+            if in_thread is None:
+                value = step.function(*args, **kwargs)
+                if inspect.isawaitable(value):
+                    value = resolve(value)
+                elif isinstance(value, AsyncGeneratorType):
+                    value = resolve(_collect(value))
+            else:
+                if step.is_async:
+                    value = step.function(*args, **kwargs)
+                else:
+                    value = await in_thread(copy_context().run, _plainly, step, args, kwargs)
+                if inspect.isawaitable(value):
+                    value = await value
+                elif isinstance(value, AsyncGeneratorType):
+                    value = await _collect(value)
+            if step.is_generator and not isinstance(value, list):
+                value = list(value)
+            outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
+            return Outcome(outputs, None, perf_counter() - started, tuple(events))
+        except Exception as error:
+            if len(events) < step.retries and isinstance(error, step.retry_on):
+                events.append(Event("on_node_retry", (step.name, len(events) + 1, error), scope))
+                continue
+            locate(error, step.name, scope.path, scope.items, arguments)
+            return Outcome((), error, perf_counter() - started, tuple(events))
+
+
+def _plainly(step: CallStep, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    value = step.function(*args, **kwargs)
+    return list(value) if step.is_generator else value
+
+
+async def _collect(items: AsyncGeneratorType[Any, Any]) -> list[Any]:
+    return [item async for item in items]
+
+
+def now(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    raise AssertionError("a call that was made without an event loop waited for one")
+
+
+def unpack(value: Any, step: CallStep, path: tuple[str, ...]) -> tuple[Any, ...]:
+    """Return the values of a node with several outputs.
+
+    Raises:
+        OutputCountError: There are more or fewer values than outputs.
+    """
+    expected = len(step.outputs)
+    if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
+        got = f"one {type(value).__name__}"
+    else:
+        value = tuple(value)
+        if len(value) == expected:
+            return value
+        got = f"{len(value)} values"
+    raise OutputCountError(
+        f"node {step.name!r} of pipeline {'/'.join(path)!r} has {expected} outputs but returned {got}. "
+        f"Return a tuple of {expected} values, or correct output_name."
+    )
+
+
+def locate(
+    error: BaseException,
+    name: str,
+    path: tuple[str, ...],
+    items: tuple[int, ...],
+    arguments: Mapping[str, Any],
+) -> None:
+    """Note on an error where it happened, once."""
+    if any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
+        return
+    item = f", item {'.'.join(map(str, items))}" if items else ""
+    given = ", ".join(f"{key}={short(value, 60)}" for key, value in arguments.items())
+    error.add_note(f"{_NOTE} {name!r} of pipeline {'/'.join(path)!r}{item}, called with {given or 'nothing'}")
+
+
+_NOTE: Final = "in node"
+
+
+# ---------------------------------------------------------------------------------- straight plans
+
+
+def straight(plan: Plan) -> Callable[..., dict[str, Any]] | None:
+    """Return one function ``(inputs, items=()) -> outputs`` for a plan, or ``None`` where it is watched."""
+    if plan.compiled is None:
+        plan.compiled = _compile(plan) if is_straight(plan) else False
+    return plan.compiled or None
+
+
+def is_straight(plan: Plan) -> bool:
+    """Whether nothing has to happen between the calls of a plan."""
+    if plan.cache is not None or plan.hears or plan.node_lane is not None:
+        return False
+    for step in plan.steps:
+        match step:
+            case CallStep():
+                if step.retries or step.is_async:
+                    return False
+            case NestedStep():
+                if not is_straight(step.inner) or (step.map_over and step.inner.map_lane is not None):
+                    return False
+    return True
+
+
+def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
+    """Write the plan out as source, one call a line, and compile it.
+
+    For ``c = add(a, b)`` after ``a = inc(x)`` this is, in essence::
+
+        def compute(inputs, items=()):
+            v0 = inputs['x']
+            at = 0
+            try:
+                v1 = f0(v0)
+                at = 1
+                v2 = f1(v1, v0)
+            except Exception as error:
+                blame(error, at, items, locals())
+                raise
+            return {'a': v1, 'c': v2}
+    """
+    variable: dict[str, str] = {}
+    scope: dict[str, Any] = {"blame": _blame(plan, variable), "settle": _settle(plan), "PENDING": _PENDING}
+    lines = ["def compute(inputs, items=()):"]
+    for name in plan.inputs:
+        variable[name] = f"v{len(variable)}"
+        if name in plan.bound:
+            scope[f"bound_{variable[name]}"] = plan.bound[name]
+        source = f"bound_{variable[name]}" if name in plan.bound else f"inputs[{name!r}]"
+        lines.append(f"    {variable[name]} = {source}")
+    lines += ["    at = 0", "    try:"]
+    for step in plan.steps:
+        if step.index:
+            lines.append(f"        at = {step.index}")
+        function = f"f{step.index}"
+        match step:
+            case CallStep():
+                scope[function] = step.function
+                passed = ", ".join(
+                    variable[name] if parameter in step.positional_only else f"{parameter}={variable[name]}"
+                    for parameter, name in step.arguments
+                )
+                if _by_position(step):
+                    passed = ", ".join(variable[name] for _, name in step.arguments)
+                lines += _assign(step, f"{function}({passed})", variable)
+            case NestedStep():
+                scope[function] = _nested(step)
+                passed = ", ".join(f"{inner!r}: {variable[name]}" for inner, name in step.arguments)
+                targets = []
+                for _, name in step.results:
+                    variable[name] = f"v{len(variable)}"
+                    targets.append(variable[name])
+                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, items)")
+    if not plan.steps:
+        lines.append("        pass")
+    lines += ["    except Exception as error:", "        blame(error, at, items, locals())", "        raise"]
+    result = ", ".join(f"{name!r}: {variable[name]}" for name in plan.outputs)
+    lines.append(f"    return {{{result}}}")
+    exec(compile("\n".join(lines), f"<plan of {plan.label}>", "exec"), scope)  # noqa: S102
+    compute: Callable[..., dict[str, Any]] = scope["compute"]
+    return compute
+
+
+def _by_position(step: CallStep) -> bool:
+    """Whether the arguments are simply the function's first parameters, which is the fastest call."""
+    if not inspect.isfunction(step.function):
+        return False
+    code = step.function.__code__
+    parameters = code.co_varnames[: code.co_argcount]
+    return parameters[: len(step.arguments)] == tuple(parameter for parameter, _ in step.arguments)
+
+
+def _assign(step: CallStep, call: str, variable: dict[str, str]) -> list[str]:
+    """Write one call: its value, collected, awaited or taken apart where that is needed."""
+    targets = []
+    for position, name in enumerate(step.outputs):
+        variable[name or f"{step.index}.{position}"] = target = f"v{len(variable)}"
+        targets.append(target)
+    if len(targets) > 1 or step.is_generator:
+        return [f"        {', '.join(targets)}, = settle({step.index}, {call})"]
+    lines = [f"        {targets[0]} = {call}"]
+    if not _returns_plainly(step):
+        lines += [
+            f"        if {targets[0]}.__class__ in PENDING:",
+            f"            {targets[0]}, = settle({step.index}, {targets[0]})",
+        ]
+    return lines
+
+
+def _returns_plainly(step: CallStep) -> bool:
+    """Whether a value of this function can be no coroutine: a builtin class or function."""
+    return inspect.isbuiltin(step.function) or inspect.isclass(step.function)
+
+
+def _settle(plan: Plan) -> Callable[[int, Any], tuple[Any, ...]]:
+    def settle(index: int, value: Any) -> tuple[Any, ...]:
+        step = plan.steps[index]
+        assert isinstance(step, CallStep)  # noqa: S101
+        if isinstance(value, CoroutineType):
+            value = resolve(value)
+        elif isinstance(value, AsyncGeneratorType):
+            value = resolve(_collect(value))
+        if step.is_generator and isinstance(value, GeneratorType):
+            value = list(value)
+        return (value,) if len(step.outputs) == 1 else unpack(value, step, plan.path)
+
+    return settle
+
+
+def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tuple[Any, ...]]:
+    compute = straight(step.inner)
+    assert compute is not None  # noqa: S101
+    results = [inner for inner, _ in step.results]
+    if not step.map_over:
+        return lambda inputs, items: tuple(map(compute(inputs, items).__getitem__, results))
+
+    def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
+        rows = [
+            compute({**inputs, **item}, (*items, index))
+            for index, item in enumerate(expand(inputs, step.map_over, step.map_mode, where(step.inner)))
+        ]
+        return tuple([row[name] for row in rows] for name in results)
+
+    return compute_all
+
+
+def where(plan: Plan) -> str:
+    """Return how a message names the pipeline of a plan."""
+    return f"pipeline {plan.label!r}"
+
+
+def _blame(
+    plan: Plan, variable: Mapping[str, str]
+) -> Callable[[BaseException, int, tuple[int, ...], dict[str, Any]], None]:
+    def blame(error: BaseException, at: int, items: tuple[int, ...], local: dict[str, Any]) -> None:
+        step = plan.steps[at]
+        arguments = {parameter: local[variable[name]] for parameter, name in step.arguments}
+        locate(error, step.name, plan.path, items, arguments)
+
+    return blame

@@ -1,0 +1,144 @@
+"""A lane: an executor, and what a run must know of it to send work there."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.executors.aliases import ALIASES, SEQUENTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+    from hypernodes.portable import Shared
+
+_FOLLOWERS: Final = ("async", "threaded")
+_REMOTE: Final = ("parallel", "ray")
+
+BUSY: ContextVar[frozenset[int]] = ContextVar("hypernodes_busy", default=frozenset())
+"""The executors in whose workers this code is running: waiting for one of them could take forever."""
+
+
+class Lane:
+    """An executor as work sees it.
+
+    An executor given as an alias is made when it is first used, and belongs to the lane; one given as
+    an object belongs to the user.
+
+    Args:
+        executor: An alias, or an object with the `concurrent.futures.Executor` protocol.
+    """
+
+    def __init__(self, executor: str | Executor) -> None:
+        self._alias = executor if isinstance(executor, str) else None
+        self._executor: Any = None if isinstance(executor, str) else executor
+        self._lock = threading.Lock()
+
+    @property
+    def executor(self) -> Any:
+        """The executor itself."""
+        with self._lock:
+            if self._executor is None:
+                make = ALIASES[self._alias or SEQUENTIAL]
+                assert make is not None  # noqa: S101  a sequential engine has no lanes
+                self._executor = make()
+            return self._executor
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether what is sent there must be pickled. True of every executor that is not known to share memory."""
+        if self._alias is not None:
+            return self._alias in _REMOTE
+        return not (isinstance(self._executor, ThreadPoolExecutor) or self.runs_coroutines)
+
+    @property
+    def runs_coroutines(self) -> bool:
+        """Whether it takes coroutine functions."""
+        if self._alias is not None:
+            return self._alias == "async"
+        return bool(getattr(self._executor, "runs_coroutines", False))
+
+    @property
+    def can_follow(self) -> bool:
+        """Whether another process can have one like it."""
+        return self._alias in _FOLLOWERS
+
+    @property
+    def is_busy_here(self) -> bool:
+        """Whether this code runs in one of its workers."""
+        return self._executor is not None and id(self._executor) in BUSY.get()
+
+    @property
+    def workers(self) -> int:
+        """How many submissions run at once, as far as the executor tells."""
+        executor = self.executor
+        for name in ("max_concurrent", "max_workers", "_max_workers"):
+            if isinstance(found := getattr(executor, name, None), int):
+                return max(1, found)
+        return os.cpu_count() or 4
+
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
+        """Send work there."""
+        future: Future[Any] = self.executor.submit(function, *args)
+        return future
+
+    def share(self, blob: bytes) -> Shared | None:
+        """Place bytes where all workers find them, where the executor knows how."""
+        share = getattr(self.executor, "share", None)
+        placed: Shared | None = None if share is None else share(blob)
+        return placed
+
+    def shutdown(self, *, at_once: bool = False) -> None:
+        """Shut down an executor that was made from an alias; ``at_once`` ends running work, too."""
+        with self._lock:
+            if self._alias is None or self._executor is None:
+                return
+            executor, self._executor = self._executor, None
+        terminate = getattr(executor, "terminate", None)
+        if at_once and terminate is not None:
+            terminate()
+        else:
+            executor.shutdown(wait=not at_once, cancel_futures=at_once)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if not self.can_follow:
+            raise TypeError(f"{self!r} stays in the process it was made in")
+        return lane_of_worker, (self._alias,)
+
+    def __repr__(self) -> str:
+        return repr(self._alias) if self._alias is not None else repr(self._executor)
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """Where an engine's work goes; ``None`` is right here.
+
+    Attributes:
+        node: Single nodes.
+        map: The items of maps.
+    """
+
+    node: Lane | None = None
+    map: Lane | None = None
+
+    @property
+    def used(self) -> list[Lane]:
+        """The lanes that lead somewhere else."""
+        return [lane for lane in (self.node, self.map) if lane is not None]
+
+    def spread(self) -> Lanes:
+        """Return lanes on which nodes go where items would."""
+        return Lanes(self.map, self.map)
+
+
+_of_worker: dict[tuple[int, str], Lane] = {}
+
+
+def lane_of_worker(alias: str) -> Lane:
+    """Return this process's own lane for an alias; it lives as long as the process."""
+    return _of_worker.setdefault((os.getpid(), alias), Lane(alias))

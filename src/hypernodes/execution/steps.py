@@ -1,0 +1,138 @@
+"""A plan as data: the steps that lead from inputs to the outputs asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from hypernodes.callbacks import PipelineCallback
+    from hypernodes.config import Cache
+    from hypernodes.execution.lane import Lane
+    from hypernodes.nested import MapMode
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallStep:
+    """Call a function.
+
+    Attributes:
+        index: Its position in the plan.
+        name: The node's name.
+        function: What is called.
+        arguments: Pairs of a parameter and the name of the value that fills it.
+        outputs: The name of each value it returns; ``None`` for one that was given instead.
+        positional_only: The parameters that cannot be passed by name.
+    """
+
+    index: int
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[tuple[str, str], ...]
+    outputs: tuple[str | None, ...]
+    positional_only: frozenset[str] = frozenset()
+    cache: bool = True
+    retries: int = 0
+    retry_on: Any = Exception
+    is_async: bool = False
+    is_generator: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NestedStep:
+    """Run a plan within this one, once or over items.
+
+    Attributes:
+        arguments: Pairs of an input of the inner plan and the name of the value that fills it.
+        results: Pairs of an inner output and its name here.
+        map_over: The inner inputs that are walked.
+    """
+
+    index: int
+    name: str
+    inner: Plan
+    arguments: tuple[tuple[str, str], ...]
+    results: tuple[tuple[str, str], ...]
+    map_over: tuple[str, ...]
+    map_mode: MapMode
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of what it makes."""
+        return tuple(outer for _, outer in self.results)
+
+
+Step: TypeAlias = CallStep | NestedStep
+
+
+@dataclass(slots=True, eq=False)
+class Plan:
+    """What must run, in order, to get from given inputs to wanted outputs.
+
+    Attributes:
+        key: A number of its own within the tree of nested plans.
+        path: The pipeline ids from the outermost to this one.
+        label: How messages name the pipeline.
+        inputs: The inputs that are used.
+        steps: In an order in which each comes after what it needs.
+        outputs: The names asked for.
+        bound: Values that the pipeline fixes.
+        producers: The step that makes each name.
+        cache: Where results are kept, if anywhere.
+        callbacks: Who is told.
+        hears: The hooks that anybody overrides; other events are never made.
+        node_lane: Where functions are called; ``None`` is right here.
+        map_lane: Where the items of a map are run; ``None`` is right here, one after the other.
+        awaits: Whether coroutines are run on the way, so that it matters on which event loop.
+        shipped: The plan as the map lane's workers run it, if items go there whole and not node by node.
+        compiled: Room for `invoke.straight`.
+    """
+
+    key: int
+    path: tuple[str, ...]
+    inputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+    bound: Mapping[str, Any]
+    producers: Mapping[str, Step]
+    cache: Cache | None
+    callbacks: tuple[PipelineCallback, ...]
+    hears: frozenset[str]
+    node_lane: Lane | None
+    map_lane: Lane | None
+    awaits: bool
+    shipped: Plan | None = None
+    compiled: Any = field(default=None, repr=False)
+
+    @property
+    def label(self) -> str:
+        """How messages name the pipeline."""
+        return "/".join(self.path)
+
+    def tree(self) -> Iterator[Plan]:
+        """Walk this plan and all plans nested in it."""
+        yield self
+        for step in self.steps:
+            if isinstance(step, NestedStep):
+                yield from step.inner.tree()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled code stays; callbacks are called in the driver only.
+        return Plan, (
+            self.key,
+            self.path,
+            self.inputs,
+            self.steps,
+            self.outputs,
+            dict(self.bound),
+            dict(self.producers),
+            self.cache,
+            (),
+            self.hears,
+            self.node_lane,
+            self.map_lane,
+            self.awaits,
+            self.shipped,
+        )

@@ -1,0 +1,34 @@
+"""Executors: they run a callable somewhere and know nothing of pipelines.
+
+All of them are `concurrent.futures.Executor` and serve without a pipeline, too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hypernodes.executors.aliases import ALIASES as ALIASES
+    from hypernodes.executors.asynchronous import AsyncExecutor as AsyncExecutor
+    from hypernodes.executors.parallel import ParallelExecutor as ParallelExecutor
+    from hypernodes.executors.ray import RayExecutor as RayExecutor
+
+_LAZY = {
+    "ALIASES": "hypernodes.executors.aliases",
+    "AsyncExecutor": "hypernodes.executors.asynchronous",
+    "ParallelExecutor": "hypernodes.executors.parallel",
+    "RayExecutor": "hypernodes.executors.ray",
+    # Users look for the engines here; they live on a higher floor, so they are named, not imported.
+    "Engine": "hypernodes.engines",
+    "HyperNodesEngine": "hypernodes.engines",
+}
+
+__all__ = ["ALIASES", "AsyncExecutor", "Engine", "HyperNodesEngine", "ParallelExecutor", "RayExecutor"]  # noqa: F822
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module  # noqa: PLC0415
+
+    if (home := _LAZY.get(name)) is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(home), name)

@@ -1,0 +1,68 @@
+"""The words that stand for executors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from hypernodes.exceptions import UnknownExecutorError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from hypernodes.executors.asynchronous import AsyncExecutor
+    from hypernodes.executors.parallel import ParallelExecutor
+    from hypernodes.executors.ray import RayExecutor
+
+SEQUENTIAL: Final = "sequential"
+
+
+def _async() -> AsyncExecutor:
+    from hypernodes.executors.asynchronous import AsyncExecutor  # noqa: PLC0415
+
+    return AsyncExecutor()
+
+
+def _threaded() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 4, thread_name_prefix="hypernodes")
+
+
+def _parallel() -> ParallelExecutor:
+    from hypernodes.executors.parallel import ParallelExecutor  # noqa: PLC0415
+
+    return ParallelExecutor()
+
+
+def _ray() -> RayExecutor:
+    from hypernodes.executors.ray import RayExecutor  # noqa: PLC0415
+
+    return RayExecutor()
+
+
+ALIASES: Final[dict[str, Callable[[], Executor] | None]] = {
+    SEQUENTIAL: None,
+    "async": _async,
+    "threaded": _threaded,
+    "parallel": _parallel,
+    "ray": _ray,
+}
+"""How to make the executor that a word stands for; ``"sequential"`` needs none."""
+
+
+def check_executor(executor: object, option: str) -> None:
+    """Refuse what is neither an alias nor an executor.
+
+    Raises:
+        UnknownExecutorError: It lists the aliases.
+    """
+    if isinstance(executor, str):
+        if executor not in ALIASES:
+            raise UnknownExecutorError(
+                f"{option}={executor!r} is no executor. Known: {listing(ALIASES)}, or any object with the "
+                f"concurrent.futures.Executor protocol.{did_you_mean(executor, ALIASES)}"
+            )
+    elif isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+        raise UnknownExecutorError(
+            f"{option}={executor!r} has no submit(...). Give one of {listing(ALIASES)}, or an object (not a "
+            f"class) with the concurrent.futures.Executor protocol."
+        )

@@ -1,0 +1,158 @@
+"""Which event loop a coroutine runs on, and how to wait for it from plain code.
+
+A coroutine runs on its *home* loop, so that what is bound to a loop (a client session, a lock)
+serves in every node:
+
+    the loop that code awaiting a pipeline runs on   (set for the time of ``arun`` and ``amap``)
+    the loop that runs in the calling thread         (a notebook's; re-entered through nest_asyncio)
+    else one background loop for the whole process   (also where a loop cannot be re-entered: uvloop)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+
+class Home:
+    """The loop of code that awaits a pipeline, and what plain code is waiting for on it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.awaited: set[Future[Any]] = set()
+        self.stops: list[Callable[[], None]] = []
+
+    def stop(self) -> None:
+        """End what is being done for that code, which does not wait for it any longer."""
+        for stop in self.stops:
+            stop()
+        for future in list(self.awaited):
+            future.cancel()
+
+
+HOME: ContextVar[Home | None] = ContextVar("hypernodes_home_loop", default=None)
+
+_PATIENCE = 1.0  # seconds that a cancelled wait gives its work to end; a blocking call cannot be ended
+_lock = threading.Lock()
+_background: tuple[int, asyncio.AbstractEventLoop] | None = None
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def can_reenter(loop: asyncio.AbstractEventLoop) -> bool:
+    """Make a running loop one that can be run again from inside; ``False`` where that cannot be done."""
+    if getattr(loop, "_nest_patched", False):
+        return True
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        return False
+    import nest_asyncio  # noqa: PLC0415
+
+    try:
+        nest_asyncio.apply(loop)
+    except ValueError:
+        return False
+    return True
+
+
+def home_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop on which coroutines that are started here belong."""
+    home = HOME.get()
+    if home is not None and home.loop.is_running():
+        return home.loop
+    here = running_loop()
+    return here if here is not None and can_reenter(here) else background_loop()
+
+
+def background_loop() -> asyncio.AbstractEventLoop:
+    """Return the process's own loop, started in a daemon thread when it is first needed."""
+    global _background  # noqa: PLW0603
+    with _lock:
+        # A forked child has the loop object but not the thread that ran it.
+        if _background is None or _background[0] != os.getpid():
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=_serve, args=(loop,), name="hypernodes-loop", daemon=True).start()
+            _background = (os.getpid(), loop)
+        return _background[1]
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+
+
+def resolve(awaitable: Awaitable[T]) -> T:
+    """Wait, from plain code, for something awaitable to run on its home loop."""
+    loop = home_loop()
+    if loop is running_loop():
+        return loop.run_until_complete(_await(awaitable))
+    future = asyncio.run_coroutine_threadsafe(_await(awaitable), loop)
+    home = HOME.get()
+    if home is not None:
+        home.awaited.add(future)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # Ctrl-C ends the wait; it shall end the coroutine as well
+        raise
+    finally:
+        if home is not None:
+            home.awaited.discard(future)
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    try:
+        return await awaitable
+    except (KeyboardInterrupt, SystemExit) as error:
+        # Either would leave run_forever and take the loop with it.
+        raise asyncio.CancelledError(f"a coroutine raised {error!r}") from error
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Do plain work in a thread of its own, whose coroutines run on this loop.
+
+    Cancelling the wait ends the work as soon as it can be ended.
+    """
+    loop = asyncio.get_running_loop()
+    home, context = Home(loop), copy_context()
+    context.run(HOME.set, home)
+    done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+
+    def tell(value: Any, error: BaseException | None) -> None:
+        if not done.done():
+            done.set_result((value, error))
+
+    def body() -> None:
+        value, error = None, None
+        try:
+            value = context.run(work)
+        except BaseException as raised:
+            error = raised
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, value, error)
+
+    threading.Thread(target=body, name="hypernodes-run", daemon=True).start()
+    try:
+        value, error = await asyncio.shield(done)
+    except BaseException:
+        home.stop()
+        await asyncio.wait([done], timeout=_PATIENCE)
+        raise
+    if error is not None:
+        raise error
+    result: T = value
+    return result

@@ -1,0 +1,78 @@
+"""From collections to the items of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.exceptions import MapError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hypernodes.nested import MapMode
+
+
+def expand(
+    inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str
+) -> list[dict[str, Any]]:
+    """Return the items: for each, the values of the inputs in ``map_over``.
+
+    Args:
+        inputs: Values by name; those in ``map_over`` are collections.
+        map_over: The inputs that vary.
+        map_mode: ``"zip"`` walks them together, ``"product"`` takes every combination, the last
+            one varying fastest.
+        where: What is mapped, for messages.
+
+    Raises:
+        MapError: A value that is no collection, or zipped ones of different lengths.
+
+    Example:
+        >>> expand({"x": [1, 2], "y": 5}, ["x"], "zip", "pipeline 'p'")
+        [{'x': 1}, {'x': 2}]
+        >>> expand({"x": [1, 2], "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'")
+        [{'x': 1, 'y': 3}, {'x': 1, 'y': 4}, {'x': 2, 'y': 3}, {'x': 2, 'y': 4}]
+    """
+    if len(map_over) == 1:
+        name = map_over[0]
+        return [{name: value} for value in _collection(name, inputs[name], where)]
+    columns = [_collection(name, inputs[name], where) for name in map_over]
+    if map_mode == "product":
+        return [dict(zip(map_over, row, strict=True)) for row in product(*columns)]
+    lengths = {name: len(column) for name, column in zip(map_over, columns, strict=True)}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        raise MapError(
+            f"{where}: inputs mapped together must be equally long, but {told}. "
+            f"Use map_mode='product' for every combination."
+        )
+    return [dict(zip(map_over, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _collection(name: str, value: Any, where: str) -> list[Any]:
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+        raise MapError(
+            f"{where}: map_over names {name!r}, whose value is no collection of items but "
+            f"{'a ' + type(value).__name__}. Give a list, or leave {name!r} out of map_over."
+        )
+    return list(value)
+
+
+def parse_map_over(map_over: str | Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:
+    """Return the names in ``map_over`` as a tuple.
+
+    Raises:
+        MapError: It names nothing, or nothing that was given.
+    """
+    names = (map_over,) if isinstance(map_over, str) else tuple(map_over)
+    if not names:
+        raise MapError(f"{where}: map_over names no input.")
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise MapError(
+                f"{where}: map_over names {name!r}, which is not among the inputs: {listing(known)}."
+            )
+    return names

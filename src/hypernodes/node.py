@@ -1,0 +1,306 @@
+"""A node: a function of one item, with named outputs."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, overload
+
+from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
+
+_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+class Node:
+    """A function whose parameters are inputs and whose return value has a name.
+
+    Made by `node`. It stays callable just as its function was.
+
+    Attributes:
+        function: What is called.
+        name: The function's name; errors and events use it.
+        output_names: The names of what it returns, in order.
+        arguments: Pairs of a parameter and the name of the input that fills it.
+        optional: The inputs that may be left out since their parameter has a default.
+        cache: Whether its results may be cached.
+        retries: How often it is called again when it raises one of `retry_on`.
+        retry_on: The exception types that are worth another attempt.
+        is_async: Whether calling the function gives something to await.
+        is_generator: Whether the function yields; its items are collected to a list.
+    """
+
+    __name__: str
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        /,
+        *,
+        output_names: tuple[str, ...],
+        renamed: Mapping[str, str] | None = None,
+        cache: bool = True,
+        retries: int = 0,
+        retry_on: ErrorTypes = Exception,
+    ) -> None:
+        self.function = function
+        self.name = name_of(function)
+        self.output_names = output_names
+        self.cache = cache
+        self.retries = retries
+        self.retry_on = retry_on
+        self.renamed = dict(renamed or {})
+
+        parameters = _parameters(function, self.name)
+        self.arguments: tuple[tuple[str, str], ...] = tuple(
+            (parameter, self.renamed.get(parameter, parameter)) for parameter in parameters
+        )
+        self.input_names: tuple[str, ...] = tuple(name for _, name in self.arguments)
+        self.optional: frozenset[str] = frozenset(
+            name
+            for parameter, name in self.arguments
+            if parameters[parameter].default is not inspect.Parameter.empty
+        )
+        self.positional_only: frozenset[str] = frozenset(
+            name for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_ONLY
+        )
+        called = _called(function)
+        self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
+        self.is_generator: bool = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
+        self._check()
+        functools.update_wrapper(self, function)
+        self.__name__ = self.name
+
+    def _check(self) -> None:
+        for what, names in (("output", self.output_names), ("input", self.input_names)):
+            if len(set(names)) != len(names):
+                raise GraphError(f"node {self.name!r} has two {what}s of the same name: {listing(names)}.")
+            for name in names:
+                if not name.isidentifier():
+                    raise GraphError(
+                        f"node {self.name!r}: {name!r} cannot be the name of an {what}, since it is no "
+                        f"identifier. Give it one with output_name=... or rename(...)."
+                    )
+        if both := set(self.output_names) & set(self.input_names):
+            raise GraphError(
+                f"node {self.name!r} takes and makes {listing(sorted(both))}. Give its output another name."
+            )
+        if not isinstance(self.retries, int) or self.retries < 0:
+            raise GraphError(
+                f"node {self.name!r}: retries must be a number of 0 or more, not {self.retries!r}."
+            )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function itself, without a pipeline."""
+        return self.function(*args, **kwargs)
+
+    def __get__(self, instance: object | None, owner: type | None = None) -> Node:
+        """Bind a node that was defined in a class body to its object, as a method is bound."""
+        return self if instance is None else self._copy(function=MethodType(self.function, instance))
+
+    def rename(self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None) -> Node:
+        """Return a copy whose inputs and outputs have other names.
+
+        Args:
+            inputs: New input names by their present ones.
+            outputs: New output names by their present ones.
+
+        Raises:
+            MappingError: A name that this node does not have.
+
+        Example:
+            >>> @node(output_name="doubled")
+            ... def double(x):
+            ...     return 2 * x
+            >>> twice = double.rename(inputs={"x": "doubled"}, outputs={"doubled": "fourfold"})
+            >>> twice
+            <node double(doubled) -> fourfold>
+        """
+        inputs, outputs = dict(inputs or {}), dict(outputs or {})
+        for what, mapping, known in (
+            ("input", inputs, self.input_names),
+            ("output", outputs, self.output_names),
+        ):
+            for old in mapping:
+                if old not in known:
+                    raise MappingError(
+                        f"node {self.name!r} has no {what} {old!r} to rename; it has {listing(known)}."
+                        f"{did_you_mean(old, known)}"
+                    )
+        return self._copy(
+            output_names=tuple(outputs.get(name, name) for name in self.output_names),
+            renamed={
+                parameter: inputs.get(name, name)
+                for parameter, name in self.arguments
+                if inputs.get(name, name) != parameter
+            },
+        )
+
+    def _copy(self, **changes: Any) -> Node:
+        function = changes.pop("function", self.function)
+        return Node(function, **{**self._options(), **changes})
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "output_names": self.output_names,
+            "renamed": self.renamed,
+            "cache": self.cache,
+            "retries": self.retries,
+            "retry_on": self.retry_on,
+        }
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel by name where the receiving process can import it, else by value.
+
+        The function's own name leads to this node and not to the function, so pickle alone would
+        always send the function by value, together with every global that it reads.
+        """
+        module, qualname = getattr(self.function, "__module__", None), getattr(
+            self.function, "__qualname__", ""
+        )
+        if module is not None and _importable(module):
+            found: Any = sys.modules[module]
+            for part in qualname.split("."):
+                found = getattr(found, part, None)
+            if isinstance(found, Node) and found.function is self.function:
+                return _by_name, (module, qualname, self._options())
+        return _by_value, (self.function, self._options())
+
+    def __repr__(self) -> str:
+        taken = ", ".join(name + ("=…" if name in self.optional else "") for name in self.input_names)
+        return f"<node {self.name}({taken}) -> {', '.join(self.output_names)}>"
+
+
+def _by_name(module: str, qualname: str, options: dict[str, Any]) -> Node:
+    import importlib  # noqa: PLC0415
+
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return Node(found.function, **options)
+
+
+def _by_value(function: Callable[..., Any], options: dict[str, Any]) -> Node:
+    return Node(function, **options)
+
+
+def _importable(module: str) -> bool:
+    """Whether other processes get this module by importing it, which is also what cloudpickle assumes."""
+    import cloudpickle  # noqa: PLC0415
+
+    if module == "__main__" or module not in sys.modules:
+        return False
+    by_value = cloudpickle.list_registry_pickle_by_value()
+    return not any(module == name or module.startswith(f"{name}.") for name in by_value)
+
+
+@overload
+def node(function: Callable[..., Any], /) -> Node: ...
+@overload
+def node(
+    function: Callable[..., Any],
+    /,
+    *,
+    output_name: str | tuple[str, ...],
+    cache: bool = ...,
+    retries: int = ...,
+    retry_on: ErrorTypes = ...,
+) -> Node: ...
+@overload
+def node(
+    *,
+    output_name: str | tuple[str, ...] | None = ...,
+    cache: bool = ...,
+    retries: int = ...,
+    retry_on: ErrorTypes = ...,
+) -> Callable[[Callable[..., Any]], Node]: ...
+def node(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    output_name: str | tuple[str, ...] | None = None,
+    cache: bool = True,
+    retries: int = 0,
+    retry_on: ErrorTypes = Exception,
+) -> Node | Callable[[Callable[..., Any]], Node]:
+    """Make a function a node, as a decorator or by a plain call.
+
+    Args:
+        function: A function, ``async def``, generator function, method, callable or partial.
+        output_name: The name of its result, or several names for a function that returns as many
+            values. Left out, the result is named after the function.
+        cache: Whether its results may be cached.
+        retries: How many more times it is called when it raises.
+        retry_on: The exceptions that are worth a retry.
+
+    Returns:
+        The node; with options only, a decorator that makes one.
+
+    Raises:
+        NotANodeError: What was given cannot be called, or its parameters cannot be read.
+        GraphError: Names that cannot be used, or ``retries`` below 0.
+
+    Example:
+        >>> @node(output_name="length")
+        ... def measure(text: str) -> int:
+        ...     return len(text)
+        >>> measure("four")
+        4
+        >>> node(str.upper, output_name="loud").output_names
+        ('loud',)
+    """
+
+    def decorate(function: Callable[..., Any], /) -> Node:
+        if isinstance(function, Node):
+            raise NotANodeError(
+                f"{function!r} is a node already. Use rename(...) for a copy with other names."
+            )
+        if not callable(function):
+            raise NotANodeError(f"{function!r} cannot be a node, since it cannot be called.")
+        names: Any = name_of(function) if output_name is None else output_name
+        names = (names,) if isinstance(names, str) else tuple(names)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise GraphError(
+                f"node {name_of(function)!r}: output_name is a name or a tuple of names, not {output_name!r}."
+            )
+        return Node(function, output_names=names, cache=cache, retries=retries, retry_on=retry_on)
+
+    return decorate if function is None else decorate(function)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return what a callable is called: its own name, its function's, or its class's."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", None) or type(function).__name__
+
+
+def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Parameter]:
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError) as error:
+        raise NotANodeError(
+            f"{name!r} cannot be a node, since its parameters cannot be read ({error}). "
+            f"Wrap it in a function that names them."
+        ) from None
+    kinds = (*_NAMED, inspect.Parameter.POSITIONAL_ONLY)
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind in kinds}
+
+
+def _called(function: Callable[..., Any]) -> Any:
+    """Return the function at the bottom: without partials, decorators and ``__call__``."""
+    while True:
+        if isinstance(function, functools.partial):
+            function = function.func
+        elif hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif inspect.isroutine(function) or inspect.isclass(function):
+            return function
+        else:
+            return type(function).__call__

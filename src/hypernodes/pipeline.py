@@ -1,0 +1,378 @@
+"""Pipeline: names, configuration, and the ways to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from hypernodes.config import INHERIT, Cache, type_of_inherit
+from hypernodes.exceptions import GraphError, NotANodeError, UnknownInputError, did_you_mean, listing
+from hypernodes.graph import Member, build_graph
+from hypernodes.mapping import expand, parse_map_over
+from hypernodes.nested import MapMode, NestedPipeline
+from hypernodes.node import Node
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+    from hypernodes.callbacks import PipelineCallback
+    from hypernodes.engines import Engine
+    from hypernodes.execution.steps import Plan
+
+Inherit: TypeAlias = type_of_inherit
+OutputName: TypeAlias = str | Sequence[str] | None
+
+
+class Pipeline:
+    """Functions wired by name: a parameter takes the output of the same name, or an input.
+
+    A pipeline never changes; ``with_...`` and `bind` give copies.
+
+    Args:
+        nodes: Nodes, nested pipelines (``as_node(...)``), or pipelines, which are nested as they are.
+        engine: Runs it; left out, that of the pipeline around, else one that runs everything in a
+            plain loop.
+        cache: Where results are kept; ``None`` for nowhere; left out, that of the pipeline around.
+        callbacks: Who is told; ``[]`` for nobody; left out, those of the pipeline around.
+        name: Its name in messages and events.
+
+    Raises:
+        NotANodeError: Something in `nodes` is neither a node nor a pipeline.
+        DuplicateOutputError: Two nodes make the same output.
+        CycleError: Nodes wait for each other.
+
+    Example:
+        >>> from hypernodes import node
+        >>> @node(output_name="b")
+        ... def double(a):
+        ...     return 2 * a
+        >>> @node(output_name="c")
+        ... def add(a, b):
+        ...     return a + b
+        >>> pipeline = Pipeline([double, add])
+        >>> pipeline.run({"a": 1})
+        {'b': 2, 'c': 3}
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[Node | NestedPipeline | Pipeline],
+        engine: Engine | None = None,
+        cache: Cache | None | Inherit = INHERIT,
+        callbacks: Iterable[PipelineCallback] | Inherit = INHERIT,
+        name: str | None = None,
+    ) -> None:
+        self.name = name
+        members: list[Member] = []
+        for position, member in enumerate(nodes):
+            match member:
+                case Pipeline():
+                    members.append(member.as_node())
+                case Node() | NestedPipeline():
+                    members.append(member)
+                case _:
+                    hint = " Mark it with @node." if callable(member) else ""
+                    raise NotANodeError(
+                        f"pipeline {name or 'without a name'!r}: nodes[{position}] is {member!r}, which is "
+                        f"neither a node nor a pipeline.{hint}"
+                    )
+        self.nodes: tuple[Member, ...] = tuple(members)
+        last = [output for member in members for output in member.output_names][-1:]
+        self.pipeline_id = name or "-".join(("pipeline", *last))
+        self.graph_of_names = build_graph(self.nodes, self.pipeline_id)
+        self.own_engine = self._checked_engine(engine)
+        self.own_cache: Any = self._checked_cache(cache)
+        self.own_callbacks: Any = callbacks if isinstance(callbacks, Inherit) else tuple(callbacks)
+        self.bound: Mapping[str, Any] = {}
+        self.plans: dict[tuple[Any, ...], Plan] = {}
+
+    def _checked_engine(self, engine: Engine | None) -> Engine | None:
+        if engine is not None and not (callable(getattr(engine, "run", None)) and hasattr(engine, "lanes")):
+            raise GraphError(
+                f"pipeline {self.pipeline_id!r}: engine={engine!r} is no Engine. Give HyperNodesEngine(...), or "
+                f"leave it out."
+            )
+        return engine
+
+    def _checked_cache(self, cache: object) -> object:
+        if cache is not None and cache is not INHERIT and not isinstance(cache, Cache):
+            raise GraphError(
+                f"pipeline {self.pipeline_id!r}: cache={cache!r} is no cache. Give DiskCache(path), or None to "
+                f"switch caching off."
+            )
+        return cache
+
+    # ------------------------------------------------------------------------------------- running
+
+    def run(self, inputs: Mapping[str, Any] | None = None, output_name: OutputName = None) -> dict[str, Any]:
+        """Compute every output, or just those asked for.
+
+        Args:
+            inputs: Values by name. A name of an output may be given, too: its node is then not run.
+            output_name: The output or outputs wanted; only what they need is computed.
+
+        Returns:
+            The outputs by name.
+
+        Raises:
+            MissingInputError: An input that has no default was not given.
+            UnknownInputError: A name that the pipeline neither takes nor makes.
+            UnknownOutputError: An output that no node makes.
+        """
+        if inputs is None:
+            inputs = {}
+        if output_name is not None:
+            output_name = (output_name,) if isinstance(output_name, str) else tuple(output_name)
+        return self.effective_engine.run(self, inputs, output_name)
+
+    def __call__(self, **inputs: Any) -> dict[str, Any]:
+        """Compute every output, with the inputs as keywords."""
+        return self.run(inputs)
+
+    def map(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str],
+        map_mode: MapMode = "zip",
+        output_name: OutputName = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> dict[str, list[Any]]:
+        """Run once per item, and collect each output in a list.
+
+        Args:
+            inputs: Values by name; those in `map_over` are collections.
+            map_over: The input or inputs that vary from item to item.
+            map_mode: ``"zip"`` walks several together; ``"product"`` takes every combination, the last
+                one varying fastest.
+            output_name: The output or outputs wanted; every one by default.
+            on_error: ``"raise"`` stops at the first error; ``"return"`` puts the exception in the place of
+                each output of the item.
+
+        Returns:
+            Each output with its values, in the order of the items.
+
+        Raises:
+            MapError: What is mapped over is no collection, or zipped ones differ in length.
+            MissingInputError: An input that has no default was not given.
+
+        Example:
+            >>> from hypernodes import node
+            >>> power = Pipeline([node(pow, output_name="power")])
+            >>> power.map({"base": [2, 3], "exp": 2}, map_over="base")
+            {'power': [4, 9]}
+            >>> power.map({"base": [2, 3], "exp": [1, 2]}, map_over=["base", "exp"], map_mode="product")
+            {'power': [2, 4, 3, 9]}
+        """
+        where = f"pipeline {self.pipeline_id!r}"
+        if map_mode not in ("zip", "product"):
+            raise UnknownInputError(f"{where}: map_mode is 'zip' or 'product', not {map_mode!r}.")
+        if on_error not in ("raise", "return"):
+            raise UnknownInputError(f"{where}: on_error is 'raise' or 'return', not {on_error!r}.")
+        names = parse_map_over(map_over, inputs, where)
+        items = expand(inputs, names, map_mode, where)
+        fixed = {name: value for name, value in inputs.items() if name not in names}
+        wanted: tuple[str, ...] | None = None
+        if output_name is not None:
+            wanted = (output_name,) if isinstance(output_name, str) else tuple(output_name)
+        if not items:
+            return {name: [] for name in self._outputs_of_no_items(names, fixed, wanted)}
+        rows = self.effective_engine.map(self, items, fixed, wanted, on_error=on_error)
+        if on_error == "raise":
+            return {name: [row[name] for row in rows] for name in rows[0]}
+        outputs = next((tuple(row) for row in rows if isinstance(row, dict)), None)
+        if outputs is None:
+            outputs = self._outputs_of_no_items(names, fixed, wanted)
+        return {name: [row[name] if isinstance(row, dict) else row for row in rows] for name in outputs}
+
+    def _outputs_of_no_items(
+        self, names: tuple[str, ...], fixed: Mapping[str, Any], wanted: tuple[str, ...] | None
+    ) -> tuple[str, ...]:
+        from hypernodes.execution.lane import Lanes  # noqa: PLC0415
+        from hypernodes.execution.plan import build_plan  # noqa: PLC0415
+
+        return build_plan(self, (*names, *fixed), wanted, Lanes(), mapped=True).outputs
+
+    async def arun(
+        self, inputs: Mapping[str, Any] | None = None, output_name: OutputName = None
+    ) -> dict[str, Any]:
+        """Do what `run` does, for code in an event loop: it goes on, and async nodes run on it."""
+        from hypernodes.executors.loops import in_thread  # noqa: PLC0415
+
+        return await in_thread(partial(self.run, inputs, output_name))
+
+    async def amap(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str],
+        map_mode: MapMode = "zip",
+        output_name: OutputName = None,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> dict[str, list[Any]]:
+        """Do what `map` does, for code in an event loop: it goes on, and async nodes run on it."""
+        from hypernodes.executors.loops import in_thread  # noqa: PLC0415
+
+        return await in_thread(partial(self.map, inputs, map_over, map_mode, output_name, on_error))
+
+    # ------------------------------------------------------------------------------------- nesting
+
+    def as_node(
+        self,
+        input_mapping: Mapping[str, str] | None = None,
+        output_mapping: Mapping[str, str] | None = None,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: MapMode = "zip",
+        name: str | None = None,
+    ) -> NestedPipeline:
+        """Make this pipeline a node of another one.
+
+        Args:
+            input_mapping: The inner input that an outer name fills, by outer name.
+            output_mapping: The outer name that an inner output gets, by inner name.
+            map_over: The outer inputs that are collections; the pipeline runs once per item, and its
+                outputs are lists.
+            map_mode: How several of them are walked, as in `map`.
+            name: The node's name; the pipeline's by default.
+
+        Raises:
+            MappingError: A name that the pipeline lacks.
+
+        Example:
+            >>> from hypernodes import node
+            >>> single = Pipeline([node(len, output_name="length")], name="single")
+            >>> lengths = single.as_node({"words": "obj"}, {"length": "lengths"}, map_over="words")
+            >>> outer = Pipeline([lengths, node(lambda lengths: max(lengths), output_name="longest")])
+            >>> outer.run({"words": ["a", "bcd"]})
+            {'lengths': [1, 3], 'longest': 3}
+        """
+        return NestedPipeline(
+            self,
+            input_mapping=input_mapping,
+            output_mapping=output_mapping,
+            map_over=map_over,
+            map_mode=map_mode,
+            name=name,
+        )
+
+    # ------------------------------------------------------------------------------- configuration
+
+    def bind(self, **values: Any) -> Pipeline:
+        """Return a copy in which these inputs are fixed; `run` may still be given another value.
+
+        Raises:
+            UnknownInputError: A name that the pipeline neither takes nor makes.
+        """
+        graph = self.graph_of_names
+        known = (*graph.input_names, *graph.output_names)
+        for name in values:
+            if name not in known:
+                raise UnknownInputError(
+                    f"pipeline {self.pipeline_id!r} has no input {name!r} to bind; it takes "
+                    f"{listing(graph.input_names)}.{did_you_mean(name, known)}"
+                )
+        return self._copy(bound={**self.bound, **values})
+
+    def with_engine(self, engine: Engine | None) -> Pipeline:
+        """Return a copy with another engine; ``None`` leaves it to the pipeline around."""
+        return self._copy(own_engine=self._checked_engine(engine))
+
+    def with_cache(self, cache: Cache | None | Inherit) -> Pipeline:
+        """Return a copy with another cache; ``None`` switches caching off."""
+        return self._copy(own_cache=self._checked_cache(cache))
+
+    def with_callbacks(self, callbacks: Iterable[PipelineCallback] | Inherit) -> Pipeline:
+        """Return a copy with other callbacks; ``[]`` is nobody."""
+        return self._copy(own_callbacks=callbacks if isinstance(callbacks, Inherit) else tuple(callbacks))
+
+    def with_name(self, name: str) -> Pipeline:
+        """Return a copy with another name."""
+        return self._copy(name=name, pipeline_id=name)
+
+    def _copy(self, **changes: Any) -> Pipeline:
+        copy = object.__new__(Pipeline)
+        copy.__dict__.update(self.__dict__)
+        copy.__dict__.update(changes, plans={})
+        return copy
+
+    @property
+    def effective_engine(self) -> Engine:
+        """The engine that runs it when it is the outermost pipeline."""
+        return self.own_engine or _default_engine()
+
+    @property
+    def effective_cache(self) -> Cache | None:
+        """The cache that it uses when it is the outermost pipeline."""
+        cache: Cache | None = None if self.own_cache is INHERIT else self.own_cache
+        return cache
+
+    @property
+    def effective_callbacks(self) -> tuple[PipelineCallback, ...]:
+        """The callbacks that are told when it is the outermost pipeline."""
+        callbacks: tuple[PipelineCallback, ...] = () if self.own_callbacks is INHERIT else self.own_callbacks
+        return callbacks
+
+    # ------------------------------------------------------------------------------- looking at it
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The inputs that come from outside, in the order of their use; bound ones are left out."""
+        return tuple(name for name in self.graph_of_names.input_names if name not in self.bound)
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """The inputs that may be left out, since every node that takes them has a default."""
+        return self.graph_of_names.optional - self.bound.keys()
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Everything that it makes."""
+        return self.graph_of_names.output_names
+
+    @property
+    def execution_order(self) -> tuple[Member, ...]:
+        """The nodes in an order in which each comes after what it needs."""
+        return self.graph_of_names.order
+
+    @property
+    def graph(self) -> nx.DiGraph:
+        """The nodes and inputs as a networkx DiGraph; edges carry the ``name`` of the value."""
+        import networkx as nx  # noqa: PLC0415
+
+        graph = nx.DiGraph()
+        for name in self.input_names:
+            graph.add_node(name, kind="input", optional=name in self.optional)
+        for member in self.execution_order:
+            graph.add_node(member, kind="node" if isinstance(member, Node) else "pipeline")
+            for name in member.input_names:
+                if name not in self.bound:
+                    graph.add_edge(self.graph_of_names.producers.get(name, name), member, name=name)
+        return graph
+
+    def visualize(self) -> str:
+        """Return the pipeline as a Mermaid flowchart, which GitHub and notebooks draw."""
+        from hypernodes.visualization.mermaid import mermaid  # noqa: PLC0415
+
+        return mermaid(self)
+
+    def __repr__(self) -> str:
+        taken = ", ".join(name + ("=…" if name in self.optional else "") for name in self.input_names)
+        return (
+            f"<Pipeline {self.pipeline_id}({taken}) -> {', '.join(self.output_names)}, "
+            f"{len(self.nodes)} node{'s' if len(self.nodes) != 1 else ''}>"
+        )
+
+    def _repr_html_(self) -> str:
+        from hypernodes.visualization.table import table  # noqa: PLC0415
+
+        return table(self)
+
+
+_default: list[Engine] = []
+
+
+def _default_engine() -> Engine:
+    if not _default:
+        from hypernodes.engines import HyperNodesEngine  # noqa: PLC0415
+
+        _default.append(HyperNodesEngine())
+    return _default[0]

@@ -1,0 +1,25 @@
+"""A pipeline as an HTML table, for notebooks."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+
+def table(pipeline: Any) -> str:
+    """Return a table of the nodes: what each takes and makes.
+
+    Example:
+        >>> from hypernodes import Pipeline, node
+        >>> "<td>abs</td><td>x</td><td>size</td>" in table(Pipeline([node(abs, output_name="size")]))
+        True
+    """
+    rows = "".join(
+        f"<tr><td>{escape(member.name)}</td><td>{escape(', '.join(member.input_names))}</td>"
+        f"<td>{escape(', '.join(member.output_names))}</td></tr>"
+        for member in pipeline.execution_order
+    )
+    return (
+        f"<table><caption>{escape(pipeline.pipeline_id)}</caption>"
+        f"<tr><th>node</th><th>takes</th><th>makes</th></tr>{rows}</table>"
+    )
