@@ -1,17 +1,17 @@
 """Plain functions, wired into pipelines that run anywhere.
 
-    >>> from hypernodes import Pipeline, node
-    >>> @node(output_name="clean")
-    ... def tidy(text: str) -> str:
-    ...     return text.strip().lower()
-    >>> @node(output_name="length")
-    ... def measure(clean: str) -> int:
-    ...     return len(clean)
-    >>> pipeline = Pipeline([tidy, measure])
-    >>> pipeline.run({"text": "  Hello "})
-    {'clean': 'hello', 'length': 5}
-    >>> pipeline.map({"text": ["a", " bc"]}, map_over="text", output_name="length")
-    {'length': [1, 2]}
+>>> from hypernodes import Pipeline, node
+>>> @node(output_name="clean")
+... def tidy(text: str) -> str:
+...     return text.strip().lower()
+>>> @node(output_name="length")
+... def measure(clean: str) -> int:
+...     return len(clean)
+>>> pipeline = Pipeline([tidy, measure])
+>>> pipeline.run({"text": "  Hello "})
+{'clean': 'hello', 'length': 5}
+>>> pipeline.map({"text": ["a", " bc"]}, map_over="text", output_name="length")
+{'length': [1, 2]}
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LAZY = {
 
 __version__ = "0.1.0"
 
-__all__ = [  # noqa: F822
+__all__ = [
     "INHERIT",
     "AsyncExecutor",
     "CallbackContext",

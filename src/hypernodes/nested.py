@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from hypernodes.exceptions import MapError, MappingError, did_you_mean, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MapMode = Literal["zip", "product"]
 
@@ -54,7 +54,7 @@ class NestedPipeline:
         *,
         input_mapping: Mapping[str, str] | None = None,
         output_mapping: Mapping[str, str] | None = None,
-        map_over: str | tuple[str, ...] | list[str] | None = None,
+        map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         name: str | None = None,
     ) -> None:

@@ -104,7 +104,9 @@ class Node:
         """Bind a node that was defined in a class body to its object, as a method is bound."""
         return self if instance is None else self._copy(function=MethodType(self.function, instance))
 
-    def rename(self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None) -> Node:
+    def rename(
+        self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
+    ) -> Node:
         """Return a copy whose inputs and outputs have other names.
 
         Args:
@@ -161,8 +163,9 @@ class Node:
         The function's own name leads to this node and not to the function, so pickle alone would
         always send the function by value, together with every global that it reads.
         """
-        module, qualname = getattr(self.function, "__module__", None), getattr(
-            self.function, "__qualname__", ""
+        module, qualname = (
+            getattr(self.function, "__module__", None),
+            getattr(self.function, "__qualname__", ""),
         )
         if module is not None and _importable(module):
             found: Any = sys.modules[module]

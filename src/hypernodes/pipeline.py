@@ -59,7 +59,7 @@ class Pipeline:
         self,
         nodes: Iterable[Node | NestedPipeline | Pipeline],
         engine: Engine | None = None,
-        cache: Cache | None | Inherit = INHERIT,
+        cache: Cache | Inherit | None = INHERIT,
         callbacks: Iterable[PipelineCallback] | Inherit = INHERIT,
         name: str | None = None,
     ) -> None:
@@ -74,8 +74,8 @@ class Pipeline:
                 case _:
                     hint = " Mark it with @node." if callable(member) else ""
                     raise NotANodeError(
-                        f"pipeline {name or 'without a name'!r}: nodes[{position}] is {member!r}, which is "
-                        f"neither a node nor a pipeline.{hint}"
+                        f"pipeline {name or 'without a name'!r}: nodes[{position}] is {member!r}, which "
+                        f"is neither a node nor a pipeline.{hint}"
                     )
         self.nodes: tuple[Member, ...] = tuple(members)
         last = [output for member in members for output in member.output_names][-1:]
@@ -90,16 +90,16 @@ class Pipeline:
     def _checked_engine(self, engine: Engine | None) -> Engine | None:
         if engine is not None and not (callable(getattr(engine, "run", None)) and hasattr(engine, "lanes")):
             raise GraphError(
-                f"pipeline {self.pipeline_id!r}: engine={engine!r} is no Engine. Give HyperNodesEngine(...), or "
-                f"leave it out."
+                f"pipeline {self.pipeline_id!r}: engine={engine!r} is no Engine. Give HyperNodesEngine(...), "
+                f"or leave it out."
             )
         return engine
 
     def _checked_cache(self, cache: object) -> object:
         if cache is not None and cache is not INHERIT and not isinstance(cache, Cache):
             raise GraphError(
-                f"pipeline {self.pipeline_id!r}: cache={cache!r} is no cache. Give DiskCache(path), or None to "
-                f"switch caching off."
+                f"pipeline {self.pipeline_id!r}: cache={cache!r} is no cache. Give DiskCache(path), or None "
+                f"to switch caching off."
             )
         return cache
 
@@ -276,7 +276,7 @@ class Pipeline:
         """Return a copy with another engine; ``None`` leaves it to the pipeline around."""
         return self._copy(own_engine=self._checked_engine(engine))
 
-    def with_cache(self, cache: Cache | None | Inherit) -> Pipeline:
+    def with_cache(self, cache: Cache | Inherit | None) -> Pipeline:
         """Return a copy with another cache; ``None`` switches caching off."""
         return self._copy(own_cache=self._checked_cache(cache))
 

@@ -38,7 +38,7 @@ class Portable:
             raise TransportError(f"{short(self.value)} cannot be pickled: {error}") from error
 
 
-class RemoteTraceback(Exception):
+class RemoteTraceback(Exception):  # noqa: N818  the standard library's word for it
     """The traceback of a worker, as text: the cause of the error that came back."""
 
     def __init__(self, text: str) -> None:
@@ -66,13 +66,11 @@ def pack_error(error: BaseException) -> PackedError:
             attributes[name] = dumps(value)
         except Exception:  # noqa: S112  an attribute that cannot travel stays behind
             continue
-    for build in (
-        lambda: dumps(error),
-        lambda: dumps(_Parts(type(error), error.args, attributes)),
-        lambda: dumps(_Parts(type(error), tuple(map(_text_unless_portable, error.args)), attributes)),
-    ):
+    texts = tuple(map(_text_unless_portable, error.args))
+    forms = (error, _Parts(type(error), error.args, attributes), _Parts(type(error), texts, attributes))
+    for form in forms:
         try:
-            blob = build()
+            blob = dumps(form)
             rebuilt = _rebuild(blob)
         except Exception:  # noqa: S112  the next form is plainer
             continue

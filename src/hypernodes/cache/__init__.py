@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hypernodes.cache.store import DiskCache as DiskCache
 
-__all__ = ["DiskCache"]  # noqa: F822
+__all__ = ["DiskCache"]
 
 
 def __getattr__(name: str) -> object:

@@ -12,14 +12,33 @@ import functools
 import sys
 import sysconfig
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MUTATORS: Final = frozenset(
-    "add append appendleft clear discard extend extendleft insert pop popitem popleft put put_nowait remove "
-    "reverse setdefault sort update write".split()
+    [
+        "add",
+        "append",
+        "appendleft",
+        "clear",
+        "discard",
+        "extend",
+        "extendleft",
+        "insert",
+        "pop",
+        "popitem",
+        "popleft",
+        "put",
+        "put_nowait",
+        "remove",
+        "reverse",
+        "setdefault",
+        "sort",
+        "update",
+        "write",
+    ]
 )
 _READS_GLOBAL: Final = ("LOAD_GLOBAL", "LOAD_NAME")
 _READS_ATTRIBUTE: Final = ("LOAD_ATTR", "LOAD_METHOD")
@@ -105,7 +124,7 @@ def _changed_globals(steps: list[dis.Instruction]) -> set[str]:
             if before.opname in _READS_GLOBAL:
                 changed.add(str(before.argval))
         elif step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
-            container = _producer(steps, _producer(steps, position) - 0)
+            container = _producer(steps, _producer(steps, position))
             if container > 0 and steps[container - 1].opname in _READS_GLOBAL:
                 changed.add(str(steps[container - 1].argval))
     return changed

@@ -7,7 +7,7 @@ code. What has no stable content raises `SignatureError`, and is never guessed.
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import fractions
@@ -124,7 +124,9 @@ class _Walk:
             parts = [release(value.__module__ or "builtins").encode(), value.__qualname__.encode()]
             bound = owner is not None and not isinstance(owner, types.ModuleType | type)
             return b"builtin", [*parts, *([self.digest(owner)] if bound else [])]
-        if isinstance(value, types.MethodDescriptorType | types.WrapperDescriptorType | types.GetSetDescriptorType):
+        if isinstance(
+            value, types.MethodDescriptorType | types.WrapperDescriptorType | types.GetSetDescriptorType
+        ):
             return b"descriptor", [value.__objclass__.__qualname__.encode(), value.__name__.encode(), _PYTHON]
         if kind is types.MemberDescriptorType:
             return b"slot", [value.__name__.encode()]
@@ -171,8 +173,6 @@ class _Walk:
             return b"derived", [self._class(kind), self.digest(base(value)), self.digest(_state(value))]
         state = _state(value)
         public = {name: part for name, part in state.items() if not name.startswith("_")}
-        if not state and type(value).__reduce_ex__ is not object.__reduce_ex__:
-            return b"pickle", [self._class(kind), _pickled(value)]
         return b"object", [self._class(kind), *self._sorted_items(public or state)]
 
     def _sorted_items(self, mapping: dict[str, Any]) -> list[bytes]:
@@ -261,8 +261,8 @@ _SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
     uuid.UUID: lambda value: value.bytes,
     decimal.Decimal: lambda value: str(value).encode(),
     fractions.Fraction: lambda value: str(value).encode(),
-    datetime.date: lambda value: value.isoformat().encode(),
-    datetime.timedelta: lambda value: repr(value).encode(),
+    dt.date: lambda value: value.isoformat().encode(),
+    dt.timedelta: lambda value: repr(value).encode(),
     range: lambda value: repr(value).encode(),
     pathlib.PosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
     pathlib.PurePosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
@@ -280,8 +280,29 @@ _CONTAINERS: Final[dict[type, Callable[[_Walk, Any], list[bytes]]]] = {
 }
 
 _NOT_OF_A_CLASS: Final = frozenset(
-    "__dict__ __weakref__ __doc__ __module__ __qualname__ __annotations__ __firstlineno__ __static_attributes__ "
-    "__abstractmethods__ _abc_impl __dataclass_params__ __match_args__ __parameters__ __orig_bases__ "
-    "__pydantic_complete__ __pydantic_core_schema__ __pydantic_serializer__ __pydantic_validator__ "
-    "__pydantic_decorators__ __pydantic_fields__ __class_vars__ __signature__ __pydantic_parent_namespace__".split()
+    [
+        "__dict__",
+        "__weakref__",
+        "__doc__",
+        "__module__",
+        "__qualname__",
+        "__annotations__",
+        "__signature__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__abstractmethods__",
+        "_abc_impl",
+        "__dataclass_params__",
+        "__match_args__",
+        "__parameters__",
+        "__orig_bases__",
+        "__class_vars__",
+        "__pydantic_complete__",
+        "__pydantic_core_schema__",
+        "__pydantic_serializer__",
+        "__pydantic_validator__",
+        "__pydantic_decorators__",
+        "__pydantic_fields__",
+        "__pydantic_parent_namespace__",
+    ]
 )

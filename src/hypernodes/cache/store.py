@@ -15,11 +15,14 @@ import os
 import threading
 import warnings
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.config import MISS
 from hypernodes.exceptions import CacheWarning
 from hypernodes.portable import dumps, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MAGIC: Final = b"hn1\0"
 _SEAL_SIZE: Final = 16
@@ -76,7 +79,9 @@ class DiskCache:
         if not isinstance(entry, bytes) or not entry.startswith(_MAGIC):
             return self._drop(signature, "is of another version")
         body = memoryview(entry)[len(_MAGIC) + _SEAL_SIZE :]
-        if not hmac.compare_digest(entry[len(_MAGIC) : len(_MAGIC) + _SEAL_SIZE], self._seal(signature, body)):
+        if not hmac.compare_digest(
+            entry[len(_MAGIC) : len(_MAGIC) + _SEAL_SIZE], self._seal(signature, body)
+        ):
             return self._drop(signature, "is damaged, or was written with another key")
         try:
             return loads(body)
@@ -89,7 +94,8 @@ class DiskCache:
             body = dumps(value)
         except Exception as error:
             self._warn(
-                f"pickle {type(value)}", f"cannot keep a {type(value).__qualname__}, which does not pickle: {error}"
+                f"pickle {type(value)}",
+                f"cannot keep a {type(value).__qualname__}, which does not pickle: {error}",
             )
             return
         try:
@@ -108,10 +114,14 @@ class DiskCache:
                 self._store.close()
                 self._store = None
 
+    def __iter__(self) -> Iterator[str]:
+        """Walk the signatures of all entries."""
+        yield from self._open().iterkeys()
+
     def __len__(self) -> int:
         return len(self._open())
 
-    def __enter__(self) -> DiskCache:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

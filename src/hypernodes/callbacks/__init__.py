@@ -15,7 +15,7 @@ _LAZY = {
     "ProgressCallback": "hypernodes.callbacks.progress",
 }
 
-__all__ = ["CallbackContext", "LoggingCallback", "PipelineCallback", "ProgressCallback"]  # noqa: F822
+__all__ = ["CallbackContext", "LoggingCallback", "PipelineCallback", "ProgressCallback"]
 
 
 def __getattr__(name: str) -> object:

@@ -27,7 +27,8 @@ class LoggingCallback(PipelineCallback):
         >>> logger = logging.Logger("example")
         >>> logger.addHandler(logging.StreamHandler(sys.stdout))
         >>> from hypernodes import Pipeline, node
-        >>> sizes = Pipeline([node(abs, output_name="size")], callbacks=[LoggingCallback(logger)], name="sizes")
+        >>> told = [LoggingCallback(logger)]
+        >>> sizes = Pipeline([node(abs, output_name="size")], callbacks=told, name="sizes")
         >>> sizes.run({"x": -1})  # doctest: +ELLIPSIS
         pipeline sizes: started
           node abs: started
@@ -48,7 +49,7 @@ class LoggingCallback(PipelineCallback):
                 "item_path": ctx.item_path,
                 "depth": ctx.depth,
             }
-            self._logger.log(level, "  " * (ctx.depth + inward) + message, *args, extra=extra)
+            self._logger.log(level, f"{'  ' * (ctx.depth + inward)}{message}", *args, extra=extra)  # noqa: G004
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
         self._log(self._level_in(ctx), ctx, 0, "pipeline %s: started", pipeline_id)
@@ -64,7 +65,9 @@ class LoggingCallback(PipelineCallback):
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        self._log(self._level_in(ctx), ctx, 1, "node %s%s: done in %s", node_id, _item(ctx), seconds(duration))
+        self._log(
+            self._level_in(ctx), ctx, 1, "node %s%s: done in %s", node_id, _item(ctx), seconds(duration)
+        )
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
         self._log(self._level_in(ctx), ctx, 1, "node %s%s: cached", node_id, _item(ctx))

@@ -178,7 +178,9 @@ class _TerminalBars(_Display):
         try:
             import rich  # noqa: F401, PLC0415
         except ImportError as error:
-            raise ImportError("progress in a terminal needs rich: pip install 'hypernodes[progress]'") from error
+            raise ImportError(
+                "progress in a terminal needs rich: pip install 'hypernodes[progress]'"
+            ) from error
 
     def __init__(self) -> None:
         from rich.console import Console  # noqa: PLC0415

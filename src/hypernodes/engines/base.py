@@ -71,7 +71,8 @@ class Engine(ABC):
         return False
 
     def shutdown(self) -> None:
-        """Release what the engine itself has made."""
+        """Release what the engine itself has made; by default there is nothing."""
+        return
 
     def __enter__(self) -> Self:
         return self

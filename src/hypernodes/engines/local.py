@@ -10,9 +10,10 @@ from hypernodes.callbacks.announce import Announcer
 from hypernodes.engines.base import Engine
 from hypernodes.execution.drive import drive
 from hypernodes.execution.invoke import straight
+from hypernodes.execution.jobs import Failure
 from hypernodes.execution.lane import BUSY, Lane, Lanes
 from hypernodes.execution.plan import build_plan
-from hypernodes.execution.run import Failure, Run
+from hypernodes.execution.run import Run
 from hypernodes.execution.signature import read_codes
 from hypernodes.execution.worker import Dispatch
 from hypernodes.executors.aliases import SEQUENTIAL, check_executor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks import CallbackContext
     from hypernodes.execution.drive import Completed
-    from hypernodes.execution.run import OnError
+    from hypernodes.execution.jobs import OnError
     from hypernodes.execution.steps import Plan
     from hypernodes.pipeline import Pipeline
 
@@ -65,7 +66,9 @@ class HyperNodesEngine(Engine):
         same = node_executor is map_executor and not isinstance(map_executor, str)
         map_ = node if same else None if map_executor == SEQUENTIAL else Lane(map_executor)
         self._lanes = Lanes(node, map_)
-        self._in_use = [lane for lane in {id(lane): lane for lane in (node, map_)}.values() if lane is not None]
+        self._in_use = [
+            lane for lane in {id(lane): lane for lane in (node, map_)}.values() if lane is not None
+        ]
         self._finalizer = weakref.finalize(self, _shut_down, self._in_use)
 
     def run(
@@ -141,7 +144,9 @@ class HyperNodesEngine(Engine):
         mapped: tuple[str, ...] | None = None,
     ) -> Plan:
         around = () if ctx is None else ctx.hierarchy_path
-        plan = build_plan(pipeline, given, output_name, self.lanes(), around=around, mapped=mapped is not None)
+        plan = build_plan(
+            pipeline, given, output_name, self.lanes(), around=around, mapped=mapped is not None
+        )
         straight(plan)
         if ctx is None:
             kind = () if mapped is None else ("map", mapped)

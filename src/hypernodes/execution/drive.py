@@ -1,7 +1,7 @@
 """Carry a run through: do what is to be done here, send off the rest, feed results back.
 
-    run.ready() ─┬─ right here ──────────────▶ run.settle()
-                 └─ along a lane ─▶ future ─▶ completed (queue) ─▶ run.settle()
+run.ready() ─┬─ right here ──────────────▶ run.settle()
+             └─ along a lane ─▶ future ─▶ completed (queue) ─▶ run.settle()
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes.execution.invoke import attempt, now
-from hypernodes.execution.run import Batch
+from hypernodes.execution.jobs import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
     from hypernodes.callbacks.base import Event
-    from hypernodes.execution.invoke import Outcome
-    from hypernodes.execution.run import BatchOutcome, Job, Run
+    from hypernodes.execution.jobs import BatchOutcome, Job, Outcome
+    from hypernodes.execution.run import Run
 
 Completed = SimpleQueue["Future[Any] | None"]
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import inspect
 from contextvars import copy_context
-from dataclasses import dataclass
 from time import perf_counter
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes.callbacks.base import Event, Scope
 from hypernodes.exceptions import OutputCountError
+from hypernodes.execution.jobs import Outcome
 from hypernodes.execution.steps import CallStep, NestedStep, Plan
 from hypernodes.executors.loops import resolve
 from hypernodes.mapping import expand
@@ -29,23 +29,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PENDING: Final = (CoroutineType, AsyncGeneratorType)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of one call: its outputs or its error.
-
-    Attributes:
-        outputs: One value for each output of the node.
-        error: What it raised; a `PackedError` while it travels.
-        seconds: How long it took, retries included.
-        events: What happened on the way.
-    """
-
-    outputs: tuple[Any, ...] = ()
-    error: Any = None
-    seconds: float = 0.0
-    events: tuple[Event, ...] = ()
 
 
 async def attempt(
@@ -118,10 +101,10 @@ def unpack(value: Any, step: CallStep, path: tuple[str, ...]) -> tuple[Any, ...]
     if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
         got = f"one {type(value).__name__}"
     else:
-        value = tuple(value)
-        if len(value) == expected:
-            return value
-        got = f"{len(value)} values"
+        values = tuple(value)
+        if len(values) == expected:
+            return values
+        got = f"{len(values)} values"
     raise OutputCountError(
         f"node {step.name!r} of pipeline {'/'.join(path)!r} has {expected} outputs but returned {got}. "
         f"Return a tuple of {expected} values, or correct output_name."

@@ -51,7 +51,7 @@ class Lane:
 
     @property
     def is_remote(self) -> bool:
-        """Whether what is sent there must be pickled. True of every executor that is not known to share memory."""
+        """Whether what is sent there must be pickled: unless it is known to share memory."""
         if self._alias is not None:
             return self._alias in _REMOTE
         return not (isinstance(self._executor, ThreadPoolExecutor) or self.runs_coroutines)

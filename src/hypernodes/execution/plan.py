@@ -50,12 +50,29 @@ class PlannedEngine(Protocol):
 class Plannable(Protocol):
     """What a plan must know of a pipeline; ``None`` and ``INHERIT`` are left to the parent."""
 
-    pipeline_id: str
-    graph_of_names: Graph
-    bound: Mapping[str, Any]
-    own_engine: PlannedEngine | None
-    own_cache: Any
-    own_callbacks: Any
+    @property
+    def pipeline_id(self) -> str:
+        """Its name, or a generated one."""
+
+    @property
+    def graph_of_names(self) -> Graph:
+        """Its members, wired."""
+
+    @property
+    def bound(self) -> Mapping[str, Any]:
+        """The inputs that it fixes."""
+
+    @property
+    def own_engine(self) -> PlannedEngine | None:
+        """The engine that it names."""
+
+    @property
+    def own_cache(self) -> Any:
+        """The cache that it names."""
+
+    @property
+    def own_callbacks(self) -> Any:
+        """The callbacks that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +133,13 @@ def build_plan(
             )
     settings = replace(Settings(lanes).within(pipeline), lanes=lanes)
     path = (*around, pipeline.pipeline_id)
-    return _for_map(pipeline, given, outputs, settings, path, count(), mapped=mapped)
+    return _build(_Builder(pipeline, settings, path, count()), given, outputs, mapped=mapped)
 
 
-def _for_map(
-    pipeline: Plannable,
-    given: Sequence[str],
-    outputs: tuple[str, ...] | None,
-    settings: Settings,
-    path: tuple[str, ...],
-    keys: Iterator[int],
-    *,
-    mapped: bool,
-) -> Plan:
-    plan = _Builder(pipeline, settings, path, keys).build(given, outputs)
+def _build(builder: _Builder, given: Sequence[str], outputs: tuple[str, ...] | None, *, mapped: bool) -> Plan:
+    """Build a plan, and for a map decide whether its items travel whole."""
+    plan = builder.build(given, outputs)
+    settings = builder.settings
     lanes = settings.lanes
     if mapped and lanes.map is not None:
         if _can_ship(plan, lanes.map):
@@ -138,7 +148,7 @@ def _for_map(
             # The items stay with the driver, so that nobody waits in a worker; their nodes go to the
             # executor that was named for the items.
             spread = Settings(lanes.spread(), settings.cache, settings.callbacks)
-            plan = _Builder(pipeline, spread, path, keys).build(given, outputs)
+            plan = builder.with_settings(spread).build(given, outputs)
     return plan
 
 
@@ -187,6 +197,9 @@ class _Builder:
         self.used: set[str] = set()
         self.missing: list[tuple[str, str]] = []
 
+    def with_settings(self, settings: Settings) -> _Builder:
+        return _Builder(self.pipeline, settings, self.path, self.keys)
+
     def build(self, given: Sequence[str], outputs: tuple[str, ...] | None) -> Plan:
         self.given = {*given, *self.pipeline.bound}
         wanted = self._all_outputs() if outputs is None else outputs
@@ -196,7 +209,7 @@ class _Builder:
         for member in reversed(self.graph.order):
             # `needed` grows on the way back, with what each step takes.
             if not self.needed.isdisjoint(member.output_names):
-                steps.append(self._step(member))
+                steps.append(self._step(member))  # noqa: PERF401  each step changes what is needed
         if self.missing:
             raise self._missing_error(given)
         ordered = tuple(replace(step, index=index) for index, step in enumerate(reversed(steps)))
@@ -274,7 +287,9 @@ class _Builder:
             inner for name in node.map_over for inner, outer in node.arguments if outer == name
         )
         missing = [
-            (outer, node.name) for inner, outer in node.arguments if inner in mapped_inner and inner not in available
+            (outer, node.name)
+            for inner, outer in node.arguments
+            if inner in mapped_inner and inner not in available
         ]
         required = set(pipeline.graph_of_names.input_names) - pipeline.optional - set(pipeline.bound)
         if missing:
@@ -282,21 +297,12 @@ class _Builder:
             available |= {inner: outer for inner, outer in node.arguments if inner in mapped_inner}
         wanted = tuple(inner for inner, _ in results)
         try:
-            inner = _for_map(
-                pipeline,
-                tuple(available),
-                wanted,
-                self.settings.within(pipeline),
-                (*self.path, node.name),
-                self.keys,
-                mapped=bool(node.map_over),
-            )
+            builder = _Builder(pipeline, self.settings.within(pipeline), (*self.path, node.name), self.keys)
+            inner = _build(builder, tuple(available), wanted, mapped=bool(node.map_over))
         except MissingInputError as error:
             outer_of = dict(node.arguments)
             self.missing += [
-                (outer_of[name], node.name)
-                for name in error.names
-                if name in outer_of and name in required
+                (outer_of[name], node.name) for name in error.names if name in outer_of and name in required
             ]
             if not self.missing:
                 raise
@@ -321,7 +327,8 @@ class _Builder:
         spare = [name for name in given if name not in self.graph.input_names]
         hints = "".join(did_you_mean(name, spare or given) for name in names)
         return MissingInputError(
-            f"pipeline {label!r} needs input {told}, which was not given. Given: {listing(given)}.{hints}", names
+            f"pipeline {label!r} needs input {told}, which was not given. Given: {listing(given)}.{hints}",
+            names,
         )
 
 

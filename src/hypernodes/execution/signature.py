@@ -73,7 +73,8 @@ def _read(plan: Plan, codes: Codes) -> dict[str, _Lineage | None]:
                 code = _code(step, plan) if plan.cache is not None and step.cache else None
                 if code is not None:
                     codes.calls[plan.key, step.index] = code
-                lineage = code and _made_of(code, [(parameter, made[name]) for parameter, name in step.arguments])
+                arguments = [(parameter, made[name]) for parameter, name in step.arguments]
+                lineage = None if code is None else _made_of(code, arguments)
                 for position, output in enumerate(step.outputs):
                     if output is not None:
                         made[output] = lineage and _Lineage(
@@ -100,7 +101,9 @@ def _made_of(code: bytes, arguments: list[tuple[str, _Lineage | None]]) -> _Line
     ways = [way for _, way in arguments if way is not None]
     if len(ways) != len(arguments):
         return None
-    parts = [part for (name, _), way in zip(arguments, ways, strict=True) for part in (name.encode(), way.digest)]
+    parts = [
+        part for (name, _), way in zip(arguments, ways, strict=True) for part in (name.encode(), way.digest)
+    ]
     return _Lineage(combine(code, parts), frozenset().union(*(way.inputs for way in ways)))
 
 

@@ -11,14 +11,16 @@ import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.callbacks.base import Event, NotSent, Scope
 from hypernodes.exceptions import TransportError
 from hypernodes.execution.drive import drive
-from hypernodes.execution.invoke import Outcome, attempt, locate, now, straight
+from hypernodes.execution.invoke import attempt, locate, now, straight
+from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, OnError, Outcome
 from hypernodes.execution.lane import BUSY
-from hypernodes.execution.run import Batch, BatchOutcome, Call, Failure, OnError, Run
+from hypernodes.execution.run import Run
+from hypernodes.execution.steps import CallStep
 from hypernodes.portable import Inline, PackedError, dumps, loads, pack_error, unpack_error
 
 if TYPE_CHECKING:
@@ -26,10 +28,10 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from hypernodes.execution.invoke import InThread
+    from hypernodes.execution.jobs import Job
     from hypernodes.execution.lane import Lane
-    from hypernodes.execution.run import Job
     from hypernodes.execution.signature import Codes
-    from hypernodes.execution.steps import CallStep, Plan
+    from hypernodes.execution.steps import Plan
     from hypernodes.portable import Shared
 
 _PARCELS_KEPT: Final = 32
@@ -47,7 +49,7 @@ class _CallTask:
     def is_async(self) -> bool:
         return self.step.is_async
 
-    async def carry_out(self, in_thread: InThread | None) -> Outcome:
+    async def carry_out(self, in_thread: InThread | None) -> Outcome | BatchOutcome:
         return await attempt(self.step, self.arguments, self.scope, in_thread)
 
 
@@ -73,10 +75,9 @@ class _BatchTask:
 
     @property
     def is_async(self) -> bool:
-        steps = (step for plan in self.sweeping.plan.tree() for step in plan.steps)
-        return any(getattr(step, "is_async", False) for step in steps)
+        return self.sweeping.plan.awaits
 
-    async def carry_out(self, in_thread: InThread | None) -> BatchOutcome:
+    async def carry_out(self, in_thread: InThread | None) -> Outcome | BatchOutcome:
         """Run the items one after the other."""
         common, started = self.sweeping, perf_counter()
         compute = straight(common.plan) if in_thread is None else None
@@ -86,12 +87,12 @@ class _BatchTask:
         events: list[Event] = []
         run = Run.over_batch(
             common.plan,
-            self.first,
+            common.scope,
             self.items,
-            common.fixed,
-            codes=common.codes,
+            first=self.first,
+            fixed=common.fixed,
             identities=common.identities,
-            scope=common.scope,
+            codes=common.codes,
             on_error=common.on_error,
         )
         if in_thread is None:
@@ -124,7 +125,7 @@ def _rows(run: Run) -> list[Any]:
     return [Failure(run.error)]
 
 
-_Task = _CallTask | _BatchTask
+_Task: TypeAlias = _CallTask | _BatchTask
 
 
 def _sweeping(batch: Batch) -> _Sweeping:
@@ -173,10 +174,9 @@ class Dispatch:
     def receive(self, future: Future[Any]) -> Outcome | BatchOutcome:
         """Return what came of a job that was sent."""
         value = future.result()
+        outcome: Outcome | BatchOutcome = loads(value) if isinstance(value, bytes) else value
         if not isinstance(value, bytes):
-            here: Outcome | BatchOutcome = value
-            return here
-        outcome = loads(value)
+            return outcome
         if isinstance(outcome, Outcome):
             error = outcome.error
             return outcome if error is None else replace(outcome, error=unpack_error(error))
@@ -202,7 +202,7 @@ class Dispatch:
                 return dumps((parcel, job.arguments, job.frame.scope))
             return dumps((parcel, job.first, job.items))
         except Exception as error:
-            raise _culprit(job, shared, error) from error
+            raise _culprit(job, error) from error
 
     def _parcel(self, value: object, lane: Lane) -> _Parcel:
         key = (id(value), id(lane))
@@ -258,27 +258,26 @@ def work_on_pickle(payload: bytes) -> bytes:
     """Carry out a pickled job, in a worker process, and return its pickled outcome."""
     parcel, *rest = loads(payload)
     common = parcel.unpack()
-    task = _BatchTask(common, *rest) if isinstance(common, _Sweeping) else _CallTask(common, *rest)
+    task: _Task = _BatchTask(common, *rest) if isinstance(common, _Sweeping) else _CallTask(common, *rest)
     outcome = now(task.carry_out(None))
     events = tuple(map(_portable, outcome.events))
-    if isinstance(outcome, Outcome):
-        assert isinstance(task, _CallTask)  # noqa: S101
-        error = None if outcome.error is None else pack_error(outcome.error)
-        outcome = replace(outcome, error=error, events=events)
+    if isinstance(outcome, BatchOutcome):
+        assert isinstance(task, _BatchTask)  # noqa: S101
+        rows = [pack_error(row.error) if isinstance(row, Failure) else row for row in outcome.rows]
+        outcome = BatchOutcome(rows, list(events), outcome.seconds)
         try:
             return dumps(outcome)
-        except Exception as failure:
-            step = task.step
-            error = _not_returned(dict(zip(step.outputs, outcome.outputs, strict=True)), failure)
-            locate(error, step.name, task.scope.path, task.scope.items, task.arguments)
-            return dumps(replace(outcome, outputs=(), error=pack_error(error)))
-    assert isinstance(task, _BatchTask)  # noqa: S101
-    rows = [pack_error(row.error) if isinstance(row, Failure) else row for row in outcome.rows]
-    outcome = BatchOutcome(rows, list(events), outcome.seconds)
+        except Exception:
+            return dumps(replace(outcome, rows=_checked(task, rows)))
+    assert isinstance(task, _CallTask)  # noqa: S101
+    error = None if outcome.error is None else pack_error(outcome.error)
+    outcome = replace(outcome, error=error, events=events)
     try:
         return dumps(outcome)
-    except Exception:
-        return dumps(replace(outcome, rows=_checked(task, rows)))
+    except Exception as failure:
+        unsent = _not_returned(dict(zip(task.step.outputs, outcome.outputs, strict=True)), failure)
+        locate(unsent, task.step.name, task.scope.path, task.scope.items, task.arguments)
+        return dumps(replace(outcome, outputs=(), error=pack_error(unsent)))
 
 
 def _checked(task: _BatchTask, rows: list[Any]) -> list[Any]:
@@ -317,18 +316,23 @@ def _pickles(value: object) -> bool:
     return True
 
 
-def _culprit(job: Job, shared: Any, failure: Exception) -> TransportError:
+def _culprit(job: Job, failure: Exception) -> TransportError:
     """Say which part of a job does not pickle, and whose it is."""
     if isinstance(job, Call):
         scope, steps, values = job.frame.scope, [job.step], dict(job.arguments)
     else:
         scope, sweep = job.sweep.scope, job.sweep
-        steps = [step for plan in sweep.plan.tree() for step in plan.steps if hasattr(step, "function")]
+        every = (step for plan in sweep.plan.tree() for step in plan.steps)
+        steps = [step for step in every if isinstance(step, CallStep)]
         values = dict(sweep.fixed)
         for index, item in enumerate(job.items, job.first):
             values |= {f"{name}[{index}]": value for name, value in item.items()}
     parts = [f"the function of node {step.name!r}" for step in steps if not _pickles(step.function)]
-    parts += [f"input {name!r}, a {type(value).__qualname__}" for name, value in values.items() if not _pickles(value)]
+    parts += [
+        f"input {name!r}, a {type(value).__qualname__}"
+        for name, value in values.items()
+        if not _pickles(value)
+    ]
     what = ", ".join(parts) or "its work"
     names = " or ".join(repr(step.name) for step in steps)
     return TransportError(
@@ -341,10 +345,14 @@ def _culprit(job: Job, shared: Any, failure: Exception) -> TransportError:
 def _portable(event: Event) -> Event:
     """Return an event whose values stay behind."""
     arguments = tuple(
-        {name: NotSent(type(value).__qualname__) for name, value in part.items()} if isinstance(part, dict) else part
+        {name: NotSent(type(value).__qualname__) for name, value in part.items()}
+        if isinstance(part, dict)
+        else part
         for part in event.arguments
     )
-    arguments = tuple(_EventError(pack_error(part)) if isinstance(part, BaseException) else part for part in arguments)
+    arguments = tuple(
+        _EventError(pack_error(part)) if isinstance(part, BaseException) else part for part in arguments
+    )
     return replace(event, arguments=arguments)
 
 

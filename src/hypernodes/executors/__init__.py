@@ -23,7 +23,7 @@ _LAZY = {
     "HyperNodesEngine": "hypernodes.engines",
 }
 
-__all__ = ["ALIASES", "AsyncExecutor", "Engine", "HyperNodesEngine", "ParallelExecutor", "RayExecutor"]  # noqa: F822
+__all__ = ["ALIASES", "AsyncExecutor", "Engine", "HyperNodesEngine", "ParallelExecutor", "RayExecutor"]
 
 
 def __getattr__(name: str) -> object:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.exceptions import UnknownExecutorError, did_you_mean, listing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
     from hypernodes.executors.asynchronous import AsyncExecutor
     from hypernodes.executors.parallel import ParallelExecutor
     from hypernodes.executors.ray import RayExecutor

@@ -1,13 +1,14 @@
 """AsyncExecutor: coroutines on an event loop and plain callables in threads, as futures.
 
-    submit ─▶ pending (deque) ─▶ at most max_concurrent at once ─┬─▶ a task on the home loop
-                   ▲                                             └─▶ a thread
-                   └───────────── a finished one starts the next ◀──┘
+submit ─▶ pending (deque) ─▶ at most max_concurrent at once ─┬─▶ a task on the home loop
+               ▲                                             └─▶ a thread
+               └───────────── a finished one starts the next ◀──┘
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import threading
@@ -16,6 +17,7 @@ from collections import deque
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextvars import Context, copy_context
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.executors.loops import can_reenter, home_loop, running_loop
@@ -144,7 +146,7 @@ class AsyncExecutor(Executor):
 
     def _run_before_coroutines(self) -> None:
         if self._before_coroutines is not None:
-            self._before_coroutines, initializer = None, self._before_coroutines
+            initializer, self._before_coroutines = self._before_coroutines, None
             initializer()
 
     def _in_thread(self, submission: _Submission) -> None:
@@ -176,7 +178,9 @@ class AsyncExecutor(Executor):
             task.cancel()
         task.add_done_callback(functools.partial(self._task_done, submission))
 
-    def _task_done(self, submission: _Submission, task: asyncio.Task[tuple[Any, BaseException | None]]) -> None:
+    def _task_done(
+        self, submission: _Submission, task: asyncio.Task[tuple[Any, BaseException | None]]
+    ) -> None:
         if task.cancelled():
             submission.future._was_cancelled()
             self._release()
@@ -199,26 +203,16 @@ class AsyncExecutor(Executor):
             self._active -= 1
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Submission:
     """One submitted call: what to call, where, and the future that tells."""
 
-    __slots__ = ("args", "context", "fn", "future", "kwargs", "loop")
-
-    def __init__(
-        self,
-        future: _AsyncFuture,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        loop: asyncio.AbstractEventLoop,
-        context: Context,
-    ) -> None:
-        self.future = future
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.loop = loop
-        self.context = context
+    future: _AsyncFuture
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    loop: asyncio.AbstractEventLoop
+    context: Context
 
     def call(self) -> Any:
         return self.fn(*self.args, **self.kwargs)
@@ -278,9 +272,9 @@ class _Waiters(list[Any]):
 
     def append(self, waiter: Any) -> None:
         future, here = self._future(), running_loop()
-        if future is not None and here is not None and future._loop is here and can_reenter(here):
-            if not isinstance(waiter.event, _LoopEvent):
-                waiter.event = _LoopEvent(here)
+        must_turn = future is not None and here is not None and future._loop is here and can_reenter(here)
+        if must_turn and here is not None and not isinstance(waiter.event, _LoopEvent):
+            waiter.event = _LoopEvent(here)
         super().append(waiter)
 
 
@@ -302,14 +296,9 @@ class _LoopEvent(threading.Event):
             return super().wait(timeout)
         self._turned = asyncio.Event()
         if not self.is_set():
-            self._loop.run_until_complete(self._until(self._turned, timeout))
+            with contextlib.suppress(TimeoutError):
+                self._loop.run_until_complete(asyncio.wait_for(self._turned.wait(), timeout))
         return self.is_set()
-
-    async def _until(self, turned: asyncio.Event, timeout: float | None) -> None:
-        try:
-            await asyncio.wait_for(turned.wait(), timeout)
-        except TimeoutError:
-            return
 
 
 async def _outcome(start: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:

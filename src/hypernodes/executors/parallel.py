@@ -56,8 +56,8 @@ class ParallelExecutor(ProcessPoolExecutor):
         super().__init__(
             os.cpu_count() or 4 if max_workers is None else max_workers,
             mp_context=get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(Portable((initializer, initargs)),),
+            initializer=_start_worker,  # type: ignore[arg-type]  # unpickling a Portable gives what it wraps
+            initargs=(Portable((initializer, initargs)),),  # type: ignore[arg-type]
         )
         self._shared: tempfile.TemporaryDirectory[str] | None = None
 
@@ -65,11 +65,12 @@ class ParallelExecutor(ProcessPoolExecutor):
         """Schedule ``fn(*args, **kwargs)`` in a worker and return its future."""
         if getattr(current_process(), "_inheriting", False):
             raise MainGuardError(
-                "this script starts worker processes while one of them imports it, because its top level runs "
-                'them unconditionally. Put what it does under a guard:\n\n    if __name__ == "__main__":\n'
+                "this script starts worker processes while one of them imports it, since its top level "
+                'runs them unconditionally. Put what it does under a guard:\n\n    if __name__ == "__main__":\n'
                 "        main()\n"
             )
-        return super().submit(_call, Portable((fn, args, kwargs)))
+        call: Callable[..., Any] = _call
+        return super().submit(call, Portable((fn, args, kwargs)))
 
     def share(self, blob: bytes) -> Shared:
         """Place bytes that many submissions have in common where each worker reads them once."""
@@ -115,7 +116,7 @@ def _start_worker(initializer: tuple[Callable[..., object] | None, tuple[Any, ..
 
 
 def _call(packed: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Portable:
-    fn, args, kwargs = packed  # unpickling a Portable gave what it wraps
+    fn, args, kwargs = packed
     try:
         return Portable(fn(*args, **kwargs))
     except BaseException as error:

@@ -147,9 +147,7 @@ class _Task:
 class _Dispatcher:
     """The thread that turns pending submissions into Ray tasks and their results into futures."""
 
-    def __init__(
-        self, max_workers: int | None, num_cpus: float, max_retries: int, *, owns_ray: bool
-    ) -> None:
+    def __init__(self, max_workers: int | None, num_cpus: float, max_retries: int, *, owns_ray: bool) -> None:
         import ray  # noqa: PLC0415
 
         self._ray = ray
