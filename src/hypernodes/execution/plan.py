@@ -208,8 +208,8 @@ class _Builder:
         steps: list[Step] = []
         for member in reversed(self.graph.order):
             # `needed` grows on the way back, with what each step takes.
-            if not self.needed.isdisjoint(member.output_names):
-                steps.append(self._step(member))  # noqa: PERF401  each step changes what is needed
+            if not self.needed.isdisjoint(member.output_names) and (step := self._step(member)) is not None:
+                steps.append(step)
         if self.missing:
             raise self._missing_error(given)
         ordered = tuple(replace(step, index=index) for index, step in enumerate(reversed(steps)))
@@ -250,7 +250,8 @@ class _Builder:
         else:
             self.needed.add(name)
 
-    def _step(self, member: Member) -> Step:
+    def _step(self, member: Member) -> Step | None:
+        """Return the step of a member; ``None`` if its inputs are missing, which is noted."""
         match member:
             case Node():
                 return self._call(member)
@@ -279,7 +280,7 @@ class _Builder:
             is_generator=node.is_generator,
         )
 
-    def _nested(self, node: NestedPipeline) -> Step:
+    def _nested(self, node: NestedPipeline) -> Step | None:
         pipeline: Any = node.pipeline
         results = tuple((inner, outer) for inner, outer in node.results if outer in self.needed)
         available = {inner: outer for inner, outer in node.arguments if self._available(outer)}
@@ -306,7 +307,7 @@ class _Builder:
             ]
             if not self.missing:
                 raise
-            return NestedStep(0, node.name, None, (), results, (), "zip")  # type: ignore[arg-type]  # never used
+            return None
         arguments = tuple(
             (name, available[name]) for name in available if name in inner.inputs or name in mapped_inner
         )
@@ -314,7 +315,7 @@ class _Builder:
             self._take(outer)
         engine = pipeline.own_engine
         if engine is not None and engine.lanes() is None:
-            own = pipeline.with_settings(inner.cache, inner.callbacks)
+            own = pipeline.with_cache(inner.cache).with_callbacks(inner.callbacks)
             call = _EngineCall(engine, own, wanted, mapped_inner, node.map_mode)
             outputs = tuple(outer for _, outer in results)
             return CallStep(0, node.name, call, arguments, outputs, cache=False)

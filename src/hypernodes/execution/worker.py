@@ -8,8 +8,10 @@ inputs of a map) are parcels that each worker process unpacks once.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -153,6 +155,8 @@ class Dispatch:
     """Sends the jobs of one run along their lanes."""
 
     def __init__(self) -> None:
+        # dask takes submissions with equal arguments for one, and hands out its result again.
+        self._numbers = count(secrets.randbits(62))
         self._parcels: dict[tuple[int, int], tuple[object, _Parcel]] = {}
         self._tasks: dict[int, tuple[Batch, _Sweeping]] = {}
 
@@ -165,7 +169,8 @@ class Dispatch:
         lane = job.lane
         assert lane is not None  # noqa: S101
         if lane.is_remote:
-            return lane.submit(work_on_pickle, self._pickle(job, lane))
+            parcel, payload = self._pickle(job, lane)
+            return lane.submit(work_on_pickle, parcel, payload)
         task, executor = self._local(job), lane.executor
         if lane.runs_coroutines and task.is_async:
             return lane.submit(_work_on_loop, task, id(executor), _threads_of(executor))
@@ -194,13 +199,14 @@ class Dispatch:
             self._tasks[key] = (batch, _sweeping(batch))  # the batch keeps the sweep, and so its id, alive
         return self._tasks[key][1]
 
-    def _pickle(self, job: Job, lane: Lane) -> bytes:
+    def _pickle(self, job: Job, lane: Lane) -> tuple[_Parcel, bytes]:
         shared: Any = job.step if isinstance(job, Call) else self._common(job)
+        number = next(self._numbers)
         try:
             parcel = self._parcel(shared, lane)
             if isinstance(job, Call):
-                return dumps((parcel, job.arguments, job.frame.scope))
-            return dumps((parcel, job.first, job.items))
+                return parcel, dumps((number, job.arguments, job.frame.scope))
+            return parcel, dumps((number, job.first, job.items))
         except Exception as error:
             raise _culprit(job, error) from error
 
@@ -254,9 +260,12 @@ class _Parcel:
 _unpacked: OrderedDict[bytes, Any] = OrderedDict()
 
 
-def work_on_pickle(payload: bytes) -> bytes:
-    """Carry out a pickled job, in a worker process, and return its pickled outcome."""
-    parcel, *rest = loads(payload)
+def work_on_pickle(parcel: _Parcel, payload: bytes) -> bytes:
+    """Carry out a pickled job, in a worker process, and return its pickled outcome.
+
+    The parcel is an argument of its own, so that Ray sees the reference in it and keeps the object.
+    """
+    _, *rest = loads(payload)
     common = parcel.unpack()
     task: _Task = _BatchTask(common, *rest) if isinstance(common, _Sweeping) else _CallTask(common, *rest)
     outcome = now(task.carry_out(None))
@@ -335,9 +344,10 @@ def _culprit(job: Job, failure: Exception) -> TransportError:
     ]
     what = ", ".join(parts) or "its work"
     names = " or ".join(repr(step.name) for step in steps)
+    at = f", item {job.first}" if isinstance(job, Batch) else ""
     return TransportError(
         f"{what} cannot be pickled on its way to a worker process: {failure}. It belongs to node {names} of "
-        f"pipeline {'/'.join(scope.path)!r}{f', item {job.first}' if isinstance(job, Batch) else ''}. Make it in "
+        f"pipeline {'/'.join(scope.path)!r}{at}. Make it in "
         f"the node itself, or run the node in this process (executor 'sequential' or 'threaded')."
     )
 

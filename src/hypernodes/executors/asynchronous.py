@@ -14,7 +14,7 @@ import inspect
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -77,18 +77,22 @@ class AsyncExecutor(Executor):
         self._outstanding: set[Future[Any]] = set()
         self._active = 0
         self._closed = False
+        self._broken: BaseException | None = None
         _alive.add(self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)`` and return its future.
 
         Raises:
+            BrokenExecutor: The initializer failed.
             RuntimeError: The executor was shut down, or the interpreter is ending.
         """
         future = _AsyncFuture()
         submission = _Submission(future, fn, args, kwargs, home_loop(), copy_context())
         future._loop = submission.loop
         with self._lock:
+            if self._broken is not None:
+                raise BrokenExecutor(str(self._broken)) from self._broken
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             if _exiting:
@@ -147,7 +151,11 @@ class AsyncExecutor(Executor):
     def _run_before_coroutines(self) -> None:
         if self._before_coroutines is not None:
             initializer, self._before_coroutines = self._before_coroutines, None
-            initializer()
+            try:
+                initializer()
+            except BaseException as error:
+                self._broken = error
+                raise BrokenExecutor(f"the initializer failed: {error!r}") from error
 
     def _in_thread(self, submission: _Submission) -> None:
         try:
@@ -163,6 +171,7 @@ class AsyncExecutor(Executor):
     def _thread_refused(self, submission: _Submission, thread_future: Future[None]) -> None:
         # `_in_thread` raises nothing, so this is the pool's own word: its initializer failed.
         if (error := thread_future.exception()) is not None:
+            self._broken = error
             self._finish(submission, error=error)
 
     def _on_loop(self, submission: _Submission, start: Callable[[], Awaitable[Any]]) -> None:

@@ -66,8 +66,8 @@ class ParallelExecutor(ProcessPoolExecutor):
         if getattr(current_process(), "_inheriting", False):
             raise MainGuardError(
                 "this script starts worker processes while one of them imports it, since its top level "
-                'runs them unconditionally. Put what it does under a guard:\n\n    if __name__ == "__main__":\n'
-                "        main()\n"
+                "does so unconditionally. Put what it does under a guard:\n\n"
+                '    if __name__ == "__main__":\n        main()\n'
             )
         call: Callable[..., Any] = _call
         return super().submit(call, Portable((fn, args, kwargs)))

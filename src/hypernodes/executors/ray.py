@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError, WorkerDiedError
-from hypernodes.portable import Inline, PackedError, Shared, dumps, loads, pack_error, unpack_error
+from hypernodes.portable import Inline, PackedError, Shared, pack_error, short, unpack_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -225,12 +225,13 @@ class _Dispatcher:
                 self._done(task)
                 continue
             try:
-                task.ref = self._remote.remote(dumps((task.fn, task.args, task.kwargs)))
+                task.ref = self._remote.remote(task.fn, task.args, task.kwargs)
                 task.fn, task.args, task.kwargs = _run, (), {}  # nothing is kept while it runs
                 task.ref.future().add_done_callback(lambda raw, task=task: self._inbox.put((task, raw)))
             except BaseException as error:
                 self._done(task)
-                task.future.set_exception(error)
+                unsent = f"{short((task.fn, *task.args))} cannot be sent to a Ray worker: {error}"
+                task.future.set_exception(TransportError(unsent) if isinstance(error, TypeError) else error)
 
     def _settle(self, task: _Task, raw: Future[Any]) -> None:
         self._done(task)
@@ -280,9 +281,6 @@ class _SharedObject:
     def __init__(self, ref: Any) -> None:
         self.ref = ref
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _SharedObject, (self.ref,)
-
     def load(self) -> bytes:
         import ray  # noqa: PLC0415
 
@@ -290,10 +288,9 @@ class _SharedObject:
         return blob
 
 
-def _run(payload: bytes) -> Any:
+def _run(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call what was submitted, in the worker; an error comes back as a value."""
     try:
-        fn, args, kwargs = loads(payload)
         return fn(*args, **kwargs)
     except BaseException as error:
         return pack_error(error)

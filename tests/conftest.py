@@ -1,0 +1,149 @@
+"""What the tests have in common: executors to run things on, and a callback that remembers."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# Worker processes import the tests' own modules, too; Ray's get nothing of sys.path, only the environment.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+import pytest
+
+from hypernodes import AsyncExecutor, ParallelExecutor, PipelineCallback, RayExecutor
+
+ALIASES = ("sequential", "async", "threaded", "parallel", "ray")
+INSTANCES = (
+    "AsyncExecutor",
+    "ThreadPoolExecutor",
+    "ParallelExecutor",
+    "RayExecutor",
+    "loky",
+    "dask",
+)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster():
+    """One Ray for the tests of a module."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local")
+    yield ray
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def executor_named(request):
+    """Make executors by name; they live as long as the module's tests."""
+    made, undo = {}, []
+
+    def make(name):
+        if name in ("ray", "RayExecutor"):
+            request.getfixturevalue("ray_cluster")
+        if name in ALIASES:
+            return name
+        if name not in made:
+            made[name] = _make(name, undo)
+        return made[name]
+
+    yield make
+    for close in undo:
+        close()
+
+
+def _make(name, undo):
+    match name:
+        case "loky":
+            from loky import get_reusable_executor
+
+            executor = get_reusable_executor(max_workers=2)
+            undo.append(lambda: executor.shutdown(wait=True, kill_workers=True))
+            return executor
+        case "dask":
+            from distributed import Client
+
+            client = Client(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None)
+            undo.append(client.close)
+            return client.get_executor()
+        case "AsyncExecutor":
+            executor = AsyncExecutor(3)
+        case "ThreadPoolExecutor":
+            executor = ThreadPoolExecutor(2)
+        case "ParallelExecutor":
+            executor = ParallelExecutor(2)
+        case "RayExecutor":
+            executor = RayExecutor(2)
+    undo.append(executor.shutdown)
+    return executor
+
+
+class Recorder(PipelineCallback):
+    """Remembers every event, less values and durations."""
+
+    def __init__(self):
+        self.events = []
+
+    def _note(self, hook, what, ctx):
+        self.events.append((hook, what, ctx.hierarchy_path, ctx.item_path))
+
+    @property
+    def counted(self):
+        return Counter(self.events)
+
+    def of(self, hook):
+        return [event for event in self.events if event[0] == hook]
+
+    def on_pipeline_start(self, pipeline_id, inputs, ctx):
+        self._note("pipeline_start", (pipeline_id, tuple(sorted(inputs))), ctx)
+
+    def on_pipeline_end(self, pipeline_id, outputs, duration, ctx):
+        assert duration >= 0
+        self._note("pipeline_end", (pipeline_id, tuple(outputs)), ctx)
+
+    def on_node_start(self, node_id, inputs, ctx):
+        self._note("node_start", (node_id, tuple(inputs)), ctx)
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        assert duration >= 0
+        self._note("node_end", (node_id, tuple(outputs)), ctx)
+
+    def on_node_cached(self, node_id, signature, ctx):
+        self._note("node_cached", (node_id, signature), ctx)
+
+    def on_node_retry(self, node_id, attempt, error, ctx):
+        self._note("node_retry", (node_id, attempt, repr(error)), ctx)
+
+    def on_nested_pipeline_start(self, parent_id, child_pipeline_id, ctx):
+        self._note("nested_start", (parent_id, child_pipeline_id), ctx)
+
+    def on_nested_pipeline_end(self, parent_id, child_pipeline_id, duration, ctx):
+        assert duration >= 0
+        self._note("nested_end", (parent_id, child_pipeline_id), ctx)
+
+    def on_map_start(self, total_items, ctx):
+        self._note("map_start", total_items, ctx)
+
+    def on_map_end(self, total_duration, ctx):
+        self._note("map_end", None, ctx)
+
+    def on_map_item_start(self, item_index, ctx):
+        self._note("item_start", item_index, ctx)
+
+    def on_map_item_end(self, item_index, duration, ctx):
+        self._note("item_end", item_index, ctx)
+
+    def on_map_item_cached(self, item_index, signature, ctx):
+        self._note("item_cached", (item_index, signature), ctx)
+
+    def on_error(self, node_id, error, ctx):
+        self._note("error", (node_id, repr(error)), ctx)
+
+
+@pytest.fixture
+def recorder():
+    return Recorder()

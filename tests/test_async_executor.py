@@ -1,0 +1,177 @@
+"""AsyncExecutor is a concurrent.futures.Executor wherever it is used."""
+
+import asyncio
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wait
+
+import pytest
+import uvloop
+
+from hypernodes import AsyncExecutor
+
+
+async def double(x):
+    await asyncio.sleep(0.001)
+    return 2 * x
+
+
+@pytest.fixture
+def executor():
+    with AsyncExecutor(3) as executor:
+        yield executor
+
+
+def test_it_runs_coroutine_functions_and_plain_callables(executor):
+    assert executor.submit(double, 2).result() == 4
+    assert executor.submit(abs, -2).result() == 2
+    assert list(executor.map(double, range(5))) == [0, 2, 4, 6, 8]
+
+
+def test_a_plain_callable_that_returns_a_coroutine_is_awaited(executor):
+    assert executor.submit(lambda: double(3)).result() == 6
+
+
+def test_errors_arrive_as_they_were_raised(executor):
+    error = KeyError("missing")
+
+    async def fail():
+        raise error
+
+    assert executor.submit(fail).exception() is error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_error_that_ends_programs_ends_only_its_future(executor, error):
+    async def fail():
+        raise error
+
+    assert isinstance(executor.submit(fail).exception(), error)
+    assert executor.submit(double, 1).result() == 2
+
+
+def test_at_most_so_many_run_at_once(executor):
+    running, most = 0, 0
+
+    async def watch():
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.005)
+        running -= 1
+
+    wait([executor.submit(watch) for _ in range(12)])
+    assert most == 3
+
+
+def test_cancelling_a_running_coroutine_really_ends_it(executor):
+    cleaned = threading.Event()
+    started = threading.Event()
+
+    async def sleep():
+        started.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cleaned.set()
+
+    future = executor.submit(sleep)
+    assert started.wait(20)
+    assert future.running()
+    assert future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(timeout=20)
+    assert future.cancelled()
+    assert cleaned.wait(20)
+
+
+def test_cancelling_what_has_not_started_keeps_it_from_starting():
+    with AsyncExecutor(1) as executor:
+        release = threading.Event()
+        first = executor.submit(release.wait, 20)
+        second = executor.submit(double, 1)
+        assert second.cancel()
+        release.set()
+        assert first.result()
+        assert second.cancelled()
+
+
+def test_a_running_plain_callable_cannot_be_cancelled(executor):
+    release, started = threading.Event(), threading.Event()
+    future = executor.submit(lambda: (started.set(), release.wait(20)))
+    assert started.wait(20)
+    assert not future.cancel()
+    release.set()
+
+
+def test_submitting_after_shutdown_is_refused(executor):
+    executor.shutdown()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        executor.submit(abs, 1)
+
+
+def test_shutdown_can_cancel_what_has_not_started():
+    executor = AsyncExecutor(1)
+    release = threading.Event()
+    first = executor.submit(release.wait, 20)
+    rest = [executor.submit(double, n) for n in range(3)]
+    executor.shutdown(wait=False, cancel_futures=True)
+    release.set()
+    assert first.result(timeout=20)
+    assert all(future.cancelled() for future in rest)
+
+
+def test_no_room_at_all_is_refused():
+    with pytest.raises(ValueError, match="greater than 0"):
+        AsyncExecutor(0)
+
+
+async def everything_that_waits(executor, loop_of_coroutines):
+    async def where():
+        await asyncio.sleep(0.001)
+        return asyncio.get_running_loop()
+
+    assert (executor.submit(where).result() is asyncio.get_running_loop()) is loop_of_coroutines
+    futures = [executor.submit(double, n) for n in range(5)]
+    assert sorted(future.result() for future in as_completed(futures)) == [0, 2, 4, 6, 8]
+    futures = [executor.submit(double, n) for n in range(5)]
+    done, _ = wait(futures, return_when=FIRST_COMPLETED)
+    assert done
+    assert wait(futures, timeout=20).not_done == set()
+    with pytest.raises(TimeoutError):
+        executor.submit(asyncio.sleep, 60).result(timeout=0.01)
+    assert list(executor.map(double, [1, 2])) == [2, 4]
+    assert await asyncio.wrap_future(executor.submit(double, 4)) == 8
+    assert await asyncio.get_running_loop().run_in_executor(executor, abs, -1) == 1
+
+
+def test_inside_a_running_loop_coroutines_run_on_that_loop_and_waiting_keeps_it_turning():
+    executor = AsyncExecutor(3)
+    asyncio.run(everything_that_waits(executor, loop_of_coroutines=True))
+    executor.shutdown(wait=False, cancel_futures=True)
+
+
+def test_inside_a_loop_that_cannot_be_run_again_coroutines_run_on_another_one():
+    executor = AsyncExecutor(3)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(everything_that_waits(executor, loop_of_coroutines=False))
+    executor.shutdown(wait=False, cancel_futures=True)
+
+
+def test_it_can_be_submitted_to_from_many_threads(executor):
+    results = []
+
+    def work(k):
+        results.extend(executor.submit(double, 10 * k + n).result() for n in range(10))
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [2 * n for n in range(80)]
+
+
+def test_work_of_an_executor_that_nobody_holds_is_done():
+    future = AsyncExecutor(1).submit(lambda: time.sleep(0.01) or 5)
+    assert future.result(timeout=20) == 5

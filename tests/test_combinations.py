@@ -1,0 +1,151 @@
+"""No combination of executors waits for itself, and none multiplies workers."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import sample
+from conftest import Recorder
+
+from hypernodes import AsyncExecutor, Engine, HyperNodesEngine, ParallelExecutor, Pipeline, node
+
+INNER = sample.words.as_node({"words": "word"}, {"length": "lengths"}, map_over="words")
+OUTER = Pipeline([sample.split, INNER, sample.longest], name="outer")
+TEXTS = {"text": ["a bc", "def gh i", "j"], "unit": 1}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, AsyncExecutor, ParallelExecutor])
+def test_one_pool_of_one_worker_serves_both_levels_and_a_nested_map(make):
+    with make(1) as pool:
+        pipeline = OUTER.with_engine(HyperNodesEngine(node_executor=pool, map_executor=pool))
+        assert pipeline.map(TEXTS, "text", output_name="longest") == {"longest": [2, 3, 1]}
+        assert pipeline.run({"text": "a bc", "unit": 1}, "lengths") == {"lengths": [1, 2]}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, AsyncExecutor])
+def test_a_nested_pipeline_with_an_engine_on_the_same_full_pool_does_not_wait_for_itself(make):
+    with make(1) as pool:
+        engine = HyperNodesEngine(node_executor=pool, map_executor=pool)
+        inner = sample.words.with_engine(HyperNodesEngine(map_executor=pool))
+        nested = inner.as_node({"words": "word"}, {"length": "lengths"}, map_over="words")
+        outer = Pipeline([sample.split, nested, sample.longest], engine=engine)
+        assert outer.map(TEXTS, "text", output_name="longest") == {"longest": [2, 3, 1]}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("make", [ThreadPoolExecutor, AsyncExecutor])
+def test_a_node_that_runs_a_pipeline_on_the_same_full_pool_does_not_wait_for_itself(make):
+    with make(1) as pool:
+        engine = HyperNodesEngine(node_executor=pool, map_executor=pool)
+        inner = sample.diamond.with_engine(engine)
+
+        @node(output_name="sums")
+        def inside(x):
+            return inner.map({"x": [x, x + 1]}, "x", output_name="total")["total"]
+
+        outer = Pipeline([inside], engine=engine)
+        assert outer.run({"x": 2}) == {"sums": [6.0, 11.5]}
+        assert outer.map({"x": [0, 2]}, "x") == {"sums": [[1.0, 2.5], [6.0, 11.5]]}
+
+
+@pytest.mark.timeout(60)
+def test_an_async_node_may_run_a_pipeline_on_its_own_executor():
+    with AsyncExecutor(1) as pool:
+        engine = HyperNodesEngine(node_executor=pool)
+        inner = sample.mixed.with_engine(engine)
+
+        @node(output_name="inner")
+        async def inside(x):
+            await asyncio.sleep(0)
+            return (await inner.arun({"x": x}, "fetched"))["fetched"] + inner.run({"x": x}, "fetched")[
+                "fetched"
+            ]
+
+        assert Pipeline([inside], engine=engine).run({"x": 1}) == {"inner": 22}
+
+
+def test_an_inner_map_in_a_worker_runs_inside_that_worker():
+    @node(output_name="thread")
+    def where(word):
+        return threading.get_ident()
+
+    inner = Pipeline([where]).as_node({"words": "word"}, {"thread": "threads"}, map_over="words")
+    with ThreadPoolExecutor(3) as pool:
+        outer = Pipeline([sample.split, inner], engine=HyperNodesEngine(map_executor=pool))
+        for threads in outer.map({"text": ["a b c d"] * 6}, "text", output_name="threads")["threads"]:
+            assert len(set(threads)) == 1
+
+
+@pytest.mark.parametrize(
+    ("node_executor", "map_executor"),
+    [(a, b) for a in ("async", "threaded", "parallel") for b in ("async", "threaded", "parallel") if a != b],
+)
+def test_levels_combine_freely(node_executor, map_executor):
+    with HyperNodesEngine(node_executor, map_executor) as engine:
+        pipeline = OUTER.with_engine(engine)
+        recorder = Recorder()
+        assert pipeline.with_callbacks([recorder]).map(TEXTS, "text", output_name="longest") == {
+            "longest": [2, 3, 1]
+        }
+        assert len(recorder.of("item_end")) == 3 + 6
+        mixed = sample.mixed.with_engine(engine)
+        assert mixed.map({"x": [1, 2]}, "x", output_name="both") == {"both": [(11, [0]), (12, [0, 1])]}
+
+
+def test_independent_nodes_of_one_run_overlap():
+    barrier = threading.Barrier(2, timeout=20)
+
+    @node(output_name="a")
+    def first(x):
+        return barrier.wait()
+
+    @node(output_name="b")
+    def second(x):
+        return barrier.wait()
+
+    with HyperNodesEngine(node_executor="threaded") as engine:
+        assert sorted(Pipeline([first, second], engine=engine).run({"x": 0}).values()) == [0, 1]
+
+
+class Backwards(Engine):
+    """An engine in a way of its own."""
+
+    def run(self, pipeline, inputs, output_name=None, _ctx=None):
+        return HyperNodesEngine().run(pipeline, inputs, output_name)
+
+    def map(self, pipeline, items, inputs, output_name=None, _ctx=None, *, on_error="raise"):
+        return [self.run(pipeline, {**inputs, **item}, output_name) for item in reversed(items)][::-1]
+
+
+@pytest.mark.parametrize("map_executor", ["sequential", "threaded", "parallel"])
+def test_an_engine_of_the_users_own_runs_outermost_and_nested(map_executor):
+    own = sample.words.with_engine(Backwards())
+    assert own.map({"word": ["a", "bc"], "unit": 1}, "word") == {"length": [1, 2]}
+    nested = own.as_node({"words": "word"}, {"length": "lengths"}, map_over="words")
+    with HyperNodesEngine(map_executor=map_executor) as engine:
+        outer = Pipeline([sample.split, nested, sample.longest], engine=engine)
+        assert outer.run({"text": "a bcd", "unit": 1}, "longest") == {"longest": 3}
+        assert outer.map(TEXTS, "text", output_name="longest") == {"longest": [2, 3, 1]}
+
+
+def test_executors_of_aliases_are_made_when_needed_and_shut_down_with_the_engine():
+    before = threading.active_count()
+    engine = HyperNodesEngine(map_executor="threaded")
+    assert threading.active_count() == before
+    pipeline = sample.diamond.with_engine(engine)
+    pipeline.map({"x": [1, 2, 3]}, "x")
+    assert threading.active_count() > before
+    engine.shutdown()
+    assert threading.active_count() == before
+    assert pipeline.map({"x": [2]}, "x", output_name="right") == {"right": [4]}
+    engine.shutdown()
+
+
+def test_an_executor_of_the_user_is_left_running():
+    with ThreadPoolExecutor(1) as pool:
+        with HyperNodesEngine(pool) as engine:
+            sample.diamond.with_engine(engine).run({"x": 1})
+        assert pool.submit(abs, -1).result() == 1

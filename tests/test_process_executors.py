@@ -1,0 +1,197 @@
+"""ParallelExecutor and RayExecutor: everything travels, and what does not says so."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
+
+import pytest
+import sample
+
+from hypernodes import HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
+from hypernodes.exceptions import TransportError
+
+
+@pytest.fixture(scope="module", params=["parallel", "ray"])
+def executor(request):
+    if request.param == "ray":
+        request.getfixturevalue("ray_cluster")
+    make = {"parallel": ParallelExecutor, "ray": RayExecutor}[request.param]
+    with make(2) as executor:
+        yield executor
+
+
+def test_lambdas_closures_and_local_classes_travel(executor):
+    class Point:
+        def __init__(self, x):
+            self.x = x
+
+    k = 10
+    assert executor.submit(lambda point: point.x + k, Point(1)).result() == 11
+    assert isinstance(executor.submit(Point, 3).result(), Point)
+
+
+def test_work_is_done_in_another_process(executor):
+    assert executor.submit(os.getpid).result() != os.getpid()
+
+
+def test_an_error_with_an_odd_constructor_arrives_as_itself(executor):
+    def fail():
+        raise sample.Refused(2, "not today")
+
+    error = executor.submit(fail).exception()
+    assert type(error) is sample.Refused
+    assert (str(error), error.number) == ("2: not today", 2)
+    assert "raise sample.Refused" in str(error.__cause__)
+
+
+def test_an_error_that_holds_a_lock_arrives_without_it(executor):
+    def fail():
+        error = ValueError("stuck")
+        error.lock = threading.Lock()
+        raise error
+
+    error = executor.submit(fail).exception()
+    assert type(error) is ValueError
+    assert executor.submit(abs, -1).result() == 1
+
+
+def test_what_cannot_be_pickled_fails_its_own_future(executor):
+    lock = threading.Lock()
+    assert isinstance(executor.submit(lambda: lock).exception(), (TypeError, TransportError))
+    assert isinstance(executor.submit(threading.Lock).exception(), TransportError)
+    assert executor.submit(abs, -1).result() == 1
+
+
+def test_what_has_not_started_can_be_cancelled(executor):
+    futures = [executor.submit(__import__("time").sleep, 0.2) for _ in range(12)]
+    assert futures[-1].cancel()
+    assert not wait(futures, timeout=60).not_done
+    assert futures[-1].cancelled()
+
+
+def test_a_dead_worker_is_reported():
+    with ParallelExecutor(1) as pool:
+        assert isinstance(pool.submit(os._exit, 1).exception(), BrokenExecutor)
+
+
+def test_a_dead_worker_of_ray_fails_only_its_own_future(ray_cluster):
+    with RayExecutor(2, max_retries=0) as pool:
+        others = [pool.submit(abs, -n) for n in range(4)]
+        assert isinstance(pool.submit(os._exit, 1).exception(), BrokenExecutor)
+        assert [future.result() for future in others] == [0, 1, 2, 3]
+        assert pool.submit(abs, -5).result() == 5
+
+
+def test_it_is_a_process_pool_of_the_standard_library():
+    assert issubclass(ParallelExecutor, ProcessPoolExecutor)
+
+
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+def test_a_result_that_cannot_be_pickled_names_node_and_item(executor, level):
+    @node(output_name="held")
+    def hold(x):
+        return threading.Lock() if x == 2 else x
+
+    pipeline = Pipeline([hold], engine=HyperNodesEngine(**{level: executor}), name="holding")
+    with pytest.raises(TransportError, match="'held', a lock") as caught:
+        pipeline.map({"x": [1, 2, 3]}, "x")
+    assert caught.value.__notes__ == [caught.value.__notes__[0]]
+    assert "node 'hold' of pipeline 'holding', item 1" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+def test_a_function_or_input_that_cannot_be_pickled_is_named(executor, level):
+    lock = threading.Lock()
+
+    @node(output_name="held")
+    def hold(x):
+        return lock, x
+
+    engine = HyperNodesEngine(**{level: executor})
+    with pytest.raises(TransportError, match="the function of node 'hold' cannot be pickled"):
+        Pipeline([hold], engine=engine, name="holding").map({"x": [1]}, "x")
+    plain = Pipeline([node(id, output_name="number")], engine=engine, name="plain")
+    with pytest.raises(TransportError, match=r"input 'obj(\[0\])?' \(a lock\) cannot be pickled"):
+        plain.map({"obj": [lock]}, "obj")
+
+
+def test_big_parts_that_items_share_reach_every_worker(executor):
+    table = bytes(2_000_000)
+    pipeline = Pipeline(
+        [node(lambda table, x: len(table) + x, output_name="y")],
+        engine=HyperNodesEngine(map_executor=executor),
+    )
+    rows = pipeline.map({"table": table, "x": range(50)}, "x")
+    assert rows == {"y": [2_000_000 + x for x in range(50)]}
+
+
+def run_script(tmp_path, source, **options):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(source))
+    return subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=100, cwd=tmp_path, **options
+    )
+
+
+def test_a_script_without_a_main_guard_is_told_what_is_missing(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        from hypernodes import HyperNodesEngine, Pipeline, node
+        pipeline = Pipeline([node(abs, output_name="size")], engine=HyperNodesEngine(map_executor="parallel"))
+        print(pipeline.map({"x": [-1, -2]}, map_over="x"))
+        """,
+    )
+    assert done.returncode != 0
+    assert 'if __name__ == "__main__":' in done.stderr
+    assert "MainGuardError" in done.stderr
+
+
+def test_a_script_needs_no_shutdown_and_leaves_no_process(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        from hypernodes import HyperNodesEngine, Pipeline, node
+
+        def main():
+            for executor in ("async", "threaded", "parallel"):
+                engine = HyperNodesEngine(executor, executor)
+                pipeline = Pipeline([node(lambda x: x + 1, output_name="y")], engine=engine)
+                print(pipeline.map({"x": [1, 2]}, map_over="x"))
+
+        if __name__ == "__main__":
+            main()
+        """,
+    )
+    assert done.stderr == ""
+    assert done.stdout == "{'y': [2, 3]}\n" * 3
+
+
+def test_an_address_with_nothing_behind_it_is_a_clear_error_soon(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        from hypernodes import RayExecutor
+        RayExecutor().submit(abs, -1)
+        """,
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
+    )
+    assert done.returncode != 0
+    assert "ClusterConnectionError: nothing answers at '127.0.0.1:1'" in done.stderr
+
+
+def test_a_ray_that_was_started_here_is_stopped_with_its_last_executor(tmp_path):
+    done = run_script(
+        tmp_path,
+        """
+        import ray
+        from hypernodes import RayExecutor
+        with RayExecutor(1) as first, RayExecutor(1) as second:
+            print(first.submit(abs, -1).result(), second.submit(abs, -2).result(), ray.is_initialized())
+        print(ray.is_initialized())
+        """,
+    )
+    assert done.stdout.splitlines() == ["1 2 True", "False"], done.stderr
