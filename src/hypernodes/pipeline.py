@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hypernodes.config import INHERIT, Cache, type_of_inherit
@@ -86,6 +86,8 @@ class Pipeline:
         self.own_callbacks: Any = callbacks if isinstance(callbacks, Inherit) else tuple(callbacks)
         self.bound: Mapping[str, Any] = {}
         self.plans: dict[tuple[Any, ...], Plan] = {}
+        # What runs that need nothing but calls come down to; an engine that finds one puts it here.
+        self.straight: dict[tuple[Any, ...], Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
 
     def _checked_engine(self, engine: Engine | None) -> Engine | None:
         if engine is not None and not (callable(getattr(engine, "run", None)) and hasattr(engine, "lanes")):
@@ -124,7 +126,10 @@ class Pipeline:
             inputs = {}
         if output_name is not None:
             output_name = (output_name,) if isinstance(output_name, str) else tuple(output_name)
-        return self.effective_engine.run(self, inputs, output_name)
+        compute = self.straight.get((output_name, *inputs))
+        if compute is not None:
+            return compute(inputs)
+        return (self.own_engine or _default_engine()).run(self, inputs, output_name)
 
     def __call__(self, **inputs: Any) -> dict[str, Any]:
         """Compute every output, with the inputs as keywords."""
@@ -291,7 +296,7 @@ class Pipeline:
     def _copy(self, **changes: Any) -> Pipeline:
         copy = object.__new__(Pipeline)
         copy.__dict__.update(self.__dict__)
-        copy.__dict__.update(changes, plans={})
+        copy.__dict__.update(changes, plans={}, straight={})
         return copy
 
     @property
@@ -367,12 +372,8 @@ class Pipeline:
         return table(self)
 
 
-_default: list[Engine] = []
-
-
+@cache
 def _default_engine() -> Engine:
-    if not _default:
-        from hypernodes.engines import HyperNodesEngine  # noqa: PLC0415
+    from hypernodes.engines import HyperNodesEngine  # noqa: PLC0415
 
-        _default.append(HyperNodesEngine())
-    return _default[0]
+    return HyperNodesEngine()

@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hypernodes.callbacks.base import PipelineCallback
+from hypernodes.callbacks.log import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,16 +45,17 @@ class ProgressCallback(PipelineCallback):
         if self._bars is None:
             self._bars, self._rows = self._make(), {}
         if ctx.depth == 0:
-            self._row(path, title=True)
+            self._row(path, title=True).total += 1  # a nested one is expected as a node of its parent
         self._expect(path, ctx, 1)
 
     def on_map_start(self, total_items: int, ctx: CallbackContext) -> None:
-        self._row(ctx.hierarchy_path).is_map = True
+        row = self._row(ctx.hierarchy_path)
+        row.is_map = True
+        row.total += total_items - 1
         self._expect(ctx.hierarchy_path, ctx, total_items - 1)
 
     def _expect(self, path: tuple[str, ...], ctx: CallbackContext, more: int) -> None:
-        """Count on so many more runs of a pipeline, and so of each of its nodes."""
-        self._row(path).total += more
+        """Count on so many more runs of each node of a pipeline."""
         for node_id in ctx.get_pipeline_metadata(path[-1]).get("node_ids", ()):
             row = self._row((*path, node_id))
             row.total += more
@@ -61,8 +63,14 @@ class ProgressCallback(PipelineCallback):
 
     def _row(self, path: tuple[str, ...], *, title: bool = False) -> _Row:
         if path not in self._rows:
-            self._rows[path] = _Row(path[-1], depth=len(path) - 1, is_title=title, started=monotonic())
+            # What happened in a worker is told when it comes back; it began when what is around did.
+            around = self._rows.get(path[:-1])
+            started = monotonic() if around is None else around.started
+            self._rows[path] = _Row(path[-1], len(path) - 1, is_title=title, is_shown=title, started=started)
         return self._rows[path]
+
+    def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
+        self._row((*ctx.hierarchy_path, node_id)).is_shown = True
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
         self._row(ctx.hierarchy_path).done += 1
@@ -82,15 +90,16 @@ class ProgressCallback(PipelineCallback):
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
         row = self._row((*ctx.hierarchy_path, node_id))
-        if (*ctx.hierarchy_path, node_id) not in self._nested():
+        if not row.is_nested:
             row.done += 1
         self._draw()
 
-    def _nested(self) -> set[tuple[str, ...]]:
-        return {path[:-1] for path in self._rows if len(path) > 1}
+    def on_nested_pipeline_start(self, parent_id: str, child_pipeline_id: str, ctx: CallbackContext) -> None:
+        self._row((*ctx.hierarchy_path, child_pipeline_id)).is_nested = True
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
         row = self._row((*ctx.hierarchy_path, node_id))
+        row.is_shown = True
         row.done += 1
         row.cached += 1
         self._draw()
@@ -115,11 +124,14 @@ class ProgressCallback(PipelineCallback):
         now = monotonic()
         if self._bars is not None and now - self._drawn >= _REDRAW:
             self._drawn = now
-            self._bars.draw(self._rows, now)
+            self._bars.draw(self._shown(), now)
+
+    def _shown(self) -> dict[tuple[str, ...], _Row]:
+        return {path: row for path, row in self._rows.items() if row.is_shown}
 
     def _close(self) -> None:
         if self._bars is not None:
-            self._bars.draw(self._rows, monotonic())
+            self._bars.draw(self._shown(), monotonic())
             self._bars.close()
             self._bars = None
 
@@ -138,18 +150,18 @@ class _Row:
     retried: int = 0
     failed: int = 0
     is_map: bool = False
+    is_nested: bool = False
+    is_shown: bool = False  # nodes that nobody asks for, since what they make is cached, are not shown
     ended: float | None = None
-
-    def rate(self, now: float) -> float:
-        if self.done >= self.total and self.ended is None:
-            self.ended = now
-        return self.done / max((self.ended or now) - self.started, 1e-9)
 
     def note(self, now: float) -> str:
         """Return what stands behind the bar."""
-        parts = [f"{self.done}/{self.total}"]
+        if self.done >= self.total and self.ended is None:
+            self.ended = now
+        taken = (self.ended or now) - self.started
+        parts = [f"{self.done}/{self.total}", seconds(taken)]
         if self.total > 1 and self.done:
-            parts.append(f"{self.rate(now):.3g}/s")
+            parts.append(f"{self.done / max(taken, 1e-9):.3g}/s")
         parts += [
             f"{sign} {count}"
             for sign, count in (("⚡", self.cached), ("↻", self.retried), ("✗", self.failed))
@@ -184,13 +196,12 @@ class _TerminalBars(_Display):
 
     def __init__(self) -> None:
         from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
 
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
             console=Console(file=sys.stderr),
         )
         self._tasks: dict[tuple[str, ...], Any] = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from contextvars import copy_context
 from time import perf_counter
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes.callbacks.base import Event, Scope
@@ -22,13 +22,11 @@ from hypernodes.mapping import expand
 from hypernodes.portable import short
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
 
     InThread = Callable[..., Awaitable[Any]]
 
 T = TypeVar("T")
-
-_PENDING: Final = (CoroutineType, AsyncGeneratorType)
 
 
 async def attempt(
@@ -46,22 +44,16 @@ async def attempt(
     while True:
         try:
             if in_thread is None:
-                value = step.function(*args, **kwargs)
-                if inspect.isawaitable(value):
+                value = _collected(step, step.function(*args, **kwargs))
+                if step.is_async or value.__class__ is CoroutineType:
                     value = resolve(value)
-                elif isinstance(value, AsyncGeneratorType):
-                    value = resolve(_collect(value))
             else:
                 if step.is_async:
-                    value = step.function(*args, **kwargs)
+                    value = _collected(step, step.function(*args, **kwargs))
                 else:
                     value = await in_thread(copy_context().run, _plainly, step, args, kwargs)
-                if inspect.isawaitable(value):
+                if step.is_async or value.__class__ is CoroutineType:
                     value = await value
-                elif isinstance(value, AsyncGeneratorType):
-                    value = await _collect(value)
-            if step.is_generator and not isinstance(value, list):
-                value = list(value)
             outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
             return Outcome(outputs, None, perf_counter() - started, tuple(events))
         except Exception as error:
@@ -73,11 +65,17 @@ async def attempt(
 
 
 def _plainly(step: CallStep, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    value = step.function(*args, **kwargs)
-    return list(value) if step.is_generator else value
+    return _collected(step, step.function(*args, **kwargs))
 
 
-async def _collect(items: AsyncGeneratorType[Any, Any]) -> list[Any]:
+def _collected(step: CallStep, value: Any) -> Any:
+    """Return what a node returns; of a generator a list, of an async one something that gives a list."""
+    if not step.is_generator:
+        return value
+    return _collect(value) if step.is_async else list(value)
+
+
+async def _collect(items: AsyncIterable[Any]) -> list[Any]:
     return [item async for item in items]
 
 
@@ -172,7 +170,11 @@ def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
             return {'a': v1, 'c': v2}
     """
     variable: dict[str, str] = {}
-    scope: dict[str, Any] = {"blame": _blame(plan, variable), "settle": _settle(plan), "PENDING": _PENDING}
+    scope: dict[str, Any] = {
+        "blame": _blame(plan, variable),
+        "settle": _settle(plan),
+        "Coroutine": CoroutineType,
+    }
     lines = ["def compute(inputs, items=()):"]
     for name in plan.inputs:
         variable[name] = f"v{len(variable)}"
@@ -233,7 +235,7 @@ def _assign(step: CallStep, call: str, variable: dict[str, str]) -> list[str]:
     lines = [f"        {targets[0]} = {call}"]
     if not _returns_plainly(step):
         lines += [
-            f"        if {targets[0]}.__class__ in PENDING:",
+            f"        if {targets[0]}.__class__ is Coroutine:",
             f"            {targets[0]}, = settle({step.index}, {targets[0]})",
         ]
     return lines
@@ -248,12 +250,9 @@ def _settle(plan: Plan) -> Callable[[int, Any], tuple[Any, ...]]:
     def settle(index: int, value: Any) -> tuple[Any, ...]:
         step = plan.steps[index]
         assert isinstance(step, CallStep)  # noqa: S101
-        if isinstance(value, CoroutineType):
+        value = _collected(step, value)
+        if value.__class__ is CoroutineType:
             value = resolve(value)
-        elif isinstance(value, AsyncGeneratorType):
-            value = resolve(_collect(value))
-        if step.is_generator and isinstance(value, GeneratorType):
-            value = list(value)
         return (value,) if len(step.outputs) == 1 else unpack(value, step, plan.path)
 
     return settle

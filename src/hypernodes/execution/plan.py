@@ -208,8 +208,8 @@ class _Builder:
         steps: list[Step] = []
         for member in reversed(self.graph.order):
             # `needed` grows on the way back, with what each step takes.
-            if not self.needed.isdisjoint(member.output_names) and (step := self._step(member)) is not None:
-                steps.append(step)
+            if not self.needed.isdisjoint(member.output_names):
+                steps += self._step(member)
         if self.missing:
             raise self._missing_error(given)
         ordered = tuple(replace(step, index=index) for index, step in enumerate(reversed(steps)))
@@ -250,13 +250,14 @@ class _Builder:
         else:
             self.needed.add(name)
 
-    def _step(self, member: Member) -> Step | None:
-        """Return the step of a member; ``None`` if its inputs are missing, which is noted."""
+    def _step(self, member: Member) -> list[Step]:
+        """Return the step of a member; none if its inputs are missing, which is noted."""
         match member:
             case Node():
-                return self._call(member)
+                return [self._call(member)]
             case NestedPipeline():
-                return self._nested(member)
+                step = self._nested(member)
+                return [] if step is None else [step]
 
     def _call(self, node: Node) -> CallStep:
         arguments = []

@@ -338,7 +338,7 @@ def _culprit(job: Job, failure: Exception) -> TransportError:
             values |= {f"{name}[{index}]": value for name, value in item.items()}
     parts = [f"the function of node {step.name!r}" for step in steps if not _pickles(step.function)]
     parts += [
-        f"input {name!r}, a {type(value).__qualname__}"
+        f"input {name!r} (a {type(value).__qualname__})"
         for name, value in values.items()
         if not _pickles(value)
     ]

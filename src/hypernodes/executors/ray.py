@@ -317,7 +317,7 @@ def _connect(address: str | None) -> bool:
         try:
             ray.init(
                 address=address or "local",
-                logging_level="warning",
+                logging_level="error",
                 **({} if address else {"include_dashboard": False}),
             )
         except ConnectionError as error:
