@@ -138,8 +138,10 @@ async def everything_that_waits(executor, loop_of_coroutines):
     done, _ = wait(futures, return_when=FIRST_COMPLETED)
     assert done
     assert wait(futures, timeout=20).not_done == set()
+    long = executor.submit(asyncio.sleep, 60)
     with pytest.raises(TimeoutError):
-        executor.submit(asyncio.sleep, 60).result(timeout=0.01)
+        long.result(timeout=0.01)
+    assert long.cancel()
     assert list(executor.map(double, [1, 2])) == [2, 4]
     assert await asyncio.wrap_future(executor.submit(double, 4)) == 8
     assert await asyncio.get_running_loop().run_in_executor(executor, abs, -1) == 1
@@ -175,3 +177,20 @@ def test_it_can_be_submitted_to_from_many_threads(executor):
 def test_work_of_an_executor_that_nobody_holds_is_done():
     future = AsyncExecutor(1).submit(lambda: time.sleep(0.01) or 5)
     assert future.result(timeout=20) == 5
+
+
+def test_a_coroutine_whose_loop_has_stopped_keeps_nobody_waiting():
+    loop = asyncio.new_event_loop()
+    executor = AsyncExecutor(1)
+
+    async def leave_behind():
+        return executor.submit(asyncio.sleep, 60)
+
+    future = loop.run_until_complete(leave_behind())
+    executor.shutdown(wait=True)
+    assert future.cancelled()
+    loop.run_until_complete(asyncio.sleep(0))
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_LOOK_AGAIN = 0.5  # seconds between looks whether the loops that are waited for still run
+
 
 class AsyncExecutor(Executor):
     """Run coroutine functions and plain callables, at most so many at a time.
@@ -74,7 +76,7 @@ class AsyncExecutor(Executor):
         self._before_coroutines = functools.partial(initializer, *initargs) if initializer else None
         self._lock = threading.Lock()
         self._pending: deque[_Submission] = deque()
-        self._outstanding: set[Future[Any]] = set()
+        self._outstanding: set[_AsyncFuture] = set()
         self._active = 0
         self._closed = False
         self._broken: BaseException | None = None
@@ -120,12 +122,12 @@ class AsyncExecutor(Executor):
         if wait:
             with self._lock:
                 outstanding = list(self._outstanding)
-            wait_for(outstanding)
+            _wait_for_all(outstanding)
             self._threads.shutdown(wait=True)
 
     def _forget(self, future: Future[Any]) -> None:
         with self._lock:
-            self._outstanding.discard(future)
+            self._outstanding -= {future}
 
     def _start_pending(self) -> None:
         while True:
@@ -175,6 +177,7 @@ class AsyncExecutor(Executor):
             self._finish(submission, error=error)
 
     def _on_loop(self, submission: _Submission, start: Callable[[], Awaitable[Any]]) -> None:
+        submission.future._needs_loop = True
         if running_loop() is submission.loop:
             self._create_task(submission, start)
         else:
@@ -233,6 +236,7 @@ class _AsyncFuture(Future[Any]):
     _loop: asyncio.AbstractEventLoop | None = None
     _task: asyncio.Task[Any] | None = None
     _cancel_asked = False
+    _needs_loop = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -267,6 +271,8 @@ class _AsyncFuture(Future[Any]):
     def _was_cancelled(self) -> None:
         # The standard library knows no way from RUNNING to CANCELLED: step back, then cancel.
         with self._condition:
+            if self.done():
+                return
             self._state = "PENDING"
         super().cancel()
         self.set_running_or_notify_cancel()
@@ -334,7 +340,18 @@ def _finish_at_exit() -> None:
     global _exiting  # noqa: PLW0603
     _exiting = True
     for executor in list(_alive):
-        wait_for(list(executor._outstanding))
+        _wait_for_all(list(executor._outstanding))
+
+
+def _wait_for_all(futures: list[_AsyncFuture]) -> None:
+    """Wait, but not for coroutines of a loop that has stopped: they never end, so they are cancelled."""
+    left = set(futures)
+    while left:
+        for future in left:
+            if future._needs_loop and future._loop is not None and not future._loop.is_running():
+                future._was_cancelled()
+        wait_for(left, timeout=_LOOK_AGAIN)
+        left = {future for future in left if not future.done()}
 
 
 # As ThreadPoolExecutor does: work that was submitted is done before the interpreter ends.

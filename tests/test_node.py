@@ -1,0 +1,492 @@
+"""A node is a function with named outputs, whatever kind of function it is."""
+
+import asyncio
+import functools
+import operator
+import pickle
+
+import pytest
+from conftest import Recorder
+
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
+
+
+@pytest.fixture(params=["unwatched", "cached", "told", "cached and told"])
+def configured(request, tmp_path):
+    """Unwatched pipelines are compiled to one function; the others go node by node."""
+
+    def configure(*nodes):
+        cache = DiskCache(tmp_path / "cache") if "cached" in request.param else None
+        callbacks = [Recorder()] if "told" in request.param else []
+        return Pipeline(nodes, cache=cache, callbacks=callbacks)
+
+    return configure
+
+
+def test_a_bare_decorator_names_the_output_after_the_function(configured):
+    @node
+    def double(x):
+        return 2 * x
+
+    assert configured(double).run({"x": 2}) == {"double": 4}
+
+
+def test_a_decorator_called_without_options_names_the_output_after_the_function(configured):
+    @node()
+    def double(x):
+        return 2 * x
+
+    assert configured(double).run({"x": 2}) == {"double": 4}
+
+
+def test_the_output_gets_the_name_that_was_asked_for(configured):
+    @node(output_name="doubled")
+    def double(x):
+        return 2 * x
+
+    assert configured(double).run({"x": 2}) == {"doubled": 4}
+
+
+def test_a_plain_call_makes_a_node_too(configured):
+    assert configured(node(lambda x: 2 * x, output_name="doubled")).run({"x": 2}) == {"doubled": 4}
+
+
+def test_a_node_stays_callable_just_as_its_function_was():
+    @node(output_name="total")
+    def add(a, b=1, *rest, **others):
+        return a + b + sum(rest) + sum(others.values())
+
+    assert add(1) == 2
+    assert add(1, 2, 3, other=4) == 10
+
+
+def test_a_node_keeps_the_name_and_the_docstring_of_its_function():
+    @node(output_name="doubled")
+    def double(x):
+        """Twice as much."""
+
+    assert (double.__name__, double.__doc__) == ("double", "Twice as much.")
+
+
+def test_several_outputs_are_several_values(configured):
+    @node(output_name=("low", "high"))
+    def bounds(x):
+        return x - 1, x + 1
+
+    @node(output_name="width")
+    def measure(low, high):
+        return high - low
+
+    assert configured(bounds, measure).run({"x": 5}) == {"low": 4, "high": 6, "width": 2}
+
+
+def test_a_tuple_of_one_name_is_one_output(configured):
+    @node(output_name=("pair",))
+    def both(x):
+        return x, x
+
+    assert configured(both).run({"x": 1}) == {"pair": (1, 1)}
+
+
+def test_parameters_with_defaults_are_optional_inputs(configured):
+    @node(output_name="total")
+    def add(a, b=10):
+        return a + b
+
+    pipeline = configured(add)
+    assert pipeline.optional == {"b"}
+    assert pipeline.run({"a": 1}) == {"total": 11}
+    assert pipeline.run({"a": 1, "b": 2}) == {"total": 3}
+
+
+def test_a_default_gives_way_to_the_output_of_another_node(configured):
+    @node(output_name="b")
+    def make(a):
+        return a * 100
+
+    @node(output_name="total")
+    def add(a, b=10):
+        return a + b
+
+    assert configured(add, make).run({"a": 1}, "total") == {"total": 101}
+
+
+def test_an_input_that_only_one_of_two_nodes_can_do_without_is_required():
+    first = node(lambda x=1: x, output_name="a")
+    second = node(lambda x: x, output_name="b")
+    assert Pipeline([first, second]).optional == frozenset()
+
+
+def test_parameters_that_take_any_number_of_arguments_are_no_inputs(configured):
+    @node(output_name="seen")
+    def see(x, *args, **kwargs):
+        return x, args, kwargs
+
+    pipeline = configured(see)
+    assert pipeline.input_names == ("x",)
+    assert pipeline.run({"x": 1}) == {"seen": (1, (), {})}
+
+
+def test_positional_only_and_keyword_only_parameters_are_filled(configured):
+    @node(output_name="result")
+    def combine(a, b=2, /, c=3, *, d, e=5):
+        return a, b, c, d, e
+
+    assert configured(combine).run({"a": 1, "d": 4}) == {"result": (1, 2, 3, 4, 5)}
+    assert configured(combine).run({"a": 1, "b": 20, "d": 40, "e": 50}) == {"result": (1, 20, 3, 40, 50)}
+
+
+def test_a_default_in_between_that_is_left_out_moves_no_other_argument(configured):
+    @node(output_name="result")
+    def combine(a, b=2, c=3):
+        return a, b, c
+
+    assert configured(combine).run({"a": 1, "c": 30}) == {"result": (1, 2, 30)}
+
+
+def test_a_positional_only_default_in_between_that_is_left_out_moves_no_other_argument(configured):
+    @node(output_name="result")
+    def combine(a, b=2, c=3, /):
+        return a, b, c
+
+    assert configured(combine).run({"a": 1, "c": 30}) == {"result": (1, 2, 30)}
+
+
+def test_a_node_without_parameters_needs_no_inputs(configured):
+    @node(output_name="answer")
+    def answer():
+        return 42
+
+    assert configured(answer).run() == {"answer": 42}
+
+
+def test_rename_makes_a_copy_with_other_inputs_and_outputs(configured):
+    @node(output_name="doubled")
+    def double(x):
+        return 2 * x
+
+    renamed = double.rename(inputs={"x": "n"}, outputs={"doubled": "twice"})
+    assert configured(renamed).run({"n": 3}) == {"twice": 6}
+    assert (double.input_names, double.output_names) == (("x",), ("doubled",))
+
+
+def test_one_function_serves_twice_in_one_pipeline(configured):
+    @node(output_name="doubled")
+    def double(x):
+        return 2 * x
+
+    again = double.rename(inputs={"x": "doubled"}, outputs={"doubled": "fourfold"})
+    assert configured(double, again).run({"x": 3}) == {"doubled": 6, "fourfold": 12}
+
+
+def test_rename_goes_by_the_present_names(configured):
+    @node(output_name="difference")
+    def subtract(a, b):
+        return a - b
+
+    renamed = subtract.rename(inputs={"a": "x"}).rename(inputs={"x": "y", "b": "x"})
+    assert configured(renamed).run({"y": 5, "x": 3}) == {"difference": 2}
+
+
+def test_rename_can_swap_inputs(configured):
+    @node(output_name="difference")
+    def subtract(a, b):
+        return a - b
+
+    assert configured(subtract.rename(inputs={"a": "b", "b": "a"})).run({"a": 1, "b": 5}) == {"difference": 4}
+
+
+def test_a_renamed_default_stays_optional(configured):
+    @node(output_name="total")
+    def add(a, b=10):
+        return a + b
+
+    renamed = add.rename(inputs={"b": "c"})
+    assert configured(renamed).run({"a": 1}) == {"total": 11}
+    assert configured(renamed).run({"a": 1, "c": 2}) == {"total": 3}
+
+
+def test_a_renamed_node_stays_callable_as_its_function_was():
+    add = node(lambda a, b: a + b, output_name="total").rename(inputs={"a": "x"})
+    assert add(a=1, b=2) == 3
+
+
+def test_an_async_function_is_awaited(configured):
+    @node(output_name="fetched")
+    async def fetch(x):
+        await asyncio.sleep(0)
+        return x + 1
+
+    @node(output_name="doubled")
+    def double(fetched):
+        return 2 * fetched
+
+    pipeline = configured(fetch, double)
+    assert pipeline.run({"x": 1}) == {"fetched": 2, "doubled": 4}
+    assert pipeline.map({"x": [1, 2]}, "x", output_name="doubled") == {"doubled": [4, 6]}
+
+
+def test_an_async_function_with_several_outputs_is_awaited(configured):
+    @node(output_name=("low", "high"))
+    async def bounds(x):
+        await asyncio.sleep(0)
+        return x - 1, x + 1
+
+    assert configured(bounds).run({"x": 1}) == {"low": 0, "high": 2}
+
+
+def test_what_a_plain_function_returns_to_be_awaited_is_awaited(configured):
+    async def fetch(x):
+        await asyncio.sleep(0)
+        return x + 1
+
+    @node(output_name="fetched")
+    def start(x):
+        return fetch(x)
+
+    assert configured(start).run({"x": 1}) == {"fetched": 2}
+
+
+def test_an_asyncio_task_or_other_awaitable_is_awaited(configured):
+    class Later:
+        def __init__(self, value):
+            self.value = value
+
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return self.value
+
+    @node(output_name="fetched")
+    def start(x):
+        return Later(x)
+
+    assert configured(start).run({"x": 1}) == {"fetched": 1}
+
+
+def test_the_items_of_a_generator_function_are_collected(configured):
+    @node(output_name="numbers")
+    def count(x):
+        yield from range(x)
+
+    assert configured(count).run({"x": 3}) == {"numbers": [0, 1, 2]}
+
+
+def test_the_items_of_an_async_generator_function_are_collected(configured):
+    @node(output_name="numbers")
+    async def count(x):
+        for number in range(x):
+            await asyncio.sleep(0)
+            yield number
+
+    assert configured(count).run({"x": 3}) == {"numbers": [0, 1, 2]}
+
+
+def test_a_lambda_that_returns_an_async_generator_is_collected(configured):
+    async def numbers(x):
+        for number in range(x):
+            yield number
+
+    assert configured(node(lambda x: numbers(x), output_name="n")).run({"x": 3}) == {"n": [0, 1, 2]}
+
+
+def test_a_generator_may_fill_several_outputs(configured):
+    @node(output_name=("a", "b"))
+    def both(x):
+        yield x
+        yield x + 1
+
+    assert configured(both).run({"x": 1}) == {"a": 1, "b": 2}
+
+
+class Scaler:
+    """Methods and calls as nodes."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def scale(self, x):
+        return self.factor * x
+
+    async def fetch(self, x):
+        await asyncio.sleep(0)
+        return self.factor * x
+
+    def count(self, x):
+        yield from range(self.factor * x)
+
+    def __call__(self, x):
+        return self.factor * x
+
+    @staticmethod
+    def negate(x):
+        return -x
+
+    @classmethod
+    def name_of(cls, x):
+        return cls.__name__ * x
+
+    @node(output_name="raised")
+    def raise_it(self, x):
+        return x**self.factor
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (Scaler(3).scale, 6),
+        (Scaler(3).fetch, 6),
+        (Scaler(3).count, [0, 1, 2, 3, 4, 5]),
+        (Scaler(3), 6),
+        (Scaler.negate, -2),
+        (Scaler.name_of, "ScalerScaler"),
+    ],
+    ids=["method", "async method", "generator method", "instance", "staticmethod", "classmethod"],
+)
+def test_methods_and_callable_objects_serve_as_nodes(configured, function, expected):
+    assert configured(node(function, output_name="result")).run({"x": 2}) == {"result": expected}
+
+
+class AsyncCall:
+    async def __call__(self, x):
+        await asyncio.sleep(0)
+        return x + 1
+
+
+def test_an_object_whose_call_is_async_is_awaited(configured):
+    assert configured(node(AsyncCall(), output_name="next")).run({"x": 1}) == {"next": 2}
+
+
+def test_a_callable_object_is_named_after_its_class():
+    assert node(Scaler(2)).output_names == ("Scaler",)
+
+
+def test_a_node_defined_in_a_class_body_is_bound_to_its_object(configured):
+    assert Scaler(2).raise_it(5) == 25
+    assert configured(Scaler(2).raise_it).run({"x": 5}) == {"raised": 25}
+    assert configured(Scaler(3).raise_it).run({"x": 5}) == {"raised": 125}
+
+
+def test_a_partial_leaves_its_other_parameters_as_inputs(configured):
+    def scale(factor, x, offset):
+        return factor * x + offset
+
+    partial = functools.partial(scale, 3, offset=1)
+    pipeline = configured(node(partial, output_name="scaled"))
+    assert pipeline.run({"x": 2}) == {"scaled": 7}
+    assert pipeline.optional == {"offset"}
+    assert pipeline.run({"x": 2, "offset": 0}) == {"scaled": 6}
+
+
+def test_a_partial_of_an_async_function_is_awaited(configured):
+    async def fetch(x, y):
+        return x + y
+
+    assert configured(node(functools.partial(fetch, y=1), output_name="fetched")).run({"x": 1}) == {
+        "fetched": 2
+    }
+
+
+def test_a_partial_method_with_a_positional_value_is_filled(configured):
+    partial = functools.partial(Scaler(2).scale)
+    assert configured(node(partial, output_name="scaled")).run({"x": 2}) == {"scaled": 4}
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "expected"),
+    [
+        (len, {"obj": "abc"}, 3),
+        (abs, {"x": -1}, 1),
+        (operator.add, {"a": 1, "b": 2}, 3),
+        (str.upper, {"self": "a"}, "A"),
+        (sorted, {"iterable": [2, 1]}, [1, 2]),
+        (sorted, {"iterable": [2, 1], "reverse": True}, [2, 1]),
+        (Scaler, None, None),
+    ],
+    ids=["len", "abs", "operator.add", "str.upper", "sorted", "sorted with an option", "a class"],
+)
+def test_builtins_and_classes_serve_as_nodes(configured, function, inputs, expected):
+    pipeline = configured(node(function, output_name="result"))
+    if function is Scaler:
+        assert pipeline.run({"factor": 3})["result"].factor == 3
+    else:
+        assert pipeline.run(inputs) == {"result": expected}
+
+
+def test_a_decorated_function_is_called_with_its_decoration(configured):
+    def shout(function):
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            return function(*args, **kwargs).upper()
+
+        return wrapper
+
+    @node(output_name="greeting")
+    @shout
+    def greet(name):
+        return f"hello {name}"
+
+    assert configured(greet).run({"name": "you"}) == {"greeting": "HELLO YOU"}
+
+
+def test_a_decorator_of_an_async_function_that_stays_async_is_awaited(configured):
+    def traced(function):
+        @functools.wraps(function)
+        async def wrapper(*args, **kwargs):
+            return await function(*args, **kwargs) + 1
+
+        return wrapper
+
+    @node(output_name="fetched")
+    @traced
+    async def fetch(x):
+        return x
+
+    assert configured(fetch).run({"x": 1}) == {"fetched": 2}
+
+
+def test_a_function_that_is_wrapped_to_be_plain_is_called_plainly(configured):
+    async def fetch(x):
+        return x
+
+    @functools.wraps(fetch)
+    def plain(x):
+        return x + 1
+
+    assert configured(node(plain, output_name="fetched")).run({"x": 1}) == {"fetched": 2}
+
+
+def test_a_list_made_of_a_generator_by_a_wrapper_stays_as_it_is(configured):
+    def count(x):
+        yield from range(x)
+
+    @functools.wraps(count)
+    def total(x):
+        return sum(count(x))
+
+    assert configured(node(total, output_name="total")).run({"x": 3}) == {"total": 3}
+
+
+def test_a_node_travels_by_pickle():
+    import sample
+
+    again = pickle.loads(pickle.dumps(sample.add))
+    assert again.output_names == ("total",)
+    assert again(1, 2) == 4
+
+
+def test_a_node_is_shown_with_what_it_takes_and_makes():
+    @node(output_name=("low", "high"))
+    def bounds(x, margin=1):
+        return x - margin, x + margin
+
+    assert repr(bounds) == "<node bounds(x, margin=…) -> low, high>"
+
+
+def test_async_nodes_run_in_a_threaded_engine_too():
+    @node(output_name="fetched")
+    async def fetch(x):
+        await asyncio.sleep(0)
+        return x + 1
+
+    with HyperNodesEngine(node_executor="threaded") as engine:
+        assert Pipeline([fetch], engine=engine).run({"x": 1}) == {"fetched": 2}
