@@ -13,7 +13,7 @@ HyperNodesError
 │   └── MapError                          map_over that cannot be mapped over
 ├── UnknownExecutorError (ValueError)
 ├── OutputCountError (ValueError)         a node returned more or fewer values than it has outputs
-├── TransportError                        something could not travel between processes
+├── TransportError (PicklingError)        something could not travel between processes
 │   └── RemoteError                       an exception that could not travel; stands in for it
 ├── MainGuardError (RuntimeError)         a script started processes while being imported by one
 ├── WorkerDiedError (BrokenExecutor)      a worker ended before its work did
@@ -27,7 +27,7 @@ The user's own exceptions are never wrapped: they arrive as they are, with a not
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
-from difflib import get_close_matches
+from pickle import PicklingError
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class OutputCountError(HyperNodesError, ValueError):
     """A node returned a different number of values than it has outputs."""
 
 
-class TransportError(HyperNodesError):
+class TransportError(HyperNodesError, PicklingError):
     """A function, a value or an error that could not travel between processes."""
 
 
@@ -131,6 +131,8 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     >>> did_you_mean("corpse", ["corpus", "k"])
     " Did you mean 'corpus'?"
     """
+    from difflib import get_close_matches  # noqa: PLC0415  only errors need it
+
     close = get_close_matches(wrong, list(known), n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 

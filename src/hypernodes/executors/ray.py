@@ -18,6 +18,8 @@ import weakref
 from collections import deque
 from concurrent.futures import Executor, Future
 from concurrent.futures import wait as wait_for
+from functools import partial
+from itertools import islice
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -25,7 +27,7 @@ from hypernodes.exceptions import ClusterConnectionError, TransportError, Worker
 from hypernodes.portable import Inline, PackedError, Shared, pack_error, short, unpack_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,6 +91,25 @@ class RayExecutor(Executor):
         if _exiting:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
         return self._dispatcher().submit(_Task(Future(), fn, args, kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+    ) -> Iterator[T]:
+        """Call ``fn`` on the items of the iterables, `chunksize` calls to a Ray task; results come in order.
+
+        Raises:
+            ValueError: ``chunksize`` below 1.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        rows = zip(*iterables, strict=False)
+        chunks = iter(lambda: tuple(islice(rows, chunksize)), ())
+        results = super().map(partial(_call_each, fn), chunks, timeout=timeout)
+        return (value for chunk in results for value in chunk)
 
     def share(self, blob: bytes) -> Shared:
         """Place bytes that many submissions have in common in the object store."""
@@ -211,6 +232,7 @@ class _Dispatcher:
             finished = self._inbox.get()
             if finished is not None:
                 self._settle(*finished)
+            del finished  # a result belongs to whoever holds its future
         if self.owns_ray:
             _disconnect()
 
@@ -294,6 +316,10 @@ def _run(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) 
         return fn(*args, **kwargs)
     except BaseException as error:
         return pack_error(error)
+
+
+def _call_each(fn: Callable[..., T], rows: tuple[tuple[Any, ...], ...]) -> list[T]:
+    return [fn(*row) for row in rows]
 
 
 _connection_lock = threading.Lock()
