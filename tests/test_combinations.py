@@ -1,6 +1,7 @@
 """No combination of executors waits for itself, and none multiplies workers."""
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,6 +50,24 @@ def test_a_node_that_runs_a_pipeline_on_the_same_full_pool_does_not_wait_for_its
         outer = Pipeline([inside], engine=engine)
         assert outer.run({"x": 2}) == {"sums": [6.0, 11.5]}
         assert outer.map({"x": [0, 2]}, "x") == {"sums": [[1.0, 2.5], [6.0, 11.5]]}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("executor", ["parallel", "ray"])
+def test_a_node_in_another_process_may_run_a_pipeline_which_then_runs_right_there(executor, request):
+    if executor == "ray":
+        request.getfixturevalue("ray_cluster")
+    with HyperNodesEngine(map_executor=executor) as engine:
+        inner = sample.diamond.with_engine(engine)
+
+        @node(output_name="where")
+        def inside(x):
+            workers = Pipeline([node(lambda x: os.getpid(), output_name="pid")], engine=engine)
+            pids = set(workers.map({"x": range(20)}, "x")["pid"])
+            return pids == {os.getpid()}, inner.map({"x": [x]}, "x", output_name="total")["total"]
+
+        outer = Pipeline([inside], engine=engine)
+        assert outer.map({"x": [0, 2]}, "x") == {"where": [(True, [1.0]), (True, [6.0])]}
 
 
 @pytest.mark.timeout(60)

@@ -98,6 +98,10 @@ class NestedPipeline:
                     f"Known: {listing(known)}.{did_you_mean(name, known)}"
                 )
 
+    def __cache_key__(self) -> object:
+        """Return what its results depend on."""
+        return (self.pipeline, self.arguments, self.results, self.map_over, self.map_mode)
+
     def __repr__(self) -> str:
         over = f" over {', '.join(self.map_over)}" if self.map_over else ""
         return (

@@ -157,6 +157,10 @@ class Node:
             "retry_on": self.retry_on,
         }
 
+    def __cache_key__(self) -> object:
+        """Return what its results depend on."""
+        return (self.function, self.arguments, self.output_names)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by name where the receiving process can import it, else by value.
 

@@ -299,6 +299,14 @@ class Pipeline:
         copy.__dict__.update(changes, plans={}, straight={})
         return copy
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Plans are made anew where it arrives, for the executors that are there.
+        return {**self.__dict__, "plans": {}, "straight": {}}
+
+    def __cache_key__(self) -> object:
+        """Return what its results depend on; a node that runs it depends on that, too."""
+        return (self.nodes, self.bound)
+
     @property
     def effective_engine(self) -> Engine:
         """The engine that runs it when it is the outermost pipeline."""

@@ -11,6 +11,7 @@ import dis
 import functools
 import sys
 import sysconfig
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final
 
@@ -49,7 +50,7 @@ _INSTALLED: Final = tuple(
         for key in ("stdlib", "platstdlib", "purelib", "platlib")
         if (path := sysconfig.get_paths().get(key))
     }
-    | {"site-packages", "dist-packages"}
+    | {"site-packages", "dist-packages", str(Path(__file__).parents[1])}  # this package counts by its version
 )
 
 

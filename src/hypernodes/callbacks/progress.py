@@ -156,7 +156,9 @@ class _Row:
 
     def note(self, now: float) -> str:
         """Return what stands behind the bar."""
-        if self.done >= self.total and self.ended is None:
+        if self.done < self.total:
+            self.ended = None  # a map around it has come to its next item
+        elif self.ended is None:
             self.ended = now
         taken = (self.ended or now) - self.started
         parts = [f"{self.done}/{self.total}", seconds(taken)]

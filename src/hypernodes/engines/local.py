@@ -134,6 +134,9 @@ class HyperNodesEngine(Engine):
         """Shut down the executors that aliases stand for; they are made again when needed again."""
         _shut_down(self._in_use)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HyperNodesEngine, (self.node_executor, self.map_executor)
+
     def __repr__(self) -> str:
         return f"HyperNodesEngine(node_executor={self.node_executor!r}, map_executor={self.map_executor!r})"
 

@@ -23,6 +23,9 @@ _REMOTE: Final = ("parallel", "ray")
 BUSY: ContextVar[frozenset[int]] = ContextVar("hypernodes_busy", default=frozenset())
 """The executors in whose workers this code is running: waiting for one of them could take forever."""
 
+A_PROCESS: Final = 0
+"""Stands in `BUSY` for whatever executor this code reached as a pickle."""
+
 
 class Lane:
     """An executor as work sees it.
@@ -70,8 +73,11 @@ class Lane:
 
     @property
     def is_busy_here(self) -> bool:
-        """Whether this code runs in one of its workers."""
-        return self._executor is not None and id(self._executor) in BUSY.get()
+        """Whether this code runs in one of its workers, or in one that may be like them."""
+        busy = BUSY.get()
+        if self.is_remote and A_PROCESS in busy:
+            return True  # more processes behind each process would fill a machine, and could starve a cluster
+        return self._executor is not None and id(self._executor) in busy
 
     @property
     def workers(self) -> int:

@@ -20,7 +20,7 @@ from hypernodes.exceptions import TransportError
 from hypernodes.execution.drive import drive
 from hypernodes.execution.invoke import attempt, locate, now, straight
 from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, OnError, Outcome
-from hypernodes.execution.lane import BUSY
+from hypernodes.execution.lane import A_PROCESS, BUSY
 from hypernodes.execution.run import Run
 from hypernodes.execution.steps import CallStep
 from hypernodes.portable import Inline, PackedError, dumps, loads, pack_error, unpack_error
@@ -268,7 +268,7 @@ def work_on_pickle(parcel: _Parcel, payload: bytes) -> bytes:
     _, *rest = loads(payload)
     common = parcel.unpack()
     task: _Task = _BatchTask(common, *rest) if isinstance(common, _Sweeping) else _CallTask(common, *rest)
-    outcome = now(task.carry_out(None))
+    outcome = _work_here(task, A_PROCESS)
     events = tuple(map(_portable, outcome.events))
     if isinstance(outcome, BatchOutcome):
         assert isinstance(task, _BatchTask)  # noqa: S101
