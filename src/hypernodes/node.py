@@ -33,7 +33,7 @@ class Node:
         retries: How often it is called again when it raises one of `retry_on`.
         retry_on: The exception types that are worth another attempt.
         is_async: Whether calling the function gives something to await.
-        is_generator: Whether the function yields; its items are collected to a list.
+        positional: The parameters that cannot be passed by name, with their defaults.
     """
 
     __name__: str
@@ -67,12 +67,11 @@ class Node:
             for parameter, name in self.arguments
             if parameters[parameter].default is not inspect.Parameter.empty
         )
-        self.positional_only: frozenset[str] = frozenset(
-            name for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_ONLY
+        self.positional: tuple[tuple[str, Any], ...] = tuple(
+            (name, p.default) for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_ONLY
         )
         called = _called(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
-        self.is_generator: bool = inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called)
         self._check()
         functools.update_wrapper(self, function)
         self.__name__ = self.name
@@ -301,12 +300,10 @@ def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Pa
 
 
 def _called(function: Callable[..., Any]) -> Any:
-    """Return the function at the bottom: without partials, decorators and ``__call__``."""
+    """Return the function that a call ends up in, below partials and ``__call__``."""
     while True:
         if isinstance(function, functools.partial):
             function = function.func
-        elif hasattr(function, "__wrapped__"):
-            function = function.__wrapped__
         elif inspect.isroutine(function) or inspect.isclass(function):
             return function
         else:

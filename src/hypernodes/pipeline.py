@@ -74,8 +74,8 @@ class Pipeline:
                 case _:
                     hint = " Mark it with @node." if callable(member) else ""
                     raise NotANodeError(
-                        f"pipeline {name or 'without a name'!r}: nodes[{position}] is {member!r}, which "
-                        f"is neither a node nor a pipeline.{hint}"
+                        f"pipeline {'without a name' if name is None else repr(name)}: nodes[{position}] "
+                        f"is {member!r}, which is neither a node nor a pipeline.{hint}"
                     )
         self.nodes: tuple[Member, ...] = tuple(members)
         last = [output for member in members for output in member.output_names][-1:]

@@ -92,10 +92,13 @@ def global_reads(function: FunctionType) -> dict[str, object]:
                     reads[name] = _Undefined
                 continue
             value = function.__globals__[name]
+            if isinstance(value, ModuleType) and is_installed(value.__name__):
+                reads[name] = release(value.__name__)
+                continue
             while isinstance(value, ModuleType) and position + 1 < len(steps):
                 position += 1  # noqa: PLW2901  follows module.attribute.attribute
                 following = steps[position]
-                if following.opname not in _READS_ATTRIBUTE or is_installed(value.__name__):
+                if following.opname not in _READS_ATTRIBUTE:
                     break
                 name = f"{name}.{following.argval}"
                 value = getattr(value, str(following.argval), _Undefined)
@@ -125,9 +128,10 @@ def _changed_globals(steps: list[dis.Instruction]) -> set[str]:
             if before.opname in _READS_GLOBAL:
                 changed.add(str(before.argval))
         elif step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
-            container = _producer(steps, _producer(steps, position))
-            if container > 0 and steps[container - 1].opname in _READS_GLOBAL:
-                changed.add(str(steps[container - 1].argval))
+            key = _producer(steps, position)
+            container = _producer(steps, key)
+            if container == key - 1 and steps[container].opname in _READS_GLOBAL:
+                changed.add(str(steps[container].argval))
     return changed
 
 

@@ -221,6 +221,8 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
             return (str(value.dtype if hasattr(value, "dtype") else value.schema), value.to_arrow())
         case "torch" if hasattr(value, "detach") and hasattr(value, "numpy"):
             return (str(value.dtype), value.detach().cpu().numpy())
+        case "dataclasses" if isinstance(value, dataclasses.Field):
+            return (value.name, value.default, value.default_factory, value.init, value.kw_only)
         case "re" if isinstance(value, re.Pattern):
             return (value.pattern, value.flags)
     if dataclasses.is_dataclass(value):

@@ -94,8 +94,7 @@ class DiskCache:
             body = dumps(value)
         except Exception as error:
             self._warn(
-                f"pickle {type(value)}",
-                f"cannot keep a {type(value).__qualname__}, which does not pickle: {error}",
+                "pickle", f"cannot keep a result that does not pickle ({error}); it is returned but not kept"
             )
             return
         try:

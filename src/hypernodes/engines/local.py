@@ -111,7 +111,8 @@ class HyperNodesEngine(Engine):
             plan = self._plan(pipeline, output_name, (*names, *inputs), _ctx, names)
         if plan.compiled and plan.map_lane is None and on_error == "raise":
             compute = plan.compiled
-            return [compute({**inputs, **item}, (index,)) for index, item in enumerate(items)]
+            every = [{**inputs, **item} for item in items] if inputs else items
+            return [compute(item, (index,)) for index, item in enumerate(every)]
 
         def work() -> list[Any]:
             codes = read_codes(plan)
@@ -164,7 +165,7 @@ class HyperNodesEngine(Engine):
         completed: Completed = SimpleQueue()
         home = HOME.get()
         if home is not None:
-            home.stops.append(lambda: completed.put(None))
+            home.on_stop(lambda: completed.put(None))
         try:
             drive(run, Dispatch(), announcer(plan), completed)
         except KeyboardInterrupt:

@@ -92,7 +92,7 @@ class Frame(Scene):
             if name in self.identities:
                 continue
             if name in self.values:
-                self.identities[name] = identify(self.values[name])
+                self.identities[name] = identify(self.values[name], name, self.plan)
             else:
                 waiting += 1
                 self._for_identity.setdefault(name, []).append(step)
@@ -233,7 +233,7 @@ class Frame(Scene):
                 continue
             self.values[name] = value
             if name in self._for_identity and name not in self.identities:
-                self._identified(name, identify(value))
+                self._identified(name, identify(value, name, self.plan))
             for waiting in self._for_value.pop(name, ()):
                 self._unmet[waiting.index] -= 1
                 if not self._unmet[waiting.index]:

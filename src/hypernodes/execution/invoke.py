@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import inspect
 from contextvars import copy_context
+from functools import partial
 from time import perf_counter
-from types import CoroutineType
+from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes.callbacks.base import Event, Scope
@@ -37,23 +38,21 @@ async def attempt(
     With ``in_thread`` this awaits coroutines and moves plain functions out of the event loop; without,
     it never suspends, so that `now` can run it where there is no loop.
     """
-    args = [value for name, value in arguments.items() if name in step.positional_only]
-    kwargs = {name: value for name, value in arguments.items() if name not in step.positional_only}
+    args = [arguments.get(name, default) for name, default in step.positional]
+    named = {name for name, _ in step.positional}
+    kwargs = {name: value for name, value in arguments.items() if name not in named}
+    call = partial(step.function, *args, **kwargs)
     started = perf_counter()
     events: list[Event] = []
     while True:
         try:
             if in_thread is None:
-                value = _collected(step, step.function(*args, **kwargs))
-                if step.is_async or value.__class__ is CoroutineType:
-                    value = resolve(value)
+                value = _settled(call())
             else:
-                if step.is_async:
-                    value = _collected(step, step.function(*args, **kwargs))
-                else:
-                    value = await in_thread(copy_context().run, _plainly, step, args, kwargs)
-                if step.is_async or value.__class__ is CoroutineType:
-                    value = await value
+                # A plain function would hold up the loop; so would the body of a generator.
+                value = call() if step.is_async else await in_thread(copy_context().run, _listed, call)
+                if (awaitable := _awaitable(value)) is not None:
+                    value = await awaitable
             outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
             return Outcome(outputs, None, perf_counter() - started, tuple(events))
         except Exception as error:
@@ -64,15 +63,24 @@ async def attempt(
             return Outcome((), error, perf_counter() - started, tuple(events))
 
 
-def _plainly(step: CallStep, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    return _collected(step, step.function(*args, **kwargs))
+def _settled(value: Any) -> Any:
+    """Return what a function has returned, once it is awaited, and listed if it is a generator."""
+    if value.__class__ is GeneratorType:
+        return list(value)
+    awaitable = _awaitable(value)
+    return value if awaitable is None else resolve(awaitable)
 
 
-def _collected(step: CallStep, value: Any) -> Any:
-    """Return what a node returns; of a generator a list, of an async one something that gives a list."""
-    if not step.is_generator:
-        return value
-    return _collect(value) if step.is_async else list(value)
+def _listed(call: Callable[[], Any]) -> Any:
+    value = call()
+    return list(value) if value.__class__ is GeneratorType else value
+
+
+def _awaitable(value: Any) -> Awaitable[Any] | None:
+    """Return what to await for a value, if it is not there yet."""
+    if isinstance(value, AsyncGeneratorType):
+        return _collect(value)
+    return value if inspect.isawaitable(value) else None
 
 
 async def _collect(items: AsyncIterable[Any]) -> list[Any]:
@@ -172,8 +180,9 @@ def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
     variable: dict[str, str] = {}
     scope: dict[str, Any] = {
         "blame": _blame(plan, variable),
-        "settle": _settle(plan),
-        "Coroutine": CoroutineType,
+        "settle": _settled,
+        "take": _taker(plan),
+        "THERE": _THERE,
     }
     lines = ["def compute(inputs, items=()):"]
     for name in plan.inputs:
@@ -190,12 +199,7 @@ def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
         match step:
             case CallStep():
                 scope[function] = step.function
-                passed = ", ".join(
-                    variable[name] if parameter in step.positional_only else f"{parameter}={variable[name]}"
-                    for parameter, name in step.arguments
-                )
-                if _by_position(step):
-                    passed = ", ".join(variable[name] for _, name in step.arguments)
+                passed = _passed(step, scope, variable)
                 lines += _assign(step, f"{function}({passed})", variable)
             case NestedStep():
                 scope[function] = _nested(step)
@@ -215,8 +219,21 @@ def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
     return compute
 
 
-def _by_position(step: CallStep) -> bool:
-    """Whether the arguments are simply the function's first parameters, which is the fastest call."""
+def _passed(step: CallStep, scope: dict[str, Any], variable: dict[str, str]) -> str:
+    """Write the arguments of a call."""
+    if not step.positional and _are_first(step):
+        return ", ".join(variable[name] for _, name in step.arguments)  # the fastest way to call
+    names = dict(step.arguments)
+    parts = []
+    for parameter, default in step.positional:
+        scope[f"default{step.index}_{parameter}"] = default
+        name = names.pop(parameter, None)
+        parts.append(f"default{step.index}_{parameter}" if name is None else variable[name])
+    return ", ".join(parts + [f"{parameter}={variable[name]}" for parameter, name in names.items()])
+
+
+def _are_first(step: CallStep) -> bool:
+    """Whether the arguments are simply the function's first parameters."""
     if not inspect.isfunction(step.function):
         return False
     code = step.function.__code__
@@ -225,37 +242,32 @@ def _by_position(step: CallStep) -> bool:
 
 
 def _assign(step: CallStep, call: str, variable: dict[str, str]) -> list[str]:
-    """Write one call: its value, collected, awaited or taken apart where that is needed."""
+    """Write one call: its value, settled where it might not be there yet, and taken apart."""
     targets = []
     for position, name in enumerate(step.outputs):
         variable[name or f"{step.index}.{position}"] = target = f"v{len(variable)}"
         targets.append(target)
-    if len(targets) > 1 or step.is_generator:
-        return [f"        {', '.join(targets)}, = settle({step.index}, {call})"]
-    lines = [f"        {targets[0]} = {call}"]
-    if not _returns_plainly(step):
-        lines += [
-            f"        if {targets[0]}.__class__ is Coroutine:",
-            f"            {targets[0]}, = settle({step.index}, {targets[0]})",
-        ]
+    first = targets[0]
+    lines = [
+        f"        {first} = {call}",
+        f"        if {first}.__class__ not in THERE: {first} = settle({first})",
+    ]
+    if len(targets) > 1:
+        lines.append(f"        {', '.join(targets)} = take({step.index}, {first})")
     return lines
 
 
-def _returns_plainly(step: CallStep) -> bool:
-    """Whether a value of this function can be no coroutine: a builtin class or function."""
-    return inspect.isbuiltin(step.function) or inspect.isclass(step.function)
+_THERE: Final = frozenset({int, float, str, bytes, bool, type(None), list, tuple, dict, set, complex})
+"""Types that are neither awaitable nor generators: asking them one by one would cost more than the call."""
 
 
-def _settle(plan: Plan) -> Callable[[int, Any], tuple[Any, ...]]:
-    def settle(index: int, value: Any) -> tuple[Any, ...]:
+def _taker(plan: Plan) -> Callable[[int, Any], tuple[Any, ...]]:
+    def take(index: int, value: Any) -> tuple[Any, ...]:
         step = plan.steps[index]
         assert isinstance(step, CallStep)  # noqa: S101
-        value = _collected(step, value)
-        if value.__class__ is CoroutineType:
-            value = resolve(value)
-        return (value,) if len(step.outputs) == 1 else unpack(value, step, plan.path)
+        return unpack(value, step, plan.path)
 
-    return settle
+    return take
 
 
 def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tuple[Any, ...]]:

@@ -273,12 +273,11 @@ class _Builder:
             function=node.function,
             arguments=tuple(arguments),
             outputs=tuple(None if name in self.given else name for name in node.output_names),
-            positional_only=node.positional_only,
+            positional=_up_to_last(node.positional, {parameter for parameter, _ in arguments}),
             cache=node.cache,
             retries=node.retries,
             retry_on=node.retry_on,
             is_async=node.is_async,
-            is_generator=node.is_generator,
         )
 
     def _nested(self, node: NestedPipeline) -> Step | None:
@@ -332,6 +331,14 @@ class _Builder:
             f"pipeline {label!r} needs input {told}, which was not given. Given: {listing(given)}.{hints}",
             names,
         )
+
+
+def _up_to_last(positional: tuple[tuple[str, Any], ...], given: set[str]) -> tuple[tuple[str, Any], ...]:
+    """Return the positional-only parameters that must be passed, so that the last given one has its place."""
+    passed = list(positional)
+    while passed and passed[-1][0] not in given:
+        passed.pop()
+    return tuple(passed)
 
 
 def _awaits(step: Step) -> bool:

@@ -62,7 +62,7 @@ def _read(plan: Plan, codes: Codes) -> dict[str, _Lineage | None]:
     made: dict[str, _Lineage | None] = {}
     for name in plan.inputs:
         if name in plan.bound:
-            fixed = identify(plan.bound[name])
+            fixed = identify(plan.bound[name], name, plan)
             codes.bound.setdefault(plan.key, {})[name] = fixed
             made[name] = None if fixed is None else _Lineage(combine(b"bound", (fixed,)), frozenset())
         else:
@@ -130,10 +130,15 @@ def output_identity(signature: bytes, step: CallStep, position: int) -> bytes:
     return signature if len(step.outputs) == 1 else combine(signature, (str(position).encode(),))
 
 
-def identify(value: Any) -> bytes | None:
+def identify(value: Any, name: str, plan: Plan) -> bytes | None:
     """Return the identity of a value that is known by its content, or ``None`` where it has none."""
     try:
         return digest(value)
     except SignatureError as error:
-        warnings.warn(f"what depends on it is not cached: {error}.", CacheWarning, stacklevel=2)
+        warnings.warn(
+            f"{name!r} in pipeline {plan.label!r} cannot be fingerprinted, so that what depends on it is not "
+            f"cached: {error}.",
+            CacheWarning,
+            stacklevel=2,
+        )
         return None

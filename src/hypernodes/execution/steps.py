@@ -24,7 +24,8 @@ class CallStep:
         function: What is called.
         arguments: Pairs of a parameter and the name of the value that fills it.
         outputs: The name of each value it returns; ``None`` for one that was given instead.
-        positional_only: The parameters that cannot be passed by name.
+        positional: The parameters that cannot be passed by name, with their defaults.
+        is_async: Whether it is to be called on an event loop, since it gives something to await.
     """
 
     index: int
@@ -32,12 +33,11 @@ class CallStep:
     function: Callable[..., Any]
     arguments: tuple[tuple[str, str], ...]
     outputs: tuple[str | None, ...]
-    positional_only: frozenset[str] = frozenset()
+    positional: tuple[tuple[str, Any], ...] = ()
     cache: bool = True
     retries: int = 0
     retry_on: Any = Exception
     is_async: bool = False
-    is_generator: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,7 +93,7 @@ class Sweep(Scene):
         if self.plan.cache is not None:
             for name in self.plan.inputs:
                 if name in self.fixed and name not in self.identities:
-                    self.identities[name] = identify(self.fixed[name])
+                    self.identities[name] = identify(self.fixed[name], name, self.plan)
 
     def _chunk(self) -> int:
         left = len(self.items) - self._next

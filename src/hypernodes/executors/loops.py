@@ -18,25 +18,33 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from concurrent.futures import Future
 
 T = TypeVar("T")
 
 
 class Home:
-    """The loop of code that awaits a pipeline, and what plain code is waiting for on it."""
+    """The loop of code that awaits a pipeline, and how to end what is done for that code."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.awaited: set[Future[Any]] = set()
-        self.stops: list[Callable[[], None]] = []
+        self._stopped = False
+        self._stops: list[Callable[[], object]] = []
+
+    def on_stop(self, stop: Callable[[], object]) -> None:
+        """Have something called when that code does not wait any longer; at once, if it has ceased to."""
+        self._stops.append(stop)
+        if self._stopped:
+            stop()
+
+    def forget(self, stop: Callable[[], object]) -> None:
+        """Take back `on_stop`."""
+        self._stops.remove(stop)
 
     def stop(self) -> None:
-        """End what is being done for that code, which does not wait for it any longer."""
-        for stop in self.stops:
+        """End what is being done."""
+        self._stopped = True
+        for stop in list(self._stops):
             stop()
-        for future in list(self.awaited):
-            future.cancel()
 
 
 HOME: ContextVar[Home | None] = ContextVar("hypernodes_home_loop", default=None)
@@ -103,7 +111,7 @@ def resolve(awaitable: Awaitable[T]) -> T:
     future = asyncio.run_coroutine_threadsafe(_await(awaitable), loop)
     home = HOME.get()
     if home is not None:
-        home.awaited.add(future)
+        home.on_stop(future.cancel)
     try:
         return future.result()
     except BaseException:
@@ -111,7 +119,7 @@ def resolve(awaitable: Awaitable[T]) -> T:
         raise
     finally:
         if home is not None:
-            home.awaited.discard(future)
+            home.forget(future.cancel)
 
 
 async def _await(awaitable: Awaitable[T]) -> T:
