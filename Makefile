@@ -41,7 +41,7 @@ test: lint types
 	$(BIN)/python -m pytest
 
 bench: $(BIN)/.dev
-	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/overhead.py --peers
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

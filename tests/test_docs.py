@@ -2,7 +2,8 @@
 
 The blocks of a page run in order, in one process and one namespace, as a reader would try them. What
 a block prints is compared with the ``text`` block that directly follows it, if there is one; ``...``
-stands there for whatever differs from run to run. Two words after ``python`` change this:
+stands there for whatever differs from run to run, and what follows ``text typically`` depends on the
+machine and is not compared. Two words after ``python`` change this:
 
     python script   a whole program, run by itself: worker processes import the file they come from,
                     so it has a ``__main__`` guard and nothing else may stand in that file

@@ -160,7 +160,7 @@ def test_a_single_node_in_place_of_a_list_is_refused_by_name():
 
 def test_errors_about_graphs_are_value_errors():
     with pytest.raises(ValueError, match="made twice"):
-        Pipeline([double, double])
+        Pipeline([double, add.rename(outputs={"z": "y"}, inputs={"y": "w"})])
 
 
 def test_something_that_is_no_engine_is_refused():

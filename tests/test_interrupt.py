@@ -30,7 +30,7 @@ def main(executor, marks):
 if __name__ == "__main__":
     if sys.argv[1] == "ray":
         import ray
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local")
+        ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     main(*sys.argv[1:])
 """
 

@@ -122,22 +122,14 @@ def test_several_lists_are_walked_together_by_default(watched):
 
 def test_a_product_takes_every_combination_the_last_varying_fastest(watched):
     outer = Pipeline(
-        [
-            INNER.as_node(
-                {"xs": "x", "os": "offset"}, {"z": "zs"}, map_over=["xs", "os"], map_mode="product"
-            )
-        ]
+        [INNER.as_node({"xs": "x", "os": "offset"}, {"z": "zs"}, map_over=["xs", "os"], map_mode="product")]
     )
     assert watched(outer).run({"xs": [1, 2], "os": [10, 20]}, "zs") == {"zs": [12, 22, 14, 24]}
 
 
 def test_the_order_of_map_over_is_the_order_of_the_product(watched):
     outer = Pipeline(
-        [
-            INNER.as_node(
-                {"xs": "x", "os": "offset"}, {"z": "zs"}, map_over=["os", "xs"], map_mode="product"
-            )
-        ]
+        [INNER.as_node({"xs": "x", "os": "offset"}, {"z": "zs"}, map_over=["os", "xs"], map_mode="product")]
     )
     assert watched(outer).run({"xs": [1, 2], "os": [10, 20]}, "zs") == {"zs": [12, 14, 22, 24]}
 

@@ -69,6 +69,8 @@ def parse_map_over(map_over: str | Iterable[str], known: Iterable[str], where: s
     names = (map_over,) if isinstance(map_over, str) else tuple(map_over)
     if not names:
         raise MapError(f"{where}: map_over names no input.")
+    if len(set(names)) != len(names):
+        raise MapError(f"{where}: map_over names an input twice: {listing(names)}.")
     known = list(known)
     for name in names:
         if name not in known:

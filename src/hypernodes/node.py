@@ -270,7 +270,7 @@ def node(
         if not callable(function):
             raise NotANodeError(f"{function!r} cannot be a node, since it cannot be called.")
         names: Any = name_of(function) if output_name is None else output_name
-        names = (names,) if isinstance(names, str) else tuple(names)
+        names = (names,) if isinstance(names, str) else tuple(names) if hasattr(names, "__iter__") else ()
         if not names or not all(isinstance(name, str) for name in names):
             raise GraphError(
                 f"node {name_of(function)!r}: output_name is a name or a tuple of names, not {output_name!r}."

@@ -7,7 +7,14 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hypernodes.config import INHERIT, Cache, type_of_inherit
-from hypernodes.exceptions import GraphError, NotANodeError, UnknownInputError, did_you_mean, listing
+from hypernodes.exceptions import (
+    GraphError,
+    InputError,
+    NotANodeError,
+    UnknownInputError,
+    did_you_mean,
+    listing,
+)
 from hypernodes.graph import Member, build_graph
 from hypernodes.mapping import expand, parse_map_over
 from hypernodes.nested import MapMode, NestedPipeline
@@ -64,6 +71,8 @@ class Pipeline:
         name: str | None = None,
     ) -> None:
         self.name = name
+        if isinstance(nodes, Node | NestedPipeline | Pipeline):
+            raise NotANodeError(f"nodes={nodes!r} is one node; give a list of them: Pipeline([...]).")
         members: list[Member] = []
         for position, member in enumerate(nodes):
             match member:
@@ -122,14 +131,24 @@ class Pipeline:
             UnknownInputError: A name that the pipeline neither takes nor makes.
             UnknownOutputError: An output that no node makes.
         """
-        if inputs is None:
-            inputs = {}
+        if inputs is None or inputs.__class__ is not dict:
+            inputs = self._checked_inputs(inputs)
         if output_name is not None:
             output_name = (output_name,) if isinstance(output_name, str) else tuple(output_name)
         compute = self.straight.get((output_name, *inputs))
         if compute is not None:
             return compute(inputs)
         return (self.own_engine or _default_engine()).run(self, inputs, output_name)
+
+    def _checked_inputs(self, inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        if inputs is None:
+            return {}
+        if not isinstance(inputs, Mapping):
+            raise InputError(
+                f"pipeline {self.pipeline_id!r}: inputs are values by name, as in {{'x': 1}}, but this is "
+                f"a {type(inputs).__name__}: {inputs!r}."
+            )
+        return inputs
 
     def __call__(self, **inputs: Any) -> dict[str, Any]:
         """Compute every output, with the inputs as keywords."""
@@ -170,10 +189,11 @@ class Pipeline:
             {'power': [2, 4, 3, 9]}
         """
         where = f"pipeline {self.pipeline_id!r}"
+        inputs = self._checked_inputs(inputs)
         if map_mode not in ("zip", "product"):
-            raise UnknownInputError(f"{where}: map_mode is 'zip' or 'product', not {map_mode!r}.")
+            raise InputError(f"{where}: map_mode is 'zip' or 'product', not {map_mode!r}.")
         if on_error not in ("raise", "return"):
-            raise UnknownInputError(f"{where}: on_error is 'raise' or 'return', not {on_error!r}.")
+            raise InputError(f"{where}: on_error is 'raise' or 'return', not {on_error!r}.")
         names = parse_map_over(map_over, inputs, where)
         items = expand(inputs, names, map_mode, where)
         fixed = {name: value for name, value in inputs.items() if name not in names}

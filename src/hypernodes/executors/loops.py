@@ -70,10 +70,13 @@ def can_reenter(loop: asyncio.AbstractEventLoop) -> bool:
         return False
     import nest_asyncio  # noqa: PLC0415
 
+    run = asyncio.run
     try:
         nest_asyncio.apply(loop)
     except ValueError:
         return False
+    finally:
+        asyncio.run = run  # its own one reuses a loop and leaves it open, which nobody here asked for
     return True
 
 
