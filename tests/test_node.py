@@ -247,6 +247,32 @@ def test_what_a_plain_function_returns_to_be_awaited_is_awaited(configured):
     assert configured(start).run({"x": 1}) == {"fetched": 2}
 
 
+def test_any_other_awaitable_is_awaited(configured):
+    class Later:
+        def __init__(self, value):
+            self.value = value
+
+        def __await__(self):
+            yield from asyncio.sleep(0).__await__()
+            return self.value
+
+    @node(output_name="fetched")
+    def start(x):
+        return Later(x)
+
+    assert configured(start).run({"x": 1}) == {"fetched": 1}
+
+
+def test_generators_that_a_plain_function_returns_are_collected(configured):
+    async def numbers(x):
+        for number in range(x):
+            yield number
+
+    listed = node(lambda x: (n for n in range(x)), output_name="listed")
+    awaited = node(lambda x: numbers(x), output_name="awaited")
+    assert configured(listed, awaited).run({"x": 2}) == {"listed": [0, 1], "awaited": [0, 1]}
+
+
 def test_the_items_of_a_generator_function_are_collected(configured):
     @node(output_name="numbers")
     def count(x):

@@ -85,6 +85,22 @@ def test_a_dead_worker_of_ray_fails_only_its_own_future(ray_cluster):
         assert pool.submit(abs, -5).result() == 5
 
 
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+def test_a_dead_worker_is_reported_with_its_item_and_the_engine_goes_on(level):
+    @node(output_name="y")
+    def die_at_two(x):
+        return os._exit(1) if x == 2 else x
+
+    with HyperNodesEngine(**{level: "parallel"}) as engine:
+        pipeline = Pipeline([die_at_two], engine=engine, name="dying")
+        with pytest.raises(BrokenExecutor) as caught:
+            pipeline.map({"x": [2]}, "x")
+        (where,) = caught.value.__notes__
+        assert "item 0" in where
+        assert "'dying'" in where
+        assert pipeline.map({"x": [3]}, "x") == {"y": [3]}
+
+
 def test_it_is_a_process_pool_of_the_standard_library():
     assert issubclass(ParallelExecutor, ProcessPoolExecutor)
 

@@ -54,24 +54,24 @@ _INSTALLED: Final = tuple(
 )
 
 
-def own_code(code: CodeType, doc: str | None) -> Iterator[object]:
-    """Yield what a code object does, without comments, formatting, line numbers or its name."""
-    constants = code.co_consts
-    if doc is not None and constants and constants[0] == doc and not _loads_first_constant(code):
-        constants = constants[1:]
-    yield code.co_code
-    yield code.co_exceptiontable
-    yield (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars, code.co_flags)
+def own_code(code: CodeType) -> Iterator[object]:
+    """Yield what a code object does, without comments, docstrings, formatting, line numbers or its name.
+
+    Constants stand where they are loaded: their numbers change when a docstring comes or goes.
+    """
+    yield (code.co_varnames, code.co_freevars, code.co_cellvars, code.co_flags)
     yield (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
-    for constant in constants:
-        if isinstance(constant, CodeType):
-            yield from own_code(constant, None)
+    yield code.co_exceptiontable
+    for step in dis.get_instructions(code):
+        yield step.opcode
+        if step.opcode in dis.hasconst:
+            constant = code.co_consts[step.arg or 0]
+            if isinstance(constant, CodeType):
+                yield from own_code(constant)
+            else:
+                yield constant
         else:
-            yield constant
-
-
-def _loads_first_constant(code: CodeType) -> bool:
-    return any(step.opname == "LOAD_CONST" and step.arg == 0 for step in dis.get_instructions(code))
+            yield (step.arg, step.argval if step.opcode in dis.hasname else None)
 
 
 def global_reads(function: FunctionType) -> dict[str, object]:

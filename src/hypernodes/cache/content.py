@@ -119,6 +119,8 @@ class _Walk:
             return b"property", self._all((value.fget, value.fset, value.fdel))
         if kind is functools.cached_property:
             return b"property", [self.digest(value.func)]
+        if kind.__name__ == "_lru_cache_wrapper":
+            return b"memoized", [self.digest(value.__wrapped__)]
         if isinstance(value, types.BuiltinFunctionType):
             owner = value.__self__
             parts = [release(value.__module__ or "builtins").encode(), value.__qualname__.encode()]
@@ -135,7 +137,7 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> Iterable[bytes]:
         if is_installed(function.__module__) and "<locals>" not in function.__qualname__:
             return [release(function.__module__).encode(), function.__qualname__.encode()]
-        parts = [_PYTHON, *self._all(own_code(function.__code__, function.__doc__))]
+        parts = [_PYTHON, _code(function.__code__)]
         parts += self._all((function.__defaults__, function.__kwdefaults__))
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
@@ -186,6 +188,11 @@ class _Walk:
 
     def _set(self, values: set[Any] | frozenset[Any]) -> list[bytes]:
         return sorted(self._all(values))
+
+
+@functools.lru_cache(maxsize=4096)
+def _code(code: types.CodeType) -> bytes:
+    return combine(b"code", _Walk()._all(own_code(code)))
 
 
 def _state(value: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _MAGIC: Final = b"hn1\0"
 _SEAL_SIZE: Final = 16
+_LONGEST_KEY: Final = hashlib.blake2b.MAX_KEY_SIZE
 _KEY_VARIABLE: Final = "HYPERNODES_CACHE_KEY"
 _NO_LIMIT: Final = 1 << 62  # bytes; diskcache wants a number, and 1 GiB is its own default
 _BUSY_TIMEOUT: Final = 60.0  # seconds that a writer waits for another process's transaction
@@ -62,7 +63,9 @@ class DiskCache:
             )
         self.size_limit = size_limit
         key = os.environ.get(_KEY_VARIABLE) if key is None else key
-        self._key = key.encode() if isinstance(key, str) else key
+        key = key.encode() if isinstance(key, str) else key
+        # blake2b takes keys of up to 64 bytes; a longer one counts by its digest, as HMAC has it.
+        self._key = hashlib.blake2b(key).digest() if key is not None and len(key) > _LONGEST_KEY else key
         self._store: Any = None
         self._lock = threading.Lock()
         self._warned: set[str] = set()
@@ -151,7 +154,7 @@ class DiskCache:
 
     def _seal(self, signature: str, body: memoryview) -> bytes:
         # The signature is sealed in, so that an entry cannot be passed off as another's.
-        state = hashlib.blake2b(signature.encode(), digest_size=_SEAL_SIZE, key=(self._key or b"")[:64])
+        state = hashlib.blake2b(signature.encode(), digest_size=_SEAL_SIZE, key=self._key or b"")
         state.update(body)
         return state.digest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from concurrent.futures import BrokenExecutor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -171,6 +172,10 @@ class HyperNodesEngine(Engine):
         except KeyboardInterrupt:
             _shut_down(self._in_use, at_once=True)
             raise
+        if isinstance(run.error, BrokenExecutor):
+            _shut_down(
+                self._in_use
+            )  # a pool that has lost a worker takes no more work; the next run gets another
         if run.error is not None:
             raise run.error
         return run.result

@@ -125,14 +125,18 @@ def locate(
     arguments: Mapping[str, Any],
 ) -> None:
     """Note on an error where it happened, once."""
-    if any(note.startswith(_NOTE) for note in getattr(error, "__notes__", ())):
-        return
     item = f", item {'.'.join(map(str, items))}" if items else ""
     given = ", ".join(f"{key}={short(value, 60)}" for key, value in arguments.items())
-    error.add_note(f"{_NOTE} {name!r} of pipeline {'/'.join(path)!r}{item}, called with {given or 'nothing'}")
+    note(error, f"in node {name!r} of pipeline {'/'.join(path)!r}{item}, called with {given or 'nothing'}")
 
 
-_NOTE: Final = "in node"
+def note(error: BaseException, text: str) -> None:
+    """Add a note to an error, unless it says where it comes from already."""
+    if not any(known.startswith(_OURS) for known in getattr(error, "__notes__", ())):
+        error.add_note(text)
+
+
+_OURS: Final = ("in node ", "in item ", "in items ")
 
 
 # ---------------------------------------------------------------------------------- straight plans

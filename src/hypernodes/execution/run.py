@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.base import Scope
 from hypernodes.execution.frame import Frame
+from hypernodes.execution.invoke import locate, note
 from hypernodes.execution.jobs import Batch, BatchOutcome, Call
 from hypernodes.execution.scene import Waiter
 from hypernodes.execution.signature import NO_CODES, Codes
@@ -171,8 +172,13 @@ class Run:
     def fail(self, job: Job, error: BaseException) -> None:
         """Take note that a job could not be carried out at all."""
         if isinstance(job, Batch):
+            last = job.first + len(job.items) - 1
+            items = f"item {job.first}" if last == job.first else f"items {job.first} to {last}"
+            note(error, f"in {items} of pipeline {job.sweep.plan.label!r}")
             job.sweep.fail(error)
         else:
+            scope = job.frame.scope
+            locate(error, job.step.name, scope.path, scope.items, job.arguments)
             job.frame.failed(job.step, error)
 
     def later(self, follow: Callable[..., None], *args: Any) -> None:

@@ -111,13 +111,19 @@ def _code(step: CallStep, plan: Plan) -> bytes | None:
     try:
         return digest(step.function)
     except SignatureError as error:
-        warnings.warn(
+        _tell(
+            plan,
             f"node {step.name!r} of pipeline {plan.label!r} is not cached, since its code cannot be "
             f"fingerprinted: {error}.",
-            CacheWarning,
-            stacklevel=2,
         )
         return None
+
+
+def _tell(plan: Plan, message: str) -> None:
+    """Warn of something once."""
+    if message not in plan.told:
+        plan.told.add(message)
+        warnings.warn(message, CacheWarning, stacklevel=2)
 
 
 def sign(code: bytes, arguments: Mapping[str, bytes]) -> bytes:
@@ -135,10 +141,9 @@ def identify(value: Any, name: str, plan: Plan) -> bytes | None:
     try:
         return digest(value)
     except SignatureError as error:
-        warnings.warn(
+        _tell(
+            plan,
             f"{name!r} in pipeline {plan.label!r} cannot be fingerprinted, so that what depends on it is not "
             f"cached: {error}.",
-            CacheWarning,
-            stacklevel=2,
         )
         return None

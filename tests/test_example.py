@@ -1,0 +1,35 @@
+"""The main job, as `make run` runs it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "semantic_search" / "main.py"
+
+
+def search(cache, executor):
+    done = subprocess.run(
+        [sys.executable, EXAMPLE, "--cache", cache, "--executor", executor, "--question", "parse a date"],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    hits = re.findall(r"^  \d\.\d\d +\S+ +\S+$", done.stdout, re.MULTILINE)
+    computed, cached = map(
+        int, re.search(r"(\d+) nodes computed, (\d+) from the cache", done.stdout).groups()
+    )
+    return hits, computed, cached
+
+
+@pytest.mark.timeout(500)
+def test_the_search_finds_what_it_should_and_computes_nothing_twice_on_any_executor(tmp_path):
+    hits, computed, cached = search(tmp_path / "cache", "threaded")
+    assert any("strptime" in hit for hit in hits)
+    assert computed > 1000
+    assert cached == 0
+    for executor in ("sequential", "parallel", "ray"):
+        assert search(tmp_path / "cache", executor) == (hits, 0, 2)
