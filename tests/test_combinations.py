@@ -168,3 +168,17 @@ def test_an_executor_of_the_user_is_left_running():
         with HyperNodesEngine(pool) as engine:
             sample.diamond.with_engine(engine).run({"x": 1})
         assert pool.submit(abs, -1).result() == 1
+
+
+def test_a_pipeline_that_ran_in_a_worker_first_still_uses_its_executors_elsewhere():
+    @node(output_name="thread")
+    def where(x):
+        return threading.current_thread().name
+
+    with ThreadPoolExecutor(2, thread_name_prefix="own") as pool:
+        inner = Pipeline([where], engine=HyperNodesEngine(map_executor=pool))
+        outer = Pipeline([inner.as_node({"xs": "x"}, {"thread": "threads"}, map_over="xs")])
+        first = Pipeline([node(lambda x: outer.run({"xs": [x]}), output_name="inside")])
+        inside = first.with_engine(HyperNodesEngine(node_executor=pool)).run({"x": 1})["inside"]
+        assert all(name.startswith("own") for name in inside["threads"])
+        assert all(name.startswith("own") for name in outer.run({"xs": [1, 2]})["threads"])

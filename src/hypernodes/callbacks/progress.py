@@ -152,15 +152,14 @@ class _Row:
     is_map: bool = False
     is_nested: bool = False
     is_shown: bool = False  # nodes that nobody asks for, since what they make is cached, are not shown
-    ended: float | None = None
+    seen: int = -1  # what was done when it was last drawn, and since when
+    changed: float = 0.0
 
     def note(self, now: float) -> str:
         """Return what stands behind the bar."""
-        if self.done < self.total:
-            self.ended = None  # a map around it has come to its next item
-        elif self.ended is None:
-            self.ended = now
-        taken = (self.ended or now) - self.started
+        if self.done != self.seen:
+            self.seen, self.changed = self.done, now
+        taken = (self.changed if self.done >= self.total else now) - self.started
         parts = [f"{self.done}/{self.total}", seconds(taken)]
         if self.total > 1 and self.done:
             parts.append(f"{self.done / max(taken, 1e-9):.3g}/s")

@@ -84,7 +84,8 @@ class HyperNodesEngine(Engine):
         if plan is None or _ctx is not None:
             plan = self._plan(pipeline, output_name, tuple(inputs), _ctx)
         if plan.compiled:
-            if pipeline.effective_engine is self and not self._in_use:
+            # In a worker, a nested pipeline's executor may count as "right here"; elsewhere it must not.
+            if pipeline.effective_engine is self and not self._in_use and not BUSY.get() and _ctx is None:
                 pipeline.straight[(output_name, *inputs)] = plan.compiled
             outputs: dict[str, Any] = plan.compiled(inputs)
             return outputs

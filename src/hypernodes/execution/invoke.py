@@ -71,6 +71,11 @@ def _settled(value: Any) -> Any:
     return value if awaitable is None else resolve(awaitable)
 
 
+async def _settled_on_loop(value: Any) -> Any:
+    awaitable = _awaitable(value)
+    return value if awaitable is None else await awaitable
+
+
 def _listed(call: Callable[[], Any]) -> Any:
     value = call()
     return list(value) if value.__class__ is GeneratorType else value
@@ -149,22 +154,34 @@ def straight(plan: Plan) -> Callable[..., dict[str, Any]] | None:
     return plan.compiled or None
 
 
-def is_straight(plan: Plan) -> bool:
+def straight_on_loop(plan: Plan) -> Callable[..., Coroutine[Any, Any, dict[str, Any]]] | None:
+    """Return the same as a coroutine function, for a plan of async functions only, to be run on a loop."""
+    if plan.compiled_on_loop is None:
+        fits = is_straight(plan, on_loop=True)
+        plan.compiled_on_loop = _compile(plan, on_loop=True) if fits else False
+    return plan.compiled_on_loop or None
+
+
+def is_straight(plan: Plan, *, on_loop: bool = False) -> bool:
     """Whether nothing has to happen between the calls of a plan."""
     if plan.cache is not None or plan.hears or plan.node_lane is not None:
         return False
     for step in plan.steps:
         match step:
             case CallStep():
-                if step.retries or step.is_async:
+                if step.retries or step.is_async is not on_loop:
                     return False
             case NestedStep():
-                if not is_straight(step.inner) or (step.map_over and step.inner.map_lane is not None):
+                if (
+                    on_loop
+                    or not is_straight(step.inner)
+                    or (step.map_over and step.inner.map_lane is not None)
+                ):
                     return False
     return True
 
 
-def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
+def _compile(plan: Plan, *, on_loop: bool = False) -> Callable[..., Any]:
     """Write the plan out as source, one call a line, and compile it.
 
     For ``c = add(a, b)`` after ``a = inc(x)`` this is, in essence::
@@ -184,11 +201,11 @@ def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
     variable: dict[str, str] = {}
     scope: dict[str, Any] = {
         "blame": _blame(plan, variable),
-        "settle": _settled,
+        "settle": _settled_on_loop if on_loop else _settled,
         "take": _taker(plan),
         "THERE": _THERE,
     }
-    lines = ["def compute(inputs, items=()):"]
+    lines = [f"{'async ' if on_loop else ''}def compute(inputs, items=()):"]
     for name in plan.inputs:
         variable[name] = f"v{len(variable)}"
         if name in plan.bound:
@@ -204,7 +221,8 @@ def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
             case CallStep():
                 scope[function] = step.function
                 passed = _passed(step, scope, variable)
-                lines += _assign(step, f"{function}({passed})", variable)
+                settle = "await settle" if on_loop else "settle"
+                lines += _assign(step, f"{function}({passed})", settle, variable)
             case NestedStep():
                 scope[function] = _nested(step)
                 passed = ", ".join(f"{inner!r}: {variable[name]}" for inner, name in step.arguments)
@@ -219,7 +237,7 @@ def _compile(plan: Plan) -> Callable[..., dict[str, Any]]:
     result = ", ".join(f"{name!r}: {variable[name]}" for name in plan.outputs)
     lines.append(f"    return {{{result}}}")
     exec(compile("\n".join(lines), f"<plan of {plan.label}>", "exec"), scope)  # noqa: S102
-    compute: Callable[..., dict[str, Any]] = scope["compute"]
+    compute: Callable[..., Any] = scope["compute"]
     return compute
 
 
@@ -245,17 +263,20 @@ def _are_first(step: CallStep) -> bool:
     return parameters[: len(step.arguments)] == tuple(parameter for parameter, _ in step.arguments)
 
 
-def _assign(step: CallStep, call: str, variable: dict[str, str]) -> list[str]:
+def _assign(step: CallStep, call: str, settle: str, variable: dict[str, str]) -> list[str]:
     """Write one call: its value, settled where it might not be there yet, and taken apart."""
     targets = []
     for position, name in enumerate(step.outputs):
         variable[name or f"{step.index}.{position}"] = target = f"v{len(variable)}"
         targets.append(target)
     first = targets[0]
-    lines = [
-        f"        {first} = {call}",
-        f"        if {first}.__class__ not in THERE: {first} = settle({first})",
-    ]
+    if settle.startswith("await") and inspect.iscoroutinefunction(step.function):
+        lines = [f"        {first} = await {call}"]
+    else:
+        lines = [
+            f"        {first} = {call}",
+            f"        if {first}.__class__ not in THERE: {first} = {settle}({first})",
+        ]
     if len(targets) > 1:
         lines.append(f"        {', '.join(targets)} = take({step.index}, {first})")
     return lines

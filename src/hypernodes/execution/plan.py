@@ -179,6 +179,7 @@ def _grounded(plan: Plan, at: Lane) -> Plan:
         map_lane=None if plan.map_lane is at else plan.map_lane,
         shipped=None if plan.map_lane is at else plan.shipped,
         compiled=None,
+        compiled_on_loop=None,
     )
 
 

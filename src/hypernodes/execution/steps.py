@@ -88,6 +88,7 @@ class Plan:
         awaits: Whether coroutines are run on the way, so that it matters on which event loop.
         shipped: The plan as the map lane's workers run it, if items go there whole and not node by node.
         compiled: Room for `invoke.straight`.
+        compiled_on_loop: Room for `invoke.straight_on_loop`.
         told: What users were warned of.
     """
 
@@ -106,6 +107,7 @@ class Plan:
     awaits: bool
     shipped: Plan | None = None
     compiled: Any = field(default=None, repr=False)
+    compiled_on_loop: Any = field(default=None, repr=False)
     told: set[str] = field(default_factory=set, repr=False)
 
     @property

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from hypernodes.callbacks.base import Event, NotSent, Scope
 from hypernodes.exceptions import TransportError
 from hypernodes.execution.drive import drive
-from hypernodes.execution.invoke import attempt, locate, now, straight
+from hypernodes.execution.invoke import attempt, locate, now, straight, straight_on_loop
 from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, OnError, Outcome
 from hypernodes.execution.lane import A_PROCESS, BUSY
 from hypernodes.execution.run import Run
@@ -82,9 +82,9 @@ class _BatchTask:
     async def carry_out(self, in_thread: InThread | None) -> Outcome | BatchOutcome:
         """Run the items one after the other."""
         common, started = self.sweeping, perf_counter()
-        compute = straight(common.plan) if in_thread is None else None
+        compute = straight(common.plan) if in_thread is None else straight_on_loop(common.plan)
         if compute is not None:
-            rows = self._straight(compute)
+            rows = await self._straight(compute, on_loop=in_thread is not None)
             return BatchOutcome(rows, [], perf_counter() - started)
         events: list[Event] = []
         run = Run.over_batch(
@@ -106,13 +106,14 @@ class _BatchTask:
         events += run.events
         return BatchOutcome(_rows(run), events, perf_counter() - started)
 
-    def _straight(self, compute: Callable[..., dict[str, Any]]) -> list[Any]:
+    async def _straight(self, compute: Callable[..., Any], *, on_loop: bool) -> list[Any]:
         common = self.sweeping
         rows: list[Any] = []
         for index, item in enumerate(self.items, self.first):
             values = {**common.fixed, **item}
             try:
-                rows.append(compute(values, (*common.scope.items, index)))
+                row = compute(values, (*common.scope.items, index))
+                rows.append(await row if on_loop else row)
             except Exception as error:
                 rows.append(Failure(error))
                 if common.on_error == "raise":

@@ -90,7 +90,7 @@ class AsyncExecutor(Executor):
             RuntimeError: The executor was shut down, or the interpreter is ending.
         """
         future = _AsyncFuture()
-        submission = _Submission(future, fn, args, kwargs, home_loop(), copy_context())
+        submission = _Submission(future, fn, args, kwargs, home_loop(), copy_context(), _is_async(fn))
         future._loop = submission.loop
         with self._lock:
             if self._broken is not None:
@@ -101,7 +101,6 @@ class AsyncExecutor(Executor):
                 raise RuntimeError("cannot schedule new futures after interpreter shutdown")
             self._outstanding.add(future)
             self._pending.append(submission)
-        future.add_done_callback(self._forget)
         self._start_pending()
         return future
 
@@ -116,6 +115,7 @@ class AsyncExecutor(Executor):
             cancelled = list(self._pending) if cancel_futures else []
             if cancel_futures:
                 self._pending.clear()
+            self._outstanding -= {submission.future for submission in cancelled}
         for submission in cancelled:
             submission.future.cancel()
             submission.future.set_running_or_notify_cancel()
@@ -125,10 +125,6 @@ class AsyncExecutor(Executor):
             _wait_for_all(outstanding)
             self._threads.shutdown(wait=True)
 
-    def _forget(self, future: Future[Any]) -> None:
-        with self._lock:
-            self._outstanding -= {future}
-
     def _start_pending(self) -> None:
         while True:
             with self._lock:
@@ -137,10 +133,10 @@ class AsyncExecutor(Executor):
                 submission = self._pending.popleft()
                 self._active += 1
             if not submission.future.set_running_or_notify_cancel():
-                self._release()
+                self._release(submission)
                 continue
             try:
-                if _is_async(submission.fn):
+                if submission.is_async:
                     self._run_before_coroutines()
                     self._on_loop(submission, submission.call)
                 else:
@@ -184,35 +180,45 @@ class AsyncExecutor(Executor):
             submission.loop.call_soon_threadsafe(self._create_task, submission, start)
 
     def _create_task(self, submission: _Submission, start: Callable[[], Awaitable[Any]]) -> None:
-        task = submission.loop.create_task(_outcome(start), context=submission.context)
+        task = submission.loop.create_task(self._carry_out(submission, start), context=submission.context)
         submission.future._task = task
         if submission.future._cancel_asked:
             task.cancel()
-        task.add_done_callback(functools.partial(self._task_done, submission))
+        task.add_done_callback(functools.partial(self._never_began, submission))
 
-    def _task_done(
-        self, submission: _Submission, task: asyncio.Task[tuple[Any, BaseException | None]]
-    ) -> None:
-        if task.cancelled():
+    async def _carry_out(self, submission: _Submission, start: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            value = await start()
+        except asyncio.CancelledError:
+            self._release(submission)
             submission.future._was_cancelled()
-            self._release()
             self._start_pending()
+        except BaseException as error:
+            # KeyboardInterrupt and SystemExit would end the loop and not only this coroutine.
+            self._finish(submission, error=error)
         else:
-            value, error = task.result()
-            self._finish(submission, value, error)
+            self._finish(submission, value)
+
+    def _never_began(self, submission: _Submission, task: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step carries out nothing at all.
+        if task.cancelled() and not submission.future.done():
+            self._release(submission)
+            submission.future._was_cancelled()
+            self._start_pending()
 
     def _finish(self, submission: _Submission, value: Any = None, error: BaseException | None = None) -> None:
         # The place is free before the future tells, so that whoever waits for it may submit at once.
-        self._release()
+        self._release(submission)
         if error is not None:
             submission.future.set_exception(error)
         else:
             submission.future.set_result(value)
         self._start_pending()
 
-    def _release(self) -> None:
+    def _release(self, submission: _Submission) -> None:
         with self._lock:
             self._active -= 1
+            self._outstanding.discard(submission.future)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -225,6 +231,7 @@ class _Submission:
     kwargs: dict[str, Any]
     loop: asyncio.AbstractEventLoop
     context: Context
+    is_async: bool
 
     def call(self) -> Any:
         return self.fn(*self.args, **self.kwargs)
@@ -314,16 +321,6 @@ class _LoopEvent(threading.Event):
             with contextlib.suppress(TimeoutError):
                 self._loop.run_until_complete(asyncio.wait_for(self._turned.wait(), timeout))
         return self.is_set()
-
-
-async def _outcome(start: Callable[[], Awaitable[Any]]) -> tuple[Any, BaseException | None]:
-    try:
-        return await start(), None
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
-        # KeyboardInterrupt and SystemExit would end the loop and not only this coroutine.
-        return None, error
 
 
 def _is_async(fn: Callable[..., Any]) -> bool:

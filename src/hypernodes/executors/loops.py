@@ -54,12 +54,8 @@ _lock = threading.Lock()
 _background: tuple[int, asyncio.AbstractEventLoop] | None = None
 
 
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """Return the loop that runs in this thread, if one does."""
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
+running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
+"""Returns the loop that runs in this thread, if one does; asyncio's own, as it is asked for each call."""
 
 
 def can_reenter(loop: asyncio.AbstractEventLoop) -> bool:
