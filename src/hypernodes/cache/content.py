@@ -14,7 +14,6 @@ import fractions
 import functools
 import logging
 import pathlib
-import pickle
 import re
 import struct
 import sys
@@ -96,15 +95,15 @@ class _Walk:
             return b"key", [self._class(kind), self.digest(key(value))]
         if (walk := _CONTAINERS.get(kind)) is not None:
             return kind.__name__.encode(), walk(self, value)
-        if isinstance(value, enum.Enum):
-            return b"enum", [self._class(kind), value.name.encode()]
         if isinstance(value, type):
             return b"class", self._class_parts(value)
+        if isinstance(value, enum.Enum):
+            return b"enum", self._all((kind, value._value_))
         if (known := _known(kind, value)) is not None:
             return kind.__qualname__.encode(), self._all(known)
         if isinstance(value, _NO_INPUT):
             return b"no input", [kind.__qualname__.encode()]
-        return self._callable(kind, value) or self._object(kind, value)
+        return self._callable(kind, value) or (b"object", self._object(kind, value))
 
     def _callable(self, kind: type, value: Any) -> tuple[bytes, Iterable[bytes]] | None:
         if kind is types.FunctionType:
@@ -137,6 +136,9 @@ class _Walk:
     def _function(self, function: types.FunctionType) -> Iterable[bytes]:
         if is_installed(function.__module__) and "<locals>" not in function.__qualname__:
             return [release(function.__module__).encode(), function.__qualname__.encode()]
+        if callable(getattr(function, "dispatch", None)) and hasattr(function, "registry"):
+            # functools.singledispatch: what was registered counts, not the cache of what was looked up
+            return sorted(self._all(tuple(function.registry.items())))
         parts = [_PYTHON, _code(function.__code__)]
         parts += self._all((function.__defaults__, function.__kwdefaults__))
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -161,21 +163,55 @@ class _Walk:
     def _class_parts(self, kind: type) -> Iterable[bytes]:
         if is_installed(kind.__module__):
             return [release(kind.__module__).encode(), kind.__qualname__.encode()]
-        parts = [_PYTHON, *self._all(kind.__bases__)]
-        for name, value in sorted(vars(kind).items()):
+        parts = [_PYTHON, kind.__qualname__.encode(), *self._all(kind.__bases__)]
+        if not is_installed(type(kind).__module__):
+            parts.append(self.digest(type(kind)))
+        own = dict(vars(kind))
+        if issubclass(kind, enum.Enum):
+            members = kind.__members__
+            parts += self._all([(name, member._value_) for name, member in members.items()])
+            own = {name: value for name, value in own.items() if name not in members and name[0] != "_"}
+        for name, value in sorted(own.items()):
             if name not in _NOT_OF_A_CLASS:
                 parts += [name.encode(), self._part(f"{name!r} of class {kind.__qualname__!r}", value)]
         return parts
 
-    def _object(self, kind: type, value: Any) -> tuple[bytes, Iterable[bytes]]:
+    def _object(self, kind: type, value: Any) -> Iterable[bytes]:
+        """What an object is made of: its class, its state, and what a class of a library keeps for itself."""
         if is_installed(kind.__module__):
-            return b"pickle", [self._class(kind), _pickled(value)]
-        if isinstance(value, dict | list | tuple | set | frozenset | str | bytes | int | float):
-            base = next(base for base in kind.__mro__ if base in _CONTAINERS or base in _SIMPLE)
-            return b"derived", [self._class(kind), self.digest(base(value)), self.digest(_state(value))]
+            return [self.digest(kind), *self._reduced(value, with_state=True)]
         state = _state(value)
-        public = {name: part for name, part in state.items() if not name.startswith("_")}
-        return b"object", [self._class(kind), *self._sorted_items(public or state)]
+        fields = (
+            {field.name for field in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
+        )
+        public = {name: part for name, part in state.items() if not name.startswith("_") or name in fields}
+        parts = [self.digest(kind), *self._sorted_items(public or state)]
+        foreign = next(base for base in kind.__mro__ if is_installed(base.__module__))
+        if issubclass(kind, _BUILTIN_BASES):
+            base = next(base for base in _BUILTIN_BASES if issubclass(kind, base))
+            parts.append(self.digest(base(value)))
+        elif foreign is not object:
+            parts += self._reduced(value, with_state=False)
+        return parts
+
+    def _reduced(self, value: object, *, with_state: bool) -> list[bytes]:
+        """Take an object apart as pickle does, and walk through the parts: they may hold the user's own."""
+        if type(value) is object:
+            raise SignatureError("an object() is only equal to itself")
+        try:
+            parts: Any = value.__reduce_ex__(4)
+        except Exception as error:
+            raise SignatureError(f"a {type(value).__qualname__} has no stable content ({error})") from None
+        if isinstance(parts, str):
+            return [parts.encode()]
+        make, args, state, items, pairs = (*parts, None, None, None)[:5]
+        if (
+            not with_state
+            and isinstance(state, dict | tuple)
+            and (isinstance(state, dict) or len(state) == 2)
+        ):
+            state = None  # the attributes, which the caller has chosen from
+        return self._all((make, args, state, list(items or ()), list(pairs or ())))
 
     def _sorted_items(self, mapping: dict[str, Any]) -> list[bytes]:
         parts: list[bytes] = []
@@ -199,17 +235,12 @@ def _state(value: Any) -> dict[str, Any]:
     state = dict(getattr(value, "__dict__", ()))
     for base in type(value).__mro__:
         slots = base.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+        for slot in (slots,) if isinstance(slots, str) else slots:
+            is_mangled = slot.startswith("__") and not slot.endswith("__")
+            name = f"_{base.__name__.lstrip('_')}{slot}" if is_mangled else slot
+            if slot not in ("__dict__", "__weakref__") and hasattr(value, name):
                 state[name] = getattr(value, name)
     return state
-
-
-def _pickled(value: object) -> bytes:
-    try:
-        return pickle.dumps(value, protocol=5)
-    except Exception as error:
-        raise SignatureError(f"a {type(value).__qualname__} has no stable content ({error})") from None
 
 
 def _known(kind: type, value: Any) -> tuple[object, ...] | None:
@@ -218,10 +249,7 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
         case "numpy":
             return _numpy(kind, value)
         case "pandas":
-            if kind.__name__ == "DataFrame":
-                return (tuple(value.items()), value.index)
-            if kind.__name__ in ("Series", "Index"):
-                return (value.to_numpy(), str(value.dtype), value.name, *_index(value))
+            return _pandas(kind, value)
         case "pyarrow" if hasattr(value, "schema") and hasattr(value, "to_batches"):
             return (str(value.schema), [column.to_pylist() for column in value.columns])
         case "polars" if hasattr(value, "to_arrow"):
@@ -232,8 +260,6 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
             return (value.name, value.default, value.default_factory, value.init, value.kw_only)
         case "re" if isinstance(value, re.Pattern):
             return (value.pattern, value.flags)
-    if dataclasses.is_dataclass(value):
-        return (kind, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)})
     if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         return (kind, {name: getattr(value, name) for name in kind.model_fields}, value.model_extra)
     return None
@@ -241,18 +267,26 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
 
 def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
     if kind.__name__ == "ndarray":
-        if value.dtype.hasobject:
-            return (str(value.dtype), value.shape, value.tolist())
-        return (value.dtype.str, str(value.dtype), value.shape, value.tobytes())
-    if hasattr(value, "dtype") and hasattr(value, "tobytes"):
-        return (str(value.dtype), value.tobytes())
+        content = value.tolist() if value.dtype.hasobject else value.tobytes()
+        return (value.dtype.str, str(value.dtype), value.shape, content)
     if kind.__name__.endswith("DType"):
         return (str(value),)
+    if hasattr(value, "tobytes") and hasattr(value, "dtype") and value.shape == () and value.ndim == 0:
+        return (str(value.dtype), value.tobytes())
     return None
 
 
-def _index(value: Any) -> tuple[object, ...]:
-    return (value.index,) if hasattr(value, "index") and not callable(value.index) else ()
+def _pandas(kind: type, value: Any) -> tuple[object, ...] | None:
+    if kind.__name__ == "DataFrame":
+        return ([value.iloc[:, at] for at in range(value.shape[1])], value.columns, value.index, value.attrs)
+    if kind.__name__ == "MultiIndex":
+        return (list(value.levels), [codes.tolist() for codes in value.codes], list(value.names))
+    if kind.__name__ in ("Series", "Index"):
+        is_plain = type(value.dtype).__module__.startswith("numpy")
+        values = value.to_numpy() if is_plain else value.array
+        more = (value.index, value.attrs) if kind.__name__ == "Series" else ()
+        return (str(value.dtype), values, value.name, *more)
+    return None
 
 
 _SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
@@ -288,7 +322,9 @@ _CONTAINERS: Final[dict[type, Callable[[_Walk, Any], list[bytes]]]] = {
     types.SimpleNamespace: lambda walk, value: walk._sorted_items(vars(value)),
 }
 
-_NOT_OF_A_CLASS: Final = frozenset(
+_BUILTIN_BASES: Final = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
+
+_NOT_OF_A_CLASS: Final = {"__slotnames__"} | frozenset(
     [
         "__dict__",
         "__weakref__",

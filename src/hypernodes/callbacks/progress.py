@@ -39,12 +39,13 @@ class ProgressCallback(PipelineCallback):
         self._bars: _Display | None = None
         self._rows: dict[tuple[str, ...], _Row] = {}
         self._drawn = 0.0
+        self._outermost: tuple[tuple[str, ...], tuple[int, ...]] = ((), ())
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
         path = ctx.hierarchy_path
         if self._bars is None:
-            self._bars, self._rows = self._make(), {}
-        if ctx.depth == 0:
+            self._bars, self._rows, self._outermost = self._make(), {}, (path, ctx.item_path)
+        if path == self._outermost[0]:
             self._row(path, title=True).total += 1  # a nested one is expected as a node of its parent
         self._expect(path, ctx, 1)
 
@@ -83,7 +84,7 @@ class ProgressCallback(PipelineCallback):
         if not row.is_map:
             row.done += 1
         self._draw()
-        if ctx.depth == 0:
+        if (ctx.hierarchy_path, ctx.item_path) == self._outermost:
             self._close()
 
     def on_node_end(
@@ -111,13 +112,13 @@ class ProgressCallback(PipelineCallback):
         self._row(ctx.hierarchy_path).cached += 1
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        is_outermost = ctx.depth == 0 and node_id == ctx.current_pipeline_id and not ctx.item_path
+        is_outermost = node_id == ctx.current_pipeline_id
         row = self._row(ctx.hierarchy_path if is_outermost else (*ctx.hierarchy_path, node_id))
         row.failed += 1
-        if is_outermost:
+        row.done += not is_outermost
+        if (ctx.hierarchy_path, ctx.item_path) == self._outermost:
             self._close()
         else:
-            row.done += 1
             self._draw()
 
     def _draw(self) -> None:

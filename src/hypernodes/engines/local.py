@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes.callbacks.announce import Announcer
+from hypernodes.callbacks.base import Event, Scope
 from hypernodes.engines.base import Engine
 from hypernodes.execution.drive import drive
 from hypernodes.execution.invoke import straight
@@ -168,10 +169,13 @@ class HyperNodesEngine(Engine):
         home = HOME.get()
         if home is not None:
             home.on_stop(lambda: completed.put(None))
+        announce = announcer(plan)
         try:
-            drive(run, Dispatch(), announcer(plan), completed)
-        except KeyboardInterrupt:
-            _shut_down(self._in_use, at_once=True)
+            drive(run, Dispatch(), announce, completed)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                _shut_down(self._in_use, at_once=True)
+            announce([Event("on_error", (plan.path[-1], error), Scope(plan.key, plan.path))])
             raise
         if isinstance(run.error, BrokenExecutor):
             _shut_down(

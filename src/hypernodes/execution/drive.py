@@ -76,6 +76,8 @@ def drive(
     try:
         while not run.over:
             job = run.ready()
+            if run.events:
+                announce(run.events)  # that something starts is told before it does
             if job is None:
                 if run.over:
                     break
@@ -93,8 +95,6 @@ def drive(
                     future.add_done_callback(completed.put)
             while not run.over and not completed.empty():
                 settle()
-            if run.events:
-                announce(run.events)
         if run.events:
             announce(run.events)
     finally:

@@ -1,0 +1,582 @@
+"""Callbacks are told what happens, in order, and where."""
+
+import logging
+import re
+import threading
+
+import pytest
+
+from hypernodes import DiskCache, LoggingCallback, Pipeline, PipelineCallback, ProgressCallback, node
+
+
+@node(output_name="y")
+def double(x):
+    return 2 * x
+
+
+@node(output_name="z")
+def add(y, offset=1):
+    return y + offset
+
+
+SUMS = Pipeline([double, add], name="sums")
+
+
+class Refused(Exception):
+    pass
+
+
+@node(output_name="checked")
+def check(x):
+    if x < 0:
+        raise Refused(x)
+    return x
+
+
+def told(recorder):
+    """The hooks with what they were about: ``node_start double``."""
+    return [f"{hook} {what[0] if isinstance(what, tuple) else what}" for hook, what, *_ in recorder.events]
+
+
+# ----------------------------------------------------------------------------------------- the order
+
+
+def test_a_run_is_told_from_start_to_end(recorder):
+    SUMS.with_callbacks([recorder]).run({"x": 1})
+    assert told(recorder) == [
+        "pipeline_start sums",
+        "node_start double",
+        "node_end double",
+        "node_start add",
+        "node_end add",
+        "pipeline_end sums",
+    ]
+
+
+def test_a_nested_pipeline_is_told_within_its_node(recorder):
+    Pipeline([Pipeline([double], name="inner"), add], name="outer", callbacks=[recorder]).run({"x": 1})
+    assert told(recorder) == [
+        "pipeline_start outer",
+        "node_start inner",
+        "nested_start outer",
+        "pipeline_start inner",
+        "node_start double",
+        "node_end double",
+        "pipeline_end inner",
+        "nested_end outer",
+        "node_end inner",
+        "node_start add",
+        "node_end add",
+        "pipeline_end outer",
+    ]
+
+
+def test_a_map_is_told_item_by_item(recorder):
+    Pipeline([double], name="doubles", callbacks=[recorder]).map({"x": [1, 2]}, "x")
+    assert told(recorder) == [
+        "pipeline_start doubles",
+        "map_start 2",
+        "item_start 0",
+        "node_start double",
+        "node_end double",
+        "item_end 0",
+        "item_start 1",
+        "node_start double",
+        "node_end double",
+        "item_end 1",
+        "map_end None",
+        "pipeline_end doubles",
+    ]
+
+
+def test_a_nested_map_is_told_within_its_node(recorder):
+    inner = Pipeline([double], name="inner").as_node({"xs": "x"}, map_over="xs")
+    Pipeline([inner], name="outer", callbacks=[recorder]).run({"xs": [1]})
+    assert told(recorder) == [
+        "pipeline_start outer",
+        "node_start inner",
+        "nested_start outer",
+        "pipeline_start inner",
+        "map_start 1",
+        "item_start 0",
+        "node_start double",
+        "node_end double",
+        "item_end 0",
+        "map_end None",
+        "pipeline_end inner",
+        "nested_end outer",
+        "node_end inner",
+        "pipeline_end outer",
+    ]
+
+
+def test_a_nested_map_without_items_starts_and_ends(recorder):
+    inner = Pipeline([double], name="inner").as_node({"xs": "x"}, map_over="xs")
+    Pipeline([inner], name="outer", callbacks=[recorder]).run({"xs": []})
+    assert [event for event in told(recorder) if "map" in event] == ["map_start 0", "map_end None"]
+
+
+def test_a_cached_node_neither_starts_nor_ends(recorder, tmp_path):
+    with DiskCache(tmp_path) as cache:
+        pipeline = Pipeline([double], name="doubles", cache=cache)
+        pipeline.run({"x": 1})
+        pipeline.with_callbacks([recorder]).run({"x": 1})
+        (signature,) = cache
+    assert told(recorder) == ["pipeline_start doubles", "node_cached double", "pipeline_end doubles"]
+    assert recorder.of("node_cached")[0][1] == ("double", signature)
+
+
+def test_an_item_whose_outputs_all_came_from_the_cache_is_told_as_cached(recorder, tmp_path):
+    with DiskCache(tmp_path) as cache:
+        pipeline = Pipeline([double], name="doubles", cache=cache)
+        pipeline.map({"x": [1]}, "x")
+        pipeline.with_callbacks([recorder]).map({"x": [1, 2]}, "x")
+    assert told(recorder)[2:] == [
+        "item_start 0",
+        "node_cached double",
+        "item_cached 0",
+        "item_end 0",
+        "item_start 1",
+        "node_start double",
+        "node_end double",
+        "item_end 1",
+        "map_end None",
+        "pipeline_end doubles",
+    ]
+
+
+def test_an_item_of_which_something_was_computed_is_not_told_as_cached(recorder, tmp_path):
+    with DiskCache(tmp_path) as cache:
+        SUMS.with_cache(cache).map({"x": [1]}, "x", output_name="y")
+        SUMS.with_cache(cache).with_callbacks([recorder]).map({"x": [1]}, "x", output_name="z")
+    assert recorder.of("item_cached") == []
+
+
+def test_an_item_of_nested_pipelines_that_were_all_cached_is_told_as_cached(recorder, tmp_path):
+    with DiskCache(tmp_path) as cache:
+        outer = Pipeline([Pipeline([double], name="inner"), add], name="outer", cache=cache)
+        outer.map({"x": [1, 2]}, "x")
+        outer.with_callbacks([recorder]).map({"x": [1, 2]}, "x")
+    assert [what[0] for _, what, *_ in recorder.of("item_cached")] == [0, 1]
+
+
+def test_each_failed_attempt_is_told_between_start_and_end(recorder, tmp_path):
+    marks = tmp_path / "marks"
+    marks.touch()
+
+    @node(output_name="y", retries=2)
+    def fragile(x):
+        with marks.open("a") as file:
+            file.write("x")
+        if len(marks.read_text()) < 3:
+            raise OSError("not yet")
+        return x
+
+    Pipeline([fragile], callbacks=[recorder], name="trying").run({"x": 1})
+    assert told(recorder)[1:-1] == [
+        "node_start fragile",
+        "node_retry fragile",
+        "node_retry fragile",
+        "node_end fragile",
+    ]
+    assert [what for _, what, *_ in recorder.of("node_retry")] == [
+        ("fragile", 1, "OSError('not yet')"),
+        ("fragile", 2, "OSError('not yet')"),
+    ]
+
+
+# ------------------------------------------------------------------------------------------- errors
+
+
+def test_an_error_is_told_from_the_inside_out(recorder):
+    inner = Pipeline([check], name="inner")
+    outer = Pipeline([Pipeline([inner], name="middle")], name="outer", callbacks=[recorder])
+    with pytest.raises(Refused):
+        outer.run({"x": -1})
+    assert [(what[0], path) for _, what, path, _ in recorder.of("error")] == [
+        ("check", ("outer", "middle", "inner")),
+        ("inner", ("outer", "middle")),
+        ("middle", ("outer",)),
+        ("outer", ("outer",)),
+    ]
+
+
+def test_on_error_gets_the_error_itself():
+    seen = []
+
+    class Watch(PipelineCallback):
+        def on_error(self, node_id, error, ctx):
+            seen.append(error)
+
+    with pytest.raises(Refused) as caught:
+        Pipeline([check], callbacks=[Watch()]).run({"x": -1})
+    assert [error is caught.value for error in seen] == [True, True]
+
+
+def test_an_item_that_fails_ends_when_errors_are_returned(recorder):
+    Pipeline([check], name="checks", callbacks=[recorder]).map({"x": [-1, 1]}, "x", on_error="return")
+    assert told(recorder)[2:] == [
+        "item_start 0",
+        "node_start check",
+        "error check",
+        "item_end 0",
+        "item_start 1",
+        "node_start check",
+        "node_end check",
+        "item_end 1",
+        "map_end None",
+        "pipeline_end checks",
+    ]
+
+
+def test_a_pipeline_whose_inputs_are_wrong_is_not_told_at_all(recorder):
+    with pytest.raises(ValueError, match="needs input"):
+        SUMS.with_callbacks([recorder]).run({})
+    assert recorder.events == []
+
+
+def unfinished(recorder):
+    """What was started and neither ended nor failed."""
+    ends = {"pipeline_start": "pipeline_end", "node_start": "node_end"}
+    open_ones = []
+    for hook, what, path, items in recorder.events:
+        name = what[0] if isinstance(what, tuple) else what
+        if hook in ends:
+            open_ones.append((ends[hook], name, path, items))
+        elif hook in ends.values():
+            open_ones.remove((hook, name, path, items))
+        elif hook == "error":
+            if ("node_end", name, path, items) in open_ones:
+                open_ones.remove(("node_end", name, path, items))
+            # A nested pipeline fails as the node that it is, one level further out.
+            for at in (path, (*path, name)):
+                if ("pipeline_end", name, at, items) in open_ones:
+                    open_ones.remove(("pipeline_end", name, at, items))
+    return open_ones
+
+
+@pytest.mark.parametrize("x", [1, -1])
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+def test_every_start_has_an_end_or_an_error(recorder, x, on_error):
+    row = Pipeline([Pipeline([check], name="cell").as_node({"xs": "x"}, map_over="xs")], name="row")
+    outer = Pipeline([row.as_node({"table": "xs"}, map_over="table")], name="outer", callbacks=[recorder])
+    tables = [[[1], [2, x]], [[3]]]
+    try:
+        outer.map({"table": tables}, "table", on_error=on_error)
+    except Refused:
+        assert on_error == "raise"
+    assert unfinished(recorder) == []
+
+
+# ------------------------------------------------------------------------------------------ the values
+
+
+class Values(PipelineCallback):
+    """Remembers what the hooks were given."""
+
+    def __init__(self):
+        self.given = {}
+
+    def on_pipeline_start(self, pipeline_id, inputs, ctx):
+        self.given["pipeline_start"] = dict(inputs)
+
+    def on_pipeline_end(self, pipeline_id, outputs, duration, ctx):
+        self.given["pipeline_end"] = dict(outputs)
+        self.given["duration"] = duration
+
+    def on_node_start(self, node_id, inputs, ctx):
+        self.given[f"{node_id} start"] = dict(inputs)
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        self.given[f"{node_id} end"] = dict(outputs)
+
+
+def test_hooks_get_inputs_and_outputs():
+    values = Values()
+    SUMS.with_callbacks([values]).run({"x": 1, "offset": 5}, "z")
+    duration = values.given.pop("duration")
+    assert duration >= 0
+    assert values.given == {
+        "pipeline_start": {"x": 1, "offset": 5},
+        "double start": {"x": 1},
+        "double end": {"y": 2},
+        "add start": {"y": 2, "offset": 5},
+        "add end": {"z": 7},
+        "pipeline_end": {"z": 7},
+    }
+
+
+def test_hooks_of_a_map_get_collections():
+    values = Values()
+    SUMS.with_callbacks([values]).map({"x": [1, 2], "offset": 5}, "x", output_name="z")
+    assert values.given["pipeline_start"] == {"x": [1, 2], "offset": 5}
+    assert values.given["pipeline_end"] == {"z": [7, 9]}
+
+
+def test_hooks_run_in_the_thread_that_called_run():
+    threads = []
+
+    class Watch(PipelineCallback):
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            threads.append(threading.current_thread())
+
+    SUMS.with_callbacks([Watch()]).run({"x": 1})
+    assert threads == [threading.current_thread()] * 2
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_start_is_told_before_the_node_runs(mapped):
+    order = []
+
+    class Watch(PipelineCallback):
+        def on_node_start(self, node_id, inputs, ctx):
+            order.append("told of start")
+
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            order.append("told of end")
+
+    pipeline = Pipeline([node(lambda x: order.append("ran"), output_name="y")], callbacks=[Watch()])
+    pipeline.map({"x": [1]}, "x") if mapped else pipeline.run({"x": 1})
+    assert order == ["told of start", "ran", "told of end"]
+
+
+def test_several_callbacks_are_told_in_their_order():
+    order = []
+
+    class Watch(PipelineCallback):
+        def __init__(self, name):
+            self.name = name
+
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            order.append((node_id, self.name))
+
+    SUMS.with_callbacks([Watch("a"), Watch("b")]).run({"x": 1})
+    assert order == [("double", "a"), ("double", "b"), ("add", "a"), ("add", "b")]
+
+
+# ----------------------------------------------------------------------------------------- the context
+
+
+class Places(PipelineCallback):
+    """Remembers the contexts of nodes."""
+
+    def __init__(self):
+        self.contexts = {}
+
+    def on_node_start(self, node_id, inputs, ctx):
+        self.contexts.setdefault(node_id, ctx)
+
+
+def test_the_context_says_where_it_is_in_nested_pipelines():
+    places = Places()
+    inner = Pipeline([double], name="inner")
+    outer = Pipeline([Pipeline([inner, add], name="middle")], name="outer", callbacks=[places])
+    outer.run({"x": 1})
+    ctx = places.contexts["double"]
+    assert (ctx.depth, ctx.hierarchy_path) == (2, ("outer", "middle", "inner"))
+    assert (ctx.current_pipeline_id, ctx.parent_pipeline_id) == ("inner", "middle")
+    ctx = places.contexts["middle"]
+    assert (ctx.depth, ctx.hierarchy_path) == (0, ("outer",))
+    assert (ctx.current_pipeline_id, ctx.parent_pipeline_id) == ("outer", None)
+
+
+def test_the_context_has_the_index_of_every_map_around(recorder):
+    inner = Pipeline([double], name="inner").as_node({"xs": "x"}, map_over="xs")
+    Pipeline([inner], name="outer", callbacks=[recorder]).map({"xs": [[1], [2, 3]]}, "xs")
+    items = [items for _, what, _, items in recorder.of("node_start") if what[0] == "double"]
+    assert items == [(0, 0), (1, 0), (1, 1)]
+
+
+def test_the_context_outside_of_maps_has_no_index():
+    places = Places()
+    SUMS.with_callbacks([places]).run({"x": 1})
+    assert places.contexts["double"].item_path == ()
+
+
+def test_callbacks_share_state_during_one_run():
+    class Writer(PipelineCallback):
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            ctx.set("ended", [*ctx.get("ended", []), node_id])
+
+    class Reader(PipelineCallback):
+        seen = ()
+
+        def on_pipeline_end(self, pipeline_id, outputs, duration, ctx):
+            self.seen = (*self.seen, ctx.get("ended"), ctx.get("nothing"), ctx.get("nothing", 5))
+
+    reader = Reader()
+    pipeline = SUMS.with_callbacks([Writer(), reader])
+    pipeline.run({"x": 1})
+    pipeline.run({"x": 1})
+    assert reader.seen == (["double", "add"], None, 5) * 2
+
+
+def test_the_context_knows_the_pipelines_of_the_run():
+    places = Places()
+    inner = Pipeline([double], name="inner")
+    Pipeline([inner, add], name="outer", callbacks=[places]).run({"x": 1})
+    ctx = places.contexts["double"]
+    assert ctx.get_pipeline_metadata("inner") == {"name": "inner", "node_ids": ["double"], "total": 1}
+    assert ctx.get_pipeline_metadata("outer") == {"name": "outer", "node_ids": ["inner", "add"], "total": 2}
+    assert ctx.get_pipeline_metadata("unknown") == {}
+
+
+def test_a_hook_may_be_set_on_an_object():
+    seen = []
+    callback = PipelineCallback()
+    callback.on_node_end = lambda node_id, outputs, duration, ctx: seen.append(node_id)
+    SUMS.with_callbacks([callback]).run({"x": 1})
+    assert seen == ["double", "add"]
+
+
+def test_one_callback_serves_several_runs(recorder):
+    pipeline = SUMS.with_callbacks([recorder])
+    for _ in range(3):
+        pipeline.run({"x": 1})
+    assert len(recorder.events) == 18
+
+
+def test_a_hook_may_run_a_pipeline_itself():
+    seen = []
+
+    class Curious(PipelineCallback):
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            seen.append(SUMS.run({"x": 5}, "z"))
+
+    Pipeline([double], callbacks=[Curious()]).run({"x": 1})
+    assert seen == [{"z": 11}]
+
+
+# ------------------------------------------------------------------------------------------- logging
+
+
+def lines(caplog):
+    return [re.sub(r"done in .*", "done", record.getMessage()) for record in caplog.records]
+
+
+def test_a_run_is_logged(caplog):
+    with caplog.at_level(logging.INFO, "hypernodes.run"):
+        Pipeline([Pipeline([double], name="inner"), add], name="outer", callbacks=[LoggingCallback()]).run(
+            {"x": 1}
+        )
+    assert lines(caplog) == [
+        "pipeline outer: started",
+        "  node inner: started",
+        "  pipeline inner: started",
+        "    node double: started",
+        "    node double: done",
+        "  pipeline inner: done",
+        "  node inner: done",
+        "  node add: started",
+        "  node add: done",
+        "pipeline outer: done",
+    ]
+
+
+def test_items_are_logged_one_step_below(caplog):
+    with caplog.at_level(logging.DEBUG, "hypernodes.run"):
+        Pipeline([double], name="doubles", callbacks=[LoggingCallback()]).map({"x": [1]}, "x")
+    assert lines(caplog) == [
+        "pipeline doubles: started",
+        "  map over 1 items",
+        "  node double [0]: started",
+        "  node double [0]: done",
+        "  map done",
+        "pipeline doubles: done",
+    ]
+    assert {record.levelno for record in caplog.records if "[0]" in record.getMessage()} == {logging.DEBUG}
+
+
+def test_errors_are_logged_as_errors(caplog):
+    callbacks = [LoggingCallback()]
+    Pipeline([check], name="checks", callbacks=callbacks).map({"x": [-1]}, "x", on_error="return")
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.getMessage() == "  check [0]: failed: Refused(-1)"
+    assert (record.pipeline_path, record.item_path, record.depth) == ("checks", (0,), 0)
+
+
+def test_another_logger_and_level_can_be_chosen(caplog):
+    logger = logging.getLogger("mine")
+    with caplog.at_level(logging.WARNING, "mine"):
+        SUMS.with_callbacks([LoggingCallback(logger, logging.WARNING)]).run({"x": 1}, "y")
+    assert {(record.name, record.levelno) for record in caplog.records} == {("mine", logging.WARNING)}
+
+
+# ------------------------------------------------------------------------------------------ progress
+
+
+@pytest.fixture
+def progress():
+    """A terminal's progress bars; nothing that they started may be left."""
+    before = set(threading.enumerate())
+    yield ProgressCallback(display="terminal")
+    left = set(threading.enumerate()) - before
+    for thread in left:
+        thread.join(timeout=5)
+    assert not [thread for thread in left if thread.is_alive()]
+
+
+def test_progress_shows_each_node(progress, capsys):
+    assert SUMS.with_callbacks([progress]).run({"x": 1}, "z") == {"z": 3}
+    shown = capsys.readouterr().err
+    assert "sums" in shown
+    assert "double" in shown
+    assert "1/1" in shown
+
+
+def test_progress_shows_how_many_items_are_done(progress, capsys):
+    SUMS.with_callbacks([progress]).map({"x": range(7)}, "x")
+    assert "7/7" in capsys.readouterr().err
+
+
+def test_progress_shows_nested_maps(progress, capsys):
+    inner = SUMS.as_node({"xs": "x"}, map_over="xs")
+    Pipeline([inner], name="outer", callbacks=[progress]).map({"xs": [[1, 2], [3]]}, "xs")
+    shown = capsys.readouterr().err
+    assert "outer" in shown
+    assert "3/3" in shown
+
+
+def test_progress_counts_what_was_cached_and_what_failed(progress, capsys, tmp_path):
+    with DiskCache(tmp_path) as cache:
+        pipeline = Pipeline([check], name="checks", cache=cache)
+        pipeline.map({"x": [1, 2]}, "x")
+        pipeline.with_callbacks([progress]).map({"x": [1, 2, -1]}, "x", on_error="return")
+    shown = capsys.readouterr().err
+    assert "⚡ 2" in shown
+    assert "✗ 1" in shown
+
+
+def test_progress_ends_with_an_error(progress, capsys):
+    pipeline = Pipeline([Pipeline([check], name="inner")], name="outer", callbacks=[progress])
+    with pytest.raises(Refused):
+        pipeline.map({"x": [1, -1]}, "x")
+    assert "✗ 1" in capsys.readouterr().err
+
+
+def test_progress_ends_with_an_interrupt(progress):
+    @node(output_name="never")
+    def interrupt(x):
+        if x:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline([interrupt], callbacks=[progress]).map({"x": [0, 1]}, "x")
+
+
+def test_one_progress_serves_several_runs(progress, capsys):
+    pipeline = SUMS.with_callbacks([progress])
+    for _ in range(2):
+        pipeline.map({"x": range(5)}, "x")
+    assert capsys.readouterr().err.count("5/5") >= 4
+
+
+def test_progress_of_a_nested_pipeline_alone_ends_too(progress):
+    Pipeline([SUMS.with_callbacks([progress])], name="outer").run({"x": 1})
+
+
+def test_logging_and_progress_can_be_combined(progress, caplog, capsys):
+    with caplog.at_level(logging.INFO, "hypernodes.run"):
+        SUMS.with_callbacks([progress, LoggingCallback()]).run({"x": 1})
+    assert "sums" in capsys.readouterr().err
+    assert lines(caplog)[0] == "pipeline sums: started"
