@@ -14,7 +14,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 import pytest
 
-from hypernodes import AsyncExecutor, ParallelExecutor, PipelineCallback, RayExecutor
+from hypernodes import AsyncExecutor, DiskCache, ParallelExecutor, PipelineCallback, RayExecutor
 
 ALIASES = ("sequential", "async", "threaded", "parallel", "ray")
 INSTANCES = (
@@ -147,3 +147,15 @@ class Recorder(PipelineCallback):
 @pytest.fixture
 def recorder():
     return Recorder()
+
+
+@pytest.fixture(params=["unwatched", "told", "cached"])
+def watched(request, tmp_path):
+    """Each test with a compiled plan, and with one that goes node by node."""
+    match request.param:
+        case "unwatched":
+            return lambda pipeline: pipeline
+        case "told":
+            return lambda pipeline: pipeline.with_callbacks([Recorder()])
+        case "cached":
+            return lambda pipeline: pipeline.with_cache(DiskCache(tmp_path / "cache"))

@@ -5,9 +5,8 @@ import functools
 import logging
 
 import pytest
-from conftest import Recorder
 
-from hypernodes import DiskCache, HyperNodesEngine, HyperNodesError, Pipeline, PipelineCallback, node
+from hypernodes import HyperNodesEngine, HyperNodesError, Pipeline, PipelineCallback, node
 from hypernodes import exceptions as errors
 
 
@@ -22,18 +21,6 @@ def add(y, offset):
 
 
 PIPELINE = Pipeline([double, add], name="sums")
-
-
-@pytest.fixture(params=["unwatched", "told", "cached"])
-def watched(request, tmp_path):
-    """Each test with a compiled plan, and with one that goes node by node."""
-    match request.param:
-        case "unwatched":
-            return lambda pipeline: pipeline
-        case "told":
-            return lambda pipeline: pipeline.with_callbacks([Recorder()])
-        case "cached":
-            return lambda pipeline: pipeline.with_cache(DiskCache(tmp_path / "cache"))
 
 
 def said(kind, *fragments):

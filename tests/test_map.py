@@ -3,9 +3,8 @@
 import asyncio
 
 import pytest
-from conftest import Recorder
 
-from hypernodes import DiskCache, Pipeline, node
+from hypernodes import Pipeline, node
 
 
 @node(output_name="power")
@@ -19,18 +18,6 @@ def halve(power):
 
 
 PIPELINE = Pipeline([power, halve], name="powers")
-
-
-@pytest.fixture(params=["unwatched", "told", "cached"])
-def watched(request, tmp_path):
-    """Each test with a compiled plan, and with one that goes node by node."""
-    match request.param:
-        case "unwatched":
-            return lambda pipeline: pipeline
-        case "told":
-            return lambda pipeline: pipeline.with_callbacks([Recorder()])
-        case "cached":
-            return lambda pipeline: pipeline.with_cache(DiskCache(tmp_path / "cache"))
 
 
 def test_every_output_is_a_list_in_the_order_of_the_items(watched):

@@ -24,18 +24,6 @@ def total(zs):
 INNER = Pipeline([double, add], name="inner")
 
 
-@pytest.fixture(params=["unwatched", "told", "cached"])
-def watched(request, tmp_path):
-    """Each test with a compiled plan, and with one that goes node by node."""
-    match request.param:
-        case "unwatched":
-            return lambda pipeline: pipeline
-        case "told":
-            return lambda pipeline: pipeline.with_callbacks([Recorder()])
-        case "cached":
-            return lambda pipeline: pipeline.with_cache(DiskCache(tmp_path / "cache"))
-
-
 def test_a_pipeline_among_the_nodes_is_nested_as_it_is(watched):
     last = node(lambda z: -z, output_name="end")
     assert watched(Pipeline([INNER, last])).run({"x": 1}) == {"y": 2, "z": 3, "end": -3}

@@ -6,7 +6,6 @@ import threading
 import networkx
 import pytest
 import uvloop
-from conftest import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 
@@ -27,18 +26,6 @@ def third(a, b, y=0):
 
 
 CHAIN = Pipeline([first, second, third], name="chain")
-
-
-@pytest.fixture(params=["unwatched", "told", "cached"])
-def watched(request, tmp_path):
-    """Each test with a compiled plan, and with one that goes node by node."""
-    match request.param:
-        case "unwatched":
-            return lambda pipeline: pipeline
-        case "told":
-            return lambda pipeline: pipeline.with_callbacks([Recorder()])
-        case "cached":
-            return lambda pipeline: pipeline.with_cache(DiskCache(tmp_path / "cache"))
 
 
 def nodes_run(recorder):

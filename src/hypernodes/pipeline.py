@@ -89,7 +89,7 @@ class Pipeline:
         self.nodes: tuple[Member, ...] = tuple(members)
         last = [output for member in members for output in member.output_names][-1:]
         self.pipeline_id = name or "-".join(("pipeline", *last))
-        self.graph_of_names = build_graph(self.nodes, self.pipeline_id)
+        self.wiring = build_graph(self.nodes, self.pipeline_id)
         self.own_engine = self._checked_engine(engine)
         self.own_cache: Any = self._checked_cache(cache)
         self.own_callbacks: Any = callbacks if isinstance(callbacks, Inherit) else tuple(callbacks)
@@ -134,7 +134,7 @@ class Pipeline:
         if inputs is None or inputs.__class__ is not dict:
             inputs = self._checked_inputs(inputs)
         if output_name is not None:
-            output_name = (output_name,) if isinstance(output_name, str) else tuple(output_name)
+            output_name = _names(output_name)
         compute = self.straight.get((output_name, *inputs))
         if compute is not None:
             return compute(inputs)
@@ -197,9 +197,7 @@ class Pipeline:
         names = parse_map_over(map_over, inputs, where)
         items = expand(inputs, names, map_mode, where)
         fixed = {name: value for name, value in inputs.items() if name not in names}
-        wanted: tuple[str, ...] | None = None
-        if output_name is not None:
-            wanted = (output_name,) if isinstance(output_name, str) else tuple(output_name)
+        wanted = None if output_name is None else _names(output_name)
         if not items:
             return {name: [] for name in self._outputs_of_no_items(names, fixed, wanted)}
         rows = self.effective_engine.map(self, items, fixed, wanted, on_error=on_error)
@@ -287,7 +285,7 @@ class Pipeline:
         Raises:
             UnknownInputError: A name that the pipeline neither takes nor makes.
         """
-        graph = self.graph_of_names
+        graph = self.wiring
         known = (*graph.input_names, *graph.output_names)
         for name in values:
             if name not in known:
@@ -349,22 +347,22 @@ class Pipeline:
     @property
     def input_names(self) -> tuple[str, ...]:
         """The inputs that come from outside, in the order of their use; bound ones are left out."""
-        return tuple(name for name in self.graph_of_names.input_names if name not in self.bound)
+        return tuple(name for name in self.wiring.input_names if name not in self.bound)
 
     @property
     def optional(self) -> frozenset[str]:
         """The inputs that may be left out, since every node that takes them has a default."""
-        return self.graph_of_names.optional - self.bound.keys()
+        return self.wiring.optional - self.bound.keys()
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """Everything that it makes."""
-        return self.graph_of_names.output_names
+        return self.wiring.output_names
 
     @property
     def execution_order(self) -> tuple[Member, ...]:
         """The nodes in an order in which each comes after what it needs."""
-        return self.graph_of_names.order
+        return self.wiring.order
 
     @property
     def graph(self) -> nx.DiGraph:
@@ -378,7 +376,7 @@ class Pipeline:
             graph.add_node(member, kind="node" if isinstance(member, Node) else "pipeline")
             for name in member.input_names:
                 if name not in self.bound:
-                    graph.add_edge(self.graph_of_names.producers.get(name, name), member, name=name)
+                    graph.add_edge(self.wiring.producers.get(name, name), member, name=name)
         return graph
 
     def visualize(self) -> str:
@@ -398,6 +396,10 @@ class Pipeline:
         from hypernodes.visualization.table import table  # noqa: PLC0415
 
         return table(self)
+
+
+def _names(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 @cache

@@ -66,10 +66,6 @@ class Engine(ABC):
         """Return where nodes and items go; ``None`` for an engine that decides that in `run` and `map`."""
         return None
 
-    def needs_loop(self) -> bool:
-        """Whether it runs coroutines as such, so that it matters which event loop is theirs."""
-        return False
-
     def shutdown(self) -> None:
         """Release what the engine itself has made; by default there is nothing."""
         return

@@ -38,10 +38,9 @@ async def attempt(
     With ``in_thread`` this awaits coroutines and moves plain functions out of the event loop; without,
     it never suspends, so that `now` can run it where there is no loop.
     """
-    args = [arguments.get(name, default) for name, default in step.positional]
-    named = {name for name, _ in step.positional}
-    kwargs = {name: value for name, value in arguments.items() if name not in named}
-    call = partial(step.function, *args, **kwargs)
+    named = dict(arguments)
+    args = [named.pop(name, default) for name, default in step.positional]
+    call = partial(step.function, *args, **named)
     started = perf_counter()
     events: list[Event] = []
     while True:

@@ -55,7 +55,7 @@ class Plannable(Protocol):
         """Its name, or a generated one."""
 
     @property
-    def graph_of_names(self) -> Graph:
+    def wiring(self) -> Graph:
         """Its members, wired."""
 
     @property
@@ -117,7 +117,7 @@ def build_plan(
         UnknownOutputError: An output that it does not make.
         MissingInputError: An input is needed and not given.
     """
-    graph = pipeline.graph_of_names
+    graph = pipeline.wiring
     known = (*graph.input_names, *graph.output_names)
     for name in given:
         if name not in known:
@@ -190,7 +190,7 @@ class _Builder:
         self, pipeline: Plannable, settings: Settings, path: tuple[str, ...], keys: Iterator[int]
     ) -> None:
         self.pipeline = pipeline
-        self.graph = pipeline.graph_of_names
+        self.graph = pipeline.wiring
         self.settings = settings
         self.path = path
         self.keys = keys
@@ -293,7 +293,7 @@ class _Builder:
             for inner, outer in node.arguments
             if inner in mapped_inner and inner not in available
         ]
-        required = set(pipeline.graph_of_names.input_names) - pipeline.optional - set(pipeline.bound)
+        required = set(pipeline.wiring.input_names) - pipeline.optional - set(pipeline.bound)
         if missing:
             self.missing += missing
             available |= {inner: outer for inner, outer in node.arguments if inner in mapped_inner}
