@@ -193,7 +193,8 @@ class _TerminalBars(_Display):
             import rich  # noqa: F401, PLC0415
         except ImportError as error:
             raise ImportError(
-                "progress in a terminal needs rich: pip install rich, or this package with its extra 'progress'"
+                "progress in a terminal needs rich: pip install rich, or this package with "
+                "its extra 'progress'"
             ) from error
 
     def __init__(self) -> None:
@@ -239,8 +240,8 @@ class _NotebookBars(_Display):
             import tqdm  # noqa: F401, PLC0415
         except ImportError as error:
             raise ImportError(
-                "progress in a notebook needs tqdm and ipywidgets: pip install tqdm ipywidgets, or this package with "
-                "its extra 'notebook'"
+                "progress in a notebook needs tqdm and ipywidgets: pip install tqdm ipywidgets, or "
+                "this package with its extra 'notebook'"
             ) from error
 
     def __init__(self) -> None:
