@@ -13,6 +13,7 @@ HyperNodesError
 │   └── MapError                          map_over that cannot be mapped over
 ├── UnknownExecutorError (ValueError)
 ├── OutputCountError (ValueError)         a node returned more or fewer values than it has outputs
+├── MutationError (RuntimeError)          a node of a strict pipeline changed its inputs in place
 ├── TransportError (PicklingError)        something could not travel between processes
 │   └── RemoteError                       an exception that could not travel; stands in for it
 ├── MainGuardError (RuntimeError)         a script started processes while being imported by one
@@ -95,6 +96,10 @@ class UnknownExecutorError(HyperNodesError, ValueError):
 
 class OutputCountError(HyperNodesError, ValueError):
     """A node returned a different number of values than it has outputs."""
+
+
+class MutationError(HyperNodesError, RuntimeError):
+    """A node of a strict pipeline changed what it was given."""
 
 
 class TransportError(HyperNodesError, PicklingError):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks import PipelineCallback
     from hypernodes.engines import Engine
+    from hypernodes.execution.explain import Explanation
     from hypernodes.execution.steps import Plan
 
 Inherit: TypeAlias = type_of_inherit
@@ -43,6 +44,8 @@ class Pipeline:
         cache: Where results are kept; ``None`` for nowhere; left out, that of the pipeline around.
         callbacks: Who is told; ``[]`` for nobody; left out, those of the pipeline around.
         name: Its name in messages and events.
+        strict: Whether it is an error that a node, here or in a pipeline nested in it, changes its inputs in
+            place. It costs two fingerprints of everything that a node takes.
 
     Raises:
         NotANodeError: Something in `nodes` is neither a node nor a pipeline.
@@ -69,8 +72,11 @@ class Pipeline:
         cache: Cache | Inherit | None = INHERIT,
         callbacks: Iterable[PipelineCallback] | Inherit = INHERIT,
         name: str | None = None,
+        *,
+        strict: bool = False,
     ) -> None:
         self.name = name
+        self.strict = strict
         if isinstance(nodes, Node | NestedPipeline | Pipeline):
             raise NotANodeError(f"nodes={nodes!r} is one node; give a list of them: Pipeline([...]).")
         members: list[Member] = []
@@ -236,6 +242,52 @@ class Pipeline:
         from hypernodes.executors.loops import in_thread  # noqa: PLC0415
 
         return await in_thread(partial(self.map, inputs, map_over, map_mode, output_name, on_error))
+
+    def explain(
+        self,
+        inputs: Mapping[str, Any] | None = None,
+        output_name: OutputName = None,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: MapMode = "zip",
+    ) -> Explanation:
+        """Say what a run would find in the cache, and why not the rest. Nothing is computed.
+
+        Args:
+            inputs: Values by name, as `run` and `map` take them.
+            output_name: The output or outputs wanted; every one by default.
+            map_over: For what `map` would find: the input or inputs that vary.
+            map_mode: How several of them are walked, as in `map`.
+
+        Returns:
+            A verdict for each node, compared with the entry that has most in common with it. It shows as
+            a table.
+
+        Example:
+            >>> import tempfile
+            >>> from hypernodes import DiskCache, node
+            >>> with tempfile.TemporaryDirectory() as directory:
+            ...     power = Pipeline([node(pow, output_name="power")], cache=DiskCache(directory))
+            ...     _ = power.run({"base": 2, "exp": 5})
+            ...     print(power.explain({"base": 2, "exp": 6}))
+            node   cache   why
+            ──────────────────────────────
+            pow    miss    input exp 5 → 6
+        """
+        from hypernodes.execution.explain import explain  # noqa: PLC0415
+        from hypernodes.execution.lane import Lanes  # noqa: PLC0415
+        from hypernodes.execution.plan import build_plan  # noqa: PLC0415
+        from hypernodes.execution.signature import read_codes  # noqa: PLC0415
+
+        inputs = self._checked_inputs(inputs)
+        wanted = None if output_name is None else _names(output_name)
+        items: list[dict[str, Any]] = [dict(inputs)]
+        if map_over is not None:
+            where = f"pipeline {self.pipeline_id!r}"
+            names = parse_map_over(map_over, inputs, where)
+            fixed = {name: value for name, value in inputs.items() if name not in names}
+            items = [{**fixed, **item} for item in expand(inputs, names, map_mode, where)]
+        plan = build_plan(self, tuple(inputs), wanted, Lanes(), mapped=map_over is not None)
+        return explain(plan, items, read_codes(plan))
 
     # ------------------------------------------------------------------------------------- nesting
 

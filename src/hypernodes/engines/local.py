@@ -177,6 +177,8 @@ class HyperNodesEngine(Engine):
                 _shut_down(self._in_use, at_once=True)
             announce([Event("on_error", (plan.path[-1], error), Scope(plan.key, plan.path))])
             raise
+        finally:
+            plan.flush()
         if isinstance(run.error, BrokenExecutor):
             _shut_down(
                 self._in_use

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes.execution.invoke import attempt, now
-from hypernodes.execution.jobs import Batch
+from hypernodes.execution.jobs import Awaited, Batch, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,13 +59,16 @@ def drive(
         BaseException: What interrupted it, such as KeyboardInterrupt; what had not started is cancelled.
     """
     completed = SimpleQueue() if completed is None else completed
-    under_way: dict[Future[Any], Job] = {}
+    under_way: dict[Future[Any], Job | Awaited] = {}
 
     def settle() -> None:
         future = completed.get()
         if future is None:
             raise Stopped
         job = under_way.pop(future)
+        if isinstance(job, Awaited):
+            run.look_again(job)
+            return
         try:
             outcome = sender.receive(future)
         except Exception as error:
@@ -82,6 +85,11 @@ def drive(
                 if run.over:
                     break
                 settle()
+            elif isinstance(job, Probe):
+                job.sweep.look_up(job)
+            elif isinstance(job, Awaited):
+                under_way[job.future] = job
+                job.future.add_done_callback(completed.put)
             elif job.lane is None:
                 assert not isinstance(job, Batch)  # noqa: S101  items that are run here are frames
                 run.settle(job, now(attempt(job.step, job.arguments, job.frame.scope)))
@@ -98,5 +106,6 @@ def drive(
         if run.events:
             announce(run.events)
     finally:
+        run.release()
         # Only of a coroutine that was running is `cancel` true while it is not done yet.
         wait_for([f for f in under_way if f.cancel() and not f.done()], timeout=_PATIENCE)

@@ -1,10 +1,10 @@
 """One plan over one set of inputs: what is wanted, what is known, what follows.
 
-Values are asked for from the wanted outputs backwards. A step that may be cached is first
-identified, which takes identities only; when the cache has it, nothing behind it is asked for:
+Values are asked for from the wanted outputs backwards. A step that may be cached is signed, which
+takes identities only; when the cache has it, nothing behind it is asked for:
 
-    wanted ─▶ identified ─▶ looked up ─┬─ hit ──────────────────────────▶ done
-       └── may not be cached ──────────┴─▶ waits for values ─▶ called ───▶ done
+    wanted ─▶ signed ─▶ looked up ─┬─ hit ──────────────────────────▶ done
+       └── may not be cached ──────┴─▶ waits for values ─▶ called ───▶ done
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from hypernodes.config import MISS
 from hypernodes.exceptions import MapError
 from hypernodes.execution.invoke import locate
 from hypernodes.execution.jobs import Call
+from hypernodes.execution.record import keep
 from hypernodes.execution.scene import Scene, Waiter
-from hypernodes.execution.signature import identify, output_identity, sign
+from hypernodes.execution.signature import identify
 from hypernodes.execution.steps import CallStep, NestedStep, Plan, Step
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ class Frame(Scene):
     ) -> None:
         super().__init__(run, plan, scope, waiter)
         self.values = values
+        self.signer = run.signer(plan)
         self.identities: dict[str, bytes | None] = {**run.codes.bound.get(plan.key, {}), **identities}
         self.signatures: dict[int, bytes | None] = {}
         self._asked: set[int] = set()  # steps whose values are wanted
-        self._unidentified: dict[int, int] = {}  # how many identities a step still waits for
         self._unmet: dict[int, int] = {}  # how many values a step still waits for
-        self._for_identity: dict[str, list[Step]] = {}  # who waits for the identity of a name
-        self._for_value: dict[str, list[Step]] = {}  # who waits for its value
+        self._for_value: dict[str, list[Step]] = {}  # who waits for the value of a name
+        self._unsigned: set[int] = set()  # steps whose identity somebody waits for
         self._children: dict[int, float] = {}  # when a nested step was started
         self._wanted: set[int] = set()
 
@@ -58,6 +59,11 @@ class Frame(Scene):
         self.told_as = told_as
         if told_as is not None:
             self.emit("on_pipeline_start", told_as, {name: self.values[name] for name in self.plan.inputs})
+        for name in self.signer.inputs:
+            if name not in self.identities and name in self.values:
+                self.identities[name] = identify(self.values[name], name, self.plan)
+        if self.signer.steps:
+            self.signer.sign(self.identities, self.signatures)
         for name in self.plan.outputs:
             if name not in self.values:
                 step = self.plan.producers[name]
@@ -72,77 +78,41 @@ class Frame(Scene):
         if step.index in self._asked:
             return
         self._asked.add(step.index)
-        if self._is_identified_by_lineage(step):
-            if step.index in self.signatures:
-                self._look_up(step)
-            else:
-                self._identify(step)
-        else:
+        if step.index not in self.signer.steps:
             self._wait_for_values(step)
-
-    def _is_identified_by_lineage(self, step: Step) -> bool:
-        key = (self.plan.key, step.index)
-        return key in self.run.codes.calls or key in self.run.codes.nested
-
-    def _identify(self, step: Step) -> None:
-        if step.index in self._unidentified or step.index in self.signatures:
-            return
-        waiting = 0
-        for _, name in step.arguments:
-            if name in self.identities:
-                continue
-            if name in self.values:
-                self.identities[name] = identify(self.values[name], name, self.plan)
-            else:
-                waiting += 1
-                self._for_identity.setdefault(name, []).append(step)
-                self.run.later(self._identify_output, self.plan.producers[name])
-        self._unidentified[step.index] = waiting
-        if not waiting:
-            self._sign(step)
-
-    def _identify_output(self, step: Step) -> None:
-        """Identify what a step makes, by how it is made, or by content once it is made."""
-        if not self._is_identified_by_lineage(step):
-            self._ask(step)
         elif step.index in self.signatures:
-            if any(name in self._for_identity for name in step.outputs):
-                self._ask(step)
-        else:
-            self._identify(step)
-
-    def _sign(self, step: Step) -> None:
-        key = (self.plan.key, step.index)
-        arguments = {parameter: self.identities[name] for parameter, name in step.arguments}
-        known = {parameter: identity for parameter, identity in arguments.items() if identity is not None}
-        match step:
-            case CallStep():
-                code = self.run.codes.calls[key]
-                signature = sign(code, known) if len(known) == len(arguments) else None
-                self.signatures[step.index] = signature
-                if signature is not None:
-                    for position, name in enumerate(step.outputs):
-                        if name is not None:
-                            self._identified(name, output_identity(signature, step, position))
-            case NestedStep():
-                self.signatures[step.index] = (
-                    None  # a nested pipeline has no entry of its own; its nodes have
-                )
-                for (_, name), way in zip(step.results, self.run.codes.nested[key], strict=True):
-                    if way is not None and way.inputs <= known.keys():
-                        used = {inner: known[inner] for inner in sorted(way.inputs)}
-                        self._identified(name, sign(way.digest, used))
-        if step.index in self._asked:
             self._look_up(step)
-        elif any(name in self._for_identity for name in step.outputs if name is not None):
-            self.run.later(self._ask, step)  # identified by content, so the value is needed
+        else:
+            self._wait_for_identities(step)
 
-    def _identified(self, name: str, identity: bytes | None) -> None:
-        self.identities[name] = identity
-        for step in self._for_identity.pop(name, ()):
-            self._unidentified[step.index] -= 1
-            if not self._unidentified[step.index]:
-                self.run.later(self._sign, step)
+    def _wait_for_identities(self, step: Step) -> None:
+        """Ask for those values by whose content a step will be identified."""
+        if step.index in self._unsigned:
+            return
+        self._unsigned.add(step.index)
+        for _, name in step.arguments:
+            if name not in self.identities and name not in self.values:
+                producer = self.plan.producers[name]
+                if producer.index in self.signer.steps and producer.index not in self.signatures:
+                    self.run.later(self._wait_for_identities, producer)
+                else:
+                    self.run.later(self._ask, producer)
+
+    def _identified(self) -> None:
+        """Go on with the steps that can be signed, now that more is identified."""
+        for step in self.signer.sign(self.identities, self.signatures):
+            if step.index not in self._unsigned:
+                continue
+            self._unsigned.discard(step.index)
+            if step.index in self._asked:
+                self._look_up(step)
+            elif not self.identities.keys() >= {name for name in step.outputs if name is not None}:
+                self.run.later(self._ask, step)  # it is identified by content, so the value is needed
+
+    def look_again(self, step: CallStep) -> None:
+        """Look a step up that somebody else has computed meanwhile."""
+        if not self.over:
+            self._look_up(step)
 
     def _look_up(self, step: Step) -> None:
         signature = self.signatures[step.index]
@@ -172,7 +142,8 @@ class Frame(Scene):
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
         match step:
             case CallStep():
-                self.run.jobs.append(Call(self, step, arguments))
+                signature = self.signatures.get(step.index) if self.plan.cache is not None else None
+                self.run.jobs.append(Call(self, step, arguments, signature))
             case NestedStep():
                 self._start_nested(step, arguments)
 
@@ -215,8 +186,8 @@ class Frame(Scene):
             return
         self.count_call()
         signature = self.signatures.get(step.index)
-        if signature is not None and self.plan.cache is not None:
-            self.plan.cache.put(signature.hex(), outputs)
+        if signature is not None:
+            keep(self, step, signature, outputs, seconds)
         named = {name: value for name, value in zip(step.outputs, outputs, strict=True) if name is not None}
         self.emit("on_node_end", step.name, named, seconds)
         self._resolve(step, outputs)
@@ -232,8 +203,9 @@ class Frame(Scene):
             if name is None:
                 continue
             self.values[name] = value
-            if name in self._for_identity and name not in self.identities:
-                self._identified(name, identify(value, name, self.plan))
+            if self._unsigned and name not in self.identities:
+                self.identities[name] = identify(value, name, self.plan)
+                self._identified()
             for waiting in self._for_value.pop(name, ()):
                 self._unmet[waiting.index] -= 1
                 if not self._unmet[waiting.index]:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes.callbacks.base import Event, Scope
 from hypernodes.exceptions import OutputCountError
+from hypernodes.execution.claims import CALLING
 from hypernodes.execution.jobs import Outcome
+from hypernodes.execution.mutation import watch
 from hypernodes.execution.steps import CallStep, NestedStep, Plan
 from hypernodes.executors.loops import resolve
 from hypernodes.mapping import expand
@@ -41,9 +43,11 @@ async def attempt(
     named = dict(arguments)
     args = [named.pop(name, default) for name, default in step.positional]
     call = partial(step.function, *args, **named)
+    watched = watch(arguments) if step.strict else None
     started = perf_counter()
     events: list[Event] = []
     while True:
+        calling = CALLING.set(True)
         try:
             if in_thread is None:
                 value = _settled(call())
@@ -53,6 +57,8 @@ async def attempt(
                 if (awaitable := _awaitable(value)) is not None:
                     value = await awaitable
             outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
+            if watched is not None:
+                watched.check(step, scope)
             return Outcome(outputs, None, perf_counter() - started, tuple(events))
         except Exception as error:
             if len(events) < step.retries and isinstance(error, step.retry_on):
@@ -60,6 +66,8 @@ async def attempt(
                 continue
             locate(error, step.name, scope.path, scope.items, arguments)
             return Outcome((), error, perf_counter() - started, tuple(events))
+        finally:
+            CALLING.reset(calling)
 
 
 def _settled(value: Any) -> Any:
@@ -168,7 +176,7 @@ def is_straight(plan: Plan, *, on_loop: bool = False) -> bool:
     for step in plan.steps:
         match step:
             case CallStep():
-                if step.retries or step.is_async is not on_loop:
+                if step.retries or step.strict or step.is_async is not on_loop:
                     return False
             case NestedStep():
                 if (

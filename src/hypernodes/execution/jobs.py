@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future
 
     from hypernodes.callbacks.base import Event
     from hypernodes.execution.frame import Frame
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 OnError: TypeAlias = Literal["raise", "return"]
 Values: TypeAlias = dict[str, Any]
+Claim: TypeAlias = tuple[Any, bytes]  # a cache, and a signature in it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,11 +27,17 @@ class Call:
     frame: Frame
     step: CallStep
     arguments: Values
+    signature: bytes | None = None
 
     @property
     def lane(self) -> Lane | None:
         """Where it is to be called; ``None`` is right here."""
         return self.frame.plan.node_lane
+
+    @property
+    def claim(self) -> Claim | None:
+        """What is claimed by whoever computes it, so that nobody else does at the same time."""
+        return None if self.signature is None else (self.frame.plan.cache, self.signature)
 
     @property
     def is_wanted(self) -> bool:
@@ -38,12 +46,43 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Neighbouring items of a map, ready to be run whole in a worker."""
+class Awaited:
+    """A call that somebody else in this process is making.
+
+    Attributes:
+        call: The call; it is looked up again when `future` is done.
+    """
+
+    call: Call
+    future: Future[None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """Items of a map, to be looked up before any of them is started."""
 
     sweep: Sweep
-    first: int
+    at: Sequence[int]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for it."""
+        return self.sweep.is_alive
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Some items of a map, ready to be run whole in a worker.
+
+    Attributes:
+        numbers: The index of each item in its map.
+        at: The place of each among the items of its sweep.
+    """
+
+    sweep: Sweep
+    numbers: Sequence[int]
     items: Sequence[Mapping[str, Any]]
+    at: Sequence[int]
 
     @property
     def lane(self) -> Lane | None:
@@ -57,6 +96,8 @@ class Batch:
 
 
 Job: TypeAlias = Call | Batch
+
+Task: TypeAlias = Job | Awaited | Probe
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hypernodes.cache.bulk import in_bulk
 from hypernodes.callbacks.base import hooks_of
 from hypernodes.config import INHERIT
 from hypernodes.exceptions import (
@@ -74,6 +75,10 @@ class Plannable(Protocol):
     def own_callbacks(self) -> Any:
         """The callbacks that it names."""
 
+    @property
+    def strict(self) -> bool:
+        """Whether its nodes, and those nested in it, must leave their inputs as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -82,6 +87,7 @@ class Settings:
     lanes: Lanes
     cache: Cache | None = None
     callbacks: tuple[PipelineCallback, ...] = ()
+    strict: bool = False
 
     def within(self, pipeline: Plannable) -> Settings:
         """Return the settings of a pipeline nested where these hold."""
@@ -90,6 +96,7 @@ class Settings:
             lanes=self.lanes if lanes is None else lanes,
             cache=self.cache if pipeline.own_cache is INHERIT else pipeline.own_cache,
             callbacks=self.callbacks if pipeline.own_callbacks is INHERIT else tuple(pipeline.own_callbacks),
+            strict=self.strict or pipeline.strict,
         )
 
 
@@ -147,7 +154,7 @@ def _build(builder: _Builder, given: Sequence[str], outputs: tuple[str, ...] | N
         elif lanes.node is None:
             # The items stay with the driver, so that nobody waits in a worker; their nodes go to the
             # executor that was named for the items.
-            spread = Settings(lanes.spread(), settings.cache, settings.callbacks)
+            spread = replace(settings, lanes=lanes.spread())
             plan = builder.with_settings(spread).build(given, outputs)
     return plan
 
@@ -223,7 +230,7 @@ class _Builder:
             outputs=wanted,
             bound={name: value for name, value in self.pipeline.bound.items() if name not in given},
             producers={name: step for step in ordered for name in step.outputs if name is not None},
-            cache=settings.cache,
+            cache=in_bulk(settings.cache),
             callbacks=settings.callbacks,
             hears=frozenset().union(*map(hooks_of, settings.callbacks)),
             node_lane=settings.lanes.node,
@@ -279,6 +286,8 @@ class _Builder:
             retries=node.retries,
             retry_on=node.retry_on,
             is_async=node.is_async,
+            version=getattr(node, "cache_version", None),
+            strict=self.settings.strict,
         )
 
     def _nested(self, node: NestedPipeline) -> Step | None:
@@ -316,7 +325,7 @@ class _Builder:
             self._take(outer)
         engine = pipeline.own_engine
         if engine is not None and engine.lanes() is None:
-            own = pipeline.with_cache(inner.cache).with_callbacks(inner.callbacks)
+            own = pipeline.with_cache(builder.settings.cache).with_callbacks(inner.callbacks)
             call = _EngineCall(engine, own, wanted, mapped_inner, node.map_mode)
             outputs = tuple(outer for _, outer in results)
             return CallStep(0, node.name, call, arguments, outputs, cache=False)

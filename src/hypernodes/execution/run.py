@@ -14,11 +14,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.base import Scope
+from hypernodes.execution.claims import CLAIMS
 from hypernodes.execution.frame import Frame
 from hypernodes.execution.invoke import locate, note
-from hypernodes.execution.jobs import Batch, BatchOutcome, Call
+from hypernodes.execution.jobs import Awaited, Batch, BatchOutcome, Call
 from hypernodes.execution.scene import Waiter
-from hypernodes.execution.signature import NO_CODES, Codes
+from hypernodes.execution.signature import NO_CODES, Codes, Signer
 from hypernodes.execution.sweep import Sweep
 from hypernodes.mapping import expand
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypernodes.callbacks.base import Event
-    from hypernodes.execution.jobs import Job, OnError, Outcome, Values
+    from hypernodes.execution.jobs import Claim, Job, OnError, Outcome, Probe, Task, Values
     from hypernodes.execution.steps import NestedStep, Plan
 
 
@@ -50,8 +51,17 @@ class Run:
         self.result: Any = None
         self.error: BaseException | None = None
         self.agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self.jobs: deque[Job] = deque()
+        self.jobs: deque[Job | Probe] = deque()
         self._waiter = Waiter(self._finish, self._fail)
+        self._signers: dict[int, Signer] = {}
+        self._claimed: set[Claim] = set()
+
+    def signer(self, plan: Plan) -> Signer:
+        """Return who identifies what a plan of this run makes."""
+        signer = self._signers.get(plan.key)
+        if signer is None:
+            signer = self._signers[plan.key] = Signer(plan, self.codes)
+        return signer
 
     @classmethod
     def of(cls, plan: Plan, inputs: Mapping[str, Any], codes: Codes = NO_CODES) -> Run:
@@ -94,7 +104,7 @@ class Run:
         scope: Scope,
         items: Sequence[Mapping[str, Any]],
         *,
-        first: int,
+        numbers: Sequence[int],
         fixed: Mapping[str, Any],
         identities: dict[str, bytes | None],
         codes: Codes,
@@ -111,7 +121,7 @@ class Run:
             fixed=dict(fixed),
             identities=identities,
             on_error=on_error,
-            first=first,
+            numbers=numbers,
         )
         run.later(sweep.refill)
         return run
@@ -141,8 +151,8 @@ class Run:
             step.name, arguments
         )
 
-    def ready(self) -> Job | None:
-        """Return the next job that can be carried out, or ``None`` when all wait for jobs under way."""
+    def ready(self) -> Task | None:
+        """Return what can be done next, or ``None`` when all waits for what is under way."""
         while not self.over:
             while self.agenda:
                 follow, args = self.agenda.popleft()
@@ -150,11 +160,31 @@ class Run:
             if not self.jobs or self.over:
                 return None
             job = self.jobs.popleft()
-            if job.is_wanted:
-                if isinstance(job, Call):
-                    job.frame.emit("on_node_start", job.step.name, job.arguments)
-                return job
+            if not job.is_wanted:
+                continue
+            if isinstance(job, Call):
+                if job.claim is not None:
+                    future = CLAIMS.take(job.claim, self, here=job.lane is None)
+                    if future is not None:
+                        return Awaited(job, future)
+                    self._claimed.add(job.claim)
+                job.frame.emit("on_node_start", job.step.name, job.arguments)
+            return job
         return None
+
+    def look_again(self, awaited: Awaited) -> None:
+        """Go on with a call that somebody else was making."""
+        awaited.call.frame.look_again(awaited.call.step)
+
+    def release(self) -> None:
+        """Give up what is claimed, so that others compute it."""
+        while self._claimed:
+            CLAIMS.release(self._claimed.pop(), self)
+
+    def _release(self, job: Job) -> None:
+        if isinstance(job, Call) and job.claim in self._claimed:
+            self._claimed.discard(job.claim)
+            CLAIMS.release(job.claim, self)
 
     def settle(self, job: Job, outcome: Outcome | BatchOutcome) -> None:
         """Take note of what came of a job."""
@@ -168,12 +198,14 @@ class Run:
                 job.frame.failed(job.step, outcome.error)
             else:
                 job.frame.called(job.step, outcome.outputs, outcome.seconds)
+        self._release(job)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """Take note that a job could not be carried out at all."""
+        self._release(job)
         if isinstance(job, Batch):
-            last = job.first + len(job.items) - 1
-            items = f"item {job.first}" if last == job.first else f"items {job.first} to {last}"
+            first, last = job.numbers[0], job.numbers[-1]
+            items = f"item {first}" if last == first else f"items {first} to {last}"
             note(error, f"in {items} of pipeline {job.sweep.plan.label!r}")
             job.sweep.fail(error)
         else:

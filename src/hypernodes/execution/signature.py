@@ -1,7 +1,9 @@
-"""Which code is in a plan? Fingerprinted once a run, as things stand when it starts.
+"""When are two calls the same? When their code is, and all that they take.
 
 An output is identified by how it is made: by the code of its node and the identities of what the
-node takes. Inputs are identified by their content; so is what an uncached node returns.
+node takes. Inputs are identified by their content; so is what an uncached node returns. Code is
+fingerprinted once a run (`read_codes`), as things stand when it starts; then a `Signer` a plan turns
+identities of what a plan takes into signatures of what it does.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from hypernodes.exceptions import CacheWarning, SignatureError
 from hypernodes.execution.steps import CallStep, NestedStep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import MutableMapping
 
-    from hypernodes.execution.steps import Plan
+    from hypernodes.execution.steps import Plan, Step
+
+    Identities = MutableMapping[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def _read(plan: Plan, codes: Codes) -> dict[str, _Lineage | None]:
                 for position, output in enumerate(step.outputs):
                     if output is not None:
                         made[output] = lineage and _Lineage(
-                            output_identity(lineage.digest, step, position), lineage.inputs
+                            identity_of_output(lineage.digest, step, position), lineage.inputs
                         )
             case NestedStep():
                 inside = _read(step.inner, codes)
@@ -108,13 +112,19 @@ def _made_of(code: bytes, arguments: list[tuple[str, _Lineage | None]]) -> _Line
 
 
 def _code(step: CallStep, plan: Plan) -> bytes | None:
+    # How many outputs it has decides on what form an entry has.
+    version = () if step.version is None else (digest(step.version),)
     try:
-        return digest(step.function)
+        return combine(b"call %d" % len(step.outputs), (digest(step.function), *version))
     except SignatureError as error:
+        if version:  # stands for what cannot be read, as its author has said
+            named = (getattr(step.function, name, step.name) for name in ("__module__", "__qualname__"))
+            return combine(b"versioned call %d" % len(step.outputs), (*map(digest, named), *version))
         _tell(
             plan,
             f"node {step.name!r} of pipeline {plan.label!r} is not cached, since its code cannot be "
-            f"fingerprinted: {error}.",
+            f"fingerprinted: {error}. A version that you change with the code, @node(cache_version=...), "
+            f"would do instead.",
         )
         return None
 
@@ -126,14 +136,92 @@ def _tell(plan: Plan, message: str) -> None:
         warnings.warn(message, CacheWarning, stacklevel=2)
 
 
-def sign(code: bytes, arguments: Mapping[str, bytes]) -> bytes:
-    """Return the signature of a call: its code, and what it takes by parameter."""
-    return combine(code, [part for name, identity in arguments.items() for part in (name.encode(), identity)])
+class Signer:
+    """Identifies what the steps of one plan make, from the identities of what they take.
+
+    Attributes:
+        inputs: The inputs whose identity matters.
+        steps: The indices of the steps that are identified by how they work, and not by content.
+    """
+
+    def __init__(self, plan: Plan, codes: Codes) -> None:
+        self._ways: list[tuple[Step, list[tuple[bytes, str]], tuple[_Lineage | None, ...] | bytes]] = []
+        for step in plan.steps:
+            key = (plan.key, step.index)
+            match step:
+                case CallStep() if key in codes.calls:
+                    names = [(parameter.encode(), name) for parameter, name in step.arguments]
+                    self._ways.append((step, names, codes.calls[key]))
+                case NestedStep() if any(codes.nested.get(key, ())):
+                    used = frozenset().union(*(way.inputs for way in codes.nested[key] if way is not None))
+                    names = [(inner.encode(), name) for inner, name in step.arguments if inner in used]
+                    self._ways.append((step, names, codes.nested[key]))
+        self.steps = frozenset(step.index for step, *_ in self._ways)
+        taken = dict.fromkeys(name for _, names, _ in self._ways for _, name in names)
+        self.inputs = tuple(name for name in taken if name in plan.inputs)
+
+    def sign(self, identities: Identities, signatures: dict[int, bytes | None]) -> list[Step]:
+        """Sign every step that can be signed by now, and identify what it makes.
+
+        Args:
+            identities: What is known of each name, ``None`` for what has no identity; added to.
+            signatures: The signatures by step index, ``None`` for a step without; added to.
+
+        Returns:
+            The steps that were signed.
+        """
+        signed = []
+        for step, names, way in self._ways:
+            if step.index in signatures:
+                continue
+            try:
+                taken = [(parameter, identities[name]) for parameter, name in names]
+            except KeyError:  # known by content only, once it is made
+                continue
+            signed.append(step)
+            if isinstance(way, bytes):
+                signatures[step.index] = _sign_call(step, way, taken, identities)
+            else:
+                signatures[step.index] = None  # a nested pipeline has no entry of its own; its nodes have
+                _identify_nested(step, way, taken, identities)
+        return signed
 
 
-def output_identity(signature: bytes, step: CallStep, position: int) -> bytes:
+def _sign_call(
+    step: Step, code: bytes, taken: list[tuple[bytes, bytes | None]], identities: Identities
+) -> bytes | None:
+    parts: list[bytes] = []
+    for parameter, identity in taken:
+        if identity is None:
+            return None
+        parts += (parameter, identity)
+    signature = combine(code, parts)
+    if len(step.outputs) == 1:
+        if step.outputs[0] is not None:
+            identities[step.outputs[0]] = signature
+        return signature
+    for position, name in enumerate(step.outputs):
+        if name is not None:
+            identities[name] = identity_of_output(signature, step, position)
+    return signature
+
+
+def _identify_nested(
+    step: Step,
+    ways: tuple[_Lineage | None, ...],
+    taken: list[tuple[bytes, bytes | None]],
+    identities: Identities,
+) -> None:
+    known = {parameter: identity for parameter, identity in taken if identity is not None}
+    for name, way in zip(step.outputs, ways, strict=True):
+        used = () if way is None else [inner.encode() for inner in sorted(way.inputs)]
+        if name is not None and way is not None and all(inner in known for inner in used):
+            identities[name] = combine(way.digest, [part for inner in used for part in (inner, known[inner])])
+
+
+def identity_of_output(signature: bytes, step: Step, position: int) -> bytes:
     """Return the identity of one of the outputs of a call."""
-    return signature if len(step.outputs) == 1 else combine(signature, (str(position).encode(),))
+    return signature if len(step.outputs) == 1 else combine(signature, (b"%d" % position,))
 
 
 def identify(value: Any, name: str, plan: Plan) -> bytes | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from hypernodes.cache.bulk import BulkCache
     from hypernodes.callbacks import PipelineCallback
-    from hypernodes.config import Cache
     from hypernodes.execution.lane import Lane
     from hypernodes.nested import MapMode
 
@@ -26,6 +26,8 @@ class CallStep:
         outputs: The name of each value it returns; ``None`` for one that was given instead.
         positional: The parameters that cannot be passed by name, with their defaults.
         is_async: Whether it is to be called on an event loop, since it gives something to await.
+        version: What its author says of its code; counts in the signature.
+        strict: Whether it is an error that it changes what it takes.
     """
 
     index: int
@@ -38,6 +40,8 @@ class CallStep:
     retries: int = 0
     retry_on: Any = Exception
     is_async: bool = False
+    version: str | int | None = None
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +103,7 @@ class Plan:
     outputs: tuple[str, ...]
     bound: Mapping[str, Any]
     producers: Mapping[str, Step]
-    cache: Cache | None
+    cache: BulkCache | None
     callbacks: tuple[PipelineCallback, ...]
     hears: frozenset[str]
     node_lane: Lane | None
@@ -121,6 +125,12 @@ class Plan:
         for step in self.steps:
             if isinstance(step, NestedStep):
                 yield from step.inner.tree()
+
+    def flush(self) -> None:
+        """Store now what was put into the caches of this plan and of those nested in it."""
+        for cache in {id(plan.cache): plan.cache for plan in self.tree()}.values():
+            if cache is not None:
+                cache.flush()
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled code stays; callbacks are called in the driver only.

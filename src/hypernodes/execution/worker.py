@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from asyncio import wrap_future
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from itertools import count
@@ -19,7 +20,7 @@ from hypernodes.callbacks.base import Event, NotSent, Scope
 from hypernodes.exceptions import TransportError
 from hypernodes.execution.drive import drive
 from hypernodes.execution.invoke import attempt, locate, now, straight, straight_on_loop
-from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, OnError, Outcome
+from hypernodes.execution.jobs import Awaited, Batch, BatchOutcome, Call, Failure, OnError, Outcome, Probe
 from hypernodes.execution.lane import A_PROCESS, BUSY
 from hypernodes.execution.run import Run
 from hypernodes.execution.steps import CallStep
@@ -72,7 +73,7 @@ class _BatchTask:
     """A batch without its sweep."""
 
     sweeping: _Sweeping
-    first: int
+    numbers: Sequence[int]
     items: Sequence[Mapping[str, Any]]
 
     @property
@@ -91,7 +92,7 @@ class _BatchTask:
             common.plan,
             common.scope,
             self.items,
-            first=self.first,
+            numbers=self.numbers,
             fixed=common.fixed,
             identities=common.identities,
             codes=common.codes,
@@ -100,16 +101,14 @@ class _BatchTask:
         if in_thread is None:
             drive(run, Dispatch(), _keep_in(events))
         else:
-            while (job := run.ready()) is not None:
-                assert isinstance(job, Call)  # noqa: S101  in a worker maps run item by item
-                run.settle(job, await attempt(job.step, job.arguments, job.frame.scope, in_thread))
+            await _on_loop(run, in_thread)
         events += run.events
         return BatchOutcome(_rows(run), events, perf_counter() - started)
 
     async def _straight(self, compute: Callable[..., Any], *, on_loop: bool) -> list[Any]:
         common = self.sweeping
         rows: list[Any] = []
-        for index, item in enumerate(self.items, self.first):
+        for index, item in zip(self.numbers, self.items, strict=True):
             values = {**common.fixed, **item}
             try:
                 row = compute(values, (*common.scope.items, index))
@@ -119,6 +118,24 @@ class _BatchTask:
                 if common.on_error == "raise":
                     break
         return rows
+
+
+async def _on_loop(run: Run, in_thread: InThread) -> None:
+    """Work until a run is over, on an event loop."""
+    try:
+        while (job := run.ready()) is not None:
+            match job:
+                case Probe():
+                    job.sweep.look_up(job)
+                case Awaited():
+                    await wrap_future(job.future)
+                    run.look_again(job)
+                case Call():
+                    run.settle(job, await attempt(job.step, job.arguments, job.frame.scope, in_thread))
+                case Batch():
+                    raise AssertionError("in a worker maps run item by item")
+    finally:
+        run.release()
 
 
 def _rows(run: Run) -> list[Any]:
@@ -170,6 +187,8 @@ class Dispatch:
         lane = job.lane
         assert lane is not None  # noqa: S101
         if lane.is_remote:
+            if isinstance(job, Batch):
+                job.sweep.plan.flush()  # other processes find only what is stored
             parcel, payload = self._pickle(job, lane)
             return lane.submit(work_on_pickle, parcel, payload)
         task, executor = self._local(job), lane.executor
@@ -192,7 +211,7 @@ class Dispatch:
     def _local(self, job: Job) -> _Task:
         if isinstance(job, Call):
             return _CallTask(job.step, job.arguments, job.frame.scope)
-        return _BatchTask(self._common(job), job.first, job.items)
+        return _BatchTask(self._common(job), job.numbers, job.items)
 
     def _common(self, batch: Batch) -> _Sweeping:
         key = id(batch.sweep)
@@ -207,7 +226,7 @@ class Dispatch:
             parcel = self._parcel(shared, lane)
             if isinstance(job, Call):
                 return parcel, dumps((number, job.arguments, job.frame.scope))
-            return parcel, dumps((number, job.first, job.items))
+            return parcel, dumps((number, job.numbers, job.items))
         except Exception as error:
             raise _culprit(job, error) from error
 
@@ -270,6 +289,8 @@ def work_on_pickle(parcel: _Parcel, payload: bytes) -> bytes:
     common = parcel.unpack()
     task: _Task = _BatchTask(common, *rest) if isinstance(common, _Sweeping) else _CallTask(common, *rest)
     outcome = _work_here(task, A_PROCESS)
+    if isinstance(task, _BatchTask):  # before anybody is told that it is done, and before the process may end
+        task.sweeping.plan.flush()
     events = tuple(map(_portable, outcome.events))
     if isinstance(outcome, BatchOutcome):
         assert isinstance(task, _BatchTask)  # noqa: S101
@@ -294,7 +315,7 @@ def _checked(task: _BatchTask, rows: list[Any]) -> list[Any]:
     """Put an error in the place of each row that does not pickle."""
     checked: list[Any] = []
     plan, scope = task.sweeping.plan, task.sweeping.scope
-    for index, row in enumerate(rows, task.first):
+    for index, row in zip(task.numbers, rows, strict=False):
         try:
             dumps(row)
             checked.append(row)
@@ -335,7 +356,7 @@ def _culprit(job: Job, failure: Exception) -> TransportError:
         every = (step for plan in sweep.plan.tree() for step in plan.steps)
         steps = [step for step in every if isinstance(step, CallStep)]
         values = dict(sweep.fixed)
-        for index, item in enumerate(job.items, job.first):
+        for index, item in zip(job.numbers, job.items, strict=True):
             values |= {f"{name}[{index}]": value for name, value in item.items()}
     parts = [f"the function of node {step.name!r}" for step in steps if not _pickles(step.function)]
     parts += [
@@ -345,7 +366,7 @@ def _culprit(job: Job, failure: Exception) -> TransportError:
     ]
     what = ", ".join(parts) or "its work"
     names = " or ".join(repr(step.name) for step in steps)
-    at = f", item {job.first}" if isinstance(job, Batch) else ""
+    at = f", item {job.numbers[0]}" if isinstance(job, Batch) else ""
     return TransportError(
         f"{what} cannot be pickled on its way to a worker process: {failure}. It belongs to node {names} of "
         f"pipeline {'/'.join(scope.path)!r}{at}. Make it in "

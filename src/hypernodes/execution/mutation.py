@@ -1,0 +1,56 @@
+"""Does a node leave its inputs as they are? Checked by their content, before and after the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.cache.content import digest
+from hypernodes.exceptions import MutationError, SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes.callbacks.base import Scope
+    from hypernodes.execution.steps import CallStep
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """The arguments of a call, and what they were before it."""
+
+    arguments: Mapping[str, Any]
+    before: Mapping[str, bytes]
+
+    def check(self, step: CallStep, scope: Scope) -> None:
+        """See whether all are as they were.
+
+        Raises:
+            MutationError: One of them is not.
+        """
+        after = _digests(self.arguments)
+        changed = [name for name, known in self.before.items() if after.get(name) != known]
+        if changed:
+            names = " and ".join(
+                f"{name!r} (a {type(self.arguments[name]).__qualname__})" for name in changed
+            )
+            raise MutationError(
+                f"node {step.name!r} of pipeline {'/'.join(scope.path)!r} has changed its input {names} in "
+                f"place. Others may use the same object, and a cached result would not change it: work on a "
+                f"copy, and return it."
+            )
+
+
+def watch(arguments: Mapping[str, Any]) -> Watched:
+    """Note what arguments are; those without stable content (a generator, say) cannot be watched."""
+    return Watched(dict(arguments), _digests(arguments))
+
+
+def _digests(arguments: Mapping[str, Any]) -> dict[str, bytes]:
+    found = {}
+    for name, value in arguments.items():
+        try:
+            found[name] = digest(value)
+        except SignatureError:
+            continue
+    return found

@@ -1,0 +1,89 @@
+"""What the cache knows of a pipeline's nodes, as a table: in a terminal, and in a notebook."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Row(Protocol):
+    """What is known of one node."""
+
+    @property
+    def node(self) -> str:
+        """Its name."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The pipelines around it."""
+
+    @property
+    def kind(self) -> str:
+        """Hit, miss, or mixed."""
+
+    @property
+    def status(self) -> str:
+        """The same, with numbers where there are several."""
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a run would look at it."""
+
+    @property
+    def because(self) -> str:
+        """Why it is no hit."""
+
+
+def rich_table(rows: Sequence[Row]) -> Any:
+    """Return a table for a terminal, with colours."""
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.markup import escape as as_it_is  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("node", "cache", "why"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        style = "dim" if not row.is_needed else _COLOURS.get(row.kind, "yellow")
+        table.add_row(as_it_is(_name(row)), f"[{style}]{row.status}[/]", as_it_is(_why(row)))
+    return table
+
+
+def as_text(rows: Sequence[Row], width: int = 110) -> str:
+    """Return the same as plain text."""
+    from io import StringIO  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415
+
+    text = StringIO()
+    Console(file=text, width=width, no_color=True, legacy_windows=False).print(rich_table(rows))
+    return "\n".join(line[1:].rstrip() for line in text.getvalue().splitlines() if line.strip())
+
+
+def as_html(rows: Sequence[Row]) -> str:
+    """Return the same for a notebook."""
+    cells = "".join(
+        f'<tr style="{"opacity:0.55" if not row.is_needed else ""}">'
+        f'<td style="text-align:left"><code>{escape(_name(row))}</code></td>'
+        f'<td style="text-align:left;color:{_HTML.get(row.kind, "#b8860b")}">'
+        f"{escape(row.status)}</td>"
+        f'<td style="text-align:left">{escape(_why(row))}</td></tr>'
+        for row in rows
+    )
+    head = "".join(f'<th style="text-align:left">{title}</th>' for title in ("node", "cache", "why"))
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
+
+
+def _name(row: Row) -> str:
+    return "/".join((*row.path[1:], row.node))
+
+
+def _why(row: Row) -> str:
+    return "; ".join(filter(None, (row.because, "" if row.is_needed else "not needed")))
+
+
+_COLOURS = {"hit": "green", "miss": "red", "not cached": "yellow", "open": "cyan"}
+_HTML = {"hit": "green", "miss": "crimson", "not cached": "#b8860b", "open": "teal"}
