@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "AsyncExecutor": "hypernodes.executors.asynchronous",
     "CallbackContext": "hypernodes.callbacks",
-    "DiskCache": "hypernodes.cache.store",
+    "DiskCache": "hypernodes.cache.disk",
     "Engine": "hypernodes.engines",
     "HyperNodesEngine": "hypernodes.engines",
     "LoggingCallback": "hypernodes.callbacks.log",

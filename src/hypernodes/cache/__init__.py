@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hypernodes.cache.store import DiskCache as DiskCache
+    from hypernodes.cache.disk import DiskCache as DiskCache
 
 __all__ = ["DiskCache"]
 
@@ -15,4 +15,4 @@ def __getattr__(name: str) -> object:
 
     if name != "DiskCache":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("hypernodes.cache.store").DiskCache
+    return import_module("hypernodes.cache.disk").DiskCache

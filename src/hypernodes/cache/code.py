@@ -93,7 +93,7 @@ def global_reads(function: FunctionType) -> dict[str, object]:
                 continue
             value = function.__globals__[name]
             if isinstance(value, ModuleType) and is_installed(value.__name__):
-                reads[name] = release(value.__name__)
+                reads[name] = Release(release(value.__name__))
                 continue
             while isinstance(value, ModuleType) and position + 1 < len(steps):
                 position += 1  # noqa: PLW2901  follows module.attribute.attribute
@@ -104,6 +104,12 @@ def global_reads(function: FunctionType) -> dict[str, object]:
                 value = getattr(value, str(following.argval), _Undefined)
             reads[name] = value
     return reads
+
+
+class Release(str):
+    """Name and version of a package: what counts of a module that is installed."""
+
+    __slots__ = ()
 
 
 class _Undefined:

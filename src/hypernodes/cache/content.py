@@ -23,11 +23,11 @@ import uuid
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.code import global_reads, is_installed, own_code, release
+from hypernodes.cache.code import Release, global_reads, is_installed, own_code, release
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 _PERSON: Final = b"hypernodes-1"
 _PYTHON: Final = "python-{}.{}".format(*sys.version_info[:2]).encode()
@@ -139,16 +139,9 @@ class _Walk:
         if callable(getattr(function, "dispatch", None)) and hasattr(function, "registry"):
             # functools.singledispatch: what was registered counts, not the cache of what was looked up
             return sorted(self._all(tuple(function.registry.items())))
-        parts = [_PYTHON, _code(function.__code__)]
-        parts += self._all((function.__defaults__, function.__kwdefaults__))
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            try:
-                content = cell.cell_contents
-            except ValueError:  # a name that is not bound yet
-                continue
-            parts.append(self._part(f"closure value {name!r} of {function.__name__!r}", content))
-        for name, value in sorted(global_reads(function).items()):
-            parts += [name.encode(), self._part(f"global {name!r} read by {function.__name__!r}", value)]
+        parts = [_PYTHON, code_digest(function.__code__)]
+        for what, value in reads_of(function):
+            parts += [what.encode(), self._part(f"{what} of {function.__name__!r}", value)]
         return parts
 
     def _part(self, what: str, value: object) -> bytes:
@@ -226,8 +219,26 @@ class _Walk:
         return sorted(self._all(values))
 
 
+def reads_of(function: types.FunctionType) -> Iterator[tuple[str, object]]:
+    """Walk what a function reads beside its instructions: defaults, closure values and globals, by name."""
+    code = function.__code__
+    defaults = function.__defaults__ or ()
+    for name, value in zip(code.co_varnames[: code.co_argcount][-len(defaults) :], defaults, strict=False):
+        yield f"default of {name}", value
+    for name, value in sorted((function.__kwdefaults__ or {}).items()):
+        yield f"default of {name}", value
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield f"closure value {name}", cell.cell_contents
+        except ValueError:  # a name that is not bound yet
+            continue
+    for name, value in sorted(global_reads(function).items()):
+        yield f"global {name}", value
+
+
 @functools.lru_cache(maxsize=4096)
-def _code(code: types.CodeType) -> bytes:
+def code_digest(code: types.CodeType) -> bytes:
+    """Return the digest of what a code object does, of itself alone."""
     return combine(b"code", _Walk()._all(own_code(code)))
 
 
@@ -299,6 +310,7 @@ _SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
     float: lambda value: struct.pack("<d", value),
     complex: lambda value: struct.pack("<dd", value.real, value.imag),
     str: lambda value: value.encode("utf-8", "surrogatepass"),
+    Release: lambda value: value.encode(),
     bytes: bytes,
     bytearray: bytes,
     uuid.UUID: lambda value: value.bytes,

@@ -1,181 +1,301 @@
-"""DiskCache: results on disk, by signature, shared by every process on the host.
+"""Bytes by key in a directory that many processes share. It is a `diskcache`, set up for results.
 
-    entry = magic | seal (checksum, or HMAC where there is a key) | pickle
-
-The seal is checked before anything is unpickled, so a torn or foreign entry is a miss and never
-runs code.
+diskcache's own defaults are those of a web cache: it drops entries beyond 1 GiB, the least recently
+*stored* first, and it unpickles what it finds. Here nothing is dropped unless a limit is given, then
+the least recently *used* goes first, and diskcache sees only bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import hmac
-import os
-import threading
-import warnings
+import json
+import mmap
+import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.config import MISS
-from hypernodes.exceptions import CacheWarning
-from hypernodes.portable import dumps, loads
+import diskcache
+from diskcache.core import MODE_BINARY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-_MAGIC: Final = b"hn1\0"
-_SEAL_SIZE: Final = 16
-_LONGEST_KEY: Final = hashlib.blake2b.MAX_KEY_SIZE
-_KEY_VARIABLE: Final = "HYPERNODES_CACHE_KEY"
-_NO_LIMIT: Final = 1 << 62  # bytes; diskcache wants a number, and 1 GiB is its own default
+    from hypernodes.cache.entry import Blob
+
+_NO_LIMIT: Final = 1 << 62  # bytes
 _BUSY_TIMEOUT: Final = 60.0  # seconds that a writer waits for another process's transaction
+_BESIDE: Final = 1 << 15  # bytes; larger entries are files, which can be mapped
+_EXPIRED_EVERY: Final = 60.0  # seconds; until then expired entries only count as absent
+_AT_ONCE: Final = 500  # keys in one query
+_USED_AGAIN: Final = 3600.0  # seconds; without a limit, use is noted as coarsely, and reading writes nothing
+_HEAD: Final = 1 << 16  # bytes that tell how an entry was made
+_ORPHAN: Final = 600.0  # seconds after which a file that no row names was left behind by a writer that died
 
 
-class DiskCache:
-    """Keep results in a directory that many processes share.
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Something to store.
 
-    Args:
-        path: The directory; it is made when it does not exist.
-        size_limit: Bytes to keep; beyond, the least recently used entries are dropped. Everything is
-            kept by default.
-        key: Secret bytes or text; entries carry an HMAC made with it, which is checked before they are
-            unpickled. By default the value of ``HYPERNODES_CACHE_KEY``, if set.
-
-    Raises:
-        NotADirectoryError: The path is a file.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as directory, DiskCache(directory) as cache:
-        ...     cache.put("signature", [1, 2])
-        ...     cache.get("signature"), cache.get("another")
-        ([1, 2], MISS)
+    Attributes:
+        key: Under which it is found.
+        tag: The node that made it; ``None`` for what is no entry.
+        pieces: Its bytes.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], size_limit: int | None = None, key: str | bytes | None = None
-    ) -> None:
-        self.path = Path(path).expanduser().absolute()
-        if self.path.exists() and not self.path.is_dir():
-            raise NotADirectoryError(
-                f"DiskCache({str(path)!r}): there is a file where the directory should be. Give another path."
-            )
-        self.size_limit = size_limit
-        key = os.environ.get(_KEY_VARIABLE) if key is None else key
-        key = key.encode() if isinstance(key, str) else key
-        # blake2b takes keys of up to 64 bytes; a longer one counts by its digest, as HMAC has it.
-        self._key = hashlib.blake2b(key).digest() if key is not None and len(key) > _LONGEST_KEY else key
-        self._store: Any = None
-        self._lock = threading.Lock()
-        self._warned: set[str] = set()
+    key: str
+    tag: str | None
+    pieces: Sequence[Blob]
 
-    def get(self, signature: str) -> Any:
-        """Return the value stored under a signature, or `MISS`; a damaged entry is a miss and is dropped."""
-        try:
-            entry = self._open().get(signature)
-        except Exception as error:
-            self._warn("read", f"cannot be read ({error!r}); everything is computed")
-            return MISS
-        if entry is None:
-            return MISS
-        if not isinstance(entry, bytes) or not entry.startswith(_MAGIC):
-            return self._drop(signature, "is of another version")
-        body = memoryview(entry)[len(_MAGIC) + _SEAL_SIZE :]
-        if not hmac.compare_digest(
-            entry[len(_MAGIC) : len(_MAGIC) + _SEAL_SIZE], self._seal(signature, body)
-        ):
-            return self._drop(signature, "is damaged, or was written with another key")
-        try:
-            return loads(body)
-        except Exception as error:
-            return self._drop(signature, f"cannot be unpickled ({error!r})")
+    @property
+    def size(self) -> int:
+        """Bytes that it takes."""
+        return sum(memoryview(piece).nbytes for piece in self.pieces)
 
-    def put(self, signature: str, value: Any) -> None:
-        """Store a value; when that fails, the entry is lost and a warning says so once."""
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of something stored, its value left aside.
+
+    Attributes:
+        tag: The node that made it.
+        size: Bytes.
+        stored: When, in seconds since the epoch.
+        used: When last, likewise, to the hour if the store has no limit.
+        head: Its first 64 KiB, or all of it.
+    """
+
+    key: str
+    tag: str
+    size: int
+    stored: float
+    used: float
+    head: bytes
+
+
+class Store:
+    """Bytes by key in a directory.
+
+    Args:
+        path: The directory; it is made, for its owner only, when it does not exist.
+        size_limit: Bytes to keep.
+        expire: Seconds after which what was stored counts as absent.
+    """
+
+    def __init__(self, path: Path, size_limit: int | None = None, expire: float | None = None) -> None:
+        self.path = path
+        self._size_limit = size_limit
+        self._expire = expire
+        self._expired = 0.0  # when expired entries were last dropped
+        self._open()
+
+    def _open(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._cache: Any = diskcache.Cache(
+            str(self.path),
+            timeout=_BUSY_TIMEOUT,
+            disk=_Files,
+            disk_min_file_size=_BESIDE,
+            size_limit=_NO_LIMIT,
+            cull_limit=0,  # it goes by the size of the database file, which shrinks only after a transaction
+            eviction_policy="least-recently-used" if self._size_limit else "none",  # an index on last use
+            statistics=False,  # a write for every read
+            tag_index=True,  # for what is asked by node
+        )
+        self._database = (self.path / "cache.db").stat().st_ino
+
+    def _reopen_if_gone(self) -> None:
+        """Begin anew where somebody has deleted the directory: SQLite would write into the deleted file."""
         try:
-            body = dumps(value)
-        except Exception as error:
-            self._warn(
-                "pickle", f"cannot keep a result that does not pickle ({error}); it is returned but not kept"
-            )
-            return
-        try:
-            self._open().set(signature, _MAGIC + self._seal(signature, memoryview(body)) + body)
-        except Exception as error:
-            self._warn("write", f"cannot be written ({error!r}); results are returned but not kept")
+            is_there = (self.path / "cache.db").stat().st_ino == self._database
+        except FileNotFoundError:
+            is_there = False
+        if not is_there:
+            self._cache.close()
+            self._open()
+
+    def read(self, keys: Iterable[str]) -> dict[str, tuple[str, Blob]]:
+        """Return tag and bytes of those keys that are there."""
+        found: dict[str, tuple[str, Blob]] = {}
+        used: list[str] = []
+        now = time.time()
+        rows = self._cache._sql(
+            "SELECT key, tag, access_time, mode, filename, value FROM Cache WHERE raw = 1 "
+            "AND key IN (SELECT value FROM json_each(?)) AND (expire_time IS NULL OR expire_time > ?)",
+            (json.dumps(list(keys)), now),
+        ).fetchall()
+        for key, tag, last, mode, filename, value in rows:
+            try:
+                blob = value if filename is None else self._cache.disk.fetch(mode, filename, None, read=False)
+            except FileNotFoundError:  # dropped by another process just now
+                continue
+            found[key] = (tag, blob)
+            if self._size_limit or now - last > _USED_AGAIN:
+                used.append(key)
+        if used:
+            with contextlib.suppress(Exception):  # of a directory that may only be read
+                self._touch(used, now)
+        return found
+
+    def contains(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys that are there."""
+        rows = self._cache._sql(
+            "SELECT key FROM Cache WHERE raw = 1 AND key IN (SELECT value FROM json_each(?)) "
+            "AND (expire_time IS NULL OR expire_time > ?)",
+            (json.dumps(list(keys)), time.time()),
+        )
+        return {key for (key,) in rows.fetchall()}
+
+    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> None:
+        """Store records, and add to counters, small ones in one transaction."""
+        self._reopen_if_gone()
+        small = [record for record in records if record.size < _BESIDE]
+        for record in records:
+            if record.size >= _BESIDE:  # its file is written before anybody is kept from writing
+                expire = None if record.tag is None else self._expire
+                self._cache.set(record.key, _Reader(record.pieces), expire, read=True, tag=record.tag)
+        if small or counts:
+            self._write_small(small, counts or {})
+        if self._size_limit is not None:
+            self._drop_least_used(self._size_limit)
+        if self._expire is not None and time.monotonic() - self._expired > _EXPIRED_EVERY:
+            self._expired = time.monotonic()
+            self._cache.expire()
+
+    def _write_small(self, small: Sequence[Record], counts: dict[str, int]) -> None:
+        with self._cache.transact():
+            for record in small:
+                expire = None if record.tag is None else self._expire
+                self._cache.set(record.key, b"".join(record.pieces), expire, tag=record.tag)
+            for key, number in counts.items():
+                self._cache.incr(key, number)
+
+    def _drop_least_used(self, limit: int) -> None:
+        excess = self._cache.reset("size") - limit
+        while excess > 0:
+            rows = self._cache._sql(
+                "SELECT key, size FROM Cache ORDER BY access_time LIMIT ?", (_AT_ONCE,)
+            ).fetchall()
+            if not rows:
+                return
+            for key, size in rows:
+                if excess <= 0:
+                    return
+                self._cache.delete(key)
+                excess -= size
+
+    def _touch(self, keys: list[str], now: float) -> None:
+        with self._cache.transact():
+            for key in keys:
+                self._cache._sql("UPDATE Cache SET access_time = ? WHERE raw = 1 AND key = ?", (now, key))
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Drop what is stored under these keys, and return how many there were."""
+        return sum(bool(self._cache.delete(key)) for key in keys)
+
+    def rows(self, tag: str | None = None, limit: int = -1) -> Iterator[Row]:
+        """Walk what is stored by nodes, or by one of them, the latest first."""
+        found = self._cache._sql(
+            "SELECT rowid FROM Cache WHERE tag IS NOT NULL AND (?1 IS NULL OR tag = ?1) "
+            "AND (expire_time IS NULL OR expire_time > ?2) ORDER BY store_time DESC LIMIT ?3",
+            (tag, time.time(), limit),
+        ).fetchall()
+        for (rowid,) in found:
+            row = self._cache._sql(
+                "SELECT key, tag, size, store_time, access_time, filename, value FROM Cache WHERE rowid = ?",
+                (rowid,),
+            ).fetchone()
+            if row is None:
+                continue
+            key, name, size, stored, used, filename, value = row
+            try:
+                head = value if filename is None else _head(self.path / filename)
+            except OSError:
+                continue
+            yield Row(key, name, size, stored, used, head)
+
+    def counts(self, prefix: str) -> dict[str, int]:
+        """Return the counters whose key begins with a prefix."""
+        rows = self._cache._sql(
+            "SELECT key, value FROM Cache WHERE raw = 1 AND key >= ? AND key < ?",
+            (prefix, prefix + "\U0010ffff"),
+        )
+        return {key.removeprefix(prefix): int(value) for key, value in rows.fetchall()}
+
+    def by_tag(self) -> dict[str, tuple[int, int]]:
+        """Return the number of entries and their bytes, by node."""
+        rows = self._cache._sql(
+            "SELECT tag, COUNT(*), SUM(size) "
+            "FROM Cache WHERE tag IS NOT NULL AND (expire_time IS NULL OR expire_time > ?) GROUP BY tag",
+            (time.time(),),
+        )
+        return {tag: (number, size) for tag, number, size in rows.fetchall()}
+
+    def tidy(self) -> int:
+        """Remove files that writers who died have left behind, and return how many."""
+        known = {name for (name,) in self._cache._sql("SELECT filename FROM Cache").fetchall()}
+        orphans = [
+            path
+            for path in self.path.glob("??/??/*.val")
+            if str(path.relative_to(self.path)) not in known and _age(path) > _ORPHAN
+        ]
+        for path in orphans:
+            path.unlink(missing_ok=True)
+        return len(orphans)
 
     def clear(self) -> int:
-        """Drop every entry and return how many there were."""
-        return int(self._open().clear())
+        """Drop everything, and return how many entries there were."""
+        number = sum(count for count, _ in self.by_tag().values())
+        self._cache.clear()
+        return number
 
     def close(self) -> None:
-        """Close the files; they are opened again when needed."""
-        with self._lock:
-            if self._store is not None:
-                self._store.close()
-                self._store = None
-
-    def __iter__(self) -> Iterator[str]:
-        """Walk the signatures of all entries."""
-        yield from self._open().iterkeys()
-
-    def __len__(self) -> int:
-        return len(self._open())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"DiskCache({str(self.path)!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (str(self.path), self.size_limit, self._key)
-
-    def _open(self) -> Any:
-        store = self._store
-        if store is None:
-            with self._lock:
-                if self._store is None:
-                    import diskcache  # noqa: PLC0415
-
-                    self._store = diskcache.Cache(
-                        str(self.path),
-                        timeout=_BUSY_TIMEOUT,
-                        size_limit=self.size_limit or _NO_LIMIT,
-                        eviction_policy="least-recently-used" if self.size_limit else "none",
-                        cull_limit=10 if self.size_limit else 0,
-                    )
-                store = self._store
-        return store
-
-    def _seal(self, signature: str, body: memoryview) -> bytes:
-        # The signature is sealed in, so that an entry cannot be passed off as another's.
-        state = hashlib.blake2b(signature.encode(), digest_size=_SEAL_SIZE, key=self._key or b"")
-        state.update(body)
-        return state.digest()
-
-    def _drop(self, signature: str, why: str) -> Any:
-        with contextlib.suppress(Exception):
-            self._open().delete(signature)
-        self._warn("damage", f"an entry {why}; it is dropped and computed again")
-        return MISS
-
-    def _warn(self, cause: str, what: str) -> None:
-        if cause not in self._warned:
-            self._warned.add(cause)
-            warnings.warn(f"cache {str(self.path)!r}: {what}.", CacheWarning, stacklevel=3)
+        """Close the files."""
+        self._cache.close()
 
 
-_reopened: dict[tuple[int, str, int | None, bytes | None], DiskCache] = {}
+class _Files(diskcache.Disk):  # type: ignore[misc]
+    """Large values as files that are mapped into memory, where a change stays with who makes it."""
+
+    def store(self, value: Any, *args: Any, **kwargs: Any) -> tuple[int, int, str | None, Any]:
+        size, mode, filename, stored = super().store(value, *args, **kwargs)
+        # diskcache counts files only
+        return (len(value) if filename is None and isinstance(value, bytes) else size), mode, filename, stored
+
+    def fetch(self, mode: int, filename: str | None, value: Any, read: bool) -> Any:  # noqa: FBT001
+        if mode != MODE_BINARY or read or filename is None:
+            return super().fetch(mode, filename, value, read)
+        with (Path(self._directory) / filename).open("rb") as file:
+            try:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            except ValueError:  # an empty file
+                return b""
+
+    def _write(self, full_path: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super()._write(full_path, *args, **kwargs)
+        except BaseException:  # a full disk, say: half a file is of no use to anybody
+            Path(full_path).unlink(missing_ok=True)
+            raise
 
 
-def _reopen(path: str, size_limit: int | None, key: bytes | None) -> DiskCache:
-    """Return this process's one cache for a directory, so that files stay open from task to task."""
-    own = (os.getpid(), path, size_limit, key)
-    if own not in _reopened:
-        _reopened[own] = DiskCache(path, size_limit, key)
-    return _reopened[own]
+class _Reader:
+    """Pieces of bytes as diskcache reads a file, one after the other."""
+
+    def __init__(self, pieces: Sequence[Blob]) -> None:
+        self._pieces = iter(pieces)
+
+    def read(self, _size: int) -> Blob:
+        return next((piece for piece in self._pieces if memoryview(piece).nbytes), b"")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -43,7 +43,7 @@ def rich_table(rows: Sequence[Row]) -> Any:
     from rich.markup import escape as as_it_is  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("node", "cache", "why"):
         table.add_column(title, overflow="fold")
     for row in rows:

@@ -1,0 +1,216 @@
+"""Equal calls are made once: within a map, and by runs that go on at the same time."""
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from conftest import Recorder
+
+from hypernodes import AsyncExecutor, DiskCache, HyperNodesEngine, Pipeline, node
+
+
+@pytest.fixture
+def cache(tmp_path):
+    with DiskCache(tmp_path / "cache") as cache:
+        yield cache
+
+
+class Counted:
+    """A slow function that remembers in a file for what it was called, in whatever process."""
+
+    def __init__(self, directory):
+        self._file = directory / "calls"
+
+    def __call__(self, x):
+        with self._file.open("a") as file:
+            file.write(f"{x}\n")
+        time.sleep(0.05)
+        if x == "bad":
+            raise ValueError(x)
+        return [x]
+
+    def __cache_key__(self):
+        return "counted"
+
+    @property
+    def calls(self):
+        return Counter(self._file.read_text().split() if self._file.exists() else ())
+
+
+@pytest.fixture
+def counted(tmp_path):
+    return Counted(tmp_path)
+
+
+EXECUTORS = ["sequential", "async", "threaded", "parallel", "ray"]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+@pytest.mark.parametrize("level", ["map_executor", "node_executor"])
+def test_equal_items_of_a_map_are_computed_once(level, executor, executor_named, counted, cache):
+    with HyperNodesEngine(**{level: executor_named(executor)}) as engine:
+        pipeline = Pipeline([node(counted, output_name="y")], engine=engine, cache=cache)
+        rows = pipeline.map({"x": ["a", "b", "a", "a", "c", "b", "a"]}, map_over="x")["y"]
+    assert rows == [["a"], ["b"], ["a"], ["a"], ["c"], ["b"], ["a"]]
+    assert counted.calls == {"a": 1, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_equal_items_are_told_as_found_on_every_executor(executor, executor_named, counted, cache):
+    recorder = Recorder()
+    with HyperNodesEngine(map_executor=executor_named(executor)) as engine:
+        pipeline = Pipeline(
+            [node(counted, output_name="y")], engine=engine, cache=cache, callbacks=[recorder]
+        )
+        pipeline.map({"x": ["a", "a", "a"]}, map_over="x")
+    told = Counter(hook for hook, *_ in recorder.events)
+    assert told["node_end"] == 1
+    assert told["node_cached"] == told["item_cached"] == 2
+    assert told["item_start"] == told["item_end"] == 3
+
+
+def test_rows_of_equal_items_are_objects_of_their_own(counted, cache):
+    pipeline = Pipeline([node(counted, output_name="y")], cache=cache)
+    for _ in range(2):
+        rows = pipeline.map({"x": ["a", "a"]}, map_over="x")["y"]
+        rows[0].append("changed")
+        assert rows[1] == ["a"]
+
+
+@pytest.mark.parametrize("executor", ["threaded", "async"])
+def test_what_different_items_have_in_common_is_computed_once(executor, counted, cache):
+    @node(output_name="z")
+    def paired(y, n):
+        return (y[0], n)
+
+    with HyperNodesEngine(map_executor=executor) as engine:
+        pipeline = Pipeline([node(counted, output_name="y"), paired], engine=engine, cache=cache)
+        rows = pipeline.map({"x": "a", "n": [1, 2, 3, 4]}, map_over="n", output_name="z")["z"]
+    assert rows == [("a", 1), ("a", 2), ("a", 3), ("a", 4)]
+    assert counted.calls == {"a": 1}
+
+
+def test_coroutines_of_equal_nodes_run_once(cache):
+    calls = []
+
+    @node(output_name="y")
+    async def fetched(x):
+        calls.append(x)
+        await asyncio.sleep(0.05)
+        return x
+
+    @node(output_name="z")
+    async def paired(y, n):
+        return (y, n)
+
+    with AsyncExecutor(5) as executor:
+        engine = HyperNodesEngine(map_executor=executor)
+        pipeline = Pipeline([fetched, paired], engine=engine, cache=cache)
+        rows = pipeline.map({"x": "a", "n": [1, 2, 3, 4]}, map_over="n", output_name="z")["z"]
+    assert rows == [("a", 1), ("a", 2), ("a", 3), ("a", 4)]
+    assert calls == ["a"]
+
+
+def test_runs_that_go_on_at_the_same_time_compute_once(counted, cache):
+    pipeline = Pipeline([node(counted, output_name="y")], cache=cache)
+    with ThreadPoolExecutor(8) as pool:
+        results = [future.result() for future in [pool.submit(pipeline, x="a") for _ in range(8)]]
+    assert results == [{"y": ["a"]}] * 8
+    assert counted.calls == {"a": 1}
+
+
+def test_runs_with_caches_of_their_own_do_not_wait_for_each_other(counted, tmp_path):
+    pipelines = [
+        Pipeline([node(counted, output_name="y")], cache=DiskCache(tmp_path / name)) for name in "ab"
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda pipeline: pipeline(x="a"), pipelines)) == [{"y": ["a"]}] * 2
+    assert counted.calls == {"a": 2}
+
+
+def test_several_arun_compute_once(counted, cache):
+    pipeline = Pipeline([node(counted, output_name="y")], cache=cache)
+
+    async def main():
+        return await asyncio.gather(*(pipeline.arun({"x": "a"}) for _ in range(4)))
+
+    assert asyncio.run(main()) == [{"y": ["a"]}] * 4
+    assert counted.calls == {"a": 1}
+
+
+@pytest.mark.parametrize("executor", ["threaded", "parallel"])
+def test_an_error_is_nobody_elses_result(executor, executor_named, counted, cache):
+    with HyperNodesEngine(map_executor=executor_named(executor)) as engine:
+        pipeline = Pipeline([node(counted, output_name="y")], engine=engine, cache=cache)
+        rows = pipeline.map({"x": ["bad", "a", "bad", "a"]}, map_over="x", on_error="return")["y"]
+    assert [rows[1], rows[3]] == [["a"], ["a"]]
+    assert [str(rows[0]), str(rows[2])] == ["bad", "bad"]
+    assert counted.calls == {"a": 1, "bad": 2}
+
+
+@pytest.mark.filterwarnings("ignore:cache:hypernodes.exceptions.CacheWarning")
+def test_results_that_cannot_be_kept_are_computed_by_each(cache):
+    calls = []
+
+    @node(output_name="y")
+    def opened(x):
+        calls.append(x)
+        return threading.Lock()
+
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        pipeline = Pipeline([opened], engine=engine, cache=cache)
+        rows = pipeline.map({"x": [1] * 5}, map_over="x")["y"]
+    assert len({id(row) for row in rows}) == 5
+    assert len(calls) == 5
+
+
+def test_a_run_within_a_call_waits_for_nobody(cache):
+    """Where it does wait, the pool's one thread waits for a call that is queued behind it."""
+    with ThreadPoolExecutor(1) as pool:
+        engine = HyperNodesEngine(node_executor=pool)
+
+        @node(output_name="y")
+        def slow(x):
+            time.sleep(0.02)
+            return x
+
+        inner = Pipeline([slow], cache=cache, engine=engine)
+
+        @node(output_name="z")
+        def around(x):
+            time.sleep(0.05)
+            return inner(x=x)["y"]
+
+        outer = Pipeline([around, slow], cache=cache, engine=engine)
+        with ThreadPoolExecutor(4) as users:
+            results = list(users.map(lambda _: outer(x=1), range(4)))
+    assert results == [{"z": 1, "y": 1}] * 4
+
+
+def test_an_interrupted_computation_is_taken_over(cache):
+    started, calls = threading.Event(), []
+
+    @node(output_name="y")
+    def slow(x):
+        calls.append(x)
+        started.set()
+        if len(calls) == 1:
+            time.sleep(0.1)
+            raise KeyboardInterrupt
+        return x
+
+    pipeline = Pipeline([slow], cache=cache)
+
+    def first():
+        with pytest.raises(KeyboardInterrupt):
+            pipeline(x=1)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    started.wait()
+    assert pipeline(x=1) == {"y": 1}
+    thread.join()
+    assert calls == [1, 1]
