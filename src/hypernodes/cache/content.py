@@ -54,16 +54,41 @@ def digest(value: object) -> bytes:
         >>> digest({"a": {3, 1, 2}}) == digest({"a": {1, 2, 3}})
         True
     """
+    simple = _SIMPLE.get(type(value))
+    if simple is not None:  # all that most calls take
+        return combine(_TAGS[type(value)], (simple(value),))
     return _Walk().digest(value)
 
 
 def combine(tag: bytes, parts: Iterable[bytes]) -> bytes:
     """Return one digest for a sequence of digests, in that order."""
-    state = blake2b(tag, digest_size=20, person=_PERSON)
-    for part in parts:
-        state.update(len(part).to_bytes(4, "little"))
-        state.update(part)
+    return digest_of(joined((tag, *parts)))
+
+
+def digest_of(blob: bytes) -> bytes:
+    """Return the digest of bytes."""
+    state = _EMPTY.copy()
+    state.update(blob)
     return state.digest()
+
+
+def joined(parts: Iterable[bytes]) -> bytes:
+    """Return parts as one, so that other parts never give the same; of large ones, their digest."""
+    pieces: list[bytes] = []
+    for part in parts:
+        size = len(part)
+        if size < 255:
+            pieces += (_SIZES[size], part)
+        elif size < _LARGE:
+            pieces += (b"\xff", size.to_bytes(8, "little"), part)
+        else:  # need not be copied
+            pieces += (b"\xff", size.to_bytes(8, "little"), blake2b(part, person=_PERSON).digest())
+    return b"".join(pieces)
+
+
+_EMPTY: Final = blake2b(digest_size=20, person=_PERSON)
+_SIZES: Final = tuple(bytes((size,)) for size in range(255))
+_LARGE: Final = 1 << 16
 
 
 class _Walk:
@@ -75,7 +100,7 @@ class _Walk:
     def digest(self, value: object) -> bytes:
         kind = type(value)
         if (simple := _SIMPLE.get(kind)) is not None:
-            return combine(kind.__name__.encode(), (simple(value),))
+            return combine(_TAGS[kind], (simple(value),))
         if (seen := self._open.get(id(value))) is not None:
             return combine(b"again", (str(len(self._open) - seen).encode(),))
         self._open[id(value)] = len(self._open)
@@ -322,6 +347,8 @@ _SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
     pathlib.PosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
     pathlib.PurePosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
 }
+
+_TAGS: Final = {kind: kind.__name__.encode() for kind in _SIMPLE}
 
 _CONTAINERS: Final[dict[type, Callable[[_Walk, Any], list[bytes]]]] = {
     list: _Walk._all,

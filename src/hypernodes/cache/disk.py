@@ -135,6 +135,7 @@ class DiskCache:
         for name, limit in (("size_limit", size_limit), ("expire", expire)):
             if limit is not None and limit <= 0:
                 raise ValueError(f"DiskCache({str(path)!r}): {name} must be more than 0, not {limit!r}.")
+        self._hash = hash(self.path)
         self.size_limit = size_limit
         self.expire = expire
         key = os.environ.get(_KEY_VARIABLE) if key is None else key
@@ -154,6 +155,7 @@ class DiskCache:
         self._pending: dict[str, Record] = {}
         self._under_way: dict[str, Record] = {}
         self._pending_bytes = 0
+        self._oldest = 0.0  # when the oldest of them was put
         self._hits: Counter[str] = Counter()
         self._has_flusher = False
         self._untold: list[tuple[str, str]] = []
@@ -247,6 +249,8 @@ class DiskCache:
 
         record = Record(key, tag, pieces)
         with self._lock:
+            if not self._pending:
+                self._oldest = time.monotonic()
             self._pending[key] = record
             self._pending_bytes += record.size
             # Pieces that refer to the value's own memory are written before it can change.
@@ -285,8 +289,11 @@ class DiskCache:
                 self._under_way = {}
 
     def _flush_soon(self) -> None:
+        """Write what has waited long enough, until nothing is left: a thread of its own."""
         while True:
-            time.sleep(_SOON)
+            time.sleep(max(0.001, self._oldest + _SOON - time.monotonic()))
+            if self._pending and time.monotonic() - self._oldest < _SOON:
+                continue  # others were written meanwhile, and these are new
             self._flush()
             with self._lock:
                 if not self._pending:
@@ -425,7 +432,7 @@ class DiskCache:
         return isinstance(other, DiskCache) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self.path)
+        return self._hash
 
     @property
     def _identity(self) -> tuple[Any, ...]:

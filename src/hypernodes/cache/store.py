@@ -27,7 +27,12 @@ _NO_LIMIT: Final = 1 << 62  # bytes
 _BUSY_TIMEOUT: Final = 60.0  # seconds that a writer waits for another process's transaction
 _BESIDE: Final = 1 << 15  # bytes; larger entries are files, which can be mapped
 _EXPIRED_EVERY: Final = 60.0  # seconds; until then expired entries only count as absent
-_AT_ONCE: Final = 500  # keys in one query
+_READ_ONE: Final = (
+    "SELECT key, tag, access_time, mode, filename, value FROM Cache WHERE raw = 1 AND key = ? "
+    "AND (expire_time IS NULL OR expire_time > ?)"
+)
+_READ_MANY: Final = _READ_ONE.replace("key = ?", "key IN (SELECT value FROM json_each(?))")
+_AT_ONCE: Final = 500  # entries considered at once when there is no room
 _USED_AGAIN: Final = 3600.0  # seconds; without a limit, use is noted as coarsely, and reading writes nothing
 _HEAD: Final = 1 << 16  # bytes that tell how an entry was made
 _ORPHAN: Final = 600.0  # seconds after which a file that no row names was left behind by a writer that died
@@ -118,11 +123,10 @@ class Store:
         """Return tag and bytes of those keys that are there."""
         found: dict[str, tuple[str, Blob]] = {}
         used: list[str] = []
-        now = time.time()
+        now, wanted = time.time(), list(keys)
+        one = len(wanted) == 1
         rows = self._cache._sql(
-            "SELECT key, tag, access_time, mode, filename, value FROM Cache WHERE raw = 1 "
-            "AND key IN (SELECT value FROM json_each(?)) AND (expire_time IS NULL OR expire_time > ?)",
-            (json.dumps(list(keys)), now),
+            _READ_ONE if one else _READ_MANY, (wanted[0] if one else json.dumps(wanted), now)
         ).fetchall()
         for key, tag, last, mode, filename, value in rows:
             try:

@@ -112,11 +112,12 @@ class Frame(Scene):
     def look_again(self, step: CallStep) -> None:
         """Look a step up that somebody else has computed meanwhile."""
         if not self.over:
+            self.run.absent.discard(self.signatures[step.index])
             self._look_up(step)
 
     def _look_up(self, step: Step) -> None:
         signature = self.signatures[step.index]
-        if signature is not None and self.plan.cache is not None:
+        if signature is not None and self.plan.cache is not None and not self.run.is_absent(signature):
             outputs = self.plan.cache.get(signature.hex())
             if outputs is not MISS:
                 self.emit("on_node_cached", step.name, signature.hex())

@@ -47,6 +47,7 @@ class Prober:
     def __init__(
         self, run: Run, plan: Plan, fixed: Mapping[str, Any], identities: Mapping[str, bytes | None]
     ) -> None:
+        self._run = run
         self._plan = plan
         self._signer = run.signer(plan)
         self._fixed = fixed
@@ -77,24 +78,39 @@ class Prober:
             What was found of each item; ``None`` for one that has no signature.
         """
         assert self._plan.cache is not None  # noqa: S101  else nothing can be found
-        items = list(items)
+        cache, items = self._plan.cache, list(items)
         signed = [self._sign(item) for item in items]
-        wanted = dict.fromkeys(signature.hex() for signatures in signed for signature in signatures or ())
-        values = self._plan.cache.get_many(wanted) if wanted else {}
+        wanted = dict.fromkeys(
+            signature.hex() for signatures in signed if signatures for signature in self._wanted(signatures)
+        )
+        values = cache.get_many(wanted) if wanted else {}
         known = frozenset(values)
-        return [
-            None if signatures is None else Found(signatures, self._outputs(item, signatures, values, known))
-            for item, signatures in zip(items, signed, strict=True)
-        ]
+        found: list[Found | None] = []
+        absent: set[bytes] = set()
+        for item, signatures in zip(items, signed, strict=True):
+            if signatures is None:
+                found.append(None)
+                continue
+            outputs = self._outputs(item, self._wanted(signatures), values, known)
+            found.append(Found(self._wanted(signatures), outputs))
+            if outputs is None:
+                absent.update(signature for signature in signatures.values() if signature is not None)
+        if absent:
+            behind = cache.contains([signature.hex() for signature in absent])
+            self._run.note_absent(signature for signature in absent if signature.hex() not in behind)
+        return found
 
-    def _sign(self, item: Mapping[str, Any]) -> tuple[bytes, ...] | None:
+    def _wanted(self, signatures: dict[int, bytes | None]) -> tuple[bytes, ...]:
+        return tuple(signatures[step.index] for step in self.steps)  # type: ignore[misc]
+
+    def _sign(self, item: Mapping[str, Any]) -> dict[int, bytes | None] | None:
+        """Return the signatures of all steps; ``None`` where one that is wanted has none."""
         identities = dict(self._identities)
         for name in self._varying:
             identities[name] = identify(item[name], name, self._plan)
         signatures: dict[int, bytes | None] = {}
         self._signer.sign(identities, signatures)
-        found = [signatures.get(step.index) for step in self.steps]
-        return None if None in found else tuple(found)  # type: ignore[arg-type]
+        return signatures if all(signatures.get(step.index) for step in self.steps) else None
 
     def _outputs(
         self,

@@ -21,6 +21,7 @@ def keep(frame: Frame, step: CallStep, signature: bytes, outputs: tuple[Any, ...
         return
     code = frame.run.codes.calls[plan.key, step.index].hex()
     takes = taken(plan, step, frame.identities, frame.values)
+    frame.run.absent.discard(signature)
     cache.put(signature.hex(), outputs, About(step.name, code, takes, seconds))
     if not cache.has_code(code):
         keep_code(cache, code, step)

@@ -11,7 +11,8 @@ Nested pipelines and maps are scenes of the same run, so that no worker ever wai
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import Scope
 from hypernodes.execution.claims import CLAIMS
@@ -24,11 +25,13 @@ from hypernodes.execution.sweep import Sweep
 from hypernodes.mapping import expand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hypernodes.callbacks.base import Event
     from hypernodes.execution.jobs import Claim, Job, OnError, Outcome, Probe, Task, Values
     from hypernodes.execution.steps import NestedStep, Plan
+
+_MOMENT: Final = 0.1  # seconds
 
 
 class Run:
@@ -55,6 +58,9 @@ class Run:
         self._waiter = Waiter(self._finish, self._fail)
         self._signers: dict[int, Signer] = {}
         self._claimed: set[Claim] = set()
+        # Signatures that were looked up in vain just now; of no use for longer, since others compute, too.
+        self.absent: set[bytes] = set()
+        self.absent_until = 0.0
 
     def signer(self, plan: Plan) -> Signer:
         """Return who identifies what a plan of this run makes."""
@@ -171,6 +177,15 @@ class Run:
                 job.frame.emit("on_node_start", job.step.name, job.arguments)
             return job
         return None
+
+    def is_absent(self, signature: bytes) -> bool:
+        """Whether something was looked up in vain just now."""
+        return signature in self.absent and perf_counter() < self.absent_until
+
+    def note_absent(self, signatures: Iterable[bytes]) -> None:
+        """Remember for a moment that these were looked up in vain."""
+        self.absent = set(signatures)
+        self.absent_until = perf_counter() + _MOMENT
 
     def look_again(self, awaited: Awaited) -> None:
         """Go on with a call that somebody else was making."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.content import combine, digest
+from hypernodes.cache.content import combine, digest, digest_of, joined
 from hypernodes.exceptions import CacheWarning, SignatureError
 from hypernodes.execution.steps import CallStep, NestedStep
 
@@ -145,13 +145,16 @@ class Signer:
     """
 
     def __init__(self, plan: Plan, codes: Codes) -> None:
-        self._ways: list[tuple[Step, list[tuple[bytes, str]], tuple[_Lineage | None, ...] | bytes]] = []
+        self._ways: list[tuple[Step, list[tuple[bytes, str]], bytes | tuple[_Lineage | None, ...]]] = []
         for step in plan.steps:
             key = (plan.key, step.index)
             match step:
                 case CallStep() if key in codes.calls:
-                    names = [(parameter.encode(), name) for parameter, name in step.arguments]
-                    self._ways.append((step, names, codes.calls[key]))
+                    # Before each identity stands what is always the same, as `combine` would join it.
+                    names = [
+                        (joined((parameter.encode(),)) + _SIZE, name) for parameter, name in step.arguments
+                    ]
+                    self._ways.append((step, names, joined((codes.calls[key],))))
                 case NestedStep() if any(codes.nested.get(key, ())):
                     used = frozenset().union(*(way.inputs for way in codes.nested[key] if way is not None))
                     names = [(inner.encode(), name) for inner, name in step.arguments if inner in used]
@@ -171,31 +174,34 @@ class Signer:
             The steps that were signed.
         """
         signed = []
-        for step, names, way in self._ways:
+        for step, names, ways in self._ways:
             if step.index in signatures:
                 continue
             try:
-                taken = [(parameter, identities[name]) for parameter, name in names]
+                taken = [(before, identities[name]) for before, name in names]
             except KeyError:  # known by content only, once it is made
                 continue
             signed.append(step)
-            if isinstance(way, bytes):
-                signatures[step.index] = _sign_call(step, way, taken, identities)
+            if isinstance(ways, bytes):
+                signatures[step.index] = _sign_call(step, ways, taken, identities)
             else:
                 signatures[step.index] = None  # a nested pipeline has no entry of its own; its nodes have
-                _identify_nested(step, way, taken, identities)
+                _identify_nested(step, ways, taken, identities)
         return signed
+
+
+_SIZE: Final = joined((bytes(20),))[:-20]  # what stands before an identity, which is always as long
 
 
 def _sign_call(
     step: Step, code: bytes, taken: list[tuple[bytes, bytes | None]], identities: Identities
 ) -> bytes | None:
-    parts: list[bytes] = []
-    for parameter, identity in taken:
+    parts = [code]
+    for before, identity in taken:
         if identity is None:
             return None
-        parts += (parameter, identity)
-    signature = combine(code, parts)
+        parts += (before, identity)
+    signature = digest_of(b"".join(parts))
     if len(step.outputs) == 1:
         if step.outputs[0] is not None:
             identities[step.outputs[0]] = signature
