@@ -25,6 +25,7 @@ from hypernodes.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from hypernodes.cache import DiskCache as DiskCache
+    from hypernodes.cache import File as File
     from hypernodes.callbacks import CallbackContext as CallbackContext
     from hypernodes.callbacks import LoggingCallback as LoggingCallback
     from hypernodes.callbacks import PipelineCallback as PipelineCallback
@@ -40,6 +41,7 @@ _LAZY = {
     "CallbackContext": "hypernodes.callbacks",
     "DiskCache": "hypernodes.cache.disk",
     "Engine": "hypernodes.engines",
+    "File": "hypernodes.cache.file",
     "HyperNodesEngine": "hypernodes.engines",
     "LoggingCallback": "hypernodes.callbacks.log",
     "ParallelExecutor": "hypernodes.executors.parallel",
@@ -56,6 +58,7 @@ __all__ = [
     "CallbackContext",
     "DiskCache",
     "Engine",
+    "File",
     "HyperNodesEngine",
     "HyperNodesError",
     "LoggingCallback",

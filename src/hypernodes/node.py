@@ -30,6 +30,7 @@ class Node:
         arguments: Pairs of a parameter and the name of the input that fills it.
         optional: The inputs that may be left out since their parameter has a default.
         cache: Whether its results may be cached.
+        cache_version: Counts in its signature, whatever its code.
         retries: How often it is called again when it raises one of `retry_on`.
         retry_on: The exception types that are worth another attempt.
         is_async: Whether calling the function gives something to await.
@@ -46,6 +47,7 @@ class Node:
         output_names: tuple[str, ...],
         renamed: Mapping[str, str] | None = None,
         cache: bool = True,
+        cache_version: str | int | None = None,
         retries: int = 0,
         retry_on: ErrorTypes = Exception,
     ) -> None:
@@ -53,6 +55,7 @@ class Node:
         self.name = name_of(function)
         self.output_names = output_names
         self.cache = cache
+        self.cache_version = cache_version
         self.retries = retries
         self.retry_on = retry_on
         self.renamed = dict(renamed or {})
@@ -86,6 +89,9 @@ class Node:
                         f"node {self.name!r}: {name!r} cannot be the name of an {what}, since it is no "
                         f"identifier. Give it one with output_name=... or rename(...)."
                     )
+        version = self.cache_version
+        if version is not None and not (isinstance(version, str | int) and not isinstance(version, bool)):
+            raise GraphError(f"node {self.name!r}: cache_version is a text or a number, not {version!r}.")
         if both := set(self.output_names) & set(self.input_names):
             raise GraphError(
                 f"node {self.name!r} takes and makes {listing(sorted(both))}. Give its output another name."
@@ -152,13 +158,14 @@ class Node:
             "output_names": self.output_names,
             "renamed": self.renamed,
             "cache": self.cache,
+            "cache_version": self.cache_version,
             "retries": self.retries,
             "retry_on": self.retry_on,
         }
 
     def __cache_key__(self) -> object:
         """Return what its results depend on."""
-        return (self.function, self.arguments, self.output_names)
+        return (self.function, self.arguments, self.output_names, self.cache_version)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by name where the receiving process can import it, else by value.
@@ -215,6 +222,7 @@ def node(
     *,
     output_name: str | tuple[str, ...],
     cache: bool = ...,
+    cache_version: str | int | None = ...,
     retries: int = ...,
     retry_on: ErrorTypes = ...,
 ) -> Node: ...
@@ -223,6 +231,7 @@ def node(
     *,
     output_name: str | tuple[str, ...] | None = ...,
     cache: bool = ...,
+    cache_version: str | int | None = ...,
     retries: int = ...,
     retry_on: ErrorTypes = ...,
 ) -> Callable[[Callable[..., Any]], Node]: ...
@@ -232,6 +241,7 @@ def node(
     *,
     output_name: str | tuple[str, ...] | None = None,
     cache: bool = True,
+    cache_version: str | int | None = None,
     retries: int = 0,
     retry_on: ErrorTypes = Exception,
 ) -> Node | Callable[[Callable[..., Any]], Node]:
@@ -242,6 +252,8 @@ def node(
         output_name: The name of its result, or several names for a function that returns as many
             values. Left out, the result is named after the function.
         cache: Whether its results may be cached.
+        cache_version: Results of another version are not used. Change it when something changes that cannot
+            be seen in the code: a service, a file. It also makes cacheable what cannot be fingerprinted.
         retries: How many more times it is called when it raises.
         retry_on: The exceptions that are worth a retry.
 
@@ -275,7 +287,14 @@ def node(
             raise GraphError(
                 f"node {name_of(function)!r}: output_name is a name or a tuple of names, not {output_name!r}."
             )
-        return Node(function, output_names=names, cache=cache, retries=retries, retry_on=retry_on)
+        return Node(
+            function,
+            output_names=names,
+            cache=cache,
+            cache_version=cache_version,
+            retries=retries,
+            retry_on=retry_on,
+        )
 
     return decorate if function is None else decorate(function)
 

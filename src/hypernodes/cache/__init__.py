@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hypernodes.cache.disk import DiskCache as DiskCache
+    from hypernodes.cache.file import File as File
 
-__all__ = ["DiskCache"]
+_LAZY = {"DiskCache": "hypernodes.cache.disk", "File": "hypernodes.cache.file"}
+
+__all__ = ["DiskCache", "File"]
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module  # noqa: PLC0415
 
-    if name != "DiskCache":
+    if (home := _LAZY.get(name)) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("hypernodes.cache.disk").DiskCache
+    return getattr(import_module(home), name)

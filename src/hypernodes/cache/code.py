@@ -9,14 +9,20 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
+import hashlib
+import importlib
+import importlib.util
+import os
 import sys
 import sysconfig
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final
 
+from hypernodes.exceptions import SignatureError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _MUTATORS: Final = frozenset(
     [
@@ -41,17 +47,18 @@ _MUTATORS: Final = frozenset(
         "write",
     ]
 )
+_DEEPEST: Final = 8  # modules within modules; they may import each other
 _READS_GLOBAL: Final = ("LOAD_GLOBAL", "LOAD_NAME")
 _READS_ATTRIBUTE: Final = ("LOAD_ATTR", "LOAD_METHOD")
 
-_INSTALLED: Final = tuple(
-    {
-        path
-        for key in ("stdlib", "platstdlib", "purelib", "platlib")
-        if (path := sysconfig.get_paths().get(key))
+_INSTALLED_UNDER: Final = tuple(
+    str(path).rstrip(os.sep) + os.sep
+    for path in {
+        *filter(None, map(sysconfig.get_paths().get, ("stdlib", "platstdlib", "purelib", "platlib"))),
+        str(Path(__file__).parents[1]),  # this package counts by its version
     }
-    | {"site-packages", "dist-packages", str(Path(__file__).parents[1])}  # this package counts by its version
 )
+_INSTALLED_IN: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def own_code(code: CodeType) -> Iterator[object]:
@@ -75,35 +82,154 @@ def own_code(code: CodeType) -> Iterator[object]:
 
 
 def global_reads(function: FunctionType) -> dict[str, object]:
-    """Return what a function reads of the world around: globals, and attributes of the user's modules.
+    """Return what a function reads of the world around: globals, what it imports, attributes of modules.
 
-    What the code itself changes is an effect and not an input, so it is left out; so are builtins.
+    What the code itself changes is an effect and not an input, so it is left out; so are builtins. Of
+    modules that are installed name and version are read; of the user's own the attributes that the code
+    mentions.
+
+    Raises:
+        SignatureError: The code imports a module of the user's that cannot be imported.
     """
     reads: dict[str, object] = {}
-    for code in _with_nested(function.__code__):
+    codes = list(_with_nested(function.__code__))
+    mentioned = _mentioned(codes)
+    for code in codes:
         steps = list(dis.get_instructions(code))
-        effects = _changed_globals(steps)
+        rebound, changed = _changed_globals(steps)
         for position, step in enumerate(steps):
-            if step.opname not in _READS_GLOBAL or step.argval in effects:
-                continue
             name = str(step.argval)
-            if name not in function.__globals__:
-                if not hasattr(builtins, name):
+            if step.opname == "IMPORT_NAME":
+                _read_import(reads, function, steps, position, mentioned)
+            elif step.opname in _READS_GLOBAL and name not in rebound:
+                if name in function.__globals__:
+                    value = function.__globals__[name]
+                    if isinstance(value, ModuleType):
+                        _read_module(reads, name, value, steps[position + 1 :], mentioned)
+                    elif name not in changed or isinstance(value, FunctionType | type):
+                        reads[name] = value
+                    elif not is_installed(type(value).__module__):
+                        reads[name] = type(value)  # its state is an effect, what its methods do is not
+                elif not hasattr(builtins, name):
                     reads[name] = _Undefined
-                continue
-            value = function.__globals__[name]
-            if isinstance(value, ModuleType) and is_installed(value.__name__):
-                reads[name] = Release(release(value.__name__))
-                continue
-            while isinstance(value, ModuleType) and position + 1 < len(steps):
-                position += 1  # noqa: PLW2901  follows module.attribute.attribute
-                following = steps[position]
-                if following.opname not in _READS_ATTRIBUTE:
-                    break
-                name = f"{name}.{following.argval}"
-                value = getattr(value, str(following.argval), _Undefined)
-            reads[name] = value
     return reads
+
+
+def attributes_read(function: FunctionType) -> dict[str, object]:
+    """Return the attributes that were set on a function, and that its code may read but does not set."""
+    own = {name: value for name, value in vars(function).items() if not name.startswith("__")}
+    if not own:
+        return own
+    codes = list(_with_nested(function.__code__))
+    stored = {
+        step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"
+    }
+    return {name: own[name] for name in _mentioned(codes) & own.keys() - stored}
+
+
+def _read_module(
+    reads: dict[str, object],
+    name: str,
+    module: ModuleType,
+    following: Sequence[dis.Instruction],
+    mentioned: frozenset[str],
+) -> None:
+    """Read the attribute of a module that is used, or what may be where the module itself is passed on."""
+    value: object = module
+    for step in following:
+        if not isinstance(value, ModuleType) or is_installed(value.__name__):
+            break
+        if step.opname not in _READS_ATTRIBUTE:
+            break
+        name = f"{name}.{step.argval}"
+        value = getattr(value, str(step.argval), _Undefined)
+    if isinstance(value, ModuleType):
+        _read_whole(reads, name, value, mentioned)
+    else:
+        reads[name] = value
+
+
+def _read_whole(reads: dict[str, object], name: str, module: ModuleType, mentioned: frozenset[str]) -> None:
+    """Read what code may use of a module that it has in hand: what it mentions, else all that is public."""
+    if is_installed(module.__name__):
+        reads[name] = Release(release(module.__name__))
+        return
+    own = {
+        attribute: value
+        for attribute, value in vars(module).items()
+        if not attribute.startswith("_") and not isinstance(value, ModuleType)
+    }
+    used = {attribute: vars(module)[attribute] for attribute in mentioned & vars(module).keys()}
+    for attribute, value in (used or own).items():
+        if isinstance(value, ModuleType):
+            if value is not module and f"{name}.{attribute}".count(".") < _DEEPEST:
+                _read_whole(reads, f"{name}.{attribute}", value, mentioned)
+        else:
+            reads[f"{name}.{attribute}"] = value
+
+
+def _read_import(
+    reads: dict[str, object],
+    function: FunctionType,
+    steps: Sequence[dis.Instruction],
+    position: int,
+    mentioned: frozenset[str],
+) -> None:
+    """Read what an import within a function brings."""
+    level, names = steps[position - 2].argval, steps[position - 1].argval
+    name = str(steps[position].argval)
+    if level:
+        package = function.__globals__.get("__package__") or ""
+        name = importlib.util.resolve_name("." * level + name, package)
+    top = name.partition(".")[0]
+    if _is_absent(top):
+        reads[f"import {name}"] = _Undefined  # the code may well have a way without it
+        return
+    if _is_installed_top(top):
+        reads[f"import {top}"] = Release(release(top))
+        return
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        raise SignatureError(f"it imports {name!r}, which fails ({error!r})") from error
+    if not names:
+        root = sys.modules[top]
+        _read_whole(reads, top, root, mentioned)
+        if module is not root:
+            _read_whole(reads, name, module, mentioned)
+    for imported in names or ():
+        value = getattr(module, imported, _Undefined)
+        if value is _Undefined and importlib.util.find_spec(f"{name}.{imported}"):
+            value = importlib.import_module(f"{name}.{imported}")
+        if isinstance(value, ModuleType):
+            _read_whole(reads, f"{name}.{imported}", value, mentioned)
+        else:
+            reads[f"{name}.{imported}"] = value
+
+
+def _is_absent(top: str) -> bool:
+    if top in sys.modules:
+        return sys.modules[top] is None
+    try:
+        return importlib.util.find_spec(top) is None
+    except (ImportError, ValueError):
+        return True
+
+
+def _is_installed_top(top: str) -> bool:
+    """Whether a module is installed, without importing it."""
+    if top in sys.modules:
+        return is_installed(top)
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin in (None, "built-in", "frozen"):
+        return top in sys.stdlib_module_names
+    return _is_under_installed(str(spec.origin))
+
+
+def _mentioned(codes: Sequence[CodeType]) -> frozenset[str]:
+    """Return every name and short text in some code: the attributes that it may ask an object for."""
+    texts = (text for code in codes for text in code.co_consts if isinstance(text, str))
+    return frozenset(name for code in codes for name in code.co_names).union(texts)
 
 
 class Release(str):
@@ -123,22 +249,42 @@ def _with_nested(code: CodeType) -> Iterator[CodeType]:
             yield from _with_nested(constant)
 
 
-def _changed_globals(steps: list[dis.Instruction]) -> set[str]:
-    """Return the globals that these instructions rebind, or change by an item or a well-known method."""
-    changed = set()
+def _changed_globals(steps: list[dis.Instruction]) -> tuple[set[str], set[str]]:
+    """Return the globals that these instructions rebind, and those that they change in place.
+
+    A change in place is one of an item, or a call of a method that is well known for it.
+    """
+    rebound, changed = set(), set()
     for position, step in enumerate(steps):
+        before = steps[position - 1] if position else step
+        on_global = before.opname in _READS_GLOBAL
         if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL"):
-            changed.add(str(step.argval))
-        elif step.opname in _READS_ATTRIBUTE and step.argval in _MUTATORS and position:
-            before = steps[position - 1]
-            if before.opname in _READS_GLOBAL:
-                changed.add(str(before.argval))
-        elif step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR"):
+            rebound.add(str(step.argval))
+        elif on_global and _changes_what_is_before(steps, position):
+            changed.add(str(before.argval))
+        elif step.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") or _copies_two(steps, position):
             key = _producer(steps, position)
             container = _producer(steps, key)
             if container == key - 1 and steps[container].opname in _READS_GLOBAL:
                 changed.add(str(steps[container].argval))
-    return changed
+    return rebound, changed
+
+
+def _changes_what_is_before(steps: list[dis.Instruction], position: int) -> bool:
+    """Whether the object on the stack is changed: by ``n.add(...)``, ``n.a = ...``, or ``n.a += ...``."""
+    step = steps[position]
+    if step.opname in _READS_ATTRIBUTE:
+        return step.argval in _MUTATORS
+    if step.opname == "COPY" and step.arg == 1 and steps[position + 1].opname == "LOAD_ATTR":
+        name = steps[position + 1].argval
+        return any(later.opname == "STORE_ATTR" and later.argval == name for later in steps[position:])
+    return step.opname in ("STORE_ATTR", "DELETE_ATTR")
+
+
+def _copies_two(steps: list[dis.Instruction], position: int) -> bool:
+    """Whether a container and a key are copied here, as for ``n[k] += 1``."""
+    pair = steps[position : position + 2]
+    return len(pair) == 2 and all(step.opname == "COPY" and step.arg == 2 for step in pair)
 
 
 def _producer(steps: list[dis.Instruction], end: int) -> int:
@@ -155,12 +301,19 @@ def _producer(steps: list[dis.Instruction], end: int) -> int:
 def is_installed(module: str | None) -> bool:
     """Whether a module belongs to Python or to an installed package, and not to the user's own code."""
     found = sys.modules.get(module or "")
-    if found is None:
+    if (
+        found is None or module == "__main__"
+    ):  # which may be a program that has been installed to run users' code
         return module == "builtins"
     path = getattr(found, "__file__", None)
-    if path is None:
-        return module in sys.builtin_module_names
-    return any(part in path for part in _INSTALLED)
+    if path is None:  # built in, or a package without a file of its own
+        places = [os.path.join(place, "") for place in getattr(found, "__path__", ())]  # noqa: PTH118
+        return module in sys.builtin_module_names or (bool(places) and all(map(_is_under_installed, places)))
+    return _is_under_installed(path)
+
+
+def _is_under_installed(path: str) -> bool:
+    return path.startswith(_INSTALLED_UNDER) or any(part in path for part in _INSTALLED_IN)
 
 
 @functools.cache
@@ -170,11 +323,15 @@ def release(module: str) -> str:
     if top in sys.stdlib_module_names:
         return "python-{}.{}".format(*sys.version_info[:2])
     version = getattr(sys.modules.get(top), "__version__", None)
-    if not isinstance(version, str):
-        from importlib import metadata  # noqa: PLC0415
+    if isinstance(version, str):
+        return f"{top}-{version}"
+    from importlib import metadata  # noqa: PLC0415
 
-        try:
-            version = metadata.version(top)
-        except metadata.PackageNotFoundError:
-            version = "unknown"
-    return f"{top}-{version}"
+    # Several distributions may share a package; all of them count.
+    names = sorted(set(metadata.packages_distributions().get(top, ())))
+    if names:
+        return f"{top}-" + "+".join(f"{name}-{metadata.version(name)}" for name in names)
+    found = sys.modules.get(top) or importlib.util.find_spec(top)
+    file = getattr(found, "__file__", None) or getattr(found, "origin", None)
+    # A file that somebody has put there by hand counts by what it says.
+    return f"{top}-{hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else ''}"

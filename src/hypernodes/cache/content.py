@@ -23,7 +23,7 @@ import uuid
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.code import Release, global_reads, is_installed, own_code, release
+from hypernodes.cache.code import Release, attributes_read, global_reads, is_installed, own_code, release
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class _Walk:
             return b"class", self._class_parts(value)
         if isinstance(value, enum.Enum):
             return b"enum", self._all((kind, value._value_))
-        if (known := _known(kind, value)) is not None:
+        if (known := _taken_apart(kind, value)) is not None:
             return kind.__qualname__.encode(), self._all(known)
         if isinstance(value, _NO_INPUT):
             return b"no input", [kind.__qualname__.encode()]
@@ -189,10 +189,25 @@ class _Walk:
             members = kind.__members__
             parts += self._all([(name, member._value_) for name, member in members.items()])
             own = {name: value for name, value in own.items() if name not in members and name[0] != "_"}
+        annotations = own.pop("__annotations__", None)
+        for name, annotation in annotations.items() if isinstance(annotations, dict) else ():
+            # Fields are made from them.
+            parts += [name.encode(), self._annotation(annotation)]
+        if (decorators := own.pop("__pydantic_decorators__", None)) is not None:
+            # They name the class by its address; what they decorate is an attribute like any other.
+            kinds = _state(decorators).items()
+            made = [(what, name, one.info) for what, ones in kinds for name, one in ones.items()]
+            parts.append(self.digest(made))
         for name, value in sorted(own.items()):
             if name not in _NOT_OF_A_CLASS:
                 parts += [name.encode(), self._part(f"{name!r} of class {kind.__qualname__!r}", value)]
         return parts
+
+    def _annotation(self, annotation: object) -> bytes:
+        try:
+            return self.digest(annotation)
+        except SignatureError:  # a forward reference, say
+            return repr(annotation).encode()
 
     def _object(self, kind: type, value: Any) -> Iterable[bytes]:
         """What an object is made of: its class, its state, and what a class of a library keeps for itself."""
@@ -257,6 +272,8 @@ def reads_of(function: types.FunctionType) -> Iterator[tuple[str, object]]:
             yield f"closure value {name}", cell.cell_contents
         except ValueError:  # a name that is not bound yet
             continue
+    for name, value in sorted(attributes_read(function).items()):
+        yield f"attribute {name}", value
     for name, value in sorted(global_reads(function).items()):
         yield f"global {name}", value
 
@@ -279,6 +296,15 @@ def _state(value: Any) -> dict[str, Any]:
     return state
 
 
+def _taken_apart(kind: type, value: Any) -> tuple[object, ...] | None:
+    try:
+        return _known(kind, value)
+    except SignatureError:
+        raise
+    except Exception:  # a kind of value that its library cannot give out in this way
+        return None
+
+
 def _known(kind: type, value: Any) -> tuple[object, ...] | None:
     """Return what makes up a value of a well-known library, without importing that library."""
     match kind.__module__.partition(".")[0]:
@@ -287,11 +313,11 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
         case "pandas":
             return _pandas(kind, value)
         case "pyarrow" if hasattr(value, "schema") and hasattr(value, "to_batches"):
-            return (str(value.schema), [column.to_pylist() for column in value.columns])
+            return _arrow(value)
         case "polars" if hasattr(value, "to_arrow"):
             return (str(value.dtype if hasattr(value, "dtype") else value.schema), value.to_arrow())
         case "torch" if hasattr(value, "detach") and hasattr(value, "numpy"):
-            return (str(value.dtype), value.detach().cpu().numpy())
+            return _torch(value)
         case "dataclasses" if isinstance(value, dataclasses.Field):
             return (value.name, value.default, value.default_factory, value.init, value.kw_only)
         case "re" if isinstance(value, re.Pattern):
@@ -299,6 +325,20 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
     if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         return (kind, {name: getattr(value, name) for name in kind.model_fields}, value.model_extra)
     return None
+
+
+def _torch(tensor: Any) -> tuple[object, ...]:
+    # Its bytes, since numpy does not have all of its types.
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
+    return (str(tensor.dtype), tuple(tensor.shape), str(tensor.layout), raw.numpy())
+
+
+def _arrow(table: Any) -> tuple[object, ...]:
+    pyarrow = sys.modules["pyarrow"]
+    if hasattr(table, "combine_chunks"):
+        table = table.combine_chunks()  # how it was put together does not count
+    batches = table.to_batches() if hasattr(table, "to_batches") else [table]
+    return (str(table.schema), [batch.serialize() for batch in batches], str(pyarrow.__version__))
 
 
 def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
@@ -370,7 +410,6 @@ _NOT_OF_A_CLASS: Final = {"__slotnames__"} | frozenset(
         "__doc__",
         "__module__",
         "__qualname__",
-        "__annotations__",
         "__signature__",
         "__firstlineno__",
         "__static_attributes__",
@@ -385,8 +424,6 @@ _NOT_OF_A_CLASS: Final = {"__slotnames__"} | frozenset(
         "__pydantic_core_schema__",
         "__pydantic_serializer__",
         "__pydantic_validator__",
-        "__pydantic_decorators__",
-        "__pydantic_fields__",
         "__pydantic_parent_namespace__",
     ]
 )

@@ -454,7 +454,7 @@ class DiskCache:
         if self._home is not None and now is not None and self._home != now:
             from hypernodes.cache.cluster import RemoteStore  # noqa: PLC0415  loads Ray
 
-            return RemoteStore(self._home, self.path, self.size_limit, self.expire, self._warn)
+            return RemoteStore(self._home.node, self.path, self.size_limit, self.expire, self._warn)
         from hypernodes.cache.store import Store  # noqa: PLC0415  loads diskcache
 
         store = Store(self.path, self.size_limit, self.expire)

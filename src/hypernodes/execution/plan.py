@@ -286,7 +286,7 @@ class _Builder:
             retries=node.retries,
             retry_on=node.retry_on,
             is_async=node.is_async,
-            version=getattr(node, "cache_version", None),
+            version=node.cache_version,
             strict=self.settings.strict,
         )
 

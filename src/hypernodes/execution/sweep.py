@@ -71,17 +71,14 @@ class Sweep(Scene):
         self._aim = _REMOTE_AIM if lane is not None and lane.is_remote else _LOCAL_AIM
         self._largest = 1 if lane is not None and lane.runs_coroutines else len(items)
         self._prober: Prober | None = None
-        self._unknown: deque[int] = deque()  # items to look up before they are started
+        self._unknown = deque(range(len(items)))  # items to look up before they are started
         self._waiting: deque[int] = deque()  # items to start
         self._probing = 0  # items that are being looked up
-        self._block = _FIRST_BLOCK
+        # What was sent here was looked up there; now it is what lies behind that is looked up at once.
+        self._block = _FIRST_BLOCK if numbers is None else _LARGEST_BLOCK
         self._keys: dict[int, tuple[bytes, ...]] = {}  # what an item that was started will be known as
         self._twins: dict[tuple[bytes, ...], list[int]] = {}  # items equal to one that was started
         self._alone: set[int] = set()  # items that have waited for an equal one in vain
-        if numbers is None:
-            self._unknown.extend(range(len(items)))
-        else:  # whoever has sent them here has looked them up
-            self._waiting.extend(range(len(items)))
 
     def begin(self, told_as: str, shown: Mapping[str, Any]) -> None:
         """Start the first items."""

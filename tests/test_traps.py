@@ -1,0 +1,544 @@
+"""Traps for a cache: something changes that changes the result. No old result may come back.
+
+Each has its twin, in which nothing that matters changes, and which must hit: a cache that never hits
+would not be caught in any trap.
+"""
+
+import importlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from hypernodes import DiskCache, File, Pipeline, node
+from hypernodes.cache.content import digest
+from hypernodes.exceptions import CacheWarning
+
+# What a user has written: the module ``written`` with the node ``f``, others beside it. Then what is
+# replaced by what, in which module.
+TRAPS = {
+    "a helper in another module": (
+        {"written": "import aid\ndef f(x): return aid.help(x)", "aid": "def help(x): return x + 1"},
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a helper imported by name": (
+        {"written": "from aid import help\ndef f(x): return help(x)", "aid": "def help(x): return x + 1"},
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a helper of a helper, two modules away": (
+        {
+            "written": "import aid\ndef f(x): return aid.help(x)",
+            "aid": "import deep\ndef help(x): return deep.deeper(x)",
+            "deep": "def deeper(x): return x + 1",
+        },
+        ("deep", "x + 1", "x + 2"),
+    ),
+    "a module imported within the function": (
+        {"written": "def f(x):\n    import aid\n    return aid.help(x)", "aid": "def help(x): return x + 1"},
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a helper imported within the function": (
+        {
+            "written": "def f(x):\n    from aid import help\n    return help(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a constant imported within the function under another name": (
+        {"written": "def f(x):\n    from aid import RATE as r\n    return r * x", "aid": "RATE = 2"},
+        ("aid", "RATE = 2", "RATE = 3"),
+    ),
+    "a module imported within a helper": (
+        {
+            "written": "def g(x):\n    import aid as a\n    return a.help(x)\ndef f(x): return g(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a submodule imported within the function": (
+        {
+            "written": "def f(x):\n    import pack.sub\n    return pack.sub.help(x)",
+            "pack/__init__": "",
+            "pack/sub": "def help(x): return x + 1",
+        },
+        ("pack/sub", "x + 1", "x + 2"),
+    ),
+    "a submodule imported from its package": (
+        {
+            "written": "def f(x):\n    from pack import sub\n    return sub.help(x)",
+            "pack/__init__": "",
+            "pack/sub": "def help(x): return x + 1",
+        },
+        ("pack/sub", "x + 1", "x + 2"),
+    ),
+    "a module kept in a variable": (
+        {
+            "written": "import aid\ndef f(x):\n    a = aid\n    return a.help(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module asked for an attribute by its name": (
+        {
+            "written": "import aid\ndef f(x): return getattr(aid, 'help')(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module that is passed on": (
+        {
+            "written": "import aid, other\ndef f(x): return other.call(aid, x)",
+            "other": "def call(module, x): return module.help(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a function of a module whose name sounds like a change": (
+        {"written": "import aid\ndef f(x): return aid.update(x)", "aid": "def update(x): return x + 1"},
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a method whose name sounds like a change": (
+        {
+            "written": "class M:\n    def add(self, x): return x + 1\nm = M()\ndef f(x): return m.add(x)",
+        },
+        ("written", "x + 1", "x + 2"),
+    ),
+    "a constant of a module": (
+        {"written": "import aid\ndef f(x): return x * aid.RATE", "aid": "RATE = 2"},
+        ("aid", "RATE = 2", "RATE = 3"),
+    ),
+    "a class of another module": (
+        {
+            "written": "import aid\ndef f(x): return aid.M().rate(x)",
+            "aid": "class M:\n    def rate(self, x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a base class in another module": (
+        {
+            "written": "import aid\nclass N(aid.M): pass\ndef f(x): return N().rate(x)",
+            "aid": "class M:\n    def rate(self, x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a decorator in another module": (
+        {
+            "written": "import aid\n@aid.more\ndef f(x): return x",
+            "aid": (
+                "import functools\ndef more(g):\n    @functools.wraps(g)\n"
+                "    def w(x): return g(x) + 1\n    return w"
+            ),
+        },
+        ("aid", "g(x) + 1", "g(x) + 2"),
+    ),
+    "the function below a decorator": (
+        {
+            "written": "import aid\n@aid.more\ndef f(x): return x + 1",
+            "aid": "import functools\ndef more(g):\n    @functools.wraps(g)\n    def w(x): return g(x)\n    return w",
+        },
+        ("written", "x + 1", "x + 2"),
+    ),
+    "one of two lambdas on a line": (
+        {"written": "g, f = (lambda x: x + 1), (lambda x: x + 3)"},
+        ("written", "x + 3", "x + 4"),
+    ),
+    "a constant that a list comprehension reads": (
+        {"written": "K = 1\ndef f(x): return [v + K for v in [x]][0]"},
+        ("written", "K = 1", "K = 2"),
+    ),
+    "a constant that a lambda within reads": (
+        {"written": "K = 1\ndef f(x): return (lambda v: v + K)(x)"},
+        ("written", "K = 1", "K = 2"),
+    ),
+    "a table of functions": (
+        {"written": "def a(x): return x + 1\nT = {'a': a}\ndef f(x): return T['a'](x)"},
+        ("written", "x + 1", "x + 2"),
+    ),
+    "the default of a helper": (
+        {"written": "def g(x, k=1): return x + k\ndef f(x): return g(x)"},
+        ("written", "k=1", "k=2"),
+    ),
+    "a field's type that a model checks by": (
+        {
+            "written": (
+                "import pydantic\nclass M(pydantic.BaseModel):\n    v: int\n"
+                "def f(x): return repr(M(v=str(x) if M.model_fields['v'].annotation is str else x).v)"
+            )
+        },
+        ("written", "v: int", "v: str"),
+    ),
+    "a field's limit that a model checks by": (
+        {
+            "written": (
+                "import pydantic\nclass M(pydantic.BaseModel):\n    v: int = pydantic.Field(ge=0)\n"
+                "def f(x):\n    try:\n        return M(v=x).v\n    except ValueError:\n        return 'refused'"
+            )
+        },
+        ("written", "ge=0", "ge=5"),
+    ),
+    "a validator of a model": (
+        {
+            "written": (
+                "import pydantic\nclass M(pydantic.BaseModel):\n    v: int\n"
+                "    @pydantic.field_validator('v')\n    @classmethod\n    def more(cls, v): return v + 1\n"
+                "def f(x): return M(v=x).v"
+            )
+        },
+        ("written", "v + 1", "v + 2"),
+    ),
+    "a field's default": (
+        {
+            "written": (
+                "import dataclasses\n@dataclasses.dataclass\nclass C:\n    a: int = 1\n"
+                "def f(x): return C().a + x"
+            )
+        },
+        ("written", "int = 1", "int = 2"),
+    ),
+    "the order of fields": (
+        {
+            "written": (
+                "import dataclasses\n@dataclasses.dataclass\nclass C:\n    a: int\n    b: int\n"
+                "def f(x): return C(x, 2).a"
+            )
+        },
+        ("written", "a: int\n    b: int", "b: int\n    a: int"),
+    ),
+    "a weight deep in a model": (
+        {
+            "written": (
+                "class M:\n    def __init__(self):\n        self.layers = [[[[[[[[[[1.0]]]]]]]]]]\n"
+                "def dig(v):\n    return dig(v[0]) if isinstance(v, list) else v\n"
+                "m = M()\ndef f(x): return dig(m.layers) * x"
+            )
+        },
+        ("written", "[1.0]", "[2.0]"),
+    ),
+    "the instance behind a bound method": (
+        {
+            "written": "class M:\n    def __init__(s, w): s._w = w\n    def p(s, x): return x * s._w\nf = M(2).p"
+        },
+        ("written", "M(2)", "M(3)"),
+    ),
+    "an argument of a partial": (
+        {"written": "from functools import partial\ndef g(x, k): return x + k\nf = partial(g, k=1)"},
+        ("written", "k=1", "k=2"),
+    ),
+    "the code below a partial": (
+        {"written": "from functools import partial\ndef g(x, k): return x + k + 1\nf = partial(g, k=1)"},
+        ("written", "k + 1", "k + 2"),
+    ),
+    "a closure over a function": (
+        {
+            "written": "def g(x): return x + 1\ndef make(h):\n    def f(x): return h(x)\n    return f\nf = make(g)"
+        },
+        ("written", "x + 1", "x + 2"),
+    ),
+    "a coroutine function's helper": (
+        {"written": "def g(x): return x + 1\nasync def f(x): return g(x)"},
+        ("written", "x + 1", "x + 2"),
+    ),
+    "what a generator yields": (
+        {"written": "def f(x):\n    yield x\n    yield 1"},
+        ("written", "yield 1", "yield 2"),
+    ),
+    "a case of a match": (
+        {"written": "def f(x):\n    match x:\n        case 1: return 'a'\n        case _: return 'b'"},
+        ("written", "'a'", "'c'"),
+    ),
+    "an exception that is caught": (
+        {"written": "E = ZeroDivisionError\ndef f(x):\n    try: return x / 0\n    except E: return 'a'"},
+        ("written", "'a'", "'b'"),
+    ),
+    "a star import": (
+        {"written": "from aid import *\ndef f(x): return help(x)", "aid": "def help(x): return x + 1"},
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "an operator of a class": (
+        {"written": "class V:\n    def __add__(s, x): return x + 1\nv = V()\ndef f(x): return v + x"},
+        ("written", "x + 1", "x + 2"),
+    ),
+    "a class made by a function": (
+        {
+            "written": (
+                "def make(k):\n    class C:\n        def m(self, x): return x + k\n    return C\n"
+                "C = make(1)\ndef f(x): return C().m(x)"
+            )
+        },
+        ("written", "make(1)", "make(2)"),
+    ),
+    "an attribute set on a function": (
+        {"written": "def g(x): return x * g.rate\ng.rate = 2\ndef f(x): return g(x)"},
+        ("written", "g.rate = 2", "g.rate = 3"),
+    ),
+}
+
+# Of a module that is passed on, everything public may be used, so everything counts.
+PASSED_WHOLE = {"a module that is passed on"}
+
+
+class Written:
+    """Modules that a user has written, imported afresh each time."""
+
+    def __init__(self, directory, sources, monkeypatch):
+        self.directory, self.sources = directory, dict(sources)
+        monkeypatch.syspath_prepend(str(directory))
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def change(self, module, old, new):
+        assert old in self.sources[module]
+        self.sources[module] = self.sources[module].replace(old, new)
+
+    def function(self):
+        for name in self.sources:
+            sys.modules.pop(name.replace("/", ".").removesuffix(".__init__"), None)
+        for name, source in self.sources.items():
+            file = self.directory / f"{name}.py"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(source)
+        importlib.invalidate_caches()
+        return importlib.import_module("written").f
+
+    def run(self, cache):
+        """Return the result, and whether it was computed."""
+        function = self.function()
+        before = len(cache) if cache is not None else 0
+        result = Pipeline([node(function, output_name="y")], cache=cache).run({"x": 1})["y"]
+        return result, cache is not None and len(cache) > before
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    made = []
+
+    def write(sources):
+        made.append(Written(tmp_path, sources, monkeypatch))
+        return made[-1]
+
+    yield write
+    for one in made:
+        for name in one.sources:
+            sys.modules.pop(name.replace("/", ".").removesuffix(".__init__"), None)
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_no_old_result_comes_back_after_a_change_of(trap, written, tmp_path):
+    sources, change = TRAPS[trap]
+    code = written(sources)
+    with DiskCache(tmp_path / "cache") as cache:
+        before, computed = code.run(cache)
+        assert computed
+        code.change(*change)
+        after, computed = code.run(cache)
+        assert computed
+        assert (after, False) == code.run(None)
+        assert after != before
+
+
+@pytest.mark.parametrize("trap", TRAPS)
+def test_the_result_does_come_back_after_a_harmless_change_beside(trap, written, tmp_path):
+    sources, change = TRAPS[trap]
+    code = written(sources)
+    with DiskCache(tmp_path / "cache") as cache:
+        before, _ = code.run(cache)
+        module = change[0]
+        more = "" if trap in PASSED_WHOLE else "UNUSED = 1\n\n\ndef unused(): pass\n"
+        code.sources[module] = f"# a comment\n\n{code.sources[module]}\n\n\n{more}"
+        assert code.run(cache) == (before, False)
+        code.sources[module] = sources[module]
+        assert code.run(cache) == (before, False)
+
+
+ACROSS = """
+import json, sys
+from hypernodes import DiskCache, Pipeline, node
+sys.path.insert(0, sys.argv[1])
+sys.dont_write_bytecode = True
+import written
+with DiskCache(sys.argv[2]) as cache:
+    y = Pipeline([node(written.f, output_name="y")], cache=cache).run({"x": 1})["y"]
+    print(json.dumps([y, len(cache)]))
+"""
+
+
+@pytest.mark.parametrize(
+    "trap", ["a submodule imported within the function", "a validator of a model", "a table of functions"]
+)
+def test_another_process_with_other_hashes_hits_until_something_changes(trap, written, tmp_path):
+    sources, change = TRAPS[trap]
+    code = written(sources)
+
+    def run(seed):
+        code.function()
+        done = subprocess.run(
+            [sys.executable, "-c", ACROSS, str(tmp_path), str(tmp_path / "cache")],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        )
+        return json.loads(done.stdout)
+
+    first = run("1")
+    assert run("2") == first
+    code.change(*change)
+    second = run("3")
+    assert second[0] != first[0]
+    assert second[1] == 2
+
+
+def test_an_effect_on_an_object_does_not_hide_its_class(written, tmp_path):
+    source = """
+        class Log(list):
+            def append(self, x):
+                super().append(x + 1)
+
+        LOG = Log()
+
+        def f(x):
+            LOG.append(x)
+            return len(LOG)
+        """
+    code = written({"written": textwrap.dedent(source)})
+    with DiskCache(tmp_path / "cache") as cache:
+        assert code.run(cache)[1]
+        assert not code.run(cache)[1]
+        code.change("written", "x + 1", "x + 2")
+        assert code.run(cache)[1]
+
+
+EFFECTS = {
+    "an item": "N = {'n': 0}\ndef f(x):\n    N['n'] = 5\n    return x",
+    "an item, added to": "N = {'n': 0}\ndef f(x):\n    N['n'] += 1\n    return x",
+    "an attribute": "class C: n = 0\nN = C()\ndef f(x):\n    N.n = 5\n    return x",
+    "an attribute, added to": "class C:\n    def __init__(self): self.n = 0\nN = C()\ndef f(x):\n    N.n += 1\n    return x",
+    "an attribute of a function": "def g(): pass\ng.n = 0\ndef f(x):\n    g.n += 1\n    return x",
+    "a global": "N = 0\ndef f(x):\n    global N\n    N += 1\n    return x",
+    "a list": "N = []\ndef f(x):\n    N.append(x)\n    return x",
+}
+
+
+@pytest.mark.parametrize("effect", EFFECTS)
+def test_what_the_code_itself_changes_is_no_input(effect, written, tmp_path):
+    function = written({"written": EFFECTS[effect]}).function()
+    with DiskCache(tmp_path / "cache") as cache:
+        pipeline = Pipeline([node(function, output_name="y")], cache=cache)
+        for _ in range(3):
+            pipeline.run({"x": 1})
+        assert len(cache) == 1
+
+
+def test_a_module_that_is_not_there_is_no_obstacle(written, tmp_path):
+    source = "def f(x):\n    try:\n        import not_there_at_all as n\n    except ImportError:\n        return x\n"
+    with DiskCache(tmp_path / "cache") as cache:
+        code = written({"written": source})
+        assert code.run(cache) == (1, True)
+        assert code.run(cache) == (1, False)
+
+
+def test_a_redefined_function_of_a_notebook_cell_is_computed_anew(tmp_path):
+    scope = {"__name__": "__main__"}
+
+    def run(cell, cache):
+        exec(cell, scope)
+        before = len(cache)
+        y = Pipeline([node(scope["f"], output_name="y")], cache=cache).run({"x": 1})["y"]
+        return y, len(cache) > before
+
+    with DiskCache(tmp_path / "cache") as cache:
+        assert run("def g(x): return x + 1\ndef f(x): return g(x)", cache) == (2, True)
+        assert run("def g(x): return x + 2", cache) == (3, True)
+        assert run("def g(x):\n    # as it was\n    return x + 1", cache) == (2, False)
+
+
+# ------------------------------------------------------------------------- what only the user can know
+
+
+def counted(function, cache, **inputs):
+    """Run a node, and return its result and whether it was computed."""
+    before = len(cache)
+    result = Pipeline([function], cache=cache).run(inputs)
+    return result[function.output_names[0]], len(cache) > before
+
+
+def test_another_cache_version_is_computed_anew(tmp_path):
+    def asked(x):
+        return x
+
+    with DiskCache(tmp_path / "cache") as cache:
+        assert counted(node(asked, output_name="y"), cache, x=1)[1]
+        assert counted(node(asked, output_name="y", cache_version=1), cache, x=1)[1]
+        assert counted(node(asked, output_name="y", cache_version="1"), cache, x=1)[1]
+        assert not counted(node(asked, output_name="z", cache_version=1), cache, x=1)[1]
+
+
+def test_a_cache_version_stands_for_code_that_cannot_be_fingerprinted(tmp_path):
+    numbers = (number for number in range(9))
+
+    def draw(x):
+        return x + next(numbers)
+
+    with DiskCache(tmp_path / "cache") as cache:
+        assert counted(node(draw, output_name="y", cache_version=1), cache, x=1) == (1, True)
+        assert counted(node(draw, output_name="y", cache_version=1), cache, x=1) == (1, False)
+        assert counted(node(draw, output_name="y", cache_version=2), cache, x=1) == (2, True)
+
+
+def test_a_cache_version_that_is_no_version_is_refused():
+    with pytest.raises(ValueError, match="cache_version is a text or a number"):
+        node(lambda f: f, output_name="y", cache_version=[1])
+    named = node(len, output_name="y", cache_version=3).rename(outputs={"y": "z"})
+    assert named.cache_version == 3
+
+
+@node(output_name="text")
+def read(file):
+    with open(file) as opened:
+        return opened.read()
+
+
+def test_a_file_counts_by_its_content(tmp_path):
+    one, two = tmp_path / "one.txt", tmp_path / "two.txt"
+    one.write_text("a")
+    with DiskCache(tmp_path / "cache") as cache:
+        assert counted(read, cache, file=File(one)) == ("a", True)
+        assert counted(read, cache, file=File(one)) == ("a", False)
+        two.write_text("a")
+        assert counted(read, cache, file=File(two)) == ("a", False)
+        two.write_text("b")  # at once, and of the same length
+        assert counted(read, cache, file=File(two)) == ("b", True)
+        os.utime(one)
+        assert counted(read, cache, file=File(one)) == ("a", False)
+        assert counted(read, cache, file=[File(one)][0]) == ("a", False)
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(tmp_path, monkeypatch):
+    path = tmp_path / "one.txt"
+    path.write_text("a")
+    monkeypatch.setattr("hypernodes.cache.file._RECENT", -1)
+    with DiskCache(tmp_path / "cache") as cache:
+        counted(read, cache, file=File(path))
+        first = digest(File(path))
+        opened = []
+        monkeypatch.setattr("hypernodes.cache.file.blake2b", lambda **_: opened.append(1))
+        assert digest(File(path)) == first
+        assert opened == []
+
+
+def test_a_file_that_is_not_there_is_the_nodes_own_error(tmp_path):
+    with DiskCache(tmp_path / "cache") as cache, pytest.warns(CacheWarning, match="cannot be read"):
+        with pytest.raises(FileNotFoundError):
+            counted(read, cache, file=File(tmp_path / "none"))
+        assert len(cache) == 0
+
+
+def test_a_file_travels_as_its_path(tmp_path):
+    file = pickle.loads(pickle.dumps(File(tmp_path / "a")))
+    assert file == File(tmp_path / "a")
+    assert os.fspath(file) == str(tmp_path / "a")
+    with pytest.raises(AttributeError):
+        file.path = "b"
