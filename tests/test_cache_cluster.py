@@ -1,0 +1,165 @@
+"""One cache for a cluster: several raylets, of which only one has the directory."""
+
+import os
+import pickle
+import signal
+import time
+import warnings
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.cache import cluster as cluster_module
+from hypernodes.exceptions import CacheWarning
+
+
+@pytest.fixture
+def cluster():
+    """A head that runs nothing but the driver, and a second node for the work."""
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.worker = made.add_node(num_cpus=2)
+    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    yield made
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def cache(tmp_path):
+    with DiskCache(tmp_path / "cache") as cache:
+        yield cache
+
+
+@node(output_name="place")
+def place(x):
+    return ray.get_runtime_context().get_node_id()
+
+
+@node(output_name="slow")
+def slow(x, seconds=0.05):
+    time.sleep(seconds)
+    return x * 2
+
+
+@node(output_name="big")
+def big(x):
+    return bytes([x % 256]) * 500_000
+
+
+@node(output_name="end", cache=False)
+def end(slow):
+    return slow + 1
+
+
+def keeper_of(cache):
+    return cluster_module.keeper(ray.get_runtime_context().get_node_id(), str(cache.path), None, None)
+
+
+def pid_of(actor):
+    """Ask an actor for its process."""
+    return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
+
+
+@pytest.mark.timeout(180)
+def test_entries_travel_between_the_nodes(cluster, cache):
+    with HyperNodesEngine(map_executor="ray") as engine:
+        pipeline = Pipeline([place, slow, end, big], cache=cache, engine=engine)
+        first = pipeline.map({"x": range(20)}, map_over="x")
+        assert set(first["place"]) == {cluster.worker.node_id}
+        assert len(cache) == 60  # what was computed there is here
+        here = pipeline.with_engine(HyperNodesEngine())
+        assert here.map({"x": range(20)}, map_over="x") == first
+        assert cache.stats().hits == 60
+        # And what was computed here is found there, when items go there since their end is not cached.
+        here.map({"x": range(20, 40)}, map_over="x", output_name="slow")
+        rows = pipeline.map({"x": range(20, 40)}, map_over="x", output_name="end")
+    assert rows == {"end": [2 * x + 1 for x in range(20, 40)]}
+    assert cache.stats().by_node["slow"].hits == 40
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    assert len([actor for actor in actors if actor["namespace"] == "hypernodes"]) == 1
+
+
+@pytest.mark.timeout(180)
+def test_another_driver_uses_the_same_actor(cluster, cache):
+    actor = keeper_of(cache)
+    assert pid_of(actor) == pid_of(keeper_of(cache))
+    home = ray.get_runtime_context().get_node_id()
+    ((_, pid),) = [(name, pid_of(ray.get_actor(**name))) for name in named()]
+    assert pid == pid_of(actor)
+    assert ray.get(actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
+
+
+def named():
+    return [
+        actor
+        for actor in ray.util.list_named_actors(all_namespaces=True)
+        if actor["namespace"] == "hypernodes"
+    ]
+
+
+@pytest.mark.timeout(180)
+def test_an_actor_that_is_killed_in_the_middle_of_a_map_costs_no_answer(cluster, cache):
+    with HyperNodesEngine(map_executor="ray") as engine:
+        pipeline = Pipeline([slow], cache=cache, engine=engine)
+        pipeline.map({"x": range(10)}, map_over="x")
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(1) as pool:
+            under_way = pool.submit(pipeline.map, {"x": range(100)}, "x")
+            time.sleep(0.7)
+            pid = pid_of(keeper_of(cache))
+            os.kill(pid, signal.SIGKILL)
+            assert under_way.result() == {"slow": [2 * x for x in range(100)]}
+        assert pipeline.map({"x": range(200)}, map_over="x") == {"slow": [2 * x for x in range(200)]}
+        assert pid_of(keeper_of(cache)) != pid
+        assert cache.verify().damaged == {}
+
+
+@pytest.mark.timeout(240)
+def test_an_actor_that_does_not_answer_costs_time_and_no_answer(cluster, cache):
+    with HyperNodesEngine(map_executor="ray") as engine:
+        pipeline = Pipeline([slow], cache=cache, engine=engine)
+        pipeline.map({"x": range(4)}, map_over="x")
+        pid = pid_of(keeper_of(cache))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            rows = pipeline.map({"x": range(4, 30)}, map_over="x")
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert rows == {"slow": [2 * x for x in range(4, 30)]}
+
+
+@pytest.mark.timeout(180)
+def test_a_directory_whose_node_is_gone_is_a_cache_without_entries(cluster, tmp_path):
+    gone = cluster.add_node(num_cpus=1, resources={"gone": 1})
+
+    @ray.remote(resources={"gone": 1}, num_cpus=1)
+    def opened(path):
+        cache = DiskCache(path)
+        cache.put("known", 1)
+        cache.flush()
+        return pickle.dumps(cache)
+
+    far = pickle.loads(ray.get(opened.remote(str(tmp_path / "far"))))
+    assert far.get("known") == 1  # through an actor there
+    far.close()
+    cluster.remove_node(gone)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        pipeline = Pipeline([slow], cache=far)
+        assert pipeline.map({"x": range(5)}, map_over="x") == {"slow": [0, 2, 4, 6, 8]}
+        assert pipeline.map({"x": range(5)}, map_over="x") == {"slow": [0, 2, 4, 6, 8]}
+    assert [warning.category for warning in told] == [CacheWarning]
+    assert "does not answer" in str(told[0].message)
+
+
+@pytest.mark.timeout(180)
+def test_sealed_entries_travel_too(cluster, tmp_path):
+    with DiskCache(tmp_path / "cache", key="secret") as cache, HyperNodesEngine(map_executor="ray") as engine:
+        pipeline = Pipeline([slow], cache=cache, engine=engine)
+        pipeline.map({"x": range(10)}, map_over="x")
+        assert len(cache) == 10
+        assert cache.verify().damaged == {}
+        assert len(DiskCache(tmp_path / "cache", key="another").verify().damaged) == 10
