@@ -69,10 +69,10 @@ class _Trace:
         if is_installed(function.__module__) and "<locals>" not in function.__qualname__:
             self._package(function.__module__)
             return
+        of = "" if label == "own code" else f" of {label.partition(' ')[2]}"
         if label in self.found:
             label = f"{label} ({function.__module__}, line {function.__code__.co_firstlineno})"
         self.found[label] = Part(code_digest(function.__code__).hex())
-        of = "" if label == "own code" else f" of {function.__name__}"
         for what, value in reads_of(function):
             if isinstance(value, Release):
                 self._note_release(value)

@@ -1,0 +1,290 @@
+"""The command ``hypernodes``: looking after a cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from hypernodes.cache.disk import DiskCache, Entry
+
+_PATH_VARIABLE: Final = "HYPERNODES_CACHE"
+_DEFAULT: Final = Path(".cache")
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_SHORT: Final = 12  # digits of a signature that are shown; enough to tell entries apart
+
+
+class _Age(click.ParamType):  # type: ignore[type-arg]
+    """A time span as people write it."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))
+        if found is None:
+            self.fail(f"{value!r} is no age. Write 30s, 5m, 12h, 7d or 2w.", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hypernodes")
+def main() -> None:
+    """Plain functions, wired into pipelines that run anywhere."""
+
+
+@main.group()
+@click.option(
+    "--path",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar=_PATH_VARIABLE,
+    default=_DEFAULT,
+    show_default=True,
+    show_envvar=True,
+    help="The directory of the cache.",
+)
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file with the key that entries are sealed with; else HYPERNODES_CACHE_KEY.",
+)
+@click.pass_context
+def cache(ctx: click.Context, path: Path, key_file: Path | None) -> None:
+    """See what a cache holds, and look after it."""
+    if not (path / "cache.db").is_file():
+        raise click.UsageError(
+            f"there is no cache in {str(path)!r}. Name its directory: hypernodes cache --path DIR, or set "
+            f"{_PATH_VARIABLE}."
+        )
+    from hypernodes.cache.disk import DiskCache  # noqa: PLC0415  loads diskcache
+
+    ctx.obj = ctx.with_resource(DiskCache(path, key=key_file.read_bytes().strip() if key_file else None))
+
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@cache.command()
+@_as_json
+@click.pass_obj
+def stats(cache: DiskCache, *, as_json: bool) -> None:
+    """Count entries, bytes and hits, by node."""
+    found = cache.stats()
+    if as_json:
+        _print_json(asdict(found))
+        return
+    rows = [
+        (name or "(unknown)", f"{node.entries:,}", _bytes(node.bytes), f"{node.hits:,}")
+        for name, node in sorted(found.by_node.items(), key=lambda item: -item[1].bytes)
+    ]
+    total = ("all", f"{found.entries:,}", _bytes(found.bytes), f"{found.hits:,}")
+    _print_table(("node", "entries", "size", "hits"), rows, total=total, right=(1, 2, 3))
+
+
+@cache.command("ls")
+@click.option("--node", help="Entries of this node only.")
+@click.option("--limit", default=50, show_default=True, help="At most so many, the latest.")
+@_as_json
+@click.pass_obj
+def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: bool) -> None:
+    """List entries, the latest first."""
+    import itertools  # noqa: PLC0415
+
+    found = list(itertools.islice(cache.entries(node), limit))
+    if as_json:
+        _print_json([_described(entry) for entry in found])
+        return
+    rows = [
+        (
+            entry.signature[:_SHORT],
+            entry.node,
+            _bytes(entry.size),
+            _ago(entry.stored),
+            "" if entry.about is None else _seconds(entry.about.seconds),
+            "" if entry.about is None else _taken(entry),
+        )
+        for entry in found
+    ]
+    _print_table(("signature", "node", "size", "stored", "took", "from"), rows, right=(2, 4))
+
+
+@cache.command()
+@click.argument("signature")
+@click.option("--value", is_flag=True, help="Show the value, too, which unpickles it: that can run code.")
+@_as_json
+@click.pass_obj
+def show(cache: DiskCache, signature: str, *, value: bool, as_json: bool) -> None:
+    """Show what is known of the entry SIGNATURE (its first digits will do)."""
+    entry = _find(cache, signature)
+    described = _described(entry)
+    if value:
+        from hypernodes.portable import short  # noqa: PLC0415
+
+        described["value"] = short(cache.get(entry.signature), 1000)
+    if as_json:
+        _print_json(described)
+        return
+    rows = [("signature", entry.signature), ("node", entry.node), ("size", _bytes(entry.size))]
+    rows += [("stored", _ago(entry.stored)), ("used", _ago(entry.used))]
+    if entry.about is not None:
+        rows += [("took", _seconds(entry.about.seconds)), ("code", entry.about.code)]
+        for name, taken in entry.about.takes.items():
+            rows.append((f"from {name}", taken.shown or f"{taken.made_by or 'input'} {taken.identity}"))
+    if value:
+        rows.append(("value", described["value"]))
+    _print_table(("", ""), rows)
+
+
+@cache.command()
+@click.argument("signature")
+@_as_json
+@click.pass_obj
+def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
+    """Say why the entry SIGNATURE was computed, though there was one like it.
+
+    It is compared with the entry of the same node that has most in common with it, an earlier one if
+    there is one.
+    """
+    from hypernodes.cache.compare import differences, most_similar  # noqa: PLC0415
+
+    entry = _find(cache, signature)
+    if entry.about is None:
+        raise click.ClickException(f"it is not known how entry {entry.signature} was made.")
+    others = [other for other in cache.entries(entry.node) if other.signature != entry.signature]
+    earlier = [other for other in others if other.stored <= entry.stored] or others
+    abouts = {id(other.about): other for other in earlier if other.about is not None}
+    like = most_similar(entry.about, [other.about for other in abouts.values() if other.about is not None])
+    if like is None:
+        changes, other = [], None
+    else:
+        other = abouts[id(like)]
+        changes = differences(entry.about, like, cache.code(entry.about.code), cache.code(like.code))
+    if as_json:
+        compared = None if other is None else other.signature
+        _print_json(
+            {"signature": entry.signature, "compared_with": compared, "changes": list(map(asdict, changes))}
+        )
+        return
+    if other is None:
+        click.echo(f"It is the only entry of {entry.node}.")
+        return
+    click.echo(f"{entry.node}, compared with {other.signature[:_SHORT]}, stored {_ago(other.stored)}:")
+    for change in changes:
+        click.echo(f"  {change}")
+
+
+@cache.command()
+@click.option("--node", help="Entries of this node only.")
+@click.option("--older-than", type=_Age(), metavar="AGE", help="Entries not used for so long: 30s, 12h, 7d.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_as_json
+@click.pass_obj
+def clear(cache: DiskCache, node: str | None, older_than: float | None, *, yes: bool, as_json: bool) -> None:
+    """Drop entries: all of them, or those that the options name."""
+    which = "all entries" if node is None and older_than is None else "these entries"
+    if not (yes or as_json):
+        click.confirm(f"Drop {which} of {cache.path}?", abort=True)
+    dropped = cache.clear(node=node, older_than=older_than)
+    if as_json:
+        _print_json({"dropped": dropped})
+    else:
+        click.echo(f"{dropped:,} entries dropped.")
+
+
+@cache.command()
+@click.option("--drop", is_flag=True, help="Drop the entries that are damaged, or sealed with another key.")
+@_as_json
+@click.pass_context
+def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
+    """Read every entry and check that it is whole. Exits with 1 if one is not."""
+    found = ctx.obj.verify(drop=drop)
+    if as_json:
+        _print_json(asdict(found))
+    else:
+        click.echo(f"{found.whole:,} entries are whole, {len(found.damaged):,} are not.")
+        for signature, why in found.damaged.items():
+            click.echo(f"  {signature} {why}{', and was dropped' if drop else ''}")
+        if found.orphans:
+            click.echo(f"{found.orphans:,} files that belonged to no entry were removed.")
+    if found.damaged and not drop:
+        ctx.exit(1)
+
+
+def _find(cache: DiskCache, start: str) -> Entry:
+    """Return the one entry whose signature begins so."""
+    found = [entry for entry in cache.entries() if entry.signature.startswith(start)]
+    if len(found) != 1:
+        many = f"{len(found)} entries have signatures" if found else "no entry has a signature"
+        raise click.ClickException(f"{many} that begin{'' if found else 's'} with {start!r}. See: ls.")
+    return found[0]
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    return asdict(entry)
+
+
+def _taken(entry: Entry) -> str:
+    takes = {} if entry.about is None else entry.about.takes
+    return ", ".join(
+        f"{name}={taken.shown}" if taken.shown else name + (f" ← {taken.made_by}" if taken.made_by else "")
+        for name, taken in takes.items()
+    )
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    total: Sequence[str] | None = None,
+    right: Sequence[int] = (),
+) -> None:
+    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(titles), show_footer=total is not None)
+    for position, title in enumerate(titles):
+        table.add_column(
+            title,
+            footer="" if total is None else total[position],
+            justify="right" if position in right else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    # Into a pipe goes all of it, however wide.
+    console = Console(width=None if "COLUMNS" in os.environ or os.isatty(1) else 160)
+    console.print(table)
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def _ago(moment: float) -> str:
+    seconds = max(0.0, time.time() - moment)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -1,0 +1,143 @@
+"""The command ``hypernodes cache``."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hypernodes import DiskCache, Pipeline, node
+from hypernodes.cli import main
+
+
+@node(output_name="words")
+def split(text, limit=5):
+    return text.split()[:limit]
+
+
+@node(output_name="count")
+def count(words):
+    return len(words)
+
+
+@pytest.fixture
+def cache(tmp_path):
+    with DiskCache(tmp_path / "cache") as cache:
+        pipeline = Pipeline([split, count], cache=cache)
+        pipeline.map({"text": ["a b", "c d e"]}, map_over="text")
+        pipeline.run({"text": "a b"})
+        pipeline.run({"text": "a b", "limit": 6})
+        yield cache
+
+
+def command(cache, *arguments, exit_code=0):
+    done = CliRunner().invoke(main, ["cache", "--path", str(cache.path), *arguments])
+    assert done.exit_code == exit_code, done.output
+    return done.output
+
+
+def as_json(cache, *arguments, **options):
+    return json.loads(command(cache, *arguments, "--json", **options))
+
+
+def test_stats_count_entries_bytes_and_hits_by_node(cache):
+    found = as_json(cache, "stats")
+    assert found["entries"] == 6
+    assert found["hits"] == 2
+    assert found["by_node"]["split"]["entries"] == 3
+    assert found["by_node"]["count"]["hits"] == 1
+    assert found["bytes"] == sum(node["bytes"] for node in found["by_node"].values()) > 0
+    text = command(cache, "stats")
+    assert "split" in text
+    assert "all" in text
+
+
+def test_ls_lists_the_latest_first(cache):
+    found = as_json(cache, "ls")
+    assert [entry["node"] for entry in found[:2]] == ["count", "split"]
+    assert found[1]["about"]["takes"]["limit"]["shown"] == "6"
+    assert len(found) == 6
+    assert len(as_json(cache, "ls", "--node", "split")) == 3
+    assert len(as_json(cache, "ls", "--limit", "2")) == 2
+    assert "text='c d e'" in command(cache, "ls")
+
+
+def test_show_tells_how_an_entry_was_made_by_the_start_of_its_signature(cache):
+    (signature,) = [
+        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["about"]["takes"]
+    ]
+    text = command(cache, "show", signature[:10])
+    assert "from limit" in text
+    assert "6" in text
+    assert "value" not in text
+    assert as_json(cache, "show", signature, "--value")["value"] == "(['a', 'b'],)"
+
+
+def test_a_signature_that_nothing_has_is_an_error(cache):
+    assert "no entry has a signature that begins with 'zz'" in command(cache, "show", "zz", exit_code=1)
+    assert "6 entries have signatures that begin" in command(cache, "show", "", exit_code=1)
+
+
+def test_explain_tells_the_difference_to_an_earlier_entry(cache):
+    (signature,) = [
+        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["about"]["takes"]
+    ]
+    assert "input limit (absent) → present" in command(cache, "explain", signature)
+    found = as_json(cache, "explain", signature)
+    assert found["changes"] == [{"what": "input limit", "before": "", "after": "present"}]
+
+
+def test_clear_asks_first(cache):
+    done = CliRunner().invoke(main, ["cache", "--path", str(cache.path), "clear"], input="n\n")
+    assert done.exit_code == 1
+    assert len(cache) == 6
+    assert "3 entries dropped" in command(cache, "clear", "--node", "count", "--yes")
+    assert as_json(cache, "clear", "--older-than", "7d") == {"dropped": 0}
+    assert as_json(cache, "clear", "--older-than", "0s", "--node", "split") == {"dropped": 3}
+    assert len(cache) == 0
+
+
+def test_an_age_that_is_none_is_refused(cache):
+    assert "Write 30s, 5m, 12h, 7d or 2w" in command(cache, "clear", "--older-than", "soon", exit_code=2)
+
+
+def test_verify_fails_until_what_is_damaged_is_dropped(cache, monkeypatch):
+    assert "6 entries are whole, 0 are not" in command(cache, "verify")
+    monkeypatch.setenv("HYPERNODES_CACHE_KEY", "another")
+    assert len(as_json(cache, "verify", exit_code=1)["damaged"]) == 6
+    as_json(cache, "verify", "--drop")
+    assert len(cache) == 0
+
+
+def test_a_key_can_come_from_a_file(tmp_path):
+    with DiskCache(tmp_path / "cache", key="secret") as cache:
+        cache.put("a" * 40, 1)
+    (tmp_path / "key").write_text("secret\n")
+    done = CliRunner().invoke(
+        main, ["cache", "--path", str(tmp_path / "cache"), "--key-file", str(tmp_path / "key"), "verify"]
+    )
+    assert "1 entries are whole" in done.output
+
+
+def test_looking_makes_no_directory(tmp_path):
+    done = CliRunner().invoke(main, ["cache", "--path", str(tmp_path / "none"), "stats"])
+    assert done.exit_code == 2
+    assert "there is no cache in" in done.output
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_installed_command_runs(cache):
+    command_path = shutil.which("hypernodes", path=str(Path(sys.executable).parent))
+    assert command_path is not None
+    done = subprocess.run(
+        [command_path, "cache", "stats"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "HYPERNODES_CACHE": str(cache.path)},
+    )
+    assert "split" in done.stdout

@@ -1,0 +1,211 @@
+"""What would a run find in the cache, and why not the rest?"""
+
+import pytest
+
+from hypernodes import DiskCache, Pipeline, PipelineCallback, node
+
+FACTOR = 2
+
+
+def scaled(x):
+    return x * FACTOR
+
+
+@node(output_name="a")
+def first(x, k=5):
+    return scaled(x) + k
+
+
+@node(output_name="b")
+def second(a):
+    return a + 1
+
+
+@node(output_name="c", cache=False)
+def third(b):
+    return b + 1
+
+
+@node(output_name="d")
+def fourth(c):
+    return c + 1
+
+
+@pytest.fixture
+def cache(tmp_path):
+    with DiskCache(tmp_path / "cache") as cache:
+        yield cache
+
+
+def statuses(explanation):
+    return {verdict.node: verdict.status for verdict in explanation}
+
+
+def test_before_anything_ran_every_node_is_a_miss(cache):
+    explanation = Pipeline([first, second], cache=cache).explain({"x": 1})
+    assert statuses(explanation) == {"first": "miss", "second": "miss"}
+    assert explanation["first"].because == "the cache has no entry of first"
+    assert len(cache) == 0
+
+
+def test_after_a_run_every_node_is_a_hit_and_only_the_last_is_needed(cache):
+    pipeline = Pipeline([first, second], cache=cache)
+    pipeline.run({"x": 1})
+    explanation = pipeline.explain({"x": 1}, output_name="b")
+    assert statuses(explanation) == {"first": "hit", "second": "hit"}
+    assert [verdict.is_needed for verdict in explanation] == [False, True]
+
+
+def test_an_input_that_changed_is_told_with_both_values(cache):
+    pipeline = Pipeline([first, second], cache=cache)
+    pipeline.run({"x": 1, "k": 5})
+    explanation = pipeline.explain({"x": 1, "k": 6})
+    assert explanation["first"].because == "input k 5 → 6"
+    assert explanation["second"].because == "upstream first changed"
+
+
+def test_a_global_that_changed_is_told_by_name(cache, monkeypatch):
+    pipeline = Pipeline([first, second], cache=cache)
+    pipeline.run({"x": 1})
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    (change,) = pipeline.explain({"x": 1})["first"].changes
+    assert (change.what, change.before, change.after) == ("global FACTOR of scaled", "2", "3")
+
+
+def test_a_helper_that_changed_is_told_by_name(cache, monkeypatch):
+    pipeline = Pipeline([first, second], cache=cache)
+    pipeline.run({"x": 1})
+    monkeypatch.setitem(globals(), "scaled", lambda x: x * 2 + FACTOR)
+    assert pipeline.explain({"x": 1})["first"].because == "helper scaled changed"
+
+
+def test_the_nodes_own_code_is_told_first(cache):
+    def make(source):
+        scope = {}
+        exec(source, scope)
+        return Pipeline([node(scope["f"], output_name="y")], cache=cache)
+
+    make("def g(x): return x\ndef f(x, n=1): return g(x) + n").run({"x": 1})
+    changed = make("def g(x): return -x\ndef f(x, n=2): return g(x) - n").explain({"x": 1})["f"]
+    assert [str(change) for change in changed.changes] == [
+        "own code changed",
+        "default of n 1 → 2",
+        "helper g changed",
+    ]
+
+
+def test_another_cache_version_is_told(cache):
+    def of_version(version):
+        return Pipeline([node(abs, output_name="y", cache_version=version)], cache=cache)
+
+    of_version("a").run({"x": 1})
+    assert of_version("b").explain({"x": 1})["abs"].because == "cache_version 'a' → 'b'"
+
+
+def test_what_is_not_cached_says_why(cache):
+    pipeline = Pipeline([first, second, third, fourth], cache=cache)
+    pipeline.run({"x": 1})
+    explanation = pipeline.explain({"x": 1})
+    assert statuses(explanation) == {
+        "first": "hit",
+        "second": "hit",
+        "third": "not cached",
+        "fourth": "open",
+    }
+    assert explanation["third"].because == "marked cache=False"
+    assert explanation["fourth"].because == "it depends on what c will be"
+    without = pipeline.with_cache(None).explain({"x": 1})
+    assert set(statuses(without).values()) == {"not cached"}
+
+
+def test_inputs_without_a_fingerprint_are_named(cache):
+    with pytest.warns(UserWarning, match="cannot be fingerprinted"):
+        explanation = Pipeline([second], cache=cache).explain({"a": (n for n in [1])})
+    assert explanation["second"].because == "a cannot be fingerprinted"
+
+
+def test_a_map_is_told_in_numbers(cache):
+    pipeline = Pipeline([first, second], cache=cache)
+    pipeline.map({"x": [1, 2, 3]}, map_over="x")
+    explanation = pipeline.explain({"x": [1, 2, 3, 4, 5]}, map_over="x")
+    assert statuses(explanation) == {"first": "3 hit, 2 miss", "second": "3 hit, 2 miss"}
+    assert explanation["first"].because.startswith("input x ")
+
+
+def test_nested_pipelines_are_looked_into(cache):
+    inner = Pipeline([first], name="inner")
+    outer = Pipeline([inner, second], cache=cache, name="outer")
+    outer.run({"x": 1})
+    assert statuses(outer.explain({"x": 1})) == {"first": "hit", "second": "hit"}
+    explanation = outer.explain({"x": 2})
+    assert explanation["outer/inner/first"].because == "input x 1 → 2"
+    assert explanation["second"].status == "miss"
+
+
+def test_the_items_of_a_nested_map_are_counted_when_they_are_known(cache):
+    @node(output_name="xs")
+    def listed(n):
+        return list(range(n))
+
+    inner = Pipeline([first], name="inner")
+    outer = Pipeline(
+        [listed, inner.as_node({"xs": "x"}, {"a": "all"}, map_over="xs")], cache=cache, name="outer"
+    )
+    assert outer.explain({"n": 3})["first"].because == "the items are not known yet"
+    outer.run({"n": 3})
+    assert outer.explain({"n": 3})["first"].status == "3 hit"
+    outer.run({"n": 5}, "xs")
+    assert outer.explain({"n": 5})["first"].status == "3 hit, 2 miss"
+
+
+def test_an_explanation_is_what_then_happens(cache):
+    class Seen(PipelineCallback):
+        def __init__(self):
+            self.computed, self.cached = [], []
+
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            self.computed.append(node_id)
+
+        def on_node_cached(self, node_id, signature, ctx):
+            self.cached.append(node_id)
+
+    pipeline = Pipeline([first, second, third, fourth], cache=cache)
+    pipeline.run({"x": 1})
+    for inputs in ({"x": 1}, {"x": 2}, {"x": 1, "k": 9}):
+        told = pipeline.explain(inputs, output_name="b")
+        seen = Seen()
+        pipeline.with_callbacks([seen]).run(inputs, "b")
+        needed = [verdict for verdict in told if verdict.is_needed]
+        assert seen.computed == [verdict.node for verdict in needed if verdict.status == "miss"]
+        assert seen.cached == [verdict.node for verdict in needed if verdict.status == "hit"]
+
+
+def test_it_prints_as_a_table_and_shows_as_one(cache):
+    pipeline = Pipeline([first, second], cache=cache)
+    pipeline.run({"x": 1})
+    explanation = pipeline.explain({"x": 2}, output_name="b")
+    lines = repr(explanation).splitlines()
+    assert lines[0].split() == ["node", "cache", "why"]
+    assert lines[2].split(maxsplit=2) == ["first", "miss", "input x 1 → 2"]
+    html = explanation._repr_html_()
+    assert html.count("<tr") == 3
+    assert "input x 1 → 2" in html
+
+
+def test_a_cache_that_has_get_and_put_only_is_explained_as_far_as_it_goes():
+    from hypernodes.config import MISS
+
+    class Plain:
+        def __init__(self):
+            self.kept = {}
+
+        def get(self, signature):
+            return self.kept.get(signature, MISS)
+
+        def put(self, signature, value):
+            self.kept[signature] = value
+
+    pipeline = Pipeline([first, second], cache=Plain())
+    pipeline.run({"x": 1})
+    assert statuses(pipeline.explain({"x": 1})) == {"first": "hit", "second": "hit"}
+    assert pipeline.explain({"x": 2})["first"].because == "the cache has no entry of first"
