@@ -42,6 +42,7 @@ test: lint types
 
 bench: $(BIN)/.dev
 	$(BIN)/python benchmarks/overhead.py --peers
+	$(BIN)/python benchmarks/cache.py --peers
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
