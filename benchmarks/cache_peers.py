@@ -44,10 +44,10 @@ def of_pipefunc(directory: str) -> Map:
 
 
 def of_hypernodes(directory: str) -> Map:
-    from hypernodes import DiskCache, Pipeline, node  # noqa: PLC0415
+    from hypernodes import DiskCache, Pipeline, SeqEngine, node  # noqa: PLC0415
 
     functions = [node(name)(function) for name, function in FUNCTIONS.items()]
-    pipeline = Pipeline(functions, cache=DiskCache(directory))
+    pipeline = Pipeline(functions, engine=SeqEngine(cache=DiskCache(directory)))
 
     def work(xs: list[int]) -> list[int]:
         rows: Any = pipeline.map({"x": xs}, map_over="x")

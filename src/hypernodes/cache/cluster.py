@@ -227,7 +227,7 @@ class Keeper:
             return {key: (tag, bytes(blob)) for key, (tag, blob) in found.items()}
         if method == "write":
             records, counts = arguments
-            return self._store.write([Record(key, tag, [blob]) for key, tag, blob in records], counts)
+            return self._store.write([Record.of(key, tag, [blob]) for key, tag, blob in records], counts)
         answer = getattr(self._store, method)(*arguments)
         return list(answer) if method == "rows" else answer
 

@@ -247,7 +247,7 @@ class DiskCache:
     def _add(self, key: str, tag: str | None, pieces: list[entry.Blob]) -> None:
         from hypernodes.cache.store import Record  # noqa: PLC0415  loads diskcache
 
-        record = Record(key, tag, pieces)
+        record = Record.of(key, tag, pieces)
         with self._lock:
             if not self._pending:
                 self._oldest = time.monotonic()

@@ -13,10 +13,10 @@ import mmap
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import diskcache
-from diskcache.core import MODE_BINARY
+from diskcache.core import MODE_BINARY, MODE_RAW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -32,6 +32,17 @@ _READ_ONE: Final = (
     "AND (expire_time IS NULL OR expire_time > ?)"
 )
 _READ_MANY: Final = _READ_ONE.replace("key = ?", "key IN (SELECT value FROM json_each(?))")
+_STORE: Final = (
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, value) "
+    "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET "
+    "store_time = excluded.store_time, expire_time = excluded.expire_time, "
+    "access_time = excluded.access_time, tag = excluded.tag, size = excluded.size, "
+    "mode = excluded.mode, filename = NULL, value = excluded.value"
+)
+_FILES_OF: Final = (
+    "SELECT filename FROM Cache WHERE raw = 1 AND filename IS NOT NULL "
+    "AND key IN (SELECT value FROM json_each(?))"
+)
 _AT_ONCE: Final = 500  # entries considered at once when there is no room
 _USED_AGAIN: Final = 3600.0  # seconds; without a limit, use is noted as coarsely, and reading writes nothing
 _HEAD: Final = 1 << 16  # bytes that tell how an entry was made
@@ -46,16 +57,18 @@ class Record:
         key: Under which it is found.
         tag: The node that made it; ``None`` for what is no entry.
         pieces: Its bytes.
+        size: How many they are.
     """
 
     key: str
     tag: str | None
     pieces: Sequence[Blob]
+    size: int
 
-    @property
-    def size(self) -> int:
-        """Bytes that it takes."""
-        return sum(memoryview(piece).nbytes for piece in self.pieces)
+    @classmethod
+    def of(cls, key: str, tag: str | None, pieces: Sequence[Blob]) -> Self:
+        """Make one."""
+        return cls(key, tag, pieces, sum([memoryview(piece).nbytes for piece in pieces]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +166,11 @@ class Store:
     def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> None:
         """Store records, and add to counters, small ones in one transaction."""
         self._reopen_if_gone()
-        small = [record for record in records if record.size < _BESIDE]
+        small = []
         for record in records:
-            if record.size >= _BESIDE:  # its file is written before anybody is kept from writing
+            if record.size < _BESIDE:
+                small.append(record)
+            else:  # its file is written before anybody is kept from writing
                 expire = None if record.tag is None else self._expire
                 self._cache.set(record.key, _Reader(record.pieces), expire, read=True, tag=record.tag)
         if small or counts:
@@ -167,12 +182,22 @@ class Store:
             self._cache.expire()
 
     def _write_small(self, small: Sequence[Record], counts: dict[str, int]) -> None:
+        """Store records in one transaction and one statement; a `set` for each costs three times as much."""
+        now = time.time()
+        expires = None if self._expire is None else now + self._expire
+        rows = []
+        for record in small:
+            blob = b"".join(record.pieces) if len(record.pieces) > 1 else record.pieces[0]
+            ends = None if record.tag is None else expires
+            rows.append((record.key, now, ends, now, record.tag, len(blob), MODE_RAW, blob))
         with self._cache.transact():
-            for record in small:
-                expire = None if record.tag is None else self._expire
-                self._cache.set(record.key, b"".join(record.pieces), expire, tag=record.tag)
+            keys = json.dumps([record.key for record in small])
+            replaced = self._cache._sql(_FILES_OF, (keys,)).fetchall()
+            self._cache._con.executemany(_STORE, rows)
             for key, number in counts.items():
                 self._cache.incr(key, number)
+        for (filename,) in replaced:
+            (self.path / filename).unlink(missing_ok=True)
 
     def _drop_least_used(self, limit: int) -> None:
         excess = self._cache.reset("size") - limit
