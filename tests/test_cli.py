@@ -86,9 +86,9 @@ def test_explain_tells_the_difference_to_an_earlier_entry(cache):
     (signature,) = [
         entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["about"]["takes"]
     ]
-    assert "input limit (absent) → present" in command(cache, "explain", signature)
+    assert "input limit not given → 6" in command(cache, "explain", signature)
     found = as_json(cache, "explain", signature)
-    assert found["changes"] == [{"what": "input limit", "before": "", "after": "present"}]
+    assert found["changes"] == [{"what": "input limit", "before": "not given", "after": "6"}]
 
 
 def test_clear_asks_first(cache):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hypernodes.cache.about import About, Part
+    from hypernodes.cache.about import About, Part, Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Change:
     def __str__(self) -> str:
         if self.before == self.after:
             return f"{self.what} changed"
-        return f"{self.what} {self.before or '(absent)'} → {self.after or '(absent)'}"
+        return f"{self.what} {self.before} → {self.after}"
 
 
 def most_similar(about: About, others: Iterable[About]) -> About | None:
@@ -68,7 +68,7 @@ def differences(
     for name in dict.fromkeys((*after.takes, *before.takes)):
         new, old = after.takes.get(name), before.takes.get(name)
         if new is None or old is None:
-            changes.append(Change(f"input {name}", *_presence(old is not None, new is not None)))
+            changes.append(Change(f"input {name}", _given(old), _given(new)))
         elif new.identity != old.identity:
             maker = new.made_by
             what = f"upstream {maker}" if maker else f"input {name}"
@@ -84,7 +84,7 @@ def _of_code(after: Mapping[str, Part], before: Mapping[str, Part]) -> list[Chan
     for name in sorted(after.keys() | before.keys(), key=_own_code_first):
         new, old = after.get(name), before.get(name)
         if new is None or old is None:
-            changes.append(Change(name, *_presence(old is not None, new is not None)))
+            changes.append(Change(name, _there(old), _there(new)))
         elif new.digest != old.digest:
             changes.append(Change(name, *((old.shown, new.shown) if old.shown != new.shown else ("", ""))))
     return changes or [Change("code")]
@@ -94,5 +94,9 @@ def _own_code_first(name: str) -> tuple[bool, str]:
     return name != "own code", name
 
 
-def _presence(was: bool, is_now: bool) -> tuple[str, str]:  # noqa: FBT001
-    return "present" if was else "", "present" if is_now else ""
+def _given(taken: Taken | None) -> str:
+    return "not given" if taken is None else taken.shown or "given"
+
+
+def _there(part: Part | None) -> str:
+    return "not there" if part is None else part.shown or "there"

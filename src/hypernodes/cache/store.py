@@ -226,7 +226,7 @@ class Store:
         """Walk what is stored by nodes, or by one of them, the latest first."""
         found = self._cache._sql(
             "SELECT rowid FROM Cache WHERE tag IS NOT NULL AND (?1 IS NULL OR tag = ?1) "
-            "AND (expire_time IS NULL OR expire_time > ?2) ORDER BY store_time DESC LIMIT ?3",
+            "AND (expire_time IS NULL OR expire_time > ?2) ORDER BY store_time DESC, rowid DESC LIMIT ?3",
             (tag, time.time(), limit),
         ).fetchall()
         for (rowid,) in found:
