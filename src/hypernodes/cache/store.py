@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _NO_LIMIT: Final = 1 << 62  # bytes
 _BUSY_TIMEOUT: Final = 60.0  # seconds that a writer waits for another process's transaction
 _BESIDE: Final = 1 << 15  # bytes; larger entries are files, which can be mapped
+_MAPPED: Final = 4 << 20  # bytes; each mapped file takes a descriptor, of which a process has 1024 or so
 _EXPIRED_EVERY: Final = 60.0  # seconds; until then expired entries only count as absent
 _READ_ONE: Final = (
     "SELECT key, tag, access_time, mode, filename, value FROM Cache WHERE raw = 1 AND key = ? "
@@ -284,7 +286,7 @@ class Store:
 
 
 class _Files(diskcache.Disk):  # type: ignore[misc]
-    """Large values as files that are mapped into memory, where a change stays with who makes it."""
+    """Large values as files; the largest are mapped into memory, where a change stays with who makes it."""
 
     def store(self, value: Any, *args: Any, **kwargs: Any) -> tuple[int, int, str | None, Any]:
         size, mode, filename, stored = super().store(value, *args, **kwargs)
@@ -295,10 +297,13 @@ class _Files(diskcache.Disk):  # type: ignore[misc]
         if mode != MODE_BINARY or read or filename is None:
             return super().fetch(mode, filename, value, read)
         with (Path(self._directory) / filename).open("rb") as file:
-            try:
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            except ValueError:  # an empty file
-                return b""
+            size = os.fstat(file.fileno()).st_size
+            if size >= _MAPPED:
+                with contextlib.suppress(OSError):
+                    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            blob = bytearray(size)  # of which arrays can be made that can be changed
+            file.readinto(blob)
+            return blob
 
     def _write(self, full_path: str, *args: Any, **kwargs: Any) -> Any:
         try:

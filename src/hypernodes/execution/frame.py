@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.base import Scope
     from hypernodes.execution.jobs import Values
+    from hypernodes.execution.probe import Signed
     from hypernodes.execution.run import Run
 
 
@@ -41,12 +42,18 @@ class Frame(Scene):
         values: Values,
         *,
         identities: Mapping[str, bytes | None],
+        signed: Signed | None = None,
     ) -> None:
         super().__init__(run, plan, scope, waiter)
         self.values = values
         self.signer = run.signer(plan)
-        self.identities: dict[str, bytes | None] = {**run.codes.bound.get(plan.key, {}), **identities}
-        self.signatures: dict[int, bytes | None] = {}
+        if signed is not None:
+            self.identities, self.signatures = signed.identities, signed.signatures
+        else:
+            self.identities = {**run.codes.bound.get(plan.key, {}), **identities}
+            self.signatures = {}
+            if self.signer.steps:
+                self._sign()
         self._asked: set[int] = set()  # steps whose values are wanted
         self._unmet: dict[int, int] = {}  # how many values a step still waits for
         self._for_value: dict[str, list[Step]] = {}  # who waits for the value of a name
@@ -54,16 +61,18 @@ class Frame(Scene):
         self._children: dict[int, float] = {}  # when a nested step was started
         self._wanted: set[int] = set()
 
+    def _sign(self) -> None:
+        """Sign every step that can be signed before anything is computed."""
+        for name in self.signer.inputs:
+            if name not in self.identities and name in self.values:
+                self.identities[name] = identify(self.values[name], name, self.plan)
+        self.signer.sign(self.identities, self.signatures)
+
     def begin(self, told_as: str | None = None) -> None:
         """Ask for the wanted outputs; an item of a map is told of by its sweep, a pipeline under its id."""
         self.told_as = told_as
         if told_as is not None:
             self.emit("on_pipeline_start", told_as, {name: self.values[name] for name in self.plan.inputs})
-        for name in self.signer.inputs:
-            if name not in self.identities and name in self.values:
-                self.identities[name] = identify(self.values[name], name, self.plan)
-        if self.signer.steps:
-            self.signer.sign(self.identities, self.signatures)
         for name in self.plan.outputs:
             if name not in self.values:
                 step = self.plan.producers[name]

@@ -22,16 +22,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Signed:
+    """An item before it is started.
+
+    Attributes:
+        identities: What identifies its inputs, and what is made of them, by name.
+        signatures: The signatures of its steps.
+    """
+
+    identities: dict[str, bytes | None]
+    signatures: dict[int, bytes | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Found:
     """What a look-up says of an item.
 
     Attributes:
-        signatures: Those of the steps that make its outputs.
+        wanted: The signatures of the steps that make its outputs.
         outputs: All its outputs, or ``None`` where one of them is missing.
+        signed: All that is known of it, for whoever goes on with it.
     """
 
-    signatures: tuple[bytes, ...]
+    wanted: tuple[bytes, ...]
     outputs: Values | None
+    signed: Signed
 
 
 class Prober:
@@ -69,7 +84,7 @@ class Prober:
         """Return the identity of an item's first output that was computed."""
         name = next(name for name in self._plan.outputs if name in self._plan.producers)
         step = self._plan.producers[name]
-        return identity_of_output(found.signatures[0], step, step.outputs.index(name))
+        return identity_of_output(found.wanted[self.steps.index(step)], step, step.outputs.index(name))
 
     def look_up(self, items: Iterable[Mapping[str, Any]]) -> list[Found | None]:
         """Look items up.
@@ -79,38 +94,43 @@ class Prober:
         """
         assert self._plan.cache is not None  # noqa: S101  else nothing can be found
         cache, items = self._plan.cache, list(items)
-        signed = [self._sign(item) for item in items]
-        wanted = dict.fromkeys(
-            signature.hex() for signatures in signed if signatures for signature in self._wanted(signatures)
-        )
-        values = cache.get_many(wanted) if wanted else {}
+        signed = list(map(self._sign, items))
+        wanted = [self._wanted(of_item.signatures) for of_item in signed]
+        keys = dict.fromkeys(signature.hex() for of_item in wanted for signature in of_item or ())
+        values = cache.get_many(keys) if keys else {}
         known = frozenset(values)
         found: list[Found | None] = []
         absent: set[bytes] = set()
-        for item, signatures in zip(items, signed, strict=True):
+        for item, signatures, of_item in zip(items, wanted, signed, strict=True):
             if signatures is None:
                 found.append(None)
                 continue
-            outputs = self._outputs(item, self._wanted(signatures), values, known)
-            found.append(Found(self._wanted(signatures), outputs))
+            outputs = self._outputs(item, signatures, values, known)
+            found.append(Found(signatures, outputs, of_item))
             if outputs is None:
-                absent.update(signature for signature in signatures.values() if signature is not None)
+                absent.update(signature for signature in of_item.signatures.values() if signature is not None)
         if absent:
             behind = cache.contains([signature.hex() for signature in absent])
             self._run.note_absent(signature for signature in absent if signature.hex() not in behind)
         return found
 
-    def _wanted(self, signatures: dict[int, bytes | None]) -> tuple[bytes, ...]:
-        return tuple(signatures[step.index] for step in self.steps)  # type: ignore[misc]
+    def _wanted(self, signatures: dict[int, bytes | None]) -> tuple[bytes, ...] | None:
+        """Return the signatures that are asked for; ``None`` where one is missing."""
+        wanted = []
+        for step in self.steps:
+            signature = signatures.get(step.index)
+            if signature is None:
+                return None
+            wanted.append(signature)
+        return tuple(wanted)
 
-    def _sign(self, item: Mapping[str, Any]) -> dict[int, bytes | None] | None:
-        """Return the signatures of all steps; ``None`` where one that is wanted has none."""
+    def _sign(self, item: Mapping[str, Any]) -> Signed:
         identities = dict(self._identities)
         for name in self._varying:
             identities[name] = identify(item[name], name, self._plan)
         signatures: dict[int, bytes | None] = {}
         self._signer.sign(identities, signatures)
-        return signatures if all(signatures.get(step.index) for step in self.steps) else None
+        return Signed(identities, signatures)
 
     def _outputs(
         self,

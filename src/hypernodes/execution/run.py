@@ -169,11 +169,12 @@ class Run:
             if not job.is_wanted:
                 continue
             if isinstance(job, Call):
-                if job.claim is not None:
-                    future = CLAIMS.take(job.claim, self, here=job.lane is None)
+                claim = job.claim
+                if claim is not None:
+                    future = CLAIMS.take(claim, self, here=job.lane is None)
                     if future is not None:
                         return Awaited(job, future)
-                    self._claimed.add(job.claim)
+                    self._claimed.add(claim)
                 job.frame.emit("on_node_start", job.step.name, job.arguments)
             return job
         return None
@@ -197,9 +198,10 @@ class Run:
             CLAIMS.release(self._claimed.pop(), self)
 
     def _release(self, job: Job) -> None:
-        if isinstance(job, Call) and job.claim in self._claimed:
-            self._claimed.discard(job.claim)
-            CLAIMS.release(job.claim, self)
+        claim = job.claim if isinstance(job, Call) else None
+        if claim is not None and claim in self._claimed:
+            self._claimed.discard(claim)
+            CLAIMS.release(claim, self)
 
     def settle(self, job: Job, outcome: Outcome | BatchOutcome) -> None:
         """Take note of what came of a job."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hypernodes.execution.jobs import BatchOutcome, OnError, Values
-    from hypernodes.execution.probe import Found
+    from hypernodes.execution.probe import Found, Signed
     from hypernodes.execution.run import Run
     from hypernodes.execution.steps import Plan
 
@@ -76,6 +76,7 @@ class Sweep(Scene):
         self._probing = 0  # items that are being looked up
         # What was sent here was looked up there; now it is what lies behind that is looked up at once.
         self._block = _FIRST_BLOCK if numbers is None else _LARGEST_BLOCK
+        self._signed: dict[int, Signed] = {}  # what was found out of items that wait here
         self._keys: dict[int, tuple[bytes, ...]] = {}  # what an item that was started will be known as
         self._twins: dict[tuple[bytes, ...], list[int]] = {}  # items equal to one that was started
         self._alone: set[int] = set()  # items that have waited for an equal one in vain
@@ -153,11 +154,13 @@ class Sweep(Scene):
                 self._waiting.append(at)
             elif known.outputs is not None:
                 self._known(at, known, seconds / len(found))
-            elif known.signatures in self._twins and at not in self._alone:
-                self._twins[known.signatures].append(at)
+            elif known.wanted in self._twins and at not in self._alone:
+                self._twins[known.wanted].append(at)
             else:
-                self._keys[at] = known.signatures
-                self._twins.setdefault(known.signatures, [])
+                self._keys[at] = known.wanted
+                if not self._ships:
+                    self._signed[at] = known.signed
+                self._twins.setdefault(known.wanted, [])
                 self._waiting.append(at)
         self.run.later(self.refill)
 
@@ -167,7 +170,7 @@ class Sweep(Scene):
         if not self.plan.hears.isdisjoint(_HOOKS_OF_ITEMS):
             scope = Scope(self.scope.plan, self.scope.path, (*self.scope.items, number))
             told = [Event("on_map_item_start", (number,), scope)]
-            for step, signature in zip(self._prober.steps, known.signatures, strict=True):
+            for step, signature in zip(self._prober.steps, known.wanted, strict=True):
                 told.append(Event("on_node_cached", (step.name, signature.hex()), scope))
             told.append(Event("on_map_item_cached", (number, self._prober.signature_of(known).hex()), scope))
             told.append(Event("on_map_item_end", (number, seconds), scope))
@@ -224,6 +227,7 @@ class Sweep(Scene):
             Waiter(finish, fail, self),
             {**self.fixed, **self.items[at]},
             identities=self.identities,
+            signed=self._signed.pop(at, None),
         )
         frame.emit("on_map_item_start", index)
         frame.begin()
