@@ -730,3 +730,46 @@ def test_combining_flags_does_not_change_the_digest_of_their_class():
     before = digest(Fresh.A)
     assert Fresh.A | Fresh.B
     assert digest(Fresh.A) == before
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "polars"])
+def test_how_columns_were_put_together_does_not_count(library):
+    module = pytest.importorskip(library)
+    if library == "pyarrow":
+        whole = module.table({"a": [1, 2, 3], "b": ["x", "y", None]})
+        parts = module.concat_tables([whole.slice(0, 1), whole.slice(1)])
+        assert digest(module.chunked_array([[1], [2]])) == digest(module.chunked_array([[1, 2]]))
+        assert digest(module.array([1, 2])) != digest(module.array([1, 2], module.int8()))
+        assert digest(whole.slice(1)) == digest(module.table({"a": [2, 3], "b": ["y", None]}))
+        assert digest(whole) != digest(whole.rename_columns(["a", "c"]))
+        other = whole.set_column(1, "b", module.array(["x", "y", "z"]))
+    else:
+        whole = module.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None]})
+        parts = module.concat([whole[:1], whole[1:]])
+        assert digest(whole["a"]) != digest(whole["a"].rename("c"))
+        assert digest(whole["b"]) != digest(module.Series("b", ["x", "y", "z"]))
+        other = whole.with_columns(b=module.Series(["x", "y", "z"]))
+    assert digest(parts) == digest(whole)
+    assert digest(other) != digest(whole)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([1] * 100, [True] * 100),
+        ([1] * 100, [1.0] * 100),
+        ([0.0] * 100, [-0.0] * 100),
+        (["a", "bc"] * 50, ["ab", "c"] * 50),
+        (["a"] * 100, [b"a"] * 100),
+        ([1] * 100, (1,) * 100),
+        ([1] * 99 + [2], [1] * 99 + [3]),
+        ([1] * 99 + [2**70], [1] * 99 + [2**71]),
+    ],
+)
+def test_long_lists_that_are_not_the_same_have_digests_of_their_own(one, other):
+    assert digest(one) == digest(copy.deepcopy(one)) != digest(other)
+
+
+def test_a_large_array_that_is_not_contiguous_is_the_same_as_its_copy():
+    array = np.arange(400_000.0).reshape(200, 2000)
+    assert digest(array[:, ::2]) == digest(array[:, ::2].copy()) != digest(array[:, 1::2])

@@ -319,10 +319,12 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
             return _numpy(kind, value)
         case "pandas":
             return _pandas(kind, value)
-        case "pyarrow" if hasattr(value, "schema") and hasattr(value, "to_batches"):
+        case "pyarrow" if kind.__name__ in ("Table", "RecordBatch"):
             return _arrow(value)
-        case "polars" if hasattr(value, "to_arrow"):
-            return (str(value.dtype if hasattr(value, "dtype") else value.schema), value.to_arrow())
+        case "pyarrow" if hasattr(value, "type") and hasattr(value, "null_count"):
+            return (kind.__name__ == "ChunkedArray", *_arrow(sys.modules["pyarrow"].table({"": value})))
+        case "polars" if kind.__name__ in ("DataFrame", "Series"):
+            return _polars(value)
         case "torch" if hasattr(value, "detach") and hasattr(value, "numpy"):
             return _torch(value)
         case "dataclasses" if isinstance(value, dataclasses.Field):
@@ -340,8 +342,18 @@ def _torch(tensor: Any) -> tuple[object, ...]:
     return (str(tensor.dtype), tuple(tensor.shape), str(tensor.layout), raw.numpy())
 
 
+def _polars(value: Any) -> tuple[object, ...]:
+    level = sys.modules["polars"].CompatLevel.oldest()  # views of texts tell where they lie
+    columns = value.rechunk().to_arrow(compat_level=level)
+    about = value.schema if hasattr(value, "schema") else (value.name, value.dtype)
+    return (str(about), columns)
+
+
 def _arrow(table: Any) -> tuple[object, ...]:
     pyarrow = sys.modules["pyarrow"]
+    if any(pyarrow.types.is_boolean(column.type) or column.null_count for column in table.columns):
+        # Written anew, since the last byte of a bit map may have anything in its unused bits.
+        table = table.take(pyarrow.array(range(table.num_rows), pyarrow.int64()))
     if hasattr(table, "combine_chunks"):
         table = table.combine_chunks()  # how it was put together does not count
     batches = table.to_batches() if hasattr(table, "to_batches") else [table]
