@@ -15,7 +15,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from hypernodes.cache.disk import DiskCache, Entry
+    from hypernodes.cache.disk import DiskCache
+    from hypernodes.cache.inventory import Entry
 
 _PATH_VARIABLE: Final = "HYPERNODES_CACHE"
 _DEFAULT: Final = Path(".cache")

@@ -14,23 +14,22 @@ import fractions
 import functools
 import logging
 import pathlib
-import re
 import struct
 import sys
 import threading
 import types
 import uuid
 from array import array
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache.code import Release, attributes_read, global_reads, is_installed, own_code, release
+from hypernodes.cache.hashing import combine, joined
+from hypernodes.cache.known import taken_apart
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-_PERSON: Final = b"hypernodes-1"
 _PYTHON: Final = "python-{}.{}".format(*sys.version_info[:2]).encode()
 _NO_INPUT: Final = (
     types.ModuleType,
@@ -59,37 +58,6 @@ def digest(value: object) -> bytes:
     if simple is not None:  # all that most calls take
         return combine(_TAGS[type(value)], (simple(value),))
     return _Walk().digest(value)
-
-
-def combine(tag: bytes, parts: Iterable[bytes]) -> bytes:
-    """Return one digest for a sequence of digests, in that order."""
-    return digest_of(joined((tag, *parts)))
-
-
-def digest_of(blob: bytes) -> bytes:
-    """Return the digest of bytes."""
-    state = _EMPTY.copy()
-    state.update(blob)
-    return state.digest()
-
-
-def joined(parts: Iterable[bytes]) -> bytes:
-    """Return parts as one, so that other parts never give the same; of large ones, their digest."""
-    pieces: list[bytes] = []
-    for part in parts:
-        size = len(part)
-        if size < 255:
-            pieces += (_SIZES[size], part)
-        elif size < _LARGE:
-            pieces += (b"\xff", size.to_bytes(8, "little"), part)
-        else:  # need not be copied
-            pieces += (b"\xff", size.to_bytes(8, "little"), blake2b(part, person=_PERSON).digest())
-    return b"".join(pieces)
-
-
-_EMPTY: Final = blake2b(digest_size=20, person=_PERSON)
-_SIZES: Final = tuple(bytes((size,)) for size in range(255))
-_LARGE: Final = 1 << 16
 
 
 class _Walk:
@@ -125,7 +93,7 @@ class _Walk:
             return b"class", self._class_parts(value)
         if isinstance(value, enum.Enum):
             return b"enum", self._all((kind, value._value_))
-        if (known := _taken_apart(kind, value)) is not None:
+        if (known := taken_apart(kind, value)) is not None:
             return kind.__qualname__.encode(), self._all(known)
         if isinstance(value, _NO_INPUT):
             return b"no input", [kind.__qualname__.encode()]
@@ -301,97 +269,6 @@ def _state(value: Any) -> dict[str, Any]:
             if slot not in ("__dict__", "__weakref__") and hasattr(value, name):
                 state[name] = getattr(value, name)
     return state
-
-
-def _taken_apart(kind: type, value: Any) -> tuple[object, ...] | None:
-    try:
-        return _known(kind, value)
-    except SignatureError:
-        raise
-    except Exception:  # a kind of value that its library cannot give out in this way
-        return None
-
-
-def _known(kind: type, value: Any) -> tuple[object, ...] | None:
-    """Return what makes up a value of a well-known library, without importing that library."""
-    match kind.__module__.partition(".")[0]:
-        case "numpy":
-            return _numpy(kind, value)
-        case "pandas":
-            return _pandas(kind, value)
-        case "pyarrow" if kind.__name__ in ("Table", "RecordBatch"):
-            return _arrow(value)
-        case "pyarrow" if hasattr(value, "type") and hasattr(value, "null_count"):
-            return (kind.__name__ == "ChunkedArray", *_arrow(sys.modules["pyarrow"].table({"": value})))
-        case "polars" if kind.__name__ in ("DataFrame", "Series"):
-            return _polars(value)
-        case "torch" if hasattr(value, "detach") and hasattr(value, "numpy"):
-            return _torch(value)
-        case "dataclasses" if isinstance(value, dataclasses.Field):
-            return (value.name, value.default, value.default_factory, value.init, value.kw_only)
-        case "re" if isinstance(value, re.Pattern):
-            return (value.pattern, value.flags)
-    if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
-        return (kind, {name: getattr(value, name) for name in kind.model_fields}, value.model_extra)
-    return None
-
-
-def _torch(tensor: Any) -> tuple[object, ...]:
-    # Its bytes, since numpy does not have all of its types.
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
-    return (str(tensor.dtype), tuple(tensor.shape), str(tensor.layout), raw.numpy())
-
-
-def _polars(value: Any) -> tuple[object, ...]:
-    level = sys.modules["polars"].CompatLevel.oldest()  # views of texts tell where they lie
-    columns = value.rechunk().to_arrow(compat_level=level)
-    about = value.schema if hasattr(value, "schema") else (value.name, value.dtype)
-    return (str(about), columns)
-
-
-def _arrow(table: Any) -> tuple[object, ...]:
-    pyarrow = sys.modules["pyarrow"]
-    if any(pyarrow.types.is_boolean(column.type) or column.null_count for column in table.columns):
-        # Written anew, since the last byte of a bit map may have anything in its unused bits.
-        table = table.take(pyarrow.array(range(table.num_rows), pyarrow.int64()))
-    if hasattr(table, "combine_chunks"):
-        table = table.combine_chunks()  # how it was put together does not count
-    batches = table.to_batches() if hasattr(table, "to_batches") else [table]
-    return (str(table.schema), [batch.serialize() for batch in batches], str(pyarrow.__version__))
-
-
-def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
-    if kind.__name__ == "ndarray":
-        return (value.dtype.str, str(value.dtype), value.shape, _content_of_array(value))
-    if kind.__name__.endswith("DType"):
-        return (str(value),)
-    if hasattr(value, "tobytes") and hasattr(value, "dtype") and value.shape == () and value.ndim == 0:
-        return (str(value.dtype), value.tobytes())
-    return None
-
-
-def _content_of_array(values: Any) -> object:
-    if values.dtype.hasobject:
-        return values.tolist()
-    if values.nbytes < _LARGE:
-        return values.tobytes()
-    if not values.flags.c_contiguous:
-        values = values.copy(order="C")
-    # Where it lies, since a copy takes a third as long as the digest.
-    return blake2b(memoryview(values.reshape(-1).view("u1")), person=_PERSON).digest()
-
-
-def _pandas(kind: type, value: Any) -> tuple[object, ...] | None:
-    if kind.__name__ == "DataFrame":
-        return ([value.iloc[:, at] for at in range(value.shape[1])], value.columns, value.index, value.attrs)
-    if kind.__name__ == "MultiIndex":
-        return (list(value.levels), [codes.tolist() for codes in value.codes], list(value.names))
-    if kind.__name__ in ("Series", "Index"):
-        is_plain = type(value.dtype).__module__.startswith("numpy")
-        values = value.to_numpy() if is_plain else value.array
-        more = (value.index, value.attrs) if kind.__name__ == "Series" else ()
-        return (str(value.dtype), values, value.name, *more)
-    return None
 
 
 _LONG: Final = 64  # values

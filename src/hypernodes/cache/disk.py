@@ -15,12 +15,13 @@ import time
 import warnings
 import weakref
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.cache import entry
 from hypernodes.cache.about import About, Part
+from hypernodes.cache.inventory import Entry, NodeStats, Stats, Verified
 from hypernodes.config import MISS
 from hypernodes.exceptions import CacheWarning
 
@@ -37,60 +38,6 @@ _SOON: Final = 0.05  # seconds that an entry may wait for others to be written w
 _COMPARED: Final = 500  # of a node's latest entries; more would hardly explain more
 _CODE: Final = "code/"
 _HITS: Final = "hits/"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known of an entry, its value left aside.
-
-    Attributes:
-        about: How it was made; ``None`` where that cannot be read.
-        node: The node that made it.
-        size: Bytes on disk.
-        stored: When, in seconds since the epoch.
-        used: When last, in seconds since the epoch; to the hour, unless the cache has a limit.
-    """
-
-    signature: str
-    node: str
-    size: int
-    stored: float
-    used: float
-    about: About | None
-
-
-@dataclass(frozen=True, slots=True)
-class NodeStats:
-    """What a cache holds of one node, and how often it was of use."""
-
-    entries: int = 0
-    bytes: int = 0
-    hits: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """What a cache holds, and how often it was of use."""
-
-    entries: int
-    bytes: int
-    hits: int
-    by_node: dict[str, NodeStats] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What came of reading every entry.
-
-    Attributes:
-        whole: The number of good entries.
-        damaged: The signatures of the others, and what is wrong with them.
-        orphans: The number of files that were removed since nothing belonged to them.
-    """
-
-    whole: int
-    damaged: dict[str, str]
-    orphans: int
 
 
 class DiskCache:

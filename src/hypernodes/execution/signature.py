@@ -12,7 +12,8 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.content import combine, digest, digest_of, joined
+from hypernodes.cache.content import digest
+from hypernodes.cache.hashing import combine, digest_of, joined
 from hypernodes.exceptions import CacheWarning, SignatureError
 from hypernodes.execution.steps import CallStep, NestedStep
 

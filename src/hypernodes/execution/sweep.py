@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import cached_property
 from math import ceil
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -63,13 +64,7 @@ class Sweep(Scene):
         self._active = 0
         self._size = 1
         self._item_seconds = 0.0
-        lane = plan.map_lane
         self._ships = plan.shipped is not None
-        # One chunk per worker is being run while another one waits there.
-        self._window = 1 if lane is None else lane.workers * (2 if self._ships else 1)
-        self._workers = 1 if lane is None else lane.workers
-        self._aim = _REMOTE_AIM if lane is not None and lane.is_remote else _LOCAL_AIM
-        self._largest = 1 if lane is not None and lane.runs_coroutines else len(items)
         self._prober: Prober | None = None
         self._unknown = deque(range(len(items)))  # items to look up before they are started
         self._waiting: deque[int] = deque()  # items to start
@@ -108,13 +103,15 @@ class Sweep(Scene):
             return
         if self._prober is None and self._unknown:
             self.prepare()
-        while self._active < self._window and (self._waiting or self._unknown):
+        while self._waiting or self._unknown:
+            if not self._waiting:  # nobody may need the executor, so it is not even asked for its size
+                self._probe()
+                return
+            if self._active >= self._window:
+                return
             size = self._chunk() if self._ships else 1
             if self._unknown and len(self._waiting) < size:
-                if not self._probing:
-                    self._probe()
-                return
-            if not self._waiting:
+                self._probe()
                 return
             self._active += 1
             if self._ships:
@@ -123,6 +120,25 @@ class Sweep(Scene):
                 self.run.jobs.append(Batch(self, numbers, [self.items[i] for i in at], at))
             else:
                 self._start_item(self._waiting.popleft())
+
+    @cached_property
+    def _workers(self) -> int:
+        return 1 if self.plan.map_lane is None else self.plan.map_lane.workers
+
+    @cached_property
+    def _window(self) -> int:
+        """How many items or chunks are under way: of chunks, one is run and one waits at each worker."""
+        return self._workers * (2 if self._ships else 1)
+
+    @cached_property
+    def _aim(self) -> float:
+        lane = self.plan.map_lane
+        return _REMOTE_AIM if lane is not None and lane.is_remote else _LOCAL_AIM
+
+    @cached_property
+    def _largest(self) -> int:
+        lane = self.plan.map_lane
+        return 1 if lane is not None and lane.runs_coroutines else len(self.items)
 
     def _chunk(self) -> int:
         left = len(self._waiting) + len(self._unknown)
@@ -135,6 +151,8 @@ class Sweep(Scene):
     # ------------------------------------------------------------------- items that are known already
 
     def _probe(self) -> None:
+        if self._probing:
+            return
         at = [self._unknown.popleft() for _ in range(min(self._block, len(self._unknown)))]
         self._probing = len(at)
         self.run.jobs.append(Probe(self, at))

@@ -1,0 +1,102 @@
+"""What are values of well-known libraries made of? None of these libraries is imported for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from typing import Any
+
+from hypernodes.cache.hashing import LARGE, digest_of_buffer
+from hypernodes.exceptions import SignatureError
+
+
+def taken_apart(kind: type, value: Any) -> tuple[object, ...] | None:
+    """Return what makes up a value of a well-known library; ``None`` for any other."""
+    try:
+        return _known(kind, value)
+    except SignatureError:
+        raise
+    except Exception:  # a kind of value that its library cannot give out in this way
+        return None
+
+
+def _known(kind: type, value: Any) -> tuple[object, ...] | None:
+    match kind.__module__.partition(".")[0]:
+        case "numpy":
+            return _numpy(kind, value)
+        case "pandas":
+            return _pandas(kind, value)
+        case "pyarrow" if kind.__name__ in ("Table", "RecordBatch"):
+            return _arrow(value)
+        case "pyarrow" if hasattr(value, "type") and hasattr(value, "null_count"):
+            return (kind.__name__ == "ChunkedArray", *_arrow(sys.modules["pyarrow"].table({"": value})))
+        case "polars" if kind.__name__ in ("DataFrame", "Series"):
+            return _polars(value)
+        case "torch" if hasattr(value, "detach") and hasattr(value, "numpy"):
+            return _torch(value)
+        case "dataclasses" if isinstance(value, dataclasses.Field):
+            return (value.name, value.default, value.default_factory, value.init, value.kw_only)
+        case "re" if isinstance(value, re.Pattern):
+            return (value.pattern, value.flags)
+    if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
+        return (kind, {name: getattr(value, name) for name in kind.model_fields}, value.model_extra)
+    return None
+
+
+def _torch(tensor: Any) -> tuple[object, ...]:
+    # Its bytes, since numpy does not have all of its types.
+    raw = tensor.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
+    return (str(tensor.dtype), tuple(tensor.shape), str(tensor.layout), raw.numpy())
+
+
+def _polars(value: Any) -> tuple[object, ...]:
+    level = sys.modules["polars"].CompatLevel.oldest()  # views of texts tell where they lie
+    columns = value.rechunk().to_arrow(compat_level=level)
+    about = value.schema if hasattr(value, "schema") else (value.name, value.dtype)
+    return (str(about), columns)
+
+
+def _arrow(table: Any) -> tuple[object, ...]:
+    pyarrow = sys.modules["pyarrow"]
+    if any(pyarrow.types.is_boolean(column.type) or column.null_count for column in table.columns):
+        # Written anew, since the last byte of a bit map may have anything in its unused bits.
+        table = table.take(pyarrow.array(range(table.num_rows), pyarrow.int64()))
+    if hasattr(table, "combine_chunks"):
+        table = table.combine_chunks()  # how it was put together does not count
+    batches = table.to_batches() if hasattr(table, "to_batches") else [table]
+    return (str(table.schema), [batch.serialize() for batch in batches], str(pyarrow.__version__))
+
+
+def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
+    if kind.__name__ == "ndarray":
+        return (value.dtype.str, str(value.dtype), value.shape, _content_of_array(value))
+    if kind.__name__.endswith("DType"):
+        return (str(value),)
+    if hasattr(value, "tobytes") and hasattr(value, "dtype") and value.shape == () and value.ndim == 0:
+        return (str(value.dtype), value.tobytes())
+    return None
+
+
+def _content_of_array(values: Any) -> object:
+    if values.dtype.hasobject:
+        return values.tolist()
+    if values.nbytes < LARGE:
+        return values.tobytes()
+    if not values.flags.c_contiguous:
+        values = values.copy(order="C")
+    # Where it lies, since a copy takes a third as long as the digest.
+    return digest_of_buffer(memoryview(values.reshape(-1).view("u1")))
+
+
+def _pandas(kind: type, value: Any) -> tuple[object, ...] | None:
+    if kind.__name__ == "DataFrame":
+        return ([value.iloc[:, at] for at in range(value.shape[1])], value.columns, value.index, value.attrs)
+    if kind.__name__ == "MultiIndex":
+        return (list(value.levels), [codes.tolist() for codes in value.codes], list(value.names))
+    if kind.__name__ in ("Series", "Index"):
+        is_plain = type(value.dtype).__module__.startswith("numpy")
+        values = value.to_numpy() if is_plain else value.array
+        more = (value.index, value.attrs) if kind.__name__ == "Series" else ()
+        return (str(value.dtype), values, value.name, *more)
+    return None
