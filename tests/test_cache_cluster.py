@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import time
 import warnings
 
@@ -81,14 +83,32 @@ def test_entries_travel_between_the_nodes(cluster, cache):
     assert len([actor for actor in actors if actor["namespace"] == "hypernodes"]) == 1
 
 
+DRIVER = """
+import sys, ray
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline
+from test_cache_cluster import end, slow
+ray.init(address=sys.argv[1], logging_level="error", log_to_driver=False)
+with HyperNodesEngine(map_executor="ray") as engine, DiskCache(sys.argv[2]) as cache:
+    pipeline = Pipeline([slow, end], cache=cache, engine=engine)
+    print(pipeline.map({"x": range(20)}, map_over="x", output_name="end")["end"] == list(range(1, 41, 2)))
+"""
+
+
 @pytest.mark.timeout(180)
-def test_another_driver_uses_the_same_actor(cluster, cache):
-    actor = keeper_of(cache)
-    assert pid_of(actor) == pid_of(keeper_of(cache))
+def test_several_drivers_share_the_entries_and_the_actor(cluster, cache):
+    def another_driver():
+        command = [sys.executable, "-c", DRIVER, cluster.address, str(cache.path)]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    assert another_driver() == "True\n"
+    assert len(cache) == 20
     home = ray.get_runtime_context().get_node_id()
-    ((_, pid),) = [(name, pid_of(ray.get_actor(**name))) for name in named()]
-    assert pid == pid_of(actor)
-    assert ray.get(actor.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
+    (actor,) = named()
+    keeper = ray.get_actor(**actor)
+    assert ray.get(keeper.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
+    assert another_driver() == "True\n"
+    assert cache.stats().by_node["slow"].hits == 20
+    assert named() == [actor]
 
 
 def named():

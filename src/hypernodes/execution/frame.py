@@ -99,13 +99,21 @@ class Frame(Scene):
         if step.index in self._unsigned:
             return
         self._unsigned.add(step.index)
+        is_known = False
         for _, name in step.arguments:
-            if name not in self.identities and name not in self.values:
+            if name in self.identities:
+                continue
+            if name in self.values:
+                self.identities[name] = identify(self.values[name], name, self.plan)
+                is_known = True
+            else:
                 producer = self.plan.producers[name]
                 if producer.index in self.signer.steps and producer.index not in self.signatures:
                     self.run.later(self._wait_for_identities, producer)
                 else:
                     self.run.later(self._ask, producer)
+        if is_known:
+            self._identified()
 
     def _identified(self) -> None:
         """Go on with the steps that can be signed, now that more is identified."""
