@@ -258,6 +258,46 @@ def test_a_full_disk_costs_the_entry_and_leaves_no_half_of_it(directory):
         assert cache.verify().damaged == {}
 
 
+READ_ONLY = """
+    import os, sys, warnings
+    import numpy
+    from hypernodes import DiskCache, Pipeline, node
+    DiskCache(sys.argv[2]).put("entry", 1)  # imports what root alone may be able to read
+    if os.geteuid() == 0:  # root may write anywhere
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        cache = DiskCache(sys.argv[1])
+        print(cache.get("small"), cache.get("large").sum(), [cache.get("none")], len(cache))
+        cache.put("more", 1)
+        cache.flush()
+        cache.put("still more", 1)
+        cache.flush()
+    print([str(one.message).partition(": ")[2][:18] for one in told])
+"""
+
+
+def test_a_read_only_directory_is_read(tmp_path):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as parent:
+        path = Path(parent)
+        path.chmod(0o755)
+        (path / "other").mkdir()
+        with DiskCache(path / "cache") as cache:
+            cache.put("small", 1)
+            cache.put("large", np.ones(100_000))
+        for file in (path / "cache").rglob("*"):
+            file.chmod(0o555 if file.is_dir() else 0o444)
+        (path / "cache").chmod(0o555)
+        out = output_of(READ_ONLY, path / "cache", path / "other")
+        for directory in [path / "cache", *(path / "cache").rglob("*")]:
+            directory.chmod(0o755)
+    assert out == "1 100000.0 [MISS] 2\n['cannot be written ']\n"
+
+
 def test_a_deleted_directory_is_made_again(directory):
     import shutil
 

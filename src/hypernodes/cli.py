@@ -97,9 +97,7 @@ def stats(cache: DiskCache, *, as_json: bool) -> None:
 @click.pass_obj
 def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: bool) -> None:
     """List entries, the latest first."""
-    import itertools  # noqa: PLC0415
-
-    found = list(itertools.islice(cache.entries(node), limit))
+    found = list(cache.entries(node, limit=limit))
     if as_json:
         _print_json([_described(entry) for entry in found])
         return
@@ -221,7 +219,7 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
 
 def _find(cache: DiskCache, start: str) -> Entry:
     """Return the one entry whose signature begins so."""
-    found = [entry for entry in cache.entries() if entry.signature.startswith(start)]
+    found = list(cache.entries(start=start))
     if len(found) != 1:
         many = f"{len(found)} entries have signatures" if found else "no entry has a signature"
         raise click.ClickException(f"{many} that begin{'' if found else 's'} with {start!r}. See: ls.")

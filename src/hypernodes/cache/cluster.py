@@ -103,9 +103,9 @@ class RemoteStore:
         self._forget(dropped)
         return self._ask("delete", dropped) or 0
 
-    def rows(self, tag: str | None = None, limit: int = -1) -> Iterator[Row]:
-        """Walk what is stored by nodes, or by one of them, the latest first."""
-        yield from self._ask("rows", tag, limit) or ()
+    def rows(self, tag: str | None = None, limit: int = -1, start: str = "") -> Iterator[Row]:
+        """Walk what is stored by nodes, or by one of them, under keys that begin so, the latest first."""
+        yield from self._ask("rows", tag, limit, start) or ()
 
     def counts(self, prefix: str) -> dict[str, int]:
         """Return the counters whose key begins with a prefix."""

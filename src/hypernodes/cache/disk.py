@@ -273,17 +273,20 @@ class DiskCache:
 
     def computations(self, node: str) -> Iterator[About]:
         """Walk how the entries of a node were made, the latest first."""
-        for found in self._entries(node, _COMPARED):
+        for found in self.entries(node, limit=_COMPARED):
             if found.about is not None:
                 yield found.about
 
-    def entries(self, node: str | None = None) -> Iterator[Entry]:
-        """Walk all entries, or those of a node, the latest first."""
-        return self._entries(node, -1)
+    def entries(self, node: str | None = None, *, start: str = "", limit: int = -1) -> Iterator[Entry]:
+        """Walk entries, the latest first.
 
-    def _entries(self, node: str | None, limit: int) -> Iterator[Entry]:
+        Args:
+            node: Those of this node only.
+            start: Those only whose signature begins so.
+            limit: At most so many; -1 for all.
+        """
         self.flush()
-        for row in self._opened().rows(node, limit):
+        for row in self._opened().rows(node, limit, start):
             yield _entry(row)
 
     def about(self, signature: str) -> About | None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import mmap
 import os
+import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,16 @@ class Store:
         self._open()
 
     def _open(self) -> None:
+        self._cache: Any
+        if not os.access(self.path, os.W_OK) and (self.path / "cache.db").exists():
+            self._cache = _ReadOnly(self.path)  # diskcache would write its settings
+        else:
+            self._cache = self._writable()
+        self._database = (self.path / "cache.db").stat().st_ino
+
+    def _writable(self) -> Any:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._cache: Any = diskcache.Cache(
+        return diskcache.Cache(
             str(self.path),
             timeout=_BUSY_TIMEOUT,
             disk=_Files,
@@ -122,7 +131,6 @@ class Store:
             statistics=False,  # a write for every read
             tag_index=True,  # for what is asked by node
         )
-        self._database = (self.path / "cache.db").stat().st_ino
 
     def _reopen_if_gone(self) -> None:
         """Begin anew where somebody has deleted the directory: SQLite would write into the deleted file."""
@@ -224,12 +232,13 @@ class Store:
         """Drop what is stored under these keys, and return how many there were."""
         return sum(bool(self._cache.delete(key)) for key in keys)
 
-    def rows(self, tag: str | None = None, limit: int = -1) -> Iterator[Row]:
-        """Walk what is stored by nodes, or by one of them, the latest first."""
+    def rows(self, tag: str | None = None, limit: int = -1, start: str = "") -> Iterator[Row]:
+        """Walk what is stored by nodes, or by one of them, under keys that begin so, the latest first."""
         found = self._cache._sql(
             "SELECT rowid FROM Cache WHERE tag IS NOT NULL AND (?1 IS NULL OR tag = ?1) "
-            "AND (expire_time IS NULL OR expire_time > ?2) ORDER BY store_time DESC, rowid DESC LIMIT ?3",
-            (tag, time.time(), limit),
+            "AND (expire_time IS NULL OR expire_time > ?2) AND substr(key, 1, length(?4)) = ?4 "
+            "ORDER BY store_time DESC, rowid DESC LIMIT ?3",
+            (tag, time.time(), limit, start),
         ).fetchall()
         for (rowid,) in found:
             row = self._cache._sql(
@@ -283,6 +292,35 @@ class Store:
     def close(self) -> None:
         """Close the files."""
         self._cache.close()
+
+
+class _ReadOnly:
+    """The part of `diskcache.Cache` that reads, for a directory in which one may not write."""
+
+    def __init__(self, path: Path) -> None:
+        self.disk = _Files(str(path))
+        self._con = self._connected(f"{path.as_uri()}/cache.db?mode=ro")
+
+    def _connected(self, uri: str) -> sqlite3.Connection:
+        # Without a file for its locks SQLite reads only what nobody can change.
+        for options in ("", "&immutable=1"):
+            connection = sqlite3.connect(uri + options, uri=True, check_same_thread=False)
+            try:
+                connection.execute("SELECT COUNT(*) FROM Cache").fetchone()
+            except sqlite3.OperationalError:
+                connection.close()
+            else:
+                return connection
+        raise PermissionError(f"{uri} can be neither written nor read")
+
+    def _sql(self, statement: str, arguments: tuple[Any, ...] = ()) -> sqlite3.Cursor:
+        return self._con.execute(statement, arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        raise PermissionError("the directory may only be read")
+
+    def close(self) -> None:
+        self._con.close()
 
 
 class _Files(diskcache.Disk):  # type: ignore[misc]
