@@ -15,9 +15,10 @@ import importlib.util
 import os
 import sys
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from hypernodes.exceptions import SignatureError
 
@@ -91,28 +92,80 @@ def global_reads(function: FunctionType) -> dict[str, object]:
     Raises:
         SignatureError: The code imports a module of the user's that cannot be imported.
     """
+    mentions = _mentions(function.__code__)
     reads: dict[str, object] = {}
-    codes = list(_with_nested(function.__code__))
-    mentioned = _mentioned(codes)
-    for code in codes:
-        steps = list(dis.get_instructions(code))
+    for name, attributes, is_changed in mentions.names:
+        if name not in function.__globals__:
+            if not hasattr(builtins, name):
+                reads[name] = _Undefined
+            continue
+        value = function.__globals__[name]
+        if isinstance(value, ModuleType):
+            _read_module(reads, name, value, attributes, mentions.all)
+        elif not is_changed or isinstance(value, FunctionType | type):
+            reads[name] = value
+        elif not is_installed(type(value).__module__):
+            reads[name] = type(value)  # its state is an effect, what its methods do is not
+    for statement in mentions.imports:
+        _read_import(reads, function, statement, mentions.all)
+    return reads
+
+
+class _Import(NamedTuple):
+    """An import statement: how many packages up, of what, and which names of it."""
+
+    level: int
+    module: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mentions:
+    """What some code mentions of the world around, whatever that is at the moment.
+
+    Attributes:
+        names: The globals that it reads, the attributes that it reads of them right away, and whether it
+            changes them in place.
+        imports: What it imports itself.
+        all: Every name and short text: the attributes that it may ask an object for.
+        stored: The attributes that it sets.
+    """
+
+    names: tuple[tuple[str, tuple[str, ...], bool], ...]
+    imports: tuple[_Import, ...]
+    all: frozenset[str]
+    stored: frozenset[str]
+
+
+@functools.lru_cache(maxsize=4096)
+def _mentions(code: CodeType) -> _Mentions:
+    """Read the instructions of some code and of all functions within it."""
+    names: dict[tuple[str, tuple[str, ...], bool], None] = {}
+    imports: dict[_Import, None] = {}
+    everything: set[str] = set()
+    stored: set[str] = set()
+    for inner in _with_nested(code):
+        everything.update(inner.co_names, (text for text in inner.co_consts if isinstance(text, str)))
+        steps = list(dis.get_instructions(inner))
         rebound, changed = _changed_globals(steps)
         for position, step in enumerate(steps):
             name = str(step.argval)
             if step.opname == "IMPORT_NAME":
-                _read_import(reads, function, steps, position, mentioned)
+                level, wanted = steps[position - 2].argval, steps[position - 1].argval
+                imports[_Import(level, name, tuple(wanted or ()))] = None
             elif step.opname in _READS_GLOBAL and name not in rebound:
-                if name in function.__globals__:
-                    value = function.__globals__[name]
-                    if isinstance(value, ModuleType):
-                        _read_module(reads, name, value, steps[position + 1 :], mentioned)
-                    elif name not in changed or isinstance(value, FunctionType | type):
-                        reads[name] = value
-                    elif not is_installed(type(value).__module__):
-                        reads[name] = type(value)  # its state is an effect, what its methods do is not
-                elif not hasattr(builtins, name):
-                    reads[name] = _Undefined
-    return reads
+                names[name, _attributes(steps, position + 1), name in changed] = None
+            elif step.opname == "STORE_ATTR":
+                stored.add(name)
+    return _Mentions(tuple(names), tuple(imports), frozenset(everything), frozenset(stored))
+
+
+def _attributes(steps: Sequence[dis.Instruction], start: int) -> tuple[str, ...]:
+    """Return the attributes that are read one of the other from there on."""
+    end = start
+    while end < len(steps) and steps[end].opname in _READS_ATTRIBUTE:
+        end += 1
+    return tuple(str(step.argval) for step in steps[start:end])
 
 
 def attributes_read(function: FunctionType) -> dict[str, object]:
@@ -120,29 +173,24 @@ def attributes_read(function: FunctionType) -> dict[str, object]:
     own = {name: value for name, value in vars(function).items() if not name.startswith("__")}
     if not own:
         return own
-    codes = list(_with_nested(function.__code__))
-    stored = {
-        step.argval for code in codes for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"
-    }
-    return {name: own[name] for name in _mentioned(codes) & own.keys() - stored}
+    mentions = _mentions(function.__code__)
+    return {name: own[name] for name in mentions.all & own.keys() - mentions.stored}
 
 
 def _read_module(
     reads: dict[str, object],
     name: str,
     module: ModuleType,
-    following: Sequence[dis.Instruction],
+    attributes: tuple[str, ...],
     mentioned: frozenset[str],
 ) -> None:
     """Read the attribute of a module that is used, or what may be where the module itself is passed on."""
     value: object = module
-    for step in following:
+    for attribute in attributes:
         if not isinstance(value, ModuleType) or is_installed(value.__name__):
             break
-        if step.opname not in _READS_ATTRIBUTE:
-            break
-        name = f"{name}.{step.argval}"
-        value = getattr(value, str(step.argval), _Undefined)
+        name = f"{name}.{attribute}"
+        value = getattr(value, attribute, _Undefined)
     if isinstance(value, ModuleType):
         _read_whole(reads, name, value, mentioned)
     else:
@@ -171,13 +219,11 @@ def _read_whole(reads: dict[str, object], name: str, module: ModuleType, mention
 def _read_import(
     reads: dict[str, object],
     function: FunctionType,
-    steps: Sequence[dis.Instruction],
-    position: int,
+    statement: _Import,
     mentioned: frozenset[str],
 ) -> None:
     """Read what an import within a function brings."""
-    level, names = steps[position - 2].argval, steps[position - 1].argval
-    name = str(steps[position].argval)
+    level, name, names = statement
     if level:
         package = function.__globals__.get("__package__") or ""
         name = importlib.util.resolve_name("." * level + name, package)
@@ -197,7 +243,7 @@ def _read_import(
         _read_whole(reads, top, root, mentioned)
         if module is not root:
             _read_whole(reads, name, module, mentioned)
-    for imported in names or ():
+    for imported in names:
         value = getattr(module, imported, _Undefined)
         if value is _Undefined and importlib.util.find_spec(f"{name}.{imported}"):
             value = importlib.import_module(f"{name}.{imported}")
@@ -224,12 +270,6 @@ def _is_installed_top(top: str) -> bool:
     if spec is None or spec.origin in (None, "built-in", "frozen"):
         return top in sys.stdlib_module_names
     return _is_under_installed(str(spec.origin))
-
-
-def _mentioned(codes: Sequence[CodeType]) -> frozenset[str]:
-    """Return every name and short text in some code: the attributes that it may ask an object for."""
-    texts = (text for code in codes for text in code.co_consts if isinstance(text, str))
-    return frozenset(name for code in codes for name in code.co_names).union(texts)
 
 
 class Release(str):
