@@ -97,6 +97,29 @@ TRAPS = {
         },
         ("aid", "x + 1", "x + 2"),
     ),
+    "a module that is passed on, of which something else is mentioned": (
+        {
+            "written": "import aid, other\ndef f(x): return other.call(aid, x)",
+            "other": "def call(module, x): return module.help(x)",
+            "aid": "def call(x): return x\ndef help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module imported within the function and passed on": (
+        {
+            "written": "def f(x):\n    import aid, other\n    return other.call(aid, x)",
+            "other": "def call(module, x): return module.help(x)",
+            "aid": "def call(x): return x\ndef help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module imported within the function and used in a function within": (
+        {
+            "written": "def f(x):\n    import aid\n    def g(): return aid.help(x)\n    return g()",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
     "a function of a module whose name sounds like a change": (
         {"written": "import aid\ndef f(x): return aid.update(x)", "aid": "def update(x): return x + 1"},
         ("aid", "x + 1", "x + 2"),
@@ -278,7 +301,14 @@ TRAPS = {
 }
 
 # Of a module that is passed on, everything public may be used, so everything counts.
-PASSED_WHOLE = {"a module that is passed on"}
+PASSED_WHOLE = {
+    "a module that is passed on",
+    "a module that is passed on, of which something else is mentioned",
+    "a module imported within the function and passed on",
+    "a module imported within the function and used in a function within",
+    "a module kept in a variable",
+    "a module asked for an attribute by its name",
+}
 
 
 class Written:

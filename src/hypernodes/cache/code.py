@@ -18,7 +18,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from hypernodes.exceptions import SignatureError
 
@@ -111,12 +111,17 @@ def global_reads(function: FunctionType) -> dict[str, object]:
     return reads
 
 
+_Uses: TypeAlias = tuple[tuple[str, ...], ...] | None
+"""The chains of attributes that are read of a local name; ``None`` where it is used in another way, too."""
+
+
 class _Import(NamedTuple):
-    """An import statement: how many packages up, of what, and which names of it."""
+    """An import statement: how many packages up, of what, which names of it, and what is used of each."""
 
     level: int
     module: str
     names: tuple[str, ...]
+    uses: tuple[_Uses, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +157,35 @@ def _mentions(code: CodeType) -> _Mentions:
             name = str(step.argval)
             if step.opname == "IMPORT_NAME":
                 level, wanted = steps[position - 2].argval, steps[position - 1].argval
-                imports[_Import(level, name, tuple(wanted or ()))] = None
+                wanted = tuple(wanted or ())
+                uses = _uses_of_imported(steps, position, max(1, len(wanted)))
+                imports[_Import(level, name, wanted, uses)] = None
             elif step.opname in _READS_GLOBAL and name not in rebound:
                 names[name, _attributes(steps, position + 1), name in changed] = None
             elif step.opname == "STORE_ATTR":
                 stored.add(name)
     return _Mentions(tuple(names), tuple(imports), frozenset(everything), frozenset(stored))
+
+
+def _uses_of_imported(steps: Sequence[dis.Instruction], position: int, count: int) -> tuple[_Uses, ...]:
+    stores = [step for step in steps[position:] if step.opname.startswith("STORE_")][:count]
+    return tuple(_uses(steps, str(step.argval)) if step.opname == "STORE_FAST" else None for step in stores)
+
+
+def _uses(steps: Sequence[dis.Instruction], local: str) -> _Uses:
+    """Return what is read of a local name."""
+    chains = set()
+    for position, step in enumerate(steps):
+        if step.opname.startswith("LOAD_FAST"):
+            if isinstance(step.argval, tuple):  # two at once, so that no attribute follows the first
+                if local in step.argval:
+                    return None
+            elif step.argval == local:
+                attributes = _attributes(steps, position + 1)
+                if not attributes:
+                    return None
+                chains.add(attributes)
+    return tuple(sorted(chains))
 
 
 def _attributes(steps: Sequence[dis.Instruction], start: int) -> tuple[str, ...]:
@@ -198,21 +226,15 @@ def _read_module(
 
 
 def _read_whole(reads: dict[str, object], name: str, module: ModuleType, mentioned: frozenset[str]) -> None:
-    """Read what code may use of a module that it has in hand: what it mentions, else all that is public."""
+    """Read what code may use of a module that it passes on: all that is public, and what it mentions."""
     if is_installed(module.__name__):
         reads[name] = Release(release(module.__name__))
         return
-    own = {
-        attribute: value
-        for attribute, value in vars(module).items()
-        if not attribute.startswith("_") and not isinstance(value, ModuleType)
-    }
-    used = {attribute: vars(module)[attribute] for attribute in mentioned & vars(module).keys()}
-    for attribute, value in (used or own).items():
+    for attribute, value in vars(module).items():
         if isinstance(value, ModuleType):
-            if value is not module and f"{name}.{attribute}".count(".") < _DEEPEST:
+            if attribute in mentioned and value is not module and name.count(".") < _DEEPEST:
                 _read_whole(reads, f"{name}.{attribute}", value, mentioned)
-        else:
+        elif attribute in mentioned or not attribute.startswith("_"):
             reads[f"{name}.{attribute}"] = value
 
 
@@ -223,7 +245,7 @@ def _read_import(
     mentioned: frozenset[str],
 ) -> None:
     """Read what an import within a function brings."""
-    level, name, names = statement
+    level, name, names, uses = statement
     if level:
         package = function.__globals__.get("__package__") or ""
         name = importlib.util.resolve_name("." * level + name, package)
@@ -239,18 +261,28 @@ def _read_import(
     except Exception as error:
         raise SignatureError(f"it imports {name!r}, which fails ({error!r})") from error
     if not names:
-        root = sys.modules[top]
-        _read_whole(reads, top, root, mentioned)
-        if module is not root:
-            _read_whole(reads, name, module, mentioned)
-    for imported in names:
+        _read_uses(reads, top, sys.modules[top], uses[0], mentioned)
+        if module is not sys.modules[top]:
+            _read_uses(reads, name, module, uses[0], mentioned)
+        return
+    for imported, used in zip(names, uses, strict=True):
         value = getattr(module, imported, _Undefined)
         if value is _Undefined and importlib.util.find_spec(f"{name}.{imported}"):
             value = importlib.import_module(f"{name}.{imported}")
         if isinstance(value, ModuleType):
-            _read_whole(reads, f"{name}.{imported}", value, mentioned)
+            _read_uses(reads, f"{name}.{imported}", value, used, mentioned)
         else:
             reads[f"{name}.{imported}"] = value
+
+
+def _read_uses(
+    reads: dict[str, object], name: str, module: ModuleType, uses: _Uses, mentioned: frozenset[str]
+) -> None:
+    """Read what is used of a module that was imported to a local name."""
+    if uses is None:
+        _read_whole(reads, name, module, mentioned)
+    for attributes in uses or ():
+        _read_module(reads, name, module, attributes, mentioned)
 
 
 def _is_absent(top: str) -> bool:
