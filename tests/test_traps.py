@@ -294,6 +294,143 @@ TRAPS = {
         },
         ("written", "make(1)", "make(2)"),
     ),
+    "a class attribute read through type(self)": (
+        {"written": "class A:\n    k=1\n    def g(self): return type(self).k\ndef f(x): return A().g()"},
+        ("written", "k=1", "k=2"),
+    ),
+    "a method of a base class called through super": (
+        {
+            "written": "class B:\n    def g(self): return 1\nclass A(B):\n    def g(self): return super().g()\ndef f(x): return A().g()"
+        },
+        ("written", "return 1", "return 2"),
+    ),
+    "the default of a keyword": ({"written": "def f(x,*,k=1): return k"}, ("written", "k=1", "k=2")),
+    "a lambda in a table": (
+        {"written": "D={'a':lambda v:v+1}\ndef f(x): return D['a'](x)"},
+        ("written", "v+1", "v+2"),
+    ),
+    "a generator that is called": (
+        {"written": "def g():\n    yield 1\ndef f(x): return list(g())"},
+        ("written", "yield 1", "yield 2"),
+    ),
+    "a coroutine function that is run": (
+        {"written": "import asyncio\nasync def g(): return 1\ndef f(x): return asyncio.run(g())"},
+        ("written", "return 1", "return 2"),
+    ),
+    "a context manager": (
+        {
+            "written": "import contextlib\n@contextlib.contextmanager\ndef c():\n    yield 1\ndef f(x):\n    with c() as v: return v"
+        },
+        ("written", "yield 1", "yield 2"),
+    ),
+    "the default of a named tuple's field": (
+        {
+            "written": "from typing import NamedTuple\nclass P(NamedTuple):\n    a:int=1\ndef f(x): return P().a"
+        },
+        ("written", "int=1", "int=2"),
+    ),
+    "a set that is global": (
+        {"written": "S=frozenset({1})\ndef f(x): return x in S"},
+        ("written", "{1}", "{2}"),
+    ),
+    "a pattern that is global": (
+        {"written": "import re\nR=re.compile('a')\ndef f(x): return bool(R.match('a'))"},
+        ("written", "'a')\ndef", "'b')\ndef"),
+    ),
+    "an argument of a partial method": (
+        {
+            "written": "import functools\nclass A:\n    def g(self,k): return k\n    h=functools.partialmethod(g,1)\ndef f(x): return A().h()"
+        },
+        ("written", "g,1", "g,2"),
+    ),
+    "what answers for missing attributes": (
+        {"written": "class A:\n    def __getattr__(self,n): return 1\ndef f(x): return A().anything"},
+        ("written", "return 1", "return 2"),
+    ),
+    "what a base class does to its subclasses": (
+        {
+            "written": "class B:\n    def __init_subclass__(cls): cls.k=1\nclass A(B): pass\ndef f(x): return A.k"
+        },
+        ("written", "k=1", "k=2"),
+    ),
+    "a decorator of a class": (
+        {"written": "def d(c):\n    c.k=1\n    return c\n@d\nclass A: pass\ndef f(x): return A.k"},
+        ("written", "k=1", "k=2"),
+    ),
+    "a global in a formatted text": (
+        {"written": "K=1\ndef f(x): return f'{K:03d}'"},
+        ("written", "K=1", "K=2"),
+    ),
+    "an assignment within a condition": (
+        {"written": "def f(x):\n    if (v:=x+1): return v"},
+        ("written", "x+1", "x+2"),
+    ),
+    "what is returned before a finally": (
+        {"written": "def f(x):\n    try: return 1\n    finally: x=2\n"},
+        ("written", "return 1", "return 3"),
+    ),
+    "the default of a function within": (
+        {"written": "def f(x):\n    def g(v=1): return v\n    return g()"},
+        ("written", "v=1", "v=2"),
+    ),
+    "private state of an object in an object": (
+        {
+            "written": "class A:\n    def __init__(s): s.p=B()\nclass B:\n    def __init__(s): s._w=1\nA1=A()\ndef f(x): return A1.p._w"
+        },
+        ("written", "_w=1", "_w=2"),
+    ),
+    "what a dictionary gives for missing keys": (
+        {"written": "class D(dict):\n    def __missing__(s,k): return 1\nd=D()\ndef f(x): return d['q']"},
+        ("written", "return 1", "return 2"),
+    ),
+    "a slot of a global object": (
+        {
+            "written": "class A:\n    __slots__=('w',)\n    def __init__(s): s.w=1\na=A()\ndef f(x): return a.w"
+        },
+        ("written", "w=1", "w=2"),
+    ),
+    "a flag in a combination of flags": (
+        {
+            "written": "import enum\nclass E(enum.IntFlag):\n    A=1\n    B=2\nM=E.A|E.B\ndef f(x): return int(M)"
+        },
+        ("written", "B=2", "B=4"),
+    ),
+    "the item that an itemgetter gets": (
+        {"written": "import operator\nG=operator.itemgetter(0)\ndef f(x): return G([1,2])"},
+        ("written", "(0)", "(1)"),
+    ),
+    "a function that was composed of others": (
+        {
+            "written": "def a(x): return x+1\ndef comp(*fs):\n    def g(x):\n        for h in fs: x=h(x)\n        return x\n    return g\nC=comp(a,a)\ndef f(x): return C(x)"
+        },
+        ("written", "x+1", "x+2"),
+    ),
+    "a value in a namespace": (
+        {"written": "import types\nN=types.SimpleNamespace(a=1)\ndef f(x): return N.a"},
+        ("written", "a=1", "a=2"),
+    ),
+    "a value in a chain of maps": (
+        {"written": "import collections\nN=collections.ChainMap({'a':1})\ndef f(x): return N['a']"},
+        ("written", "'a':1", "'a':2"),
+    ),
+    "a value behind a mapping proxy": (
+        {"written": "import types\nN=types.MappingProxyType({'a':1})\ndef f(x): return N['a']"},
+        ("written", "'a':1", "'a':2"),
+    ),
+    "a value in a deque": (
+        {"written": "import collections\nN=collections.deque([1])\ndef f(x): return N[0]"},
+        ("written", "[1]", "[2]"),
+    ),
+    "a path that is global": (
+        {"written": "import pathlib\nP=pathlib.Path('a')\ndef f(x): return str(P)"},
+        ("written", "'a'", "'b'"),
+    ),
+    "a comparison from which others follow": (
+        {
+            "written": "import functools\n@functools.total_ordering\nclass A:\n    def __lt__(s,o): return True\n    def __eq__(s,o): return False\ndef f(x): return A()<A()"
+        },
+        ("written", "return True", "return False"),
+    ),
     "an attribute set on a function": (
         {"written": "def g(x): return x * g.rate\ng.rate = 2\ndef f(x): return g(x)"},
         ("written", "g.rate = 2", "g.rate = 3"),
