@@ -21,6 +21,18 @@ from hypernodes.exceptions import CacheWarning
 # What a user has written: the module ``written`` with the node ``f``, others beside it. Then what is
 # replaced by what, in which module.
 TRAPS = {
+    "a decorator around a function of a library": (
+        {
+            "written": "import functools, textwrap\ndef add(g):\n    @functools.wraps(g)\n    def call(x): return len(g(str(x))) + 1\n    return call\nhelp = add(textwrap.dedent)\ndef f(x): return help(x)"
+        },
+        ("written", "+ 1", "+ 2"),
+    ),
+    "a class that a library has made of the user's fields": (
+        {
+            "written": "import collections\nPoint = collections.namedtuple('Point', 'a b', defaults=[1, 2], module='collections')\ndef f(x): return Point()"
+        },
+        ("written", "[1, 2]", "[1, 3]"),
+    ),
     "a helper in another module": (
         {"written": "import aid\ndef f(x): return aid.help(x)", "aid": "def help(x): return x + 1"},
         ("aid", "x + 1", "x + 2"),

@@ -9,17 +9,13 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
-import hashlib
 import importlib
-import importlib.util
-import os
 import sys
-import sysconfig
 from dataclasses import dataclass
-from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
+from hypernodes.cache.installed import is_absent, is_installed, is_installed_top, release
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
@@ -51,15 +47,6 @@ _MUTATORS: Final = frozenset(
 _DEEPEST: Final = 8  # modules within modules; they may import each other
 _READS_GLOBAL: Final = ("LOAD_GLOBAL", "LOAD_NAME")
 _READS_ATTRIBUTE: Final = ("LOAD_ATTR", "LOAD_METHOD")
-
-_INSTALLED_UNDER: Final = tuple(
-    str(path).rstrip(os.sep) + os.sep
-    for path in {
-        *filter(None, map(sysconfig.get_paths().get, ("stdlib", "platstdlib", "purelib", "platlib"))),
-        str(Path(__file__).parents[1]),  # this package counts by its version
-    }
-)
-_INSTALLED_IN: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def own_code(code: CodeType) -> Iterator[object]:
@@ -250,10 +237,10 @@ def _read_import(
         package = function.__globals__.get("__package__") or ""
         name = importlib.util.resolve_name("." * level + name, package)
     top = name.partition(".")[0]
-    if _is_absent(top):
+    if is_absent(top):
         reads[f"import {name}"] = _Undefined  # the code may well have a way without it
         return
-    if _is_installed_top(top):
+    if is_installed_top(top):
         reads[f"import {top}"] = Release(release(top))
         return
     try:
@@ -283,25 +270,6 @@ def _read_uses(
         _read_whole(reads, name, module, mentioned)
     for attributes in uses or ():
         _read_module(reads, name, module, attributes, mentioned)
-
-
-def _is_absent(top: str) -> bool:
-    if top in sys.modules:
-        return sys.modules[top] is None
-    try:
-        return importlib.util.find_spec(top) is None
-    except (ImportError, ValueError):
-        return True
-
-
-def _is_installed_top(top: str) -> bool:
-    """Whether a module is installed, without importing it."""
-    if top in sys.modules:
-        return is_installed(top)
-    spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin in (None, "built-in", "frozen"):
-        return top in sys.stdlib_module_names
-    return _is_under_installed(str(spec.origin))
 
 
 class Release(str):
@@ -368,42 +336,3 @@ def _producer(steps: list[dis.Instruction], end: int) -> int:
         argument = step.arg if step.opcode >= dis.HAVE_ARGUMENT else None
         depth += dis.stack_effect(step.opcode, argument, jump=False)
     return position
-
-
-def is_installed(module: str | None) -> bool:
-    """Whether a module belongs to Python or to an installed package, and not to the user's own code."""
-    found = sys.modules.get(module or "")
-    if (
-        found is None or module == "__main__"
-    ):  # which may be a program that has been installed to run users' code
-        return module == "builtins"
-    path = getattr(found, "__file__", None)
-    if path is None:  # built in, or a package without a file of its own
-        places = [os.path.join(place, "") for place in getattr(found, "__path__", ())]  # noqa: PTH118
-        return module in sys.builtin_module_names or (bool(places) and all(map(_is_under_installed, places)))
-    return _is_under_installed(path)
-
-
-def _is_under_installed(path: str) -> bool:
-    return path.startswith(_INSTALLED_UNDER) or any(part in path for part in _INSTALLED_IN)
-
-
-@functools.cache
-def release(module: str) -> str:
-    """Return name and version of the package that a module belongs to."""
-    top = module.partition(".")[0]
-    if top in sys.stdlib_module_names:
-        return "python-{}.{}".format(*sys.version_info[:2])
-    version = getattr(sys.modules.get(top), "__version__", None)
-    if isinstance(version, str):
-        return f"{top}-{version}"
-    from importlib import metadata  # noqa: PLC0415
-
-    # Several distributions may share a package; all of them count.
-    names = sorted(set(metadata.packages_distributions().get(top, ())))
-    if names:
-        return f"{top}-" + "+".join(f"{name}-{metadata.version(name)}" for name in names)
-    found = sys.modules.get(top) or importlib.util.find_spec(top)
-    file = getattr(found, "__file__", None) or getattr(found, "origin", None)
-    # A file that somebody has put there by hand counts by what it says.
-    return f"{top}-{hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else ''}"

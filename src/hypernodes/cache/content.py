@@ -22,8 +22,9 @@ import uuid
 from array import array
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.code import Release, attributes_read, global_reads, is_installed, own_code, release
+from hypernodes.cache.code import Release, attributes_read, global_reads, own_code
 from hypernodes.cache.hashing import combine, joined
+from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
 from hypernodes.cache.known import taken_apart
 from hypernodes.exceptions import SignatureError
 
@@ -128,7 +129,7 @@ class _Walk:
         return None
 
     def _function(self, function: types.FunctionType) -> Iterable[bytes]:
-        if is_installed(function.__module__) and "<locals>" not in function.__qualname__:
+        if is_of_library(function):
             return [release(function.__module__).encode(), function.__qualname__.encode()]
         if callable(getattr(function, "dispatch", None)) and hasattr(function, "registry"):
             # functools.singledispatch: what was registered counts, not the cache of what was looked up
@@ -148,7 +149,7 @@ class _Walk:
         return self.digest(kind)
 
     def _class_parts(self, kind: type) -> Iterable[bytes]:
-        if is_installed(kind.__module__):
+        if is_class_of_library(kind):
             return [release(kind.__module__).encode(), kind.__qualname__.encode()]
         parts = [_PYTHON, kind.__qualname__.encode(), *self._all(kind.__bases__)]
         if not is_installed(type(kind).__module__):
@@ -180,7 +181,7 @@ class _Walk:
 
     def _object(self, kind: type, value: Any) -> Iterable[bytes]:
         """What an object is made of: its class, its state, and what a class of a library keeps for itself."""
-        if is_installed(kind.__module__):
+        if is_class_of_library(kind):
             return [self.digest(kind), *self._reduced(value, with_state=True)]
         state = _state(value)
         fields = (

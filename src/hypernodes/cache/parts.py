@@ -7,8 +7,9 @@ from types import FunctionType, MethodType
 from typing import Any
 
 from hypernodes.cache.about import Part, shown
-from hypernodes.cache.code import Release, is_installed, release
+from hypernodes.cache.code import Release
 from hypernodes.cache.content import code_digest, digest, reads_of
+from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
 from hypernodes.exceptions import SignatureError
 
 
@@ -66,7 +67,7 @@ class _Trace:
             self._value(value, label)
 
     def _function(self, function: FunctionType, label: str) -> None:
-        if is_installed(function.__module__) and "<locals>" not in function.__qualname__:
+        if is_of_library(function):
             self._package(function.__module__)
             return
         of = "" if label == "own code" else f" of {label.partition(' ')[2]}"
@@ -84,7 +85,7 @@ class _Trace:
                 self._value(value, what + of)
 
     def _class(self, kind: type, label: str) -> None:
-        if is_installed(kind.__module__):
+        if is_class_of_library(kind):
             self._package(kind.__module__)
             return
         name = kind.__qualname__.rpartition(".")[2]
