@@ -15,9 +15,13 @@ HyperNodesError
 ├── OutputCountError (ValueError)         a node returned more or fewer values than it has outputs
 ├── MutationError (RuntimeError)          a node of a strict pipeline changed its inputs in place
 ├── TransportError (PicklingError)        something could not travel between processes
-│   └── RemoteError                       an exception that could not travel; stands in for it
+│   ├── RemoteError                       an exception that could not travel; stands in for it
+│   └── UnpackError (BrokenExecutor)      something arrived that cannot be unpickled there
 ├── MainGuardError (RuntimeError)         a script started processes while being imported by one
 ├── WorkerDiedError (BrokenExecutor)      a worker ended before its work did
+├── InitializerError (BrokenExecutor)     the initializer of an executor's workers raised
+├── NodeTimeoutError (TimeoutError)       a node took longer than its timeout
+├── ResourcesError (ValueError)           no host of the cluster has what a call asks for
 ├── ClusterConnectionError (ConnectionError)
 ├── SignatureError (TypeError)            a value or function without a stable fingerprint
 └── CacheWarning (UserWarning)            the cache did less than asked; results are right
@@ -110,12 +114,34 @@ class RemoteError(TransportError):
     """Stands in for an exception of a worker that could not travel itself."""
 
 
+class UnpackError(TransportError, BrokenExecutor):
+    """What arrived at a worker, or came back from one, cannot be unpickled there."""
+
+
 class MainGuardError(HyperNodesError, RuntimeError):
     """A script that starts worker processes has no ``if __name__ == "__main__":`` guard."""
 
 
 class WorkerDiedError(HyperNodesError, BrokenExecutor):
-    """A worker process ended before it had finished its work."""
+    """A worker process ended before it had finished its work.
+
+    Attributes:
+        seconds: How long it had worked, where that is known.
+    """
+
+    seconds: float | None = None
+
+
+class InitializerError(HyperNodesError, BrokenExecutor):
+    """The initializer of an executor's workers raised, so that the executor takes no more work."""
+
+
+class NodeTimeoutError(HyperNodesError, TimeoutError):
+    """A node took longer than its ``timeout``."""
+
+
+class ResourcesError(HyperNodesError, ValueError):
+    """A call asks for more than any host of the cluster has."""
 
 
 class ClusterConnectionError(HyperNodesError, ConnectionError):

@@ -9,6 +9,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
+from hypernodes.resources import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ class Node:
         cache_version: Counts in its signature, whatever its code.
         retries: How often it is called again when it raises one of `retry_on`.
         retry_on: The exception types that are worth another attempt.
+        timeout: Seconds that a call may take.
+        resources: What a call takes of a cluster.
         is_async: Whether calling the function gives something to await.
         positional: The parameters that cannot be passed by name, with their defaults.
     """
@@ -50,6 +53,8 @@ class Node:
         cache_version: str | int | None = None,
         retries: int = 0,
         retry_on: ErrorTypes = Exception,
+        timeout: float | None = None,
+        resources: Resources = Resources(),  # noqa: B008  which never changes
     ) -> None:
         self.function = function
         self.name = name_of(function)
@@ -58,6 +63,8 @@ class Node:
         self.cache_version = cache_version
         self.retries = retries
         self.retry_on = retry_on
+        self.timeout = timeout
+        self.resources = resources
         self.renamed = dict(renamed or {})
 
         parameters = _parameters(function, self.name)
@@ -99,6 +106,10 @@ class Node:
         if not isinstance(self.retries, int) or self.retries < 0:
             raise GraphError(
                 f"node {self.name!r}: retries must be a number of 0 or more, not {self.retries!r}."
+            )
+        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
+            raise GraphError(
+                f"node {self.name!r}: timeout is a number of seconds above 0, or None, not {self.timeout!r}."
             )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -161,6 +172,8 @@ class Node:
             "cache_version": self.cache_version,
             "retries": self.retries,
             "retry_on": self.retry_on,
+            "timeout": self.timeout,
+            "resources": self.resources,
         }
 
     def __cache_key__(self) -> object:
@@ -225,6 +238,11 @@ def node(
     cache_version: str | int | None = ...,
     retries: int = ...,
     retry_on: ErrorTypes = ...,
+    timeout: float | None = ...,
+    num_cpus: float | None = ...,
+    num_gpus: float | None = ...,
+    memory: int | None = ...,
+    resources: Mapping[str, float] | None = ...,
 ) -> Node: ...
 @overload
 def node(
@@ -234,6 +252,11 @@ def node(
     cache_version: str | int | None = ...,
     retries: int = ...,
     retry_on: ErrorTypes = ...,
+    timeout: float | None = ...,
+    num_cpus: float | None = ...,
+    num_gpus: float | None = ...,
+    memory: int | None = ...,
+    resources: Mapping[str, float] | None = ...,
 ) -> Callable[[Callable[..., Any]], Node]: ...
 def node(
     function: Callable[..., Any] | None = None,
@@ -244,6 +267,11 @@ def node(
     cache_version: str | int | None = None,
     retries: int = 0,
     retry_on: ErrorTypes = Exception,
+    timeout: float | None = None,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    memory: int | None = None,
+    resources: Mapping[str, float] | None = None,
 ) -> Node | Callable[[Callable[..., Any]], Node]:
     """Make a function a node, as a decorator or by a plain call.
 
@@ -256,13 +284,18 @@ def node(
             be seen in the code: a service, a file. It also makes cacheable what cannot be fingerprinted.
         retries: How many more times it is called when it raises.
         retry_on: The exceptions that are worth a retry.
+        timeout: Seconds that one call may take; one that takes longer raises `NodeTimeoutError`.
+        num_cpus: CPUs that a call takes, for executors that place calls by what they take (Ray).
+        num_gpus: GPUs, likewise.
+        memory: Bytes of memory, likewise.
+        resources: Resources of a cluster's own, by name, likewise.
 
     Returns:
         The node; with options only, a decorator that makes one.
 
     Raises:
         NotANodeError: What was given cannot be called, or its parameters cannot be read.
-        GraphError: Names that cannot be used, or ``retries`` below 0.
+        GraphError: Names that cannot be used, or ``retries``, ``timeout`` or an amount below 0.
 
     Example:
         >>> @node(output_name="length")
@@ -294,9 +327,18 @@ def node(
             cache_version=cache_version,
             retries=retries,
             retry_on=retry_on,
+            timeout=timeout,
+            resources=_resources(name_of(function), num_cpus, num_gpus, memory, resources),
         )
 
     return decorate if function is None else decorate(function)
+
+
+def _resources(name: str, *amounts: Any) -> Resources:
+    try:
+        return Resources.of(*amounts)
+    except ValueError as error:
+        raise GraphError(f"node {name!r}: {error}.") from None
 
 
 def name_of(function: Callable[..., Any]) -> str:

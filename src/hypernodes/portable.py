@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import io
 import pickle
 import traceback
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 from hypernodes.exceptions import RemoteError, TransportError
+
+_ASIDE: Final = 64 * 1024  # bytes; smaller buffers cost less within the pickle
 
 
 def dumps(value: object) -> bytes:
@@ -19,6 +28,111 @@ def dumps(value: object) -> bytes:
 
 
 loads = pickle.loads
+
+
+class Carried:
+    """Stands for a value that only an executor can bring to a worker: it is there already, or will be."""
+
+
+_carried: tuple[type, ...] = (Carried,)
+_arrived: ContextVar[Sequence[Any]] = ContextVar("hypernodes_arrived")
+
+
+def carry(kind: type) -> None:
+    """Have `pack` lay objects of a type aside, for an executor that knows how to bring them."""
+    global _carried  # noqa: PLW0603
+    _carried = (*dict.fromkeys((*_carried, kind)),)
+
+
+class Gathered(list[Any]):
+    """A list of results, some of which may be `Carried`; it travels as a plain list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A pickled value.
+
+    Attributes:
+        header: The pickle.
+        buffers: The memory of large arrays, beside it: it travels without being copied where it can.
+        carried: What stands for values that only the executor can bring; on arrival those values.
+    """
+
+    header: bytes
+    buffers: Sequence[Any] = ()
+    carried: Sequence[Any] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes, less those of what is carried."""
+        return len(self.header) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
+    @property
+    def digest(self) -> bytes:
+        """A name for the content."""
+        digest = hashlib.sha256(self.header, usedforsecurity=False)
+        for buffer in self.buffers:
+            digest.update(buffer)
+        return digest.digest()[:16]
+
+    def unpack(self, *, as_views: bool = False) -> Any:
+        """Return the value; its arrays own their memory, unless they may be read-only views."""
+        own = self.buffers if as_views else map(_owned, self.buffers)
+        token = _arrived.set(self.carried)
+        try:
+            return pickle.loads(self.header, buffers=own)
+        finally:
+            _arrived.reset(token)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        wrap: Callable[[Any], Any] = pickle.PickleBuffer if protocol >= 5 else bytes
+        return Packed, (self.header, [wrap(buffer) for buffer in self.buffers], list(self.carried))
+
+
+def _owned(buffer: Any) -> bytearray:
+    return buffer if type(buffer) is bytearray else bytearray(buffer)  # the first has come for us alone
+
+
+def pack(value: object) -> Packed:
+    """Pickle a value for a way on which large buffers need not be copied."""
+    stream = io.BytesIO()
+    packer = _packer()(stream)
+    packer.dump(value)
+    return Packed(stream.getvalue(), packer.buffers, packer.carried)
+
+
+@functools.cache
+def _packer() -> Any:
+    import cloudpickle  # noqa: PLC0415
+
+    class Packer(cloudpickle.Pickler):  # type: ignore[misc]
+        def __init__(self, stream: io.BytesIO) -> None:
+            self.buffers: list[pickle.PickleBuffer] = []
+            self.carried: list[Any] = []
+            # Not a method: a pickler that refers to itself would keep what it has pickled for a while.
+            super().__init__(stream, protocol=5, buffer_callback=functools.partial(_lay_aside, self.buffers))
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, _carried):
+                self.carried.append(obj)
+                return _take, (len(self.carried) - 1,)
+            if obj.__class__ is Gathered:
+                return list, ([*obj],)
+            return super().reducer_override(obj)
+
+    return Packer
+
+
+def _lay_aside(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:
+    """Take a large buffer out of a pickle; ``True`` leaves it in."""
+    if buffer.raw().nbytes < _ASIDE:
+        return True
+    buffers.append(buffer)
+    return False
+
+
+def _take(index: int) -> Any:
+    return _arrived.get()[index]
 
 
 class Portable:
@@ -138,21 +252,44 @@ def _comparable(original: tuple[Any, ...], rebuilt: tuple[Any, ...]) -> tuple[An
 
 
 class Shared(Protocol):
-    """Bytes that many submissions have in common, placed where every worker finds them."""
+    """A packed value that many submissions have in common, placed where every worker finds it."""
 
-    def load(self) -> bytes:
-        """Return the bytes, in the worker."""
+    def load(self) -> Packed:
+        """Return it, in the worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """Shared bytes that simply travel with each submission."""
+    """A shared value that simply travels with each submission."""
 
-    blob: bytes
+    packed: Packed
 
-    def load(self) -> bytes:
-        """Return the bytes."""
-        return self.blob
+    def load(self) -> Packed:
+        """Return it."""
+        return self.packed
+
+
+class Kept(Carried):
+    """A result that has stayed in the cluster.
+
+    Attributes:
+        kind: The name of its type.
+    """
+
+    kind: str = ""
+
+    def get(self) -> Any:
+        """Bring it here."""
+        raise NotImplementedError
+
+
+def fetched(value: Any) -> Any:
+    """Return a value itself, if it is one that has stayed elsewhere, or a list of such."""
+    if isinstance(value, Kept):
+        return value.get()
+    if value.__class__ is Gathered:
+        return [fetched(element) for element in value]
+    return value
 
 
 def short(value: object, limit: int = 80) -> str:

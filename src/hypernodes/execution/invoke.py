@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from hypernodes.callbacks.base import Event, Scope
 from hypernodes.exceptions import OutputCountError
 from hypernodes.execution.claims import CALLING
+from hypernodes.execution.deadline import awaited, within
 from hypernodes.execution.jobs import Outcome
 from hypernodes.execution.mutation import watch
 from hypernodes.execution.steps import CallStep, NestedStep, Plan
@@ -50,12 +51,12 @@ async def attempt(
         calling = CALLING.set(True)
         try:
             if in_thread is None:
-                value = _settled(call())
+                value = _settled(call()) if step.timeout is None else within(step.timeout, _called, call)
             else:
                 # A plain function would hold up the loop; so would the body of a generator.
-                value = call() if step.is_async else await in_thread(copy_context().run, _listed, call)
+                value = call() if step.is_async else await in_thread(copy_context().run, _listed, call, step)
                 if (awaitable := _awaitable(value)) is not None:
-                    value = await awaitable
+                    value = await (awaitable if step.timeout is None else awaited(step.timeout, awaitable))
             outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
             if watched is not None:
                 watched.check(step, scope)
@@ -83,7 +84,17 @@ async def _settled_on_loop(value: Any) -> Any:
     return value if awaitable is None else await awaitable
 
 
-def _listed(call: Callable[[], Any]) -> Any:
+def _called(call: Callable[[], Any]) -> Any:
+    return _settled(call())
+
+
+def _listed(call: Callable[[], Any], step: CallStep) -> Any:
+    if step.timeout is not None:
+        return within(step.timeout, _list, call)
+    return _list(call)
+
+
+def _list(call: Callable[[], Any]) -> Any:
     value = call()
     return list(value) if value.__class__ is GeneratorType else value
 
@@ -176,7 +187,7 @@ def is_straight(plan: Plan, *, on_loop: bool = False) -> bool:
     for step in plan.steps:
         match step:
             case CallStep():
-                if step.retries or step.strict or step.is_async is not on_loop:
+                if step.retries or step.strict or step.timeout or step.is_async is not on_loop:
                     return False
             case NestedStep():
                 if (

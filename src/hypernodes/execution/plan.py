@@ -166,8 +166,12 @@ def _can_ship(plan: Plan, to: Lane) -> bool:
             # In a worker of `to`, its own work is done right there.
             if not (lane is None or lane is to or (to.is_remote and lane.can_follow)):
                 return False
-        if any(isinstance(step, CallStep) and isinstance(step.function, _EngineCall) for step in inner.steps):
-            return False
+        for step in inner.steps:
+            if not isinstance(step, CallStep):
+                continue
+            # What waits for a GPU waits alone, while the rest of its item goes on.
+            if isinstance(step.function, _EngineCall) or (to.places and step.resources.is_scarce):
+                return False
     return True
 
 
@@ -288,6 +292,8 @@ class _Builder:
             is_async=node.is_async,
             version=node.cache_version,
             strict=self.settings.strict,
+            timeout=node.timeout,
+            resources=node.resources,
         )
 
     def _nested(self, node: NestedPipeline) -> Step | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hypernodes.resources import Resources
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -28,6 +30,8 @@ class CallStep:
         is_async: Whether it is to be called on an event loop, since it gives something to await.
         version: What its author says of its code; counts in the signature.
         strict: Whether it is an error that it changes what it takes.
+        timeout: Seconds that a call may take.
+        resources: What a call takes of a cluster.
     """
 
     index: int
@@ -42,6 +46,8 @@ class CallStep:
     is_async: bool = False
     version: str | int | None = None
     strict: bool = False
+    timeout: float | None = None
+    resources: Resources = Resources()  # noqa: RUF009  which never changes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import pickle
 import signal
 import tempfile
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hypernodes.exceptions import MainGuardError
-from hypernodes.portable import Carrier, Inline, Portable, Shared
+from hypernodes.portable import Carrier, Inline, Packed, Portable, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,15 +72,16 @@ class ParallelExecutor(ProcessPoolExecutor):
         call: Callable[..., Any] = _call
         return super().submit(call, Portable((fn, args, kwargs)))
 
-    def share(self, blob: bytes) -> Shared:
-        """Place bytes that many submissions have in common where each worker reads them once."""
-        if len(blob) < _SHARE_AS_FILE:
-            return Inline(blob)
+    def share(self, packed: Packed) -> Shared:
+        """Place what many submissions have in common where each worker reads it once."""
+        if packed.size < _SHARE_AS_FILE:
+            return Inline(packed)
         if self._shared is None:
             self._shared = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
-        path = Path(self._shared.name, hashlib.blake2b(blob, digest_size=16).hexdigest())
+        path = Path(self._shared.name, packed.digest.hex())
         if not path.exists():
-            path.write_bytes(blob)
+            with path.open("wb") as file:
+                pickle.dump(packed, file, protocol=5)
         return _SharedFile(str(path))
 
     def terminate(self) -> None:
@@ -99,12 +100,14 @@ class ParallelExecutor(ProcessPoolExecutor):
 
 @dataclass(frozen=True, slots=True)
 class _SharedFile:
-    """Shared bytes in a file of the host on which all the workers are."""
+    """A shared value in a file of the host on which all the workers are."""
 
     path: str
 
-    def load(self) -> bytes:
-        return Path(self.path).read_bytes()
+    def load(self) -> Packed:
+        with Path(self.path).open("rb") as file:
+            packed: Packed = pickle.load(file)
+        return packed
 
 
 def _start_worker(initializer: tuple[Callable[..., object] | None, tuple[Any, ...]]) -> None:

@@ -1,0 +1,115 @@
+"""Which Ray this process uses, and who stops it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Any, Final
+
+from hypernodes.exceptions import ClusterConnectionError
+from hypernodes.portable import carry
+
+_PROBE_TIMEOUT: Final = 5.0  # seconds; ray.init waits for minutes where nobody listens
+
+_lock = threading.Lock()
+_users = 0
+_started_here = False
+
+
+def connect(address: str | None = None, runtime_env: dict[str, Any] | None = None) -> bool:
+    """Make sure that this process is connected; tell whether a Ray started here is used.
+
+    Raises:
+        ClusterConnectionError: Nothing answers at the address, or it does not let us in.
+    """
+    global _users, _started_here  # noqa: PLW0603
+    import ray  # noqa: PLC0415
+
+    with _lock:
+        if not ray.is_initialized():
+            address = address or os.environ.get("RAY_ADDRESS")
+            _init(address, runtime_env)
+            _started_here = address in (None, "", "local")
+            _users = 0
+        carry(ray.ObjectRef)
+        carry(ray.actor.ActorHandle)
+        _users += _started_here
+        return _started_here
+
+
+def disconnect() -> None:
+    """Stop the Ray that was started here, if nobody else uses it."""
+    global _users, _started_here  # noqa: PLW0603
+    import ray  # noqa: PLC0415
+
+    with _lock:
+        _users -= 1
+        if _users == 0 and _started_here:
+            _started_here = False
+            ray.shutdown()
+
+
+def session() -> str | None:
+    """Return what tells this connection from an earlier or a later one; ``None`` where there is none."""
+    import ray  # noqa: PLC0415
+
+    if not ray.is_initialized():
+        return None
+    job: str = ray.get_runtime_context().get_job_id()
+    worker: str = ray.get_runtime_context().get_worker_id()
+    return f"{job}-{worker}"
+
+
+def _init(address: str | None, runtime_env: dict[str, Any] | None) -> None:
+    import ray  # noqa: PLC0415
+
+    if address and address not in ("auto", "local"):
+        _probe(address)
+    options: dict[str, Any] = {"address": address or "local", "logging_level": "error"}
+    if not address:
+        options["include_dashboard"] = False
+    if runtime_env is not None:
+        options["runtime_env"] = runtime_env
+    try:
+        ray.init(**options)
+    except ray.exceptions.RuntimeEnvSetupError as error:
+        raise ClusterConnectionError(f"the runtime_env cannot be set up at {address!r}: {error}") from error
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        raise ClusterConnectionError(_why_not(address, error)) from error
+
+
+def _why_not(address: str | None, error: Exception) -> str:
+    said = str(error).strip()
+    where = f"the Ray cluster at {address!r}"
+    if "ersion mismatch" in said:
+        return (
+            f"{where} runs another version of Ray or Python than this process. Both must be the same on both "
+            f"sides, to the last number for Ray and to the minor version for Python. {said}"
+        )
+    if "oken" in said or "uthenticat" in said:
+        return (
+            f"{where} does not let this process in: {said} Clusters ask for a token by default: set "
+            f"RAY_AUTH_MODE=token here, with the cluster's token in ~/.ray/auth_token, in the file that "
+            f"RAY_AUTH_TOKEN_PATH names, or in RAY_AUTH_TOKEN."
+        )
+    return (
+        f"no connection to {where}: {said}. If it asks for a token, as clusters do by default, set "
+        f"RAY_AUTH_MODE=token in this process, too."
+    )
+
+
+def _probe(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        raise ClusterConnectionError(
+            f"{address!r} is no address of a Ray cluster. Give host:port, as `ray start --head` prints it, "
+            f"ray://host:port for a remote client, or 'auto'."
+        )
+    try:
+        socket.create_connection((host, int(port)), timeout=_PROBE_TIMEOUT).close()
+    except OSError as error:
+        raise ClusterConnectionError(
+            f"nothing answers at {address!r} ({error}). Start a cluster with `ray start --head`, correct the "
+            f"address (RAY_ADDRESS, if none is given), or leave it out to use a local Ray."
+        ) from error

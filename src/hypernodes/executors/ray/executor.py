@@ -1,0 +1,364 @@
+"""RayExecutor, as users see it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections import deque
+from concurrent.futures import Executor, Future
+from concurrent.futures import wait as wait_for
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from hypernodes.exceptions import ClusterConnectionError, TransportError
+from hypernodes.executors.ray.connection import connect, session
+from hypernodes.executors.ray.dispatcher import Dispatcher, Task, alive
+from hypernodes.executors.ray.future import RayFuture
+from hypernodes.executors.ray.nesting import in_task
+from hypernodes.executors.ray.worker import Bare, initializer_of
+from hypernodes.portable import Inline, Packed, Shared, carry, pack, short
+from hypernodes.resources import Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_SHARE_AS_OBJECT: Final = 90_000  # bytes; Ray copies smaller arguments into the task itself, which costs less
+
+
+class RayExecutor(Executor):
+    """Run callables on a Ray cluster, with the interface of the standard library's executors.
+
+    Uses the Ray that this process is connected to; else the cluster at `address` or at
+    ``RAY_ADDRESS``; else it starts a local Ray, which it stops again when the last executor that
+    uses it is shut down.
+
+    A future given as an argument to `submit` stands for its value, which goes from worker to worker
+    and not through this process. A large result stays in the cluster until it is asked for.
+
+    Args:
+        max_workers: How many calls run at once; by default as many as the cluster has room for.
+        num_cpus: CPUs that each call takes.
+        num_gpus: GPUs that each call takes.
+        memory: Bytes of memory that each call takes.
+        resources: Resources of the cluster's own that each call takes, by name.
+        runtime_env: What workers need: see Ray's ``runtime_env``.
+        max_retries: How often a call is begun again whose worker died.
+        address: The cluster, if this process is not connected to one.
+        initializer: Called with `initargs` in each worker process before its first call.
+        initargs: Its arguments.
+        autoscaling: Whether the cluster grows when work waits: what no host has now is then waited for.
+
+    Raises:
+        ClusterConnectionError: Nothing answers at the address. Raised by the first `submit`.
+        ResourcesError: No host has what is asked for. Raised by the first `submit`.
+        ValueError: ``max_workers`` below 1, or a negative amount.
+
+    Example:
+        >>> with RayExecutor(max_workers=2) as executor:           # doctest: +SKIP
+        ...     total = executor.submit(sum, [1, 2, 3])
+        ...     executor.submit(pow, total, 2).result()
+        36
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        num_cpus: float = 1,
+        num_gpus: float = 0,
+        memory: int | None = None,
+        resources: Mapping[str, float] | None = None,
+        runtime_env: dict[str, Any] | None = None,
+        max_retries: int = 3,
+        address: str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        autoscaling: bool = False,
+    ) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_retries < 0:
+            raise ValueError("max_retries must be 0 or more")
+        self._options: dict[str, Any] = {
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+            "memory": memory,
+            "resources": resources,
+            "runtime_env": runtime_env,
+            "max_retries": max_retries,
+            "address": address,
+            "initializer": initializer,
+            "initargs": initargs,
+            "autoscaling": autoscaling,
+        }
+        self._max_workers = max_workers
+        self._resources = Resources.of(num_cpus, num_gpus, memory, resources)
+        self._runtime_env = runtime_env
+        self._max_retries = max_retries
+        self._address = address
+        self._autoscaling = autoscaling
+        self._initializer = initializer_of(initializer, initargs)
+        self._lock = threading.Lock()
+        self._state: Dispatcher | None = None
+        self._closed = False
+
+    @property
+    def max_workers(self) -> int:
+        """How many calls run at once."""
+        if self._max_workers is not None:
+            return self._max_workers
+        return self._dispatcher().max_workers
+
+    @property
+    def max_retries(self) -> int:
+        """How often a call is begun again whose worker died."""
+        return self._max_retries
+
+    @property
+    def _broken(self) -> str | bool:
+        # The name that the standard library's executors have for it.
+        return (self._state is not None and self._state.broken) or False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:
+        """Schedule ``fn(*args, **kwargs)`` on the cluster and return its future.
+
+        Raises:
+            RuntimeError: The executor was shut down, or the interpreter is ending.
+            ClusterConnectionError: There is no cluster at the address, or Ray was shut down since.
+        """
+        dispatcher = self._dispatcher()
+        try:
+            packed = self._packed((fn, args, kwargs))
+        except BaseException as error:
+            failed = RayFuture()
+            failed.set_running_or_notify_cancel()
+            failed.set_exception(error)
+            return failed
+        return dispatcher.submit(Task(packed, self._resources, retries=self._max_retries))
+
+    def submit_apart(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        returns: int = 0,
+        resources: Resources | None = None,
+        retries: int | None = None,
+    ) -> Future[Any]:
+        """Schedule a call whose results stay apart, each in the cluster if it is large.
+
+        Args:
+            fn: Returns one value, or a `Several` of up to 1 + `returns`.
+            args: Its arguments.
+            returns: How many results there may be beside the first.
+            resources: What it takes, if that is not what the executor's calls take.
+            retries: How often it is begun again when its worker died.
+
+        Returns:
+            A future of a tuple: each result, or a `Kept` that stands for it.
+
+        Raises:
+            TransportError: Something cannot be pickled.
+        """
+        dispatcher = self._dispatcher()
+        needs = self._resources if resources is None else resources.over(self._resources)
+        return dispatcher.submit(
+            Task(
+                self._packed((fn, args, {})),
+                needs,
+                returns=1 + returns,
+                retries=self._max_retries if retries is None else retries,
+            )
+        )
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call ``fn`` on the items of the iterables; the results come in order.
+
+        Args:
+            fn: What is called.
+            iterables: As many as it has arguments.
+            timeout: Seconds from now in which a result must be there.
+            chunksize: How many calls go to a worker together.
+            buffersize: How many chunks are submitted before their results are taken; all by default.
+
+        Raises:
+            ValueError: ``chunksize`` or ``buffersize`` below 1.
+            TimeoutError: A result was not there in time.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        ends = None if timeout is None else timeout + monotonic()
+        rows = zip(*iterables, strict=False)
+        chunks = iter(lambda: tuple(itertools.islice(rows, chunksize)), ())
+        dispatcher = self._dispatcher()
+        del dispatcher  # it raises here where there is no cluster, and not at the first result
+        call = self.share(pack(fn))
+
+        def submit(chunk: Any) -> Future[Any]:
+            return self.submit(_call_each, call, chunk)
+
+        futures = deque(submit(chunk) for chunk in itertools.islice(chunks, buffersize))
+        return _in_order(futures, chunks if buffersize is not None else iter(()), submit, ends)
+
+    def share(self, packed: Packed) -> Shared:
+        """Place what many submissions have in common in the object store."""
+        if packed.size < _SHARE_AS_OBJECT:
+            return Inline(packed)
+        self._dispatcher()
+        import ray  # noqa: PLC0415
+
+        return _SharedObject(ray.put((packed.header, packed.buffers, packed.carried)))
+
+    def give_way(self, timeout: float | None = None) -> bool:
+        """Wait for a moment, in a Ray task, without holding its CPUs; ``False`` where that cannot be."""
+        if self._state is None or not in_task():
+            return False
+        self._state.give_way(timeout)
+        return True
+
+    def kill(self, future: Future[Any]) -> bool:
+        """End a running call by ending its process, also one that is stuck; tell whether there was one.
+
+        Its future then raises `WorkerDiedError`.
+        """
+        return self._state is not None and self._state.kill(future)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Take no more work; see `concurrent.futures.Executor.shutdown`."""
+        with self._lock:
+            self._closed = True
+            dispatcher = self._state
+        if dispatcher is not None:
+            dispatcher.close(wait=wait, cancel_pending=cancel_futures)
+
+    def terminate(self) -> None:
+        """End running calls by force, and take no more."""
+        with self._lock:
+            self._closed = True
+            dispatcher = self._state
+        if dispatcher is not None:
+            dispatcher.terminate()
+
+    def _packed(self, call: tuple[Any, ...]) -> Packed:
+        try:
+            return pack(call)
+        except (KeyboardInterrupt, TransportError):
+            raise
+        except Exception as error:
+            from hypernodes.executors.culprit import culprit  # noqa: PLC0415  only errors need it
+
+            fn, args, _ = call
+            raise TransportError(
+                f"{short(fn)} with {short(args)} cannot be sent to a Ray worker: {culprit(call, error)}"
+            ) from error
+
+    def _dispatcher(self) -> Dispatcher:
+        if self._closed:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+        if _exiting:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        with self._lock:
+            if self._state is not None and not self._state.is_connected:
+                if session() is None:
+                    raise ClusterConnectionError(
+                        "Ray was shut down, by ray.shutdown(), since this RayExecutor used it first. Call "
+                        "ray.init() again, or make another RayExecutor."
+                    )
+                self._state.close(wait=False, cancel_pending=False)
+                self._state = None
+            if self._state is None:
+                owns_ray = connect(self._address)
+                self._state = Dispatcher(
+                    self._max_workers,
+                    self._resources,
+                    initializer=self._initializer,
+                    runtime_env=self._runtime_env,
+                    autoscaling=self._autoscaling,
+                    owns_ray=owns_ray,
+                )
+                # Dropping the executor loses no work: the dispatcher finishes what it holds.
+                weakref.finalize(self, self._state.close, wait=False, cancel_pending=False).atexit = False
+            return self._state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as what it was made with: another one where it arrives."""
+        return partial(RayExecutor, self._max_workers, **self._options), ()
+
+    def __repr__(self) -> str:
+        return f"RayExecutor(max_workers={self._max_workers})"
+
+
+class _SharedObject:
+    """A shared value in Ray's object store."""
+
+    __slots__ = ("ref",)
+
+    def __init__(self, ref: Any) -> None:
+        self.ref = ref
+
+    def load(self) -> Packed:
+        import ray  # noqa: PLC0415
+
+        bare: Bare = ray.get(self.ref)
+        return Packed(*bare)
+
+
+def _call_each(call: Shared, rows: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    fn = call.load().unpack()
+    return [fn(*row) for row in rows]
+
+
+def _in_order(
+    futures: deque[Future[Any]],
+    chunks: Iterator[Any],
+    submit: Callable[[Any], Future[Any]],
+    ends: float | None,
+) -> Iterator[Any]:
+    """Give out results in order, without keeping any; what is left when nobody wants more is cancelled."""
+    try:
+        while futures:
+            results = futures[0].result(None if ends is None else ends - monotonic())
+            futures.popleft()
+            for chunk in itertools.islice(chunks, 1):
+                futures.append(submit(chunk))
+            results.reverse()
+            while results:
+                yield results.pop()
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+_exiting = False
+
+
+def _finish_at_exit() -> None:
+    global _exiting  # noqa: PLW0603
+    _exiting = True
+    for dispatcher in list(alive):
+        wait_for(dispatcher.outstanding())
+        dispatcher.close(wait=True, cancel_pending=False)
+
+
+# Runs before Ray's own exit hook disconnects, so that submitted work is done.
+threading._register_atexit(_finish_at_exit)  # type: ignore[attr-defined]
+
+carry(Future)

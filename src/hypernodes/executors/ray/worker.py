@@ -1,0 +1,165 @@
+"""What a Ray worker does with a task: unpack it, call it, and pack what comes of it.
+
+Ray itself only ever sees bytes and buffers, so that whatever happens while the user's own objects are
+unpickled, called or pickled comes back as an answer, and not as the death of the worker.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from hypernodes.portable import Packed, PackedError, dumps, loads, pack, pack_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+KEEP_FROM: Final = 64 * 1024  # bytes; Ray returns smaller results to whoever asked, with the answer itself
+
+held_cpus: float | None = None
+"""How many CPUs the task that runs here holds, lent ones included; ``None`` where none of ours runs."""
+
+_initialized: dict[str, PackedError | None] = {}
+
+Bare = tuple[bytes, "Sequence[Any]", "Sequence[Any]"]
+"""A `Packed` as plain data, which Ray can move without this package."""
+
+
+class Dependency(NamedTuple):
+    """Stands for the result of another task among what a task carries."""
+
+    position: int
+
+
+class Here(NamedTuple):
+    """A result that came with the answer."""
+
+    bare: Bare
+
+
+class There(NamedTuple):
+    """A result that stays in the object store.
+
+    Attributes:
+        kind: The name of its type.
+        size: Bytes.
+    """
+
+    kind: str
+    size: int
+
+
+class Answer(NamedTuple):
+    """What came of a task.
+
+    Attributes:
+        attempt: How often a worker had died of it before.
+        results: Where each result is.
+        error: What it raised.
+        broken: Why it could not even be called.
+        initializer: What the initializer raised.
+    """
+
+    attempt: int = 0
+    results: tuple[Here | There, ...] = ()
+    error: PackedError | None = None
+    broken: str | None = None
+    initializer: PackedError | None = None
+
+
+class Several(NamedTuple):
+    """Returned by a function whose results shall stay apart, each where it is."""
+
+    values: tuple[Any, ...]
+
+
+class Order(NamedTuple):
+    """What a worker is to do; it travels as a plain tuple, since Ray takes its time over anything else.
+
+    Attributes:
+        executor: The name of the executor.
+        initializer: Its pickled initializer and that one's arguments, if it has one.
+        returns: How many results there may be.
+        cpus: How many CPUs the task holds, lent ones included.
+        call: The function and its arguments.
+    """
+
+    executor: str
+    initializer: bytes | None
+    returns: int
+    cpus: float
+    call: Bare
+
+
+def work(order: tuple[Any, ...], *dependencies: Bare) -> tuple[Any, ...]:
+    """Carry out an order, in the worker: return an answer, and the results that stay behind.
+
+    Args:
+        order: An `Order`.
+        dependencies: The results of other tasks that it takes.
+    """
+    global held_cpus  # noqa: PLW0603
+    executor, initializer, returns, held_cpus, bare = order
+    attempt = _attempt()
+    nothing = (None,) * returns
+    if (failure := _initialize(executor, initializer)) is not None:
+        return Answer(attempt, initializer=failure), *nothing
+    try:
+        header, buffers, carried = bare
+        values = [
+            Packed(*dependencies[part.position]).unpack() if isinstance(part, Dependency) else part
+            for part in carried
+        ]
+        fn, args, kwargs = Packed(header, buffers, values).unpack()
+        del values, carried, buffers, bare, dependencies
+    except BaseException as error:
+        return Answer(attempt, broken=f"{type(error).__name__}: {error}"), *nothing
+    try:
+        return _answer(attempt, returns, fn(*args, **kwargs))
+    except BaseException as error:
+        return Answer(attempt, error=pack_error(error)), *nothing
+    finally:
+        held_cpus = None
+
+
+def _answer(attempt: int, returns: int, value: Any) -> tuple[Any, ...]:
+    values = value.values if isinstance(value, Several) else (value,)
+    results: list[Here | There] = []
+    staying: list[Bare | None] = []
+    for part in values:
+        packed = part if isinstance(part, Packed) else pack(part)
+        bare = (packed.header, packed.buffers, packed.carried)
+        if packed.size < KEEP_FROM:
+            results.append(Here(bare))
+            staying.append(None)
+        else:
+            results.append(There(type(part).__qualname__, packed.size))
+            staying.append(bare)
+    staying += [None] * (returns - len(staying))
+    return Answer(attempt, tuple(results)), *staying
+
+
+def _initialize(executor: str, initializer: bytes | None) -> PackedError | None:
+    if initializer is None:
+        return None
+    if executor not in _initialized:
+        failure = None
+        try:
+            function, args = loads(initializer)
+            function(*args)
+        except BaseException as error:
+            failure = pack_error(error)
+        _initialized[executor] = failure
+    return _initialized[executor]
+
+
+def _attempt() -> int:
+    """Return how often this task was begun before; Ray counts it, but tells only in its core."""
+    from ray._private.worker import global_worker  # noqa: PLC0415
+
+    count = getattr(global_worker.core_worker, "get_current_task_attempt_number", None)
+    return count() if count is not None else 0
+
+
+def initializer_of(function: Callable[..., object] | None, args: tuple[Any, ...]) -> bytes | None:
+    """Return an initializer as it travels."""
+    return None if function is None else dumps((function, args))
