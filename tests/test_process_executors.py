@@ -127,7 +127,7 @@ def test_a_function_or_input_that_cannot_be_pickled_is_named(executor, level):
         return lock, x
 
     engine = HyperNodesEngine(**{level: executor})
-    with pytest.raises(TransportError, match="the function of node 'hold' cannot be pickled"):
+    with pytest.raises(TransportError, match="the function of node 'hold', its variable 'lock'"):
         Pipeline([hold], engine=engine, name="holding").map({"x": [1]}, "x")
     plain = Pipeline([node(id, output_name="number")], engine=engine, name="plain")
     with pytest.raises(TransportError, match=r"input 'obj(\[0\])?' \(a lock\) cannot be pickled"):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import product
+from itertools import product, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.exceptions import MapError, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from hypernodes.nested import MapMode
 
@@ -51,13 +51,54 @@ def expand(
     return [dict(zip(map_over, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
+def stream(
+    inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str
+) -> Iterator[dict[str, Any]]:
+    """Yield the items that `expand` would list, as they are asked for.
+
+    Collections may be endless; of a product only the first.
+
+    Raises:
+        MapError: A value that is no collection. Or, where it shows, zipped ones of different lengths.
+
+    Example:
+        >>> from itertools import count
+        >>> next(stream({"x": count(), "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'"))
+        {'x': 0, 'y': 3}
+    """
+    columns = [_iterable(name, inputs[name], where) for name in map_over]
+    if map_mode == "product":
+        first, *others = columns
+        others = [list(column) for column in others]
+        rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*others))
+    else:
+        rows = _zipped(map_over, columns, where)
+    return (dict(zip(map_over, row, strict=True)) for row in rows)
+
+
+def _zipped(names: Sequence[str], columns: list[Iterable[Any]], where: str) -> Iterator[tuple[Any, ...]]:
+    missing = object()
+    for index, row in enumerate(zip_longest(*columns, fillvalue=missing)):
+        ended = [name for name, value in zip(names, row, strict=True) if value is missing]
+        if ended:
+            raise MapError(
+                f"{where}: inputs mapped together must be equally long, but {listing(ended)} ended after "
+                f"{index} items and the others did not. Use map_mode='product' for every combination."
+            )
+        yield row
+
+
 def _collection(name: str, value: Any, where: str) -> list[Any]:
+    return list(_iterable(name, value, where))
+
+
+def _iterable(name: str, value: Any, where: str) -> Iterable[Any]:
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         raise MapError(
             f"{where}: map_over names {name!r}, whose value is no collection of items but "
             f"{'a ' + type(value).__name__}. Give a list, or leave {name!r} out of map_over."
         )
-    return list(value)
+    return value
 
 
 def parse_map_over(map_over: str | Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:

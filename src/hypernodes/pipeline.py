@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from hypernodes.exceptions import (
     listing,
 )
 from hypernodes.graph import Member, build_graph
-from hypernodes.mapping import expand, parse_map_over
+from hypernodes.mapping import expand, parse_map_over, stream
 from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.node import Node
 
@@ -196,10 +196,7 @@ class Pipeline:
         """
         where = f"pipeline {self.pipeline_id!r}"
         inputs = self._checked_inputs(inputs)
-        if map_mode not in ("zip", "product"):
-            raise InputError(f"{where}: map_mode is 'zip' or 'product', not {map_mode!r}.")
-        if on_error not in ("raise", "return"):
-            raise InputError(f"{where}: on_error is 'raise' or 'return', not {on_error!r}.")
+        _check_modes(where, map_mode, on_error)
         names = parse_map_over(map_over, inputs, where)
         items = expand(inputs, names, map_mode, where)
         fixed = {name: value for name, value in inputs.items() if name not in names}
@@ -222,6 +219,56 @@ class Pipeline:
 
         return build_plan(self, (*names, *fixed), wanted, Lanes(), mapped=True).outputs
 
+    def imap(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str],
+        map_mode: MapMode = "zip",
+        output_name: OutputName = None,
+        on_error: Literal["raise", "return"] = "raise",
+        *,
+        ordered: bool = True,
+    ) -> Iterator[tuple[int, Any]]:
+        """Run once per item, and hand out what comes of it as it comes: for items of any number.
+
+        Items are drawn as there is room for them, and only a bounded number is here at any time.
+        Nothing goes on that is not asked for: what is under way is cancelled when the iterator is closed.
+
+        Args:
+            inputs: Values by name; those in `map_over` are iterables, which may be endless.
+            map_over: The input or inputs that vary from item to item.
+            map_mode: How several of them are walked, as in `map`; of a product, the first may be endless.
+            output_name: The output or outputs wanted; every one by default.
+            on_error: ``"raise"`` stops at the first error; ``"return"`` gives the exception in place of the
+                outputs.
+            ordered: Whether they come in the order of the items, or as they are completed.
+
+        Returns:
+            An iterator over pairs of an item's index and its outputs by name.
+
+        Raises:
+            MapError: What is mapped over is no collection, or zipped ones differ in length.
+            MissingInputError: An input that has no default was not given.
+
+        Example:
+            >>> from itertools import count
+            >>> from hypernodes import node
+            >>> power = Pipeline([node(pow, output_name="power")])
+            >>> squares = power.imap({"base": count(), "exp": 2}, map_over="base")
+            >>> next(squares), next(squares), next(squares)
+            ((0, {'power': 0}), (1, {'power': 1}), (2, {'power': 4}))
+        """
+        where = f"pipeline {self.pipeline_id!r}"
+        inputs = self._checked_inputs(inputs)
+        _check_modes(where, map_mode, on_error)
+        names = parse_map_over(map_over, inputs, where)
+        items = stream(inputs, names, map_mode, where)
+        fixed = {name: value for name, value in inputs.items() if name not in names}
+        wanted = None if output_name is None else _names(output_name)
+        return self.effective_engine.imap(
+            self, items, names, fixed, wanted, on_error=on_error, ordered=ordered
+        )
+
     async def arun(
         self, inputs: Mapping[str, Any] | None = None, output_name: OutputName = None
     ) -> dict[str, Any]:
@@ -242,6 +289,23 @@ class Pipeline:
         from hypernodes.executors.loops import in_thread  # noqa: PLC0415
 
         return await in_thread(partial(self.map, inputs, map_over, map_mode, output_name, on_error))
+
+    async def aimap(
+        self,
+        inputs: Mapping[str, Any],
+        map_over: str | Sequence[str],
+        map_mode: MapMode = "zip",
+        output_name: OutputName = None,
+        on_error: Literal["raise", "return"] = "raise",
+        *,
+        ordered: bool = True,
+    ) -> AsyncIterator[tuple[int, Any]]:
+        """Do what `imap` does, for code in an event loop: it goes on, and async nodes run on it."""
+        from hypernodes.executors.loops import iterated  # noqa: PLC0415
+
+        rows = self.imap(inputs, map_over, map_mode, output_name, on_error, ordered=ordered)
+        async for row in iterated(rows):
+            yield row
 
     def explain(
         self,
@@ -448,6 +512,13 @@ class Pipeline:
         from hypernodes.visualization.table import table  # noqa: PLC0415
 
         return table(self)
+
+
+def _check_modes(where: str, map_mode: object, on_error: object) -> None:
+    if map_mode not in ("zip", "product"):
+        raise InputError(f"{where}: map_mode is 'zip' or 'product', not {map_mode!r}.")
+    if on_error not in ("raise", "return"):
+        raise InputError(f"{where}: on_error is 'raise' or 'return', not {on_error!r}.")
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

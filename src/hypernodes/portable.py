@@ -269,17 +269,40 @@ class Inline:
         return self.packed
 
 
+KEEP_FROM: Final = 64 * 1024  # bytes; what is smaller comes back with the answer that it is there
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """Returned by a function whose results shall stay apart, each where it is.
+
+    Attributes:
+        values: The results; they may be packed already.
+        kinds: The names of their types.
+    """
+
+    values: tuple[Any, ...]
+    kinds: tuple[str, ...]
+
+
 class Kept(Carried):
     """A result that has stayed in the cluster.
 
     Attributes:
         kind: The name of its type.
+        size: Bytes.
     """
 
     kind: str = ""
 
+    size: int = 0
+
     def get(self) -> Any:
         """Bring it here."""
+        raise NotImplementedError
+
+    def as_shared(self) -> tuple[bytes, Shared]:
+        """Return a name for it, and what each worker process finds it by."""
         raise NotImplementedError
 
 

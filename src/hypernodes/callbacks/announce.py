@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.base import CallbackContext, Event, PipelineCallback, Shared, hooks_of
+from hypernodes.callbacks.base import CallbackContext, Event, NotSent, PipelineCallback, Shared, hooks_of
+from hypernodes.portable import Gathered, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,9 +36,12 @@ class Announcer:
     def __call__(self, events: list[Event]) -> None:
         """Tell these events, in order, and empty the list."""
         for event in events:
+            arguments: tuple[Any, ...] | None = None
             for hook in self._hooks.get((event.scope.plan, event.hook), ()):
+                if arguments is None:
+                    arguments = tuple(map(_told, event.arguments))
                 try:
-                    hook(*event.arguments, CallbackContext(event.scope, self._shared))
+                    hook(*arguments, CallbackContext(event.scope, self._shared))
                 except Exception:
                     if hook not in self._reported:
                         self._reported.add(hook)
@@ -48,3 +52,17 @@ class Announcer:
                             "/".join(event.scope.path),
                         )
         events.clear()
+
+
+def _told(argument: Any) -> Any:
+    """Return values as callbacks get them: those that have stayed elsewhere are not brought here for them."""
+    if not isinstance(argument, dict):
+        return argument
+    return {
+        name: NotSent(value.kind)
+        if isinstance(value, Kept)
+        else NotSent("list")
+        if value.__class__ is Gathered
+        else value
+        for name, value in argument.items()
+    }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal, Self
+from itertools import count, islice
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from hypernodes.callbacks import CallbackContext
     from hypernodes.execution.lane import Lanes
     from hypernodes.pipeline import Pipeline
+
+_BLOCK: Final = 1000
 
 
 class Engine(ABC):
@@ -61,6 +64,47 @@ class Engine(ABC):
         Returns:
             The outputs of each item, in order.
         """
+
+    def imap(
+        self,
+        pipeline: Pipeline,
+        items: Iterator[Mapping[str, Any]],
+        names: tuple[str, ...],
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None = None,
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+        ordered: bool = True,
+    ) -> Iterator[tuple[int, Any]]:
+        """Compute the outputs asked for, item by item, as they are taken; by default some at a time.
+
+        Args:
+            pipeline: The pipeline.
+            items: The inputs that vary, item by item.
+            names: Their names.
+            inputs: The inputs that are the same for all items.
+            output_name: The outputs wanted, or ``None`` for every one.
+            on_error: With ``"return"``, an item that failed has its exception as its row.
+            ordered: Whether rows come in the order of the items.
+
+        Returns:
+            The index and the outputs of each item.
+        """
+        del names, ordered
+        return self._some_at_a_time(pipeline, items, inputs, output_name, on_error)
+
+    def _some_at_a_time(
+        self,
+        pipeline: Pipeline,
+        items: Iterator[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None,
+        on_error: Literal["raise", "return"],
+    ) -> Iterator[tuple[int, Any]]:
+        numbers = count()
+        while block := list(islice(items, _BLOCK)):
+            rows = self.map(pipeline, block, inputs, output_name, on_error=on_error)
+            yield from zip(numbers, rows, strict=False)
 
     def lanes(self) -> Lanes | None:
         """Return where nodes and items go; ``None`` for an engine that decides that in `run` and `map`."""

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import weakref
 from concurrent.futures import BrokenExecutor
+from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes.callbacks.announce import Announcer
 from hypernodes.callbacks.base import Event, Scope
 from hypernodes.engines.base import Engine
-from hypernodes.execution.drive import drive
+from hypernodes.exceptions import ClusterConnectionError
+from hypernodes.execution.drive import proceed
 from hypernodes.execution.invoke import straight
 from hypernodes.execution.jobs import Failure
 from hypernodes.execution.lane import BUSY, Lane, Lanes
 from hypernodes.execution.plan import build_plan
 from hypernodes.execution.run import Run
 from hypernodes.execution.signature import read_codes
+from hypernodes.execution.sweep import Streamed
 from hypernodes.execution.worker import Dispatch
 from hypernodes.executors.aliases import SEQUENTIAL, check_executor
-from hypernodes.executors.loops import HOME, can_reenter, in_thread, running_loop
+from hypernodes.executors.loops import HOME, Home, can_reenter, in_thread, running_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    import asyncio
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from hypernodes.callbacks import CallbackContext
@@ -126,6 +130,46 @@ class HyperNodesEngine(Engine):
 
         return _on_the_right_thread(plan, work)
 
+    def imap(
+        self,
+        pipeline: Pipeline,
+        items: Iterator[Mapping[str, Any]],
+        names: tuple[str, ...],
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None = None,
+        *,
+        on_error: OnError = "raise",
+        ordered: bool = True,
+    ) -> Iterator[tuple[int, Any]]:
+        """Compute the outputs asked for, item by item, as they are taken. See `Engine.imap`."""
+        plan = pipeline.plans.get((self, BUSY.get(), "map", names, output_name, *inputs))
+        if plan is None:
+            plan = self._plan(pipeline, output_name, (*names, *inputs), None, names)
+        if plan.compiled and plan.map_lane is None:
+            return _one_by_one(plan.compiled, items, inputs, on_error)
+        rows = self._stream(plan, items, inputs, on_error, Streamed(in_order=ordered))
+        loop = running_loop() if plan.awaits else None
+        return rows if loop is None or not can_reenter(loop) else _beside(loop, rows)
+
+    def _stream(
+        self,
+        plan: Plan,
+        items: Iterator[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        on_error: OnError,
+        rows: Streamed,
+    ) -> Iterator[tuple[int, Any]]:
+        run = Run.over_items(plan, items, inputs, codes=read_codes(plan), on_error=on_error, rows=rows)
+        assert run.root is not None  # noqa: S101
+        for _ in self._proceed(plan, run):
+            for at, row in rows.take():
+                yield at, row.error if isinstance(row, Failure) else row
+                run.later(run.root.refill)
+        for at, row in rows.take():
+            yield at, row.error if isinstance(row, Failure) else row
+        if run.error is not None:
+            raise run.error
+
     def lanes(self) -> Lanes:
         """Return where nodes and items go; right here, if this code runs in a worker of that executor."""
         node, map_ = self._lanes.node, self._lanes.map
@@ -165,13 +209,23 @@ class HyperNodesEngine(Engine):
 
     def _carry_through(self, plan: Plan, run: Run) -> Any:
         """Drive a run to its end, and return its result or raise its error."""
+        for _ in self._proceed(plan, run):
+            pass
+        if run.error is not None:
+            raise run.error
+        return run.result
+
+    def _proceed(self, plan: Plan, run: Run) -> Iterator[None]:
+        """Drive a run to its end, and stop wherever there is nothing to do but wait."""
         completed: Completed = SimpleQueue()
         home = HOME.get()
         if home is not None:
             home.on_stop(lambda: completed.put(None))
         announce = announcer(plan)
         try:
-            drive(run, Dispatch(), announce, completed)
+            yield from proceed(run, Dispatch(), announce, completed)
+        except GeneratorExit:  # nobody wants the rest
+            raise
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 _shut_down(self._in_use, at_once=True)
@@ -179,13 +233,26 @@ class HyperNodesEngine(Engine):
             raise
         finally:
             plan.flush()
-        if isinstance(run.error, BrokenExecutor):
-            _shut_down(
-                self._in_use
-            )  # a pool that has lost a worker takes no more work; the next run gets another
-        if run.error is not None:
-            raise run.error
-        return run.result
+        if isinstance(run.error, BrokenExecutor | ClusterConnectionError):
+            # A pool that has lost a worker takes no more work, nor does one that has lost its cluster; the
+            # next run gets another.
+            _shut_down(self._in_use)
+
+
+def _one_by_one(
+    compute: Callable[..., dict[str, Any]],
+    items: Iterator[Mapping[str, Any]],
+    inputs: Mapping[str, Any],
+    on_error: OnError,
+) -> Iterator[tuple[int, Any]]:
+    for index, item in enumerate(items):
+        try:
+            row: Any = compute({**inputs, **item}, (index,))
+        except Exception as error:
+            if on_error == "raise":
+                raise
+            row = error
+        yield index, row
 
 
 def announcer(plan: Plan) -> Announcer:
@@ -210,6 +277,13 @@ def _on_the_right_thread(plan: Plan, work: Callable[[], T]) -> T:
     if loop is None or not can_reenter(loop):
         return work()
     return loop.run_until_complete(in_thread(work))
+
+
+def _beside(loop: asyncio.AbstractEventLoop, rows: Iterator[T]) -> Iterator[T]:
+    """Advance an iterator beside a loop that its coroutines need."""
+    home, end = Home(loop), object()
+    while (row := loop.run_until_complete(in_thread(partial(next, rows, end), home))) is not end:
+        yield row
 
 
 def _shut_down(lanes: list[Lane], *, at_once: bool = False) -> None:

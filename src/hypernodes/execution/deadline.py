@@ -1,9 +1,9 @@
 """How a call is ended that takes longer than it may.
 
-    on an event loop          its coroutine is cancelled
-    in a main thread          a signal interrupts it, also while it sleeps or reads
-    in another thread         it is interrupted where Python code goes on
-    in a process of its own   (Ray's workers) the process is ended, if nothing else has helped
+on an event loop          its coroutine is cancelled
+in a main thread          a signal interrupts it, also while it sleeps or reads
+in another thread         it is interrupted where Python code goes on
+in a process of its own   (Ray's workers) the process is ended, if nothing else has helped
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from hypernodes.exceptions import NodeTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from hypernodes.exceptions import WorkerDiedError
 
 T = TypeVar("T")
 
@@ -60,6 +62,15 @@ def _error(seconds: float) -> NodeTimeoutError:
     return NodeTimeoutError(
         f"it took longer than its timeout of {seconds:g} s. Give it more, @node(timeout=...), or less to do."
     )
+
+
+def overdue(error: WorkerDiedError, timeout: float | None) -> NodeTimeoutError | None:
+    """Return what the death of a worker means, if it was ended since a call took too long."""
+    if timeout is None or error.seconds is None or error.seconds < timeout + GRACE:
+        return None
+    late = _error(timeout)
+    late.__cause__ = error
+    return late
 
 
 def _by_signal(seconds: float, function: Callable[..., T], args: tuple[Any, ...]) -> T:

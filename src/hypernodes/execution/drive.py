@@ -14,7 +14,7 @@ from hypernodes.execution.invoke import attempt, now
 from hypernodes.execution.jobs import Awaited, Batch, Probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from hypernodes.callbacks.base import Event
@@ -32,8 +32,11 @@ class Sender(Protocol):
     def send(self, job: Job) -> Future[Any]:
         """Submit a job."""
 
-    def receive(self, future: Future[Any]) -> Outcome | BatchOutcome:
+    def receive(self, job: Job, future: Future[Any]) -> Outcome | BatchOutcome:
         """Return what came of it."""
+
+    def wait(self, completed: Completed) -> Future[Any] | None:
+        """Return what is done next, once it is."""
 
 
 class Stopped(BaseException):
@@ -46,7 +49,18 @@ def drive(
     announce: Callable[[list[Event]], object],
     completed: Completed | None = None,
 ) -> None:
-    """Work until the run is over.
+    """Work until the run is over; see `proceed`."""
+    for _ in proceed(run, sender, announce, completed):
+        pass
+
+
+def proceed(
+    run: Run,
+    sender: Sender,
+    announce: Callable[[list[Event]], object],
+    completed: Completed | None = None,
+) -> Iterator[None]:
+    """Work until the run is over, and stop each time when there is nothing to do but wait.
 
     Args:
         run: The run.
@@ -62,7 +76,7 @@ def drive(
     under_way: dict[Future[Any], Job | Awaited] = {}
 
     def settle() -> None:
-        future = completed.get()
+        future = sender.wait(completed)
         if future is None:
             raise Stopped
         job = under_way.pop(future)
@@ -70,7 +84,7 @@ def drive(
             run.look_again(job)
             return
         try:
-            outcome = sender.receive(future)
+            outcome = sender.receive(job, future)
         except Exception as error:
             run.fail(job, error)
         else:
@@ -84,7 +98,9 @@ def drive(
             if job is None:
                 if run.over:
                     break
-                settle()
+                yield
+                if not run.agenda:
+                    settle()
             elif isinstance(job, Probe):
                 job.sweep.look_up(job)
             elif isinstance(job, Awaited):

@@ -20,6 +20,7 @@ from hypernodes.execution.record import keep
 from hypernodes.execution.scene import Scene, Waiter
 from hypernodes.execution.signature import identify
 from hypernodes.execution.steps import CallStep, NestedStep, Plan, Step
+from hypernodes.portable import Gathered, fetched
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,7 @@ class Frame(Scene):
         """Sign every step that can be signed before anything is computed."""
         for name in self.signer.inputs:
             if name not in self.identities and name in self.values:
-                self.identities[name] = identify(self.values[name], name, self.plan)
+                self.identities[name] = identify(fetched(self.values[name]), name, self.plan)
         self.signer.sign(self.identities, self.signatures)
 
     def begin(self, told_as: str | None = None) -> None:
@@ -104,7 +105,7 @@ class Frame(Scene):
             if name in self.identities:
                 continue
             if name in self.values:
-                self.identities[name] = identify(self.values[name], name, self.plan)
+                self.identities[name] = identify(fetched(self.values[name]), name, self.plan)
                 is_known = True
             else:
                 producer = self.plan.producers[name]
@@ -160,6 +161,9 @@ class Frame(Scene):
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
         match step:
             case CallStep():
+                lane = self.plan.node_lane
+                if self.run.has_kept and (lane is None or not lane.places):
+                    arguments = {parameter: fetched(value) for parameter, value in arguments.items()}
                 signature = self.signatures.get(step.index) if self.plan.cache is not None else None
                 self.run.jobs.append(Call(self, step, arguments, signature))
             case NestedStep():
@@ -190,7 +194,8 @@ class Frame(Scene):
         if self.over:
             return
         if step.map_over:
-            outputs = tuple([row[inner] for row in result] for inner, _ in step.results)
+            gather = Gathered if self.run.has_kept else list
+            outputs = tuple(gather([row[inner] for row in result]) for inner, _ in step.results)
         else:
             outputs = tuple(result[inner] for inner, _ in step.results)
         seconds = perf_counter() - self._children.pop(step.index)
@@ -198,14 +203,13 @@ class Frame(Scene):
         self.emit("on_node_end", step.name, dict(zip(step.outputs, outputs, strict=True)), seconds)
         self._resolve(step, outputs)
 
-    def called(self, step: CallStep, outputs: tuple[Any, ...], seconds: float) -> None:
+    def called(self, step: CallStep, outputs: tuple[Any, ...], seconds: float, *, stored: bool) -> None:
         """Take note of what a call returned."""
         if self.over:
             return
         self.count_call()
-        signature = self.signatures.get(step.index)
-        if signature is not None:
-            keep(self, step, signature, outputs, seconds)
+        if not stored:
+            keep(self, step, outputs, seconds)
         named = {name: value for name, value in zip(step.outputs, outputs, strict=True) if name is not None}
         self.emit("on_node_end", step.name, named, seconds)
         self._resolve(step, outputs)
@@ -222,7 +226,7 @@ class Frame(Scene):
                 continue
             self.values[name] = value
             if self._unsigned and name not in self.identities:
-                self.identities[name] = identify(value, name, self.plan)
+                self.identities[name] = identify(fetched(value), name, self.plan)
                 self._identified()
             for waiting in self._for_value.pop(name, ()):
                 self._unmet[waiting.index] -= 1
@@ -237,6 +241,8 @@ class Frame(Scene):
             return
         self.over = True
         outputs = {name: self.values[name] for name in self.plan.outputs}
+        if self.run.has_kept and self.waiter.scene is None:
+            outputs = {name: fetched(value) for name, value in outputs.items()}  # these were asked for
         if self.told_as is not None:
             self.emit("on_pipeline_end", self.told_as, outputs, perf_counter() - self.started)
         self.waiter.finish(outputs)

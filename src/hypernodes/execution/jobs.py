@@ -77,12 +77,14 @@ class Batch:
     Attributes:
         numbers: The index of each item in its map.
         at: The place of each among the items of its sweep.
+        deaths: How many workers have died of it, or of what it is a part of.
     """
 
     sweep: Sweep
     numbers: Sequence[int]
     items: Sequence[Mapping[str, Any]]
     at: Sequence[int]
+    deaths: int = 0
 
     @property
     def lane(self) -> Lane | None:
@@ -109,12 +111,14 @@ class Outcome:
         error: What it raised; a `PackedError` while it travels.
         seconds: How long it took, retries included.
         events: What happened on the way.
+        stored: Whether the worker has put it into the cache.
     """
 
     outputs: tuple[Any, ...] = ()
     error: Any = None
     seconds: float = 0.0
     events: tuple[Event, ...] = ()
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,11 +133,14 @@ class BatchOutcome:
     """What came of a batch.
 
     Attributes:
-        rows: The outputs of each item, or its `Failure`, up to the first failure that ends the map.
+        rows: A list of the outputs of each item, or its `Failure`, up to the first failure that ends the
+            map; packed while it travels.
         events: What happened on the way.
         seconds: How long it took.
+        size: Bytes of its items and rows, as far as they had to travel.
     """
 
-    rows: list[Any]
+    rows: Any
     events: list[Event]
     seconds: float
+    size: int = 0

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.executors.aliases import ALIASES, SEQUENTIAL
+from hypernodes.portable import Inline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from hypernodes.portable import Shared
+    from hypernodes.portable import Packed, Shared
 
 _FOLLOWERS: Final = ("async", "threaded")
 _REMOTE: Final = ("parallel", "ray")
@@ -60,6 +61,16 @@ class Lane:
         return not (isinstance(self._executor, ThreadPoolExecutor) or self.runs_coroutines)
 
     @property
+    def places(self) -> bool:
+        """Whether it places calls by what they take, keeps results where they are, and replaces workers."""
+        return self._alias == "ray" or hasattr(self._executor, "submit_apart")
+
+    @property
+    def retries(self) -> int:
+        """How often something is tried again of which a worker has died."""
+        return getattr(self.executor, "max_retries", 0)
+
+    @property
     def runs_coroutines(self) -> bool:
         """Whether it takes coroutine functions."""
         if self._alias is not None:
@@ -93,11 +104,20 @@ class Lane:
         future: Future[Any] = self.executor.submit(function, *args)
         return future
 
-    def share(self, blob: bytes) -> Shared | None:
-        """Place bytes where all workers find them, where the executor knows how."""
+    def submit_apart(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        """Send work to an executor that `places`."""
+        future: Future[Any] = self.executor.submit_apart(function, *args, **options)
+        return future
+
+    def share(self, packed: Packed) -> Shared:
+        """Place a value where all workers find it, if the executor knows how."""
         share = getattr(self.executor, "share", None)
-        placed: Shared | None = None if share is None else share(blob)
-        return placed
+        return Inline(packed) if share is None else share(packed)
+
+    def give_way(self) -> bool:
+        """Wait a moment without holding what a waiting worker can give back; ``False`` if it has nothing."""
+        give_way = None if self._executor is None else getattr(self._executor, "give_way", None)
+        return give_way is not None and give_way()
 
     def shutdown(self, *, at_once: bool = False) -> None:
         """Shut down an executor that was made from an alias; ``at_once`` ends running work, too."""

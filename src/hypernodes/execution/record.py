@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.cache.about import About, Part, Taken, shown
 from hypernodes.cache.content import digest
 from hypernodes.exceptions import SignatureError
+from hypernodes.portable import fetched
 
 if TYPE_CHECKING:
     from hypernodes.cache.bulk import BulkCache
@@ -14,17 +16,44 @@ if TYPE_CHECKING:
     from hypernodes.execution.steps import CallStep, Plan
 
 
-def keep(frame: Frame, step: CallStep, signature: bytes, outputs: tuple[Any, ...], seconds: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker is to put what a call returns, if that stays with it.
+
+    Attributes:
+        cache: The cache.
+        signature: Under which signature.
+        code: The digest of the node's code.
+        takes: What the call takes.
+    """
+
+    cache: BulkCache
+    signature: bytes
+    code: str
+    takes: dict[str, Taken]
+
+    @classmethod
+    def of(cls, frame: Frame, step: CallStep) -> Place | None:
+        """Return the place for the results of a call, if they may be cached."""
+        plan, signature = frame.plan, frame.signatures.get(step.index)
+        if plan.cache is None or signature is None:
+            return None
+        code = frame.run.codes.calls[plan.key, step.index].hex()
+        return cls(plan.cache, signature, code, taken(plan, step, frame.identities, frame.values))
+
+    def keep(self, step: CallStep, outputs: tuple[Any, ...], seconds: float) -> None:
+        """Put down what was returned."""
+        self.cache.put(self.signature.hex(), outputs, About(step.name, self.code, self.takes, seconds))
+        if not self.cache.has_code(self.code):
+            keep_code(self.cache, self.code, step)
+
+
+def keep(frame: Frame, step: CallStep, outputs: tuple[Any, ...], seconds: float) -> None:
     """Put what a call returned into the cache of its plan."""
-    plan, cache = frame.plan, frame.plan.cache
-    if cache is None:
-        return
-    code = frame.run.codes.calls[plan.key, step.index].hex()
-    takes = taken(plan, step, frame.identities, frame.values)
-    frame.run.absent.discard(signature)
-    cache.put(signature.hex(), outputs, About(step.name, code, takes, seconds))
-    if not cache.has_code(code):
-        keep_code(cache, code, step)
+    place = Place.of(frame, step)
+    if place is not None:
+        frame.run.absent.discard(place.signature)
+        place.keep(step, tuple(map(fetched, outputs)), seconds)
 
 
 def taken(

@@ -11,11 +11,14 @@ Nested pipelines and maps are scenes of the same run, so that no worker ever wai
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import Scope
+from hypernodes.exceptions import WorkerDiedError
 from hypernodes.execution.claims import CLAIMS
+from hypernodes.execution.deadline import overdue
 from hypernodes.execution.frame import Frame
 from hypernodes.execution.invoke import locate, note
 from hypernodes.execution.jobs import Awaited, Batch, BatchOutcome, Call
@@ -23,13 +26,15 @@ from hypernodes.execution.scene import Waiter
 from hypernodes.execution.signature import NO_CODES, Codes, Signer
 from hypernodes.execution.sweep import Sweep
 from hypernodes.mapping import expand
+from hypernodes.portable import Kept, fetched
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hypernodes.callbacks.base import Event
     from hypernodes.execution.jobs import Claim, Job, OnError, Outcome, Probe, Task, Values
     from hypernodes.execution.steps import NestedStep, Plan
+    from hypernodes.execution.sweep import Rows
 
 _MOMENT: Final = 0.1  # seconds
 
@@ -44,6 +49,7 @@ class Run:
         events: What happened and has not been told yet.
         over: Whether there is a result or an error.
         result: The outputs, or for a map the rows.
+        root: The outermost map, where it is one.
         error: What ended the run.
     """
 
@@ -53,12 +59,16 @@ class Run:
         self.over = False
         self.result: Any = None
         self.error: BaseException | None = None
+        self.root: Sweep | None = None
         self.agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self.jobs: deque[Job | Probe] = deque()
         self._waiter = Waiter(self._finish, self._fail)
         self._signers: dict[int, Signer] = {}
         self._claimed: set[Claim] = set()
         # Signatures that were looked up in vain just now; of no use for longer, since others compute, too.
+        self.has_kept = False  # whether any result has stayed in a cluster
+        # What all items of a map have in common, by id: executors place it once.
+        self.common: dict[int, Any] = {}
         self.absent: set[bytes] = set()
         self.absent_until = 0.0
 
@@ -81,11 +91,12 @@ class Run:
     def over_items(
         cls,
         plan: Plan,
-        items: Sequence[Mapping[str, Any]],
+        items: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]],
         fixed: Mapping[str, Any],
         *,
         codes: Codes = NO_CODES,
         on_error: OnError = "raise",
+        rows: Rows | None = None,
     ) -> Run:
         """Run a plan over items, each with the values of the inputs that vary."""
         run = cls(codes)
@@ -98,9 +109,13 @@ class Run:
             fixed={**plan.bound, **fixed},
             identities={},
             on_error=on_error,
+            rows=rows,
         )
-        columns = {name: [item[name] for item in items] for name in (items[0] if plan.hears else ())}
+        columns: Mapping[str, Any] = {}
+        if plan.hears and isinstance(items, Sequence):
+            columns = {name: [item[name] for item in items] for name in items[0]}
         sweep.begin(plan.path[-1], {**fixed, **columns})
+        run.root = sweep
         return run
 
     @classmethod
@@ -151,6 +166,9 @@ class Run:
             values = {**inner.bound, **arguments}
             Frame(self, inner, scope, waiter, values, identities=identities).begin(step.name)
             return
+        arguments = {
+            name: fetched(value) if name in step.map_over else value for name, value in arguments.items()
+        }
         rows = expand(arguments, step.map_over, step.map_mode, f"pipeline {inner.label!r}")
         fixed = {name: value for name, value in arguments.items() if name not in step.map_over}
         Sweep(self, inner, scope, waiter, rows, fixed={**inner.bound, **fixed}, identities=identities).begin(
@@ -214,19 +232,24 @@ class Run:
             if outcome.error is not None:
                 job.frame.failed(job.step, outcome.error)
             else:
-                job.frame.called(job.step, outcome.outputs, outcome.seconds)
+                self.has_kept = self.has_kept or any(isinstance(value, Kept) for value in outcome.outputs)
+                job.frame.called(job.step, outcome.outputs, outcome.seconds, stored=outcome.stored)
         self._release(job)
 
     def fail(self, job: Job, error: BaseException) -> None:
         """Take note that a job could not be carried out at all."""
         self._release(job)
-        if isinstance(job, Batch):
+        if isinstance(job, Batch) and isinstance(error, WorkerDiedError):
+            job.sweep.died(job, error)
+        elif isinstance(job, Batch):
             first, last = job.numbers[0], job.numbers[-1]
             items = f"item {first}" if last == first else f"items {first} to {last}"
             note(error, f"in {items} of pipeline {job.sweep.plan.label!r}")
             job.sweep.fail(error)
         else:
             scope = job.frame.scope
+            if isinstance(error, WorkerDiedError):
+                error = overdue(error, job.step.timeout) or error
             locate(error, job.step.name, scope.path, scope.items, job.arguments)
             job.frame.failed(job.step, error)
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 from math import ceil
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.callbacks.base import Event, Scope
+from hypernodes.execution.deadline import overdue
 from hypernodes.execution.frame import Frame
+from hypernodes.execution.invoke import note
 from hypernodes.execution.jobs import Batch, Failure, Probe
 from hypernodes.execution.probe import Prober
 from hypernodes.execution.scene import Scene, Waiter
 from hypernodes.execution.signature import identify
+from hypernodes.execution.steps import CallStep
+from hypernodes.portable import fetched
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
+    from hypernodes.exceptions import WorkerDiedError
     from hypernodes.execution.jobs import BatchOutcome, OnError, Values
     from hypernodes.execution.probe import Found, Signed
     from hypernodes.execution.run import Run
@@ -29,6 +36,9 @@ _ROUNDS: Final = 3  # chunks that each worker shall still get, so that all end a
 _FIRST_BLOCK: Final = 32  # items that are looked up at once; twice as many each time
 _LARGEST_BLOCK: Final = 512
 _BLOCK_AIM: Final = 0.05  # seconds; nothing is started meanwhile
+_LARGEST_CHUNK: Final = 1 << 14
+_BYTES_AIM: Final = 16 << 20  # bytes of items and rows that a chunk may have
+_PARTS: Final = 16  # into how many parts a batch is taken apart that has cost a worker its life
 _GROWTH: Final = 16  # a chunk is at most this much larger than the one measured before
 
 _HOOKS_OF_ITEMS: Final = frozenset(
@@ -36,8 +46,76 @@ _HOOKS_OF_ITEMS: Final = frozenset(
 )
 
 
+class Rows(Protocol):
+    """Where the rows of a map go."""
+
+    def put(self, at: int, row: Any) -> None:
+        """Take the row of the item at a place."""
+
+    @property
+    def waiting(self) -> int:
+        """How many rows nobody has taken yet."""
+
+
+class Listed:
+    """Rows that are kept until the map is done.
+
+    Args:
+        total: How many there will be.
+    """
+
+    waiting = 0
+
+    def __init__(self, total: int) -> None:
+        self.rows: list[Any] = [None] * total
+
+    def put(self, at: int, row: Any) -> None:
+        """Keep a row."""
+        self.rows[at] = row
+
+
+class Streamed:
+    """Rows that are handed out as they come, and not kept.
+
+    Args:
+        in_order: Whether a row waits for those before it.
+    """
+
+    def __init__(self, *, in_order: bool) -> None:
+        self._in_order = in_order
+        self._next = 0
+        self._early: dict[int, Any] = {}
+        self._ready: deque[tuple[int, Any]] = deque()
+
+    def put(self, at: int, row: Any) -> None:
+        """Take a row."""
+        if not self._in_order:
+            self._ready.append((at, row))
+            return
+        self._early[at] = row
+        while self._next in self._early:
+            self._ready.append((self._next, self._early.pop(self._next)))
+            self._next += 1
+
+    def take(self) -> Iterator[tuple[int, Any]]:
+        """Hand out what is ready."""
+        while self._ready:
+            yield self._ready.popleft()
+
+    @property
+    def waiting(self) -> int:
+        """How many rows are here."""
+        return len(self._ready) + len(self._early)
+
+
 class Sweep(Scene):
-    """One plan over items: as frames of this run, or in batches that workers run whole."""
+    """One plan over items: as frames of this run, or in batches that workers run whole.
+
+    Args:
+        items: A sequence, or an iterator of unknown length, which is drawn from as there is room.
+        rows: Where rows go; with `Streamed` rows only a bounded number of items is here at any time.
+        numbers: The index of each item in its map, where this is a part of one.
+    """
 
     def __init__(
         self,
@@ -45,28 +123,35 @@ class Sweep(Scene):
         plan: Plan,
         scope: Scope,
         waiter: Waiter,
-        items: Sequence[Mapping[str, Any]],
+        items: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]],
         *,
         fixed: Values,
         identities: dict[str, bytes | None],
         on_error: OnError = "raise",
         numbers: Sequence[int] | None = None,
+        rows: Rows | None = None,
     ) -> None:
         super().__init__(run, plan, scope, waiter)
-        self.items = items
         self.fixed = fixed
         self.on_error = on_error
-        self.numbers: Sequence[int] = range(len(items)) if numbers is None else numbers
-        self.rows: list[Any] = [None] * len(items)
+        self.total = len(items) if isinstance(items, Sequence) else None
+        self.rows: Rows = Listed(self.total or 0) if rows is None else rows
         self.identities = identities
         self.identities |= run.codes.bound.get(plan.key, {})
-        self._left = len(items)
+        run.common |= {id(value): value for value in fixed.values()}
+        self._numbers = numbers
+        self._source = iter(items)
+        self._is_exhausted = False
+        self._drawn = 0
+        self._items: dict[int, Mapping[str, Any]] = {}  # those that are in the house
         self._active = 0
         self._size = 1
         self._item_seconds = 0.0
+        self._item_bytes = 0.0
         self._ships = plan.shipped is not None
         self._prober: Prober | None = None
-        self._unknown = deque(range(len(items)))  # items to look up before they are started
+        self._prepared = False
+        self._unknown: deque[int] = deque()  # items to look up before they are started
         self._waiting: deque[int] = deque()  # items to start
         self._probing = 0  # items that are being looked up
         # What was sent here was looked up there; now it is what lies behind that is looked up at once.
@@ -80,30 +165,42 @@ class Sweep(Scene):
         """Start the first items."""
         self.told_as = told_as
         self.emit("on_pipeline_start", told_as, shown)
-        self.emit("on_map_start", len(self.items))
+        self.emit("on_map_start", self.total)
         self.run.later(self.refill)
+
+    def number(self, at: int) -> int:
+        """Return the index of an item in its map."""
+        return at if self._numbers is None else self._numbers[at]
 
     def prepare(self) -> None:
         """Identify what all items have in common, once, and see whether items can be looked up."""
+        self._prepared = True
         for name in self.run.signer(self.plan).inputs:
             if name in self.fixed and name not in self.identities:
-                self.identities[name] = identify(self.fixed[name], name, self.plan)
+                self.identities[name] = identify(fetched(self.fixed[name]), name, self.plan)
         prober = Prober(self.run, self.plan, self.fixed, self.identities)
         if prober.can_find:
             self._prober = prober
-        else:
-            self._waiting, self._unknown = self._unknown, deque()
 
     def refill(self) -> None:
         """Start as many items as have room."""
         if self.over:
             return
-        if not self._left:
+        try:
+            self._draw()
+        except Exception as error:
+            note(error, f"in the items of pipeline {self.plan.label!r}, after {self._drawn} of them")
+            self.fail(error)
+            return
+        if self._is_exhausted and not self._items:
             self._end()
             return
-        if self._prober is None and self._unknown:
-            self.prepare()
         while self._waiting or self._unknown:
+            if not self._prepared:
+                self.prepare()
+            if self._prober is None:
+                self._waiting += self._unknown
+                self._unknown.clear()
             if not self._waiting:  # nobody may need the executor, so it is not even asked for its size
                 self._probe()
                 return
@@ -115,11 +212,35 @@ class Sweep(Scene):
                 return
             self._active += 1
             if self._ships:
-                at = [self._waiting.popleft() for _ in range(min(size, len(self._waiting)))]
-                numbers = [self.numbers[i] for i in at]
-                self.run.jobs.append(Batch(self, numbers, [self.items[i] for i in at], at))
+                self._send([self._waiting.popleft() for _ in range(min(size, len(self._waiting)))])
             else:
                 self._start_item(self._waiting.popleft())
+
+    def _draw(self) -> None:
+        """Take items from where they come from: all, or as many as there is room for."""
+        if self._is_exhausted:
+            return
+        room = None if isinstance(self.rows, Listed) else self._room() - len(self._items) - self.rows.waiting
+        if room is not None and room <= 0:
+            return
+        before = self._drawn
+        for item in islice(self._source, room):
+            self._items[self._drawn] = item
+            self._unknown.append(self._drawn)
+            self._drawn += 1
+        self._is_exhausted = room is None or self._drawn - before < room
+
+    def _room(self) -> int:
+        """Return how many items may be here at a time, if not all of them are to be."""
+        least = _FIRST_BLOCK * 2 if self._prober is not None or not self._prepared else 2
+        window: int = vars(self).get(
+            "_window", 1
+        )  # nobody may need the executor, so it is not asked for its size
+        return max(least, 2 * window * (self._size if self._ships else 1))
+
+    def _send(self, at: list[int], deaths: int = 0) -> None:
+        numbers = [self.number(i) for i in at]
+        self.run.jobs.append(Batch(self, numbers, [self._items[i] for i in at], at, deaths))
 
     @cached_property
     def _workers(self) -> int:
@@ -138,15 +259,17 @@ class Sweep(Scene):
     @cached_property
     def _largest(self) -> int:
         lane = self.plan.map_lane
-        return 1 if lane is not None and lane.runs_coroutines else len(self.items)
+        return 1 if lane is not None and lane.runs_coroutines else _LARGEST_CHUNK
 
     def _chunk(self) -> int:
-        left = len(self._waiting) + len(self._unknown)
+        here = len(self._waiting) + len(self._unknown)
         if self._item_seconds:
             by_time = int(self._aim / self._item_seconds)
-            by_share = ceil(left / (self._workers * _ROUNDS))
-            self._size = max(1, min(by_time, by_share, self._size * _GROWTH, self._largest))
-        return min(self._size, left)
+            by_bytes = int(_BYTES_AIM / self._item_bytes) if self._item_bytes else by_time
+            left = here + (0 if self.total is None else self.total - self._drawn)
+            by_share = ceil(left / (self._workers * _ROUNDS)) if self.total is not None else by_time
+            self._size = max(1, min(by_time, by_bytes, by_share, self._size * _GROWTH, self._largest))
+        return min(self._size, here)
 
     # ------------------------------------------------------------------- items that are known already
 
@@ -163,7 +286,7 @@ class Sweep(Scene):
             return
         assert self._prober is not None  # noqa: S101  else nothing would be probed
         started = perf_counter()
-        found = self._prober.look_up([self.items[at] for at in probe.at])
+        found = self._prober.look_up([self._items[at] for at in probe.at])
         seconds = perf_counter() - started
         self._probing = 0
         self._block = min(_LARGEST_BLOCK, self._block * 2) if seconds < _BLOCK_AIM else self._block
@@ -184,7 +307,7 @@ class Sweep(Scene):
 
     def _known(self, at: int, known: Found, seconds: float) -> None:
         assert self._prober is not None  # noqa: S101
-        number = self.numbers[at]
+        number = self.number(at)
         if not self.plan.hears.isdisjoint(_HOOKS_OF_ITEMS):
             scope = Scope(self.scope.plan, self.scope.path, (*self.scope.items, number))
             told = [Event("on_map_item_start", (number,), scope)]
@@ -193,8 +316,11 @@ class Sweep(Scene):
             told.append(Event("on_map_item_cached", (number, self._prober.signature_of(known).hex()), scope))
             told.append(Event("on_map_item_end", (number, seconds), scope))
             self.run.events += [event for event in told if event.hook in self.plan.hears]
-        self.rows[at] = known.outputs
-        self._left -= 1
+        self._put(at, known.outputs)
+
+    def _put(self, at: int, row: Any) -> None:
+        del self._items[at]
+        self.rows.put(at, row)
 
     def _settled(self, at: int) -> None:
         """Look up those that are equal to an item that is done."""
@@ -211,18 +337,56 @@ class Sweep(Scene):
         if self.over:
             return
         self._active -= 1
-        self._left -= len(outcome.rows)
         self._item_seconds = max(outcome.seconds / max(1, len(outcome.rows)), 1e-7)
+        self._item_bytes = outcome.size / max(1, len(outcome.rows))
         for at, row in zip(batch.at, outcome.rows, strict=False):  # an error may have ended it early
-            self.rows[at] = row
+            self._put(at, row)
             if self.on_error == "raise" and isinstance(row, Failure):
                 self.fail(row.error)
                 return
             self._settled(at)
         self.run.later(self.refill)
 
+    def died(self, batch: Batch, error: WorkerDiedError) -> None:
+        """Try the items of a batch again that has cost a worker its life, in smaller parts."""
+        if self.over:
+            return
+        lane = self.plan.map_lane
+        assert lane is not None  # noqa: S101
+        deaths, alone = batch.deaths + 1, len(batch.at) == 1
+        scope = Scope(
+            self.scope.plan, self.scope.path, (*self.scope.items, *batch.numbers[: 1 if alone else 0])
+        )
+        late = overdue(error, self._timeout) if alone else None
+        if late is not None or (alone and deaths > lane.retries):
+            self._active -= 1
+            failed = late or error
+            times = "" if late is not None else f", of which {deaths} worker{'s' if deaths > 1 else ''} died"
+            note(failed, f"in item {batch.numbers[0]} of pipeline {self.plan.label!r}{times}")
+            self._put(batch.at[0], Failure(failed))
+            if self.on_error == "raise":
+                self.fail(failed)
+                return
+            self._settled(batch.at[0])
+            self.run.later(self.refill)
+            return
+        if "on_node_retry" in self.plan.hears:
+            self.run.events.append(Event("on_node_retry", (self.plan.path[-1], deaths, error), scope))
+        size = ceil(len(batch.at) / _PARTS)
+        parts = [list(batch.at[start : start + size]) for start in range(0, len(batch.at), size)]
+        self._active += len(parts) - 1
+        for part in parts:
+            self._send(part, deaths)
+
+    @cached_property
+    def _timeout(self) -> float | None:
+        times = [
+            step.timeout for plan in self.plan.tree() for step in plan.steps if isinstance(step, CallStep)
+        ]
+        return min((time for time in times if time is not None), default=None)
+
     def _start_item(self, at: int) -> None:
-        index = self.numbers[at]
+        index = self.number(at)
         scope = Scope(self.scope.plan, self.scope.path, (*self.scope.items, index))
         started = perf_counter()
 
@@ -235,7 +399,7 @@ class Sweep(Scene):
             if self.on_error == "return":
                 self._item_done(frame, at, Failure(error), started)
             else:
-                self.rows[at] = Failure(error)
+                self._put(at, Failure(error))
                 self.fail(error)
 
         frame = Frame(
@@ -243,7 +407,7 @@ class Sweep(Scene):
             self.plan,
             scope,
             Waiter(finish, fail, self),
-            {**self.fixed, **self.items[at]},
+            {**self.fixed, **self._items[at]},
             identities=self.identities,
             signed=self._signed.pop(at, None),
         )
@@ -251,10 +415,11 @@ class Sweep(Scene):
         frame.begin()
 
     def _item_done(self, frame: Frame, at: int, row: Any, started: float) -> None:
-        frame.emit("on_map_item_end", self.numbers[at], perf_counter() - started)
-        self.rows[at] = row
+        frame.emit("on_map_item_end", self.number(at), perf_counter() - started)
+        if self.run.has_kept and self.waiter.scene is None and isinstance(row, dict):
+            row = {name: fetched(value) for name, value in row.items()}  # it was asked for
+        self._put(at, row)
         self._active -= 1
-        self._left -= 1
         self._settled(at)
         self.run.later(self.refill)
 
@@ -273,7 +438,8 @@ class Sweep(Scene):
         if self.told_as is not None:
             self.emit("on_map_end", seconds)
             if "on_pipeline_end" in self.plan.hears:
-                good = [row for row in self.rows if not isinstance(row, Failure)]
+                rows = self.rows.rows if isinstance(self.rows, Listed) else []
+                good = [row for row in rows if not isinstance(row, Failure)]
                 columns = {name: [row[name] for row in good] for name in self.plan.outputs}
                 self.emit("on_pipeline_end", self.told_as, columns, seconds)
-        self.waiter.finish(self.rows)
+        self.waiter.finish(self.rows.rows if isinstance(self.rows, Listed) else [])

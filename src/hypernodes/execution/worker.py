@@ -1,13 +1,16 @@
 """The other end of a lane: what a worker does with a job, and how jobs and outcomes travel.
 
-In a worker that shares memory with the driver, a job is carried out as it is. To any other it goes as
-one pickle, of which the parts that many jobs have in common (a plan, a node's function, the fixed
-inputs of a map) are parcels that each worker process unpacks once.
+In a worker that shares memory with the driver, a job is carried out as it is. To any other it goes
+packed, and the parts that many jobs have in common (a plan, a node's function, the fixed inputs of a
+map) are parcels that each worker process unpacks once.
+
+    most executors             carry_out_packed(parcels, payload) ─▶ the packed outcome
+    those that place (Ray)     carry_out_apart(parcels, payload)  ─▶ the outcome, and each large output
+                                                                      where it is
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from asyncio import wrap_future
 from collections import OrderedDict
@@ -17,19 +20,34 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.callbacks.base import Event, NotSent, Scope
-from hypernodes.exceptions import TransportError
+from hypernodes.exceptions import TransportError, WorkerDiedError
+from hypernodes.execution.deadline import MAY_END_PROCESS
 from hypernodes.execution.drive import drive
 from hypernodes.execution.invoke import attempt, locate, now, straight, straight_on_loop
 from hypernodes.execution.jobs import Awaited, Batch, BatchOutcome, Call, Failure, OnError, Outcome, Probe
 from hypernodes.execution.lane import A_PROCESS, BUSY
+from hypernodes.execution.record import Place
 from hypernodes.execution.run import Run
 from hypernodes.execution.steps import CallStep
-from hypernodes.portable import Inline, PackedError, dumps, loads, pack_error, unpack_error
+from hypernodes.executors.culprit import where
+from hypernodes.portable import (
+    KEEP_FROM,
+    Kept,
+    Packed,
+    PackedError,
+    Several,
+    fetched,
+    pack,
+    pack_error,
+    unpack_error,
+)
+from hypernodes.resources import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
+    from hypernodes.execution.drive import Completed
     from hypernodes.execution.invoke import InThread
     from hypernodes.execution.jobs import Job
     from hypernodes.execution.lane import Lane
@@ -37,7 +55,9 @@ if TYPE_CHECKING:
     from hypernodes.execution.steps import Plan
     from hypernodes.portable import Shared
 
-_PARCELS_KEPT: Final = 32
+_OWN_PARCEL: Final = 64 * 1024  # bytes; smaller fixed inputs go with the plan
+_PARCELS_KEPT: Final = 64
+_BYTES_KEPT: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +195,10 @@ class Dispatch:
     def __init__(self) -> None:
         # dask takes submissions with equal arguments for one, and hands out its result again.
         self._numbers = count(secrets.randbits(62))
-        self._parcels: dict[tuple[int, int], tuple[object, _Parcel]] = {}
+        self._parcels: dict[tuple[int, int], tuple[object, _Parcel | None]] = {}
+        self._lean: dict[int, _Sweeping] = {}  # without the fixed inputs that have parcels of their own
+        self._placing: set[Lane] = set()
+        self._travel: dict[int, bool] = {}  # whether a cache can be used elsewhere, by its id
         self._tasks: dict[int, tuple[Batch, _Sweeping]] = {}
 
     def send(self, job: Job) -> Future[Any]:
@@ -189,24 +212,48 @@ class Dispatch:
         if lane.is_remote:
             if isinstance(job, Batch):
                 job.sweep.plan.flush()  # other processes find only what is stored
-            parcel, payload = self._pickle(job, lane)
-            return lane.submit(work_on_pickle, parcel, payload)
+            try:
+                order = self._order(job, lane)
+            except Exception as error:
+                raise _culprit(job, error) from error
+            if lane.places:
+                self._placing.add(lane)
+                try:
+                    return lane.submit_apart(carry_out_apart, *order, **_options(job))
+                except TransportError as error:
+                    raise _culprit(job, error) from error
+            return lane.submit(carry_out_packed, *order)
         task, executor = self._local(job), lane.executor
         if lane.runs_coroutines and task.is_async:
             return lane.submit(_work_on_loop, task, id(executor), _threads_of(executor))
         return lane.submit(_work_here, task, id(executor))
 
-    def receive(self, future: Future[Any]) -> Outcome | BatchOutcome:
+    def receive(self, job: Job, future: Future[Any]) -> Outcome | BatchOutcome:
         """Return what came of a job that was sent."""
-        value = future.result()
-        outcome: Outcome | BatchOutcome = loads(value) if isinstance(value, bytes) else value
-        if not isinstance(value, bytes):
-            return outcome
+        outcome: Any = future.result()
+        if isinstance(outcome, tuple):
+            note, *outputs = outcome
+            outcome = fetched(note)
+            if isinstance(outcome, Outcome) and outcome.error is None:
+                outcome = replace(outcome, outputs=tuple(outputs))
+        elif isinstance(outcome, Packed):
+            outcome = outcome.unpack()
+        else:
+            here: Outcome | BatchOutcome = outcome
+            return here
         if isinstance(outcome, Outcome):
-            error = outcome.error
-            return outcome if error is None else replace(outcome, error=unpack_error(error))
-        rows = [Failure(unpack_error(row)) if isinstance(row, PackedError) else row for row in outcome.rows]
-        return replace(outcome, rows=rows)
+            error = None if outcome.error is None else unpack_error(outcome.error)
+            return replace(outcome, error=error, events=(*_deaths(job, future), *outcome.events))
+        rows = outcome.rows.unpack() if isinstance(outcome.rows, Packed) else outcome.rows
+        rows = [Failure(unpack_error(row)) if isinstance(row, PackedError) else row for row in rows]
+        batch: BatchOutcome = replace(outcome, rows=rows)
+        return batch
+
+    def wait(self, completed: Completed) -> Future[Any] | None:
+        """Return what is done next, once it is; what a worker can give back while it waits is not held."""
+        while completed.empty() and any(lane.give_way() for lane in self._placing):
+            pass
+        return completed.get()
 
     def _local(self, job: Job) -> _Task:
         if isinstance(job, Call):
@@ -219,24 +266,82 @@ class Dispatch:
             self._tasks[key] = (batch, _sweeping(batch))  # the batch keeps the sweep, and so its id, alive
         return self._tasks[key][1]
 
-    def _pickle(self, job: Job, lane: Lane) -> tuple[_Parcel, bytes]:
-        shared: Any = job.step if isinstance(job, Call) else self._common(job)
+    def _order(self, job: Job, lane: Lane) -> tuple[_Parcel, dict[str, _Parcel], Packed]:
+        """Pack a job: what it has in common with others, and what is its own."""
         number = next(self._numbers)
-        try:
-            parcel = self._parcel(shared, lane)
-            if isinstance(job, Call):
-                return parcel, dumps((number, job.arguments, job.frame.scope))
-            return parcel, dumps((number, job.numbers, job.items))
-        except Exception as error:
-            raise _culprit(job, error) from error
+        if isinstance(job, Batch):
+            shared: Any = self._common(job)
+            parcels = self._parcels_of(shared.fixed, lane)
+            if id(shared) not in self._lean:
+                left = {name: value for name, value in shared.fixed.items() if name not in parcels}
+                self._lean[id(shared)] = replace(shared, fixed={n: fetched(v) for n, v in left.items()})
+            parcel = self._parcel(self._lean[id(shared)], lane)
+            return parcel, parcels, pack((number, job.numbers, job.items))
+        common = job.frame.run.common
+        parcels = self._parcels_of({n: v for n, v in job.arguments.items() if id(v) in common}, lane)
+        own = {name: value for name, value in job.arguments.items() if name not in parcels}
+        place = Place.of(job.frame, job.step) if lane.places else None
+        if place is not None and not self._travel.setdefault(id(place.cache), _pickles(place.cache)):
+            place = None  # then its results are brought here
+        return self._parcel(job.step, lane), parcels, pack((number, own, job.frame.scope, place))
+
+    def _parcels_of(self, values: Mapping[str, Any], lane: Lane) -> dict[str, _Parcel]:
+        """Return parcels for those values that are large."""
+        parcels = {}
+        for name, value in values.items():
+            if isinstance(value, Kept) and lane.places:
+                parcels[name] = _Parcel(*value.as_shared(), value.size)
+                continue
+            key = (id(value), id(lane))
+            if key not in self._parcels:
+                packed = pack(fetched(value))
+                made = _parcel_of(packed, lane) if packed.size >= _OWN_PARCEL else None
+                self._parcels[key] = (value, made)
+            parcel = self._parcels[key][1]
+            if parcel is not None:
+                parcels[name] = parcel
+        return parcels
 
     def _parcel(self, value: object, lane: Lane) -> _Parcel:
         key = (id(value), id(lane))
         if key not in self._parcels:
-            blob = dumps(value)
-            digest = hashlib.blake2b(blob, digest_size=16).digest()
-            self._parcels[key] = (value, _Parcel(digest, lane.share(blob) or Inline(blob)))
-        return self._parcels[key][1]
+            self._parcels[key] = (value, _parcel_of(pack(value), lane))
+        parcel = self._parcels[key][1]
+        assert parcel is not None  # noqa: S101
+        return parcel
+
+
+def _parcel_of(packed: Packed, lane: Lane) -> _Parcel:
+    return _Parcel(packed.digest, lane.share(packed), packed.size)
+
+
+def _options(job: Job) -> dict[str, Any]:
+    """Return what an executor that places must know of a job."""
+    if isinstance(job, Call):
+        options = {"returns": len(job.step.outputs), "resources": job.step.resources}
+        # Its process is ended if nothing else ends it: then it has had its time.
+        return options if job.step.timeout is None else {**options, "retries": 0}
+    resources = Resources()
+    for plan in job.sweep.plan.tree():
+        for step in plan.steps:
+            if isinstance(step, CallStep):
+                resources = resources.with_most_of(step.resources)
+    # A batch that has cost a worker its life is taken apart here, before it is tried again.
+    return {"resources": resources, "retries": 0}
+
+
+def _deaths(job: Job, future: Future[Any]) -> list[Event]:
+    """Return the events of an executor that has tried again by itself."""
+    assert isinstance(job, Call)  # noqa: S101
+    return [
+        Event(
+            "on_node_retry",
+            (job.step.name, attempt, WorkerDiedError("a worker ended before its work was done")),
+            job.frame.scope,
+        )
+        for attempt in range(1, getattr(future, "attempts", 1))
+        if "on_node_retry" in job.frame.plan.hears
+    ]
 
 
 def _threads_of(executor: Any) -> InThread:
@@ -262,53 +367,97 @@ async def _work_on_loop(task: _Task, executor: int, in_thread: InThread) -> Outc
 
 @dataclass(frozen=True, slots=True)
 class _Parcel:
-    """A part that many jobs have in common; pickled once here, unpickled once in each worker process."""
+    """A part that many jobs have in common; packed once here, unpacked once in each worker process."""
 
     digest: bytes
     shared: Shared
+    size: int
 
     def unpack(self) -> Any:
         if self.digest in _unpacked:
             _unpacked.move_to_end(self.digest)
-            return _unpacked[self.digest]
-        value = _unpacked[self.digest] = loads(self.shared.load())
-        while len(_unpacked) > _PARCELS_KEPT:
-            _unpacked.popitem(last=False)
-        return value
+        else:
+            # All jobs of this process see the same object: its arrays need not be copied.
+            _unpacked[self.digest] = (self.shared.load().unpack(as_views=True), self.size)
+            while len(_unpacked) > 1 and (
+                len(_unpacked) > _PARCELS_KEPT or sum(size for _, size in _unpacked.values()) > _BYTES_KEPT
+            ):
+                _unpacked.popitem(last=False)
+        return _unpacked[self.digest][0]
 
 
-_unpacked: OrderedDict[bytes, Any] = OrderedDict()
+_unpacked: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
 
 
-def work_on_pickle(parcel: _Parcel, payload: bytes) -> bytes:
-    """Carry out a pickled job, in a worker process, and return its pickled outcome.
-
-    The parcel is an argument of its own, so that Ray sees the reference in it and keeps the object.
-    """
-    _, *rest = loads(payload)
+def _unpack(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> tuple[_Task, Place | None]:
+    # Parcels are arguments of their own, so that Ray sees the references in them and keeps the objects.
     common = parcel.unpack()
-    task: _Task = _BatchTask(common, *rest) if isinstance(common, _Sweeping) else _CallTask(common, *rest)
-    outcome = _work_here(task, A_PROCESS)
+    large = {name: shared.unpack() for name, shared in parcels.items()}
+    _, *rest = payload.unpack()
+    if isinstance(common, _Sweeping):
+        numbers, items = rest
+        return _BatchTask(replace(common, fixed={**common.fixed, **large}), numbers, items), None
+    own, scope, place = rest
+    return _CallTask(common, {**own, **large}, scope), place
+
+
+def carry_out_packed(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> Packed:
+    """Carry out a packed job, in a worker process, and return its packed outcome."""
+    task, _ = _unpack(parcel, parcels, payload)
+    outcome = _portable_outcome(task, _work_here(task, A_PROCESS))
+    if isinstance(outcome, BatchOutcome):
+        return _packed_rows(task, outcome, payload.size)
+    try:
+        return pack(outcome)
+    except Exception as failure:
+        return pack(_unreturned(task, outcome, failure))
+
+
+def carry_out_apart(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> Any:
+    """Carry out a packed job, in a worker process, and return its outcome and its outputs apart."""
+    task, place = _unpack(parcel, parcels, payload)
+    MAY_END_PROCESS.set(True)
+    outcome = _portable_outcome(task, _work_here(task, A_PROCESS))
+    if isinstance(outcome, BatchOutcome):
+        return _packed_rows(task, outcome, payload.size)
+    assert isinstance(task, _CallTask)  # noqa: S101
+    try:
+        outputs = tuple(map(pack, outcome.outputs))
+    except Exception as failure:
+        return pack(_unreturned(task, outcome, failure))
+    if place is not None and any(output.size >= KEEP_FROM for output in outputs):
+        place.keep(task.step, outcome.outputs, outcome.seconds)
+        place.cache.flush()
+        outcome = replace(outcome, stored=True)
+    kinds = tuple(type(value).__qualname__ for value in outcome.outputs)
+    return Several((replace(outcome, outputs=()), *outputs), ("", *kinds))
+
+
+def _portable_outcome(task: _Task, outcome: Outcome | BatchOutcome) -> Outcome | BatchOutcome:
+    """Make what happened portable; values are not looked at."""
     if isinstance(task, _BatchTask):  # before anybody is told that it is done, and before the process may end
         task.sweeping.plan.flush()
     events = tuple(map(_portable, outcome.events))
     if isinstance(outcome, BatchOutcome):
-        assert isinstance(task, _BatchTask)  # noqa: S101
         rows = [pack_error(row.error) if isinstance(row, Failure) else row for row in outcome.rows]
-        outcome = BatchOutcome(rows, list(events), outcome.seconds)
-        try:
-            return dumps(outcome)
-        except Exception:
-            return dumps(replace(outcome, rows=_checked(task, rows)))
-    assert isinstance(task, _CallTask)  # noqa: S101
-    error = None if outcome.error is None else pack_error(outcome.error)
-    outcome = replace(outcome, error=error, events=events)
+        return replace(outcome, rows=rows, events=list(events))
+    return replace(outcome, error=None if outcome.error is None else pack_error(outcome.error), events=events)
+
+
+def _packed_rows(task: _Task, outcome: BatchOutcome, size: int) -> Packed:
+    assert isinstance(task, _BatchTask)  # noqa: S101
     try:
-        return dumps(outcome)
-    except Exception as failure:
-        unsent = _not_returned(dict(zip(task.step.outputs, outcome.outputs, strict=True)), failure)
-        locate(unsent, task.step.name, task.scope.path, task.scope.items, task.arguments)
-        return dumps(replace(outcome, outputs=(), error=pack_error(unsent)))
+        rows = pack(outcome.rows)
+    except Exception:
+        rows = pack(_checked(task, outcome.rows))
+    return pack(replace(outcome, rows=rows, size=size + rows.size))
+
+
+def _unreturned(task: _Task, outcome: Outcome, failure: Exception) -> Outcome:
+    assert isinstance(task, _CallTask)  # noqa: S101
+    unsent = _not_returned(dict(zip(task.step.outputs, outcome.outputs, strict=True)), failure)
+    locate(unsent, task.step.name, task.scope.path, task.scope.items, task.arguments)
+    return replace(outcome, outputs=(), error=pack_error(unsent))
 
 
 def _checked(task: _BatchTask, rows: list[Any]) -> list[Any]:
@@ -317,7 +466,7 @@ def _checked(task: _BatchTask, rows: list[Any]) -> list[Any]:
     plan, scope = task.sweeping.plan, task.sweeping.scope
     for index, row in zip(task.numbers, rows, strict=False):
         try:
-            dumps(row)
+            pack(row)
             checked.append(row)
         except Exception as failure:
             error = _not_returned(row, failure)
@@ -341,7 +490,7 @@ def _not_returned(values: dict[Any, Any], failure: Exception) -> TransportError:
 
 def _pickles(value: object) -> bool:
     try:
-        dumps(value)
+        pack(fetched(value))
     except Exception:
         return False
     return True
@@ -358,9 +507,13 @@ def _culprit(job: Job, failure: Exception) -> TransportError:
         values = dict(sweep.fixed)
         for index, item in zip(job.numbers, job.items, strict=True):
             values |= {f"{name}[{index}]": value for name, value in item.items()}
-    parts = [f"the function of node {step.name!r}" for step in steps if not _pickles(step.function)]
+    parts = [
+        f"the function of node {step.name!r}{_holding(step.function)}"
+        for step in steps
+        if not _pickles(step.function)
+    ]
     parts += [
-        f"input {name!r} (a {type(value).__qualname__})"
+        f"input {name!r} (a {type(value).__qualname__}{_holding(value)})"
         for name, value in values.items()
         if not _pickles(value)
     ]
@@ -372,6 +525,11 @@ def _culprit(job: Job, failure: Exception) -> TransportError:
         f"pipeline {'/'.join(scope.path)!r}{at}. Make it in "
         f"the node itself, or run the node in this process (executor 'sequential' or 'threaded')."
     )
+
+
+def _holding(value: object) -> str:
+    found = where(value)
+    return f", {found}," if found else ""
 
 
 def _portable(event: Event) -> Event:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 T = TypeVar("T")
 
@@ -50,6 +51,8 @@ class Home:
 HOME: ContextVar[Home | None] = ContextVar("hypernodes_home_loop", default=None)
 
 _PATIENCE = 1.0  # seconds that a cancelled wait gives its work to end; a blocking call cannot be ended
+_SLICE = 0.02  # seconds of values that are handed over at once
+_SLAB = 256
 _lock = threading.Lock()
 _background: tuple[int, asyncio.AbstractEventLoop] | None = None
 
@@ -129,13 +132,47 @@ async def _await(awaitable: Awaitable[T]) -> T:
         raise asyncio.CancelledError(f"a coroutine raised {error!r}") from error
 
 
-async def in_thread(work: Callable[[], T]) -> T:
+async def iterated(values: Iterator[T]) -> AsyncIterator[T]:
+    """Walk through an iterator in threads of its own, whose coroutines run on this loop.
+
+    It is advanced as its values are taken, a few at a time.
+    """
+    home, end = Home(asyncio.get_running_loop()), object()
+
+    def some() -> list[Any]:
+        found: list[Any] = []
+        until = time.monotonic() + _SLICE
+        while len(found) < _SLAB and (not found or time.monotonic() < until):
+            try:
+                found.append((next(values, end), None))
+            except Exception as error:  # after those that came before
+                found.append((end, error))
+            if found[-1][0] is end:
+                break
+        return found
+
+    try:
+        while True:
+            for value, error in await in_thread(some, home):
+                if error is not None:
+                    raise error
+                if value is end:
+                    return
+                yield value
+    finally:
+        home.stop()
+        close = getattr(values, "close", None)
+        if close is not None:
+            await asyncio.shield(in_thread(close))
+
+
+async def in_thread(work: Callable[[], T], home: Home | None = None) -> T:
     """Do plain work in a thread of its own, whose coroutines run on this loop.
 
     Cancelling the wait ends the work as soon as it can be ended.
     """
     loop = asyncio.get_running_loop()
-    home, context = Home(loop), copy_context()
+    home, context = Home(loop) if home is None else home, copy_context()
     context.run(HOME.set, home)
     done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.ray.connection import connect, session
 from hypernodes.executors.ray.dispatcher import Dispatcher, Task, alive
-from hypernodes.executors.ray.future import RayFuture
+from hypernodes.executors.ray.future import RayFuture, SharedObject
 from hypernodes.executors.ray.nesting import in_task
-from hypernodes.executors.ray.worker import Bare, initializer_of
+from hypernodes.executors.ray.worker import initializer_of
 from hypernodes.portable import Inline, Packed, Shared, carry, pack, short
 from hypernodes.resources import Resources
 
@@ -225,7 +225,7 @@ class RayExecutor(Executor):
         self._dispatcher()
         import ray  # noqa: PLC0415
 
-        return _SharedObject(ray.put((packed.header, packed.buffers, packed.carried)))
+        return SharedObject(ray.put((packed.header, packed.buffers, packed.carried)))
 
     def give_way(self, timeout: float | None = None) -> bool:
         """Wait for a moment, in a Ray task, without holding its CPUs; ``False`` where that cannot be."""
@@ -304,21 +304,6 @@ class RayExecutor(Executor):
 
     def __repr__(self) -> str:
         return f"RayExecutor(max_workers={self._max_workers})"
-
-
-class _SharedObject:
-    """A shared value in Ray's object store."""
-
-    __slots__ = ("ref",)
-
-    def __init__(self, ref: Any) -> None:
-        self.ref = ref
-
-    def load(self) -> Packed:
-        import ray  # noqa: PLC0415
-
-        bare: Bare = ray.get(self.ref)
-        return Packed(*bare)
 
 
 def _call_each(call: Shared, rows: tuple[tuple[Any, ...], ...]) -> list[Any]:

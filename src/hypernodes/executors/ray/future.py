@@ -51,8 +51,28 @@ class KeptOnRay(Kept):
                 self._value = (unpacked(bare),)
             return self._value[0]
 
+    def as_shared(self) -> tuple[bytes, SharedObject]:
+        """Return a name for it, and what a worker finds it by."""
+        return self.ref.binary(), SharedObject(self.ref)
+
     def __repr__(self) -> str:
         return f"<{self.kind} of {self.size:,} bytes on Ray>"
+
+
+class SharedObject:
+    """A packed value in Ray's object store, which each worker process brings to itself once."""
+
+    __slots__ = ("ref",)
+
+    def __init__(self, ref: ObjectRef) -> None:
+        self.ref = ref
+
+    def load(self) -> Packed:
+        """Return it, in the worker."""
+        import ray  # noqa: PLC0415
+
+        bare: Bare = ray.get(self.ref)
+        return Packed(*bare)
 
 
 def unpacked(bare: Bare) -> Any:

@@ -6,14 +6,13 @@ unpickled, called or pickled comes back as an answer, and not as the death of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hypernodes.portable import Packed, PackedError, dumps, loads, pack, pack_error
+from hypernodes.exceptions import TransportError
+from hypernodes.portable import KEEP_FROM, Packed, PackedError, Several, dumps, loads, pack, pack_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-KEEP_FROM: Final = 64 * 1024  # bytes; Ray returns smaller results to whoever asked, with the answer itself
 
 held_cpus: float | None = None
 """How many CPUs the task that runs here holds, lent ones included; ``None`` where none of ours runs."""
@@ -66,12 +65,6 @@ class Answer(NamedTuple):
     initializer: PackedError | None = None
 
 
-class Several(NamedTuple):
-    """Returned by a function whose results shall stay apart, each where it is."""
-
-    values: tuple[Any, ...]
-
-
 class Order(NamedTuple):
     """What a worker is to do; it travels as a plain tuple, since Ray takes its time over anything else.
 
@@ -122,20 +115,30 @@ def work(order: tuple[Any, ...], *dependencies: Bare) -> tuple[Any, ...]:
 
 
 def _answer(attempt: int, returns: int, value: Any) -> tuple[Any, ...]:
-    values = value.values if isinstance(value, Several) else (value,)
+    values, kinds = (value.values, value.kinds) if isinstance(value, Several) else ((value,), None)
     results: list[Here | There] = []
     staying: list[Bare | None] = []
-    for part in values:
-        packed = part if isinstance(part, Packed) else pack(part)
+    for position, part in enumerate(values):
+        packed = part if isinstance(part, Packed) else _packed(part)
         bare = (packed.header, packed.buffers, packed.carried)
         if packed.size < KEEP_FROM:
             results.append(Here(bare))
             staying.append(None)
         else:
-            results.append(There(type(part).__qualname__, packed.size))
+            results.append(There(kinds[position] if kinds else type(part).__qualname__, packed.size))
             staying.append(bare)
     staying += [None] * (returns - len(staying))
     return Answer(attempt, tuple(results)), *staying
+
+
+def _packed(result: Any) -> Packed:
+    try:
+        return pack(result)
+    except (TypeError, AttributeError, RecursionError) as error:  # what pickle raises of its own accord
+        raise TransportError(
+            f"the result, a {type(result).__qualname__}, cannot be pickled on its way back from a Ray worker: "
+            f"{error}. Return something that pickles."
+        ) from error
 
 
 def _initialize(executor: str, initializer: bytes | None) -> PackedError | None:
