@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import tempfile
 import threading
 from typing import Any, Final
 
@@ -12,12 +14,13 @@ from hypernodes.portable import carry
 
 _PROBE_TIMEOUT: Final = 5.0  # seconds; ray.init waits for minutes where nobody listens
 
+_logger = logging.getLogger("hypernodes")
 _lock = threading.Lock()
 _users = 0
 _started_here = False
 
 
-def connect(address: str | None = None, runtime_env: dict[str, Any] | None = None) -> bool:
+def connect(address: str | None = None) -> bool:
     """Make sure that this process is connected; tell whether a Ray started here is used.
 
     Raises:
@@ -29,7 +32,7 @@ def connect(address: str | None = None, runtime_env: dict[str, Any] | None = Non
     with _lock:
         if not ray.is_initialized():
             address = address or os.environ.get("RAY_ADDRESS")
-            _init(address, runtime_env)
+            _init(address)
             _started_here = address in (None, "", "local")
             _users = 0
         carry(ray.ObjectRef)
@@ -61,7 +64,21 @@ def session() -> str | None:
     return f"{job}-{worker}"
 
 
-def _init(address: str | None, runtime_env: dict[str, Any] | None) -> None:
+def uploaded(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Bring the directories that a runtime_env names to the cluster, as ray.init does for a whole job."""
+    if not runtime_env or not runtime_env.keys() & {"working_dir", "py_modules"}:
+        return runtime_env
+    from ray._private.runtime_env.py_modules import upload_py_modules_if_needed  # noqa: PLC0415
+    from ray._private.runtime_env.working_dir import upload_working_dir_if_needed  # noqa: PLC0415
+
+    made = dict(runtime_env)
+    with tempfile.TemporaryDirectory(prefix="hypernodes-") as scratch:
+        for upload in (upload_py_modules_if_needed, upload_working_dir_if_needed):
+            made = upload(made, include_gitignore=True, scratch_dir=scratch, logger=_logger)
+    return made
+
+
+def _init(address: str | None) -> None:
     import ray  # noqa: PLC0415
 
     if address and address not in ("auto", "local"):
@@ -69,12 +86,8 @@ def _init(address: str | None, runtime_env: dict[str, Any] | None) -> None:
     options: dict[str, Any] = {"address": address or "local", "logging_level": "error"}
     if not address:
         options["include_dashboard"] = False
-    if runtime_env is not None:
-        options["runtime_env"] = runtime_env
     try:
         ray.init(**options)
-    except ray.exceptions.RuntimeEnvSetupError as error:
-        raise ClusterConnectionError(f"the runtime_env cannot be set up at {address!r}: {error}") from error
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         raise ClusterConnectionError(_why_not(address, error)) from error
 

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
-from hypernodes.executors.ray.connection import connect, session
+from hypernodes.executors.ray.connection import connect, session, uploaded
 from hypernodes.executors.ray.dispatcher import Dispatcher, Task, alive
 from hypernodes.executors.ray.future import RayFuture, SharedObject
 from hypernodes.executors.ray.nesting import in_task
@@ -290,7 +290,7 @@ class RayExecutor(Executor):
                     self._max_workers,
                     self._resources,
                     initializer=self._initializer,
-                    runtime_env=self._runtime_env,
+                    runtime_env=uploaded(self._runtime_env),
                     autoscaling=self._autoscaling,
                     owns_ray=owns_ray,
                 )

@@ -136,8 +136,8 @@ def _packed(result: Any) -> Packed:
         return pack(result)
     except (TypeError, AttributeError, RecursionError) as error:  # what pickle raises of its own accord
         raise TransportError(
-            f"the result, a {type(result).__qualname__}, cannot be pickled on its way back from a Ray worker: "
-            f"{error}. Return something that pickles."
+            f"the result, a {type(result).__qualname__}, cannot be pickled on its way back from a Ray "
+            f"worker: {error}. Return something that pickles."
         ) from error
 
 
