@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -301,11 +302,13 @@ class Pipeline:
         ordered: bool = True,
     ) -> AsyncIterator[tuple[int, Any]]:
         """Do what `imap` does, for code in an event loop: it goes on, and async nodes run on it."""
-        from hypernodes.executors.loops import iterated  # noqa: PLC0415
+        from hypernodes.executors.loops import in_thread, iterated  # noqa: PLC0415
 
-        rows = self.imap(inputs, map_over, map_mode, output_name, on_error, ordered=ordered)
-        async for row in iterated(rows):
-            yield row
+        # In a thread there is no loop in whose way it could be.
+        start = partial(self.imap, inputs, map_over, map_mode, output_name, on_error, ordered=ordered)
+        async with aclosing(iterated(await in_thread(start))) as rows:
+            async for row in rows:
+                yield row
 
     def explain(
         self,

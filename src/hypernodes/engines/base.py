@@ -104,7 +104,8 @@ class Engine(ABC):
         numbers = count()
         while block := list(islice(items, _BLOCK)):
             rows = self.map(pipeline, block, inputs, output_name, on_error=on_error)
-            yield from zip(numbers, rows, strict=False)
+            for row in rows:
+                yield next(numbers), row
 
     def lanes(self) -> Lanes | None:
         """Return where nodes and items go; ``None`` for an engine that decides that in `run` and `map`."""

@@ -36,7 +36,7 @@ _ROUNDS: Final = 3  # chunks that each worker shall still get, so that all end a
 _FIRST_BLOCK: Final = 32  # items that are looked up at once; twice as many each time
 _LARGEST_BLOCK: Final = 512
 _BLOCK_AIM: Final = 0.05  # seconds; nothing is started meanwhile
-_LARGEST_CHUNK: Final = 1 << 14
+_LARGEST_CHUNK: Final = 1 << 12
 _BYTES_AIM: Final = 16 << 20  # bytes of items and rows that a chunk may have
 _PARTS: Final = 16  # into how many parts a batch is taken apart that has cost a worker its life
 _GROWTH: Final = 16  # a chunk is at most this much larger than the one measured before
@@ -340,10 +340,10 @@ class Sweep(Scene):
         self._item_seconds = max(outcome.seconds / max(1, len(outcome.rows)), 1e-7)
         self._item_bytes = outcome.size / max(1, len(outcome.rows))
         for at, row in zip(batch.at, outcome.rows, strict=False):  # an error may have ended it early
-            self._put(at, row)
             if self.on_error == "raise" and isinstance(row, Failure):
                 self.fail(row.error)
                 return
+            self._put(at, row)
             self._settled(at)
         self.run.later(self.refill)
 
@@ -363,10 +363,10 @@ class Sweep(Scene):
             failed = late or error
             times = "" if late is not None else f", of which {deaths} worker{'s' if deaths > 1 else ''} died"
             note(failed, f"in item {batch.numbers[0]} of pipeline {self.plan.label!r}{times}")
-            self._put(batch.at[0], Failure(failed))
             if self.on_error == "raise":
                 self.fail(failed)
                 return
+            self._put(batch.at[0], Failure(failed))
             self._settled(batch.at[0])
             self.run.later(self.refill)
             return
@@ -399,7 +399,6 @@ class Sweep(Scene):
             if self.on_error == "return":
                 self._item_done(frame, at, Failure(error), started)
             else:
-                self._put(at, Failure(error))
                 self.fail(error)
 
         frame = Frame(

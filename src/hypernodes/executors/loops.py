@@ -18,7 +18,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
 T = TypeVar("T")
 
@@ -132,7 +132,7 @@ async def _await(awaitable: Awaitable[T]) -> T:
         raise asyncio.CancelledError(f"a coroutine raised {error!r}") from error
 
 
-async def iterated(values: Iterator[T]) -> AsyncIterator[T]:
+async def iterated(values: Iterator[T]) -> AsyncGenerator[T, None]:
     """Walk through an iterator in threads of its own, whose coroutines run on this loop.
 
     It is advanced as its values are taken, a few at a time.
