@@ -51,10 +51,11 @@ async def attempt(
         calling = CALLING.set(True)
         try:
             if in_thread is None:
-                value = _settled(call()) if step.timeout is None else within(step.timeout, _called, call)
+                value = _settled(call()) if step.timeout is None else _settled_within(step.timeout, call)
             else:
                 # A plain function would hold up the loop; so would the body of a generator.
-                value = call() if step.is_async else await in_thread(copy_context().run, _listed, call, step)
+                listed = _list if step.timeout is None else partial(within, step.timeout, _list)
+                value = call() if step.is_async else await in_thread(copy_context().run, listed, call)
                 if (awaitable := _awaitable(value)) is not None:
                     value = await (awaitable if step.timeout is None else awaited(step.timeout, awaitable))
             outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
@@ -84,14 +85,10 @@ async def _settled_on_loop(value: Any) -> Any:
     return value if awaitable is None else await awaitable
 
 
-def _called(call: Callable[[], Any]) -> Any:
-    return _settled(call())
-
-
-def _listed(call: Callable[[], Any], step: CallStep) -> Any:
-    if step.timeout is not None:
-        return within(step.timeout, _list, call)
-    return _list(call)
+def _settled_within(seconds: float, call: Callable[[], Any]) -> Any:
+    value = within(seconds, _list, call)
+    awaitable = _awaitable(value)
+    return value if awaitable is None else resolve(awaited(seconds, awaitable))
 
 
 def _list(call: Callable[[], Any]) -> Any:

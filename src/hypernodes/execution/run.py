@@ -245,7 +245,7 @@ class Run:
             first, last = job.numbers[0], job.numbers[-1]
             items = f"item {first}" if last == first else f"items {first} to {last}"
             note(error, f"in {items} of pipeline {job.sweep.plan.label!r}")
-            job.sweep.fail(error)
+            job.sweep.failed(job, error)
         else:
             scope = job.frame.scope
             if isinstance(error, WorkerDiedError):

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.callbacks.base import Event, Scope
+from hypernodes.exceptions import TransportError
 from hypernodes.execution.deadline import overdue
 from hypernodes.execution.frame import Frame
 from hypernodes.execution.invoke import note
@@ -347,6 +348,26 @@ class Sweep(Scene):
             self._settled(at)
         self.run.later(self.refill)
 
+    def failed(self, batch: Batch, error: BaseException) -> None:
+        """Take note that a batch could not be carried out."""
+        if self.on_error == "raise":
+            self.fail(error)
+        elif isinstance(error, TransportError) and len(batch.at) > 1:  # whose fault is it?
+            self._take_apart(batch, batch.deaths)
+        elif not self.over:
+            self._active -= 1
+            for at in batch.at:
+                self._put(at, Failure(error))
+                self._settled(at)
+            self.run.later(self.refill)
+
+    def _take_apart(self, batch: Batch, deaths: int) -> None:
+        size = ceil(len(batch.at) / _PARTS)
+        parts = [list(batch.at[start : start + size]) for start in range(0, len(batch.at), size)]
+        self._active += len(parts) - 1
+        for part in parts:
+            self._send(part, deaths)
+
     def died(self, batch: Batch, error: WorkerDiedError) -> None:
         """Try the items of a batch again that has cost a worker its life, in smaller parts."""
         if self.over:
@@ -372,11 +393,7 @@ class Sweep(Scene):
             return
         if "on_node_retry" in self.plan.hears:
             self.run.events.append(Event("on_node_retry", (self.plan.path[-1], deaths, error), scope))
-        size = ceil(len(batch.at) / _PARTS)
-        parts = [list(batch.at[start : start + size]) for start in range(0, len(batch.at), size)]
-        self._active += len(parts) - 1
-        for part in parts:
-            self._send(part, deaths)
+        self._take_apart(batch, deaths)
 
     @cached_property
     def _timeout(self) -> float | None:

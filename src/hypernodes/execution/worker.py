@@ -172,7 +172,7 @@ def _sweeping(batch: Batch) -> _Sweeping:
     sweep = batch.sweep
     assert sweep.plan.shipped is not None  # noqa: S101
     return _Sweeping(
-        plan=sweep.plan.shipped,
+        plan=replace(sweep.plan.shipped, bound={}),  # which are among the fixed inputs
         codes=sweep.run.codes,
         fixed={name: value for name, value in sweep.fixed.items() if name in sweep.plan.inputs},
         identities=dict(sweep.identities),

@@ -39,12 +39,16 @@ def check(demand: Mapping[str, float], offers: list[dict[str, float]]) -> None:
     Raises:
         ResourcesError: No host has that much.
     """
-    if room(demand, offers):
-        return
+    if not room(demand, offers):
+        raise shortage(demand, offers)
+
+
+def shortage(demand: Mapping[str, float], offers: list[dict[str, float]]) -> ResourcesError:
+    """Return the error that says what is asked for, and what there is."""
     asked = ", ".join(_amount(name, amount) for name, amount in demand.items())
     names = dict.fromkeys(("CPU", "GPU", *demand))
     most = ", ".join(_amount(name, max((o.get(name, 0) for o in offers), default=0)) for name in names)
-    raise ResourcesError(
+    return ResourcesError(
         f"a call asks for {asked}, but no host of the cluster has that: of its {len(offers)} "
         f"host{'s' if len(offers) != 1 else ''}, the largest amounts on one are {most}. Ask for less, add a "
         f"host, or, on a cluster that grows when work waits, use RayExecutor(autoscaling=True)."

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _PULSE: Final = 1.0  # seconds after which a silent connection is looked at
 _LOOK_AGAIN: Final = 5.0  # seconds after which the cluster may have grown
+_PATIENCE: Final = 20.0  # seconds for a host to come back on which alone tasks can run
 _SHARE_OF_STORE: Final = 0.25  # of the object store, for arguments that are under way
 _GROW: Final = 4  # calls that wait in Ray, so that an autoscaler sees that there is work
 
@@ -96,6 +97,7 @@ class _Queue:
         self.room = room
         self.pending: deque[Task] = deque()
         self.running = 0
+        self.missing_since: float | None = None  # no host has had what they take
 
 
 class Dispatcher:
@@ -145,7 +147,7 @@ class Dispatcher:
         self._closing = False
         self._terminated = False
         self.broken: str | None = None
-        self._look()
+        self._take_note(capacity.hosts())
         self._most_bytes = _SHARE_OF_STORE * sum(o.get("object_store_memory", 0) for o in self._offers)
         self._main = self._queue(resources)
         self._thread = threading.Thread(target=self._dispatch, name="hypernodes-ray", daemon=True)
@@ -251,7 +253,7 @@ class Dispatcher:
         if queue is None:
             if not self._autoscaling:
                 if not capacity.room(resources.demand, self._offers):
-                    self._look()  # a host may have joined just now
+                    self._take_note(capacity.hosts())  # a host may have joined just now
                 capacity.check(resources.demand, self._offers)
             queue = self._queues[resources] = _Queue(resources, self._room(resources))
         return queue
@@ -264,8 +266,8 @@ class Dispatcher:
         room = max(1, capacity.room(resources.demand, self._offers))
         return room + _GROW if self._autoscaling else room
 
-    def _look(self) -> None:
-        self._offers = capacity.hosts()
+    def _take_note(self, offers: list[dict[str, float]]) -> None:
+        self._offers = offers
         self._looked_at = monotonic()
         for queue in self._queues.values():
             queue.room = self._room(queue.resources)
@@ -375,39 +377,59 @@ class Dispatcher:
         self._inbox.put((task, values, raw))
 
     def _dispatch(self) -> None:
+        beaten = monotonic()
         while True:
             self._start()
             if self._closing and self.is_idle:
                 break
-            try:
+            finished = None
+            with contextlib.suppress(Empty):
                 finished = self._inbox.get(timeout=_PULSE if self._running else None)
-            except Empty:
-                self._beat()
-                continue
             if finished is not None:
                 self._settle(*finished)
             del finished  # a result belongs to whoever holds its future
+            if monotonic() - beaten > _PULSE:
+                self._beat()
+                beaten = monotonic()
         if self.owns_ray:
             disconnect()
 
     def _beat(self) -> None:
-        """Look after a while whether the cluster is still there, and whether it has grown."""
+        """Look after a while whether the cluster is still there, and whether it has grown or shrunk."""
         if not self.is_connected:
-            lost = self._lost()
+            self._fail(list(self._queues.values()), self._lost())
+        elif self._running and monotonic() - self._looked_at > _LOOK_AGAIN:
+            offers = capacity.hosts()
             with self._lock:
-                running = list(self._running)
-                queued = [task for queue in self._queues.values() for task in queue.pending]
-                for queue in self._queues.values():
-                    queue.pending.clear()
-            for task in running:
-                self._done(task)
-                task.future.set_exception(lost)
-            for task in queued:
-                if task.future.set_running_or_notify_cancel():
-                    task.future.set_exception(lost)
-        elif self._max_workers is None and monotonic() - self._looked_at > _LOOK_AGAIN:
-            with self._lock:
-                self._look()
+                self._take_note(offers)
+                gone = [queue for queue in self._queues.values() if self._is_gone(queue)]
+            for queue in gone:
+                self._fail([queue], capacity.shortage(queue.resources.demand, offers))
+
+    def _is_gone(self, queue: _Queue) -> bool:
+        """Whether what tasks wait for has been missing for a while."""
+        if self._autoscaling or capacity.room(queue.resources.demand, self._offers):
+            queue.missing_since = None
+            return False
+        if queue.missing_since is None:
+            queue.missing_since = monotonic()
+        return monotonic() - queue.missing_since > _PATIENCE
+
+    def _fail(self, queues: list[_Queue], error: BaseException) -> None:
+        """Give up what is in queues, and what was started from them."""
+        with self._lock:
+            running = [task for task in self._running if self._queues[task.resources] in queues]
+            queued = [task for queue in queues for task in queue.pending]
+            for queue in queues:
+                queue.pending.clear()
+        for task in running:
+            if self.is_connected and task.ref is not None:
+                self._ray.cancel(task.ref, force=True)
+            self._done(task)
+            task.future.set_exception(error)
+        for task in queued:
+            if task.future.set_running_or_notify_cancel():
+                task.future.set_exception(error)
 
     def _lost(self) -> BaseException:
         return ClusterConnectionError(
@@ -417,6 +439,8 @@ class Dispatcher:
 
     def _settle(self, task: Task, values: tuple[Any, ...], raw: Future[Any]) -> None:
         ran_for = monotonic() - task.started
+        if task.future.done():  # it was given up
+            return
         self._done(task)
         self._start()
         error = raw.exception()

@@ -1,0 +1,361 @@
+"""Pipelines on Ray: what stays in the cluster, what is placed once, what waits for what."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+from conftest import Recorder
+
+from hypernodes import DiskCache, HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
+from hypernodes.callbacks.base import NotSent
+from hypernodes.exceptions import GraphError, NodeTimeoutError, WorkerDiedError
+from hypernodes.executors.ray.future import KeptOnRay
+
+LARGE = 100_000  # floats, which are more than come back with an answer
+
+
+@pytest.fixture
+def brought(monkeypatch):
+    """The results that have been brought to the driver."""
+    found = []
+    get = KeptOnRay.get
+    monkeypatch.setattr(KeptOnRay, "get", lambda self: (found.append(self.kind), get(self))[1])
+    return found
+
+
+@pytest.fixture
+def engine(ray_cluster):
+    with HyperNodesEngine(node_executor="ray") as engine:
+        yield engine
+
+
+@node(output_name="big")
+def make(n):
+    return np.full(n, 2.0)
+
+
+@node(output_name=("low", "high"))
+def halves(big):
+    return big[: len(big) // 2] - 1, big[len(big) // 2 :] + 1
+
+
+@node(output_name="total")
+def total(low, high):
+    return float(low.sum() + high.sum())
+
+
+def test_between_nodes_values_stay_in_the_cluster(engine, brought):
+    pipeline = Pipeline([make, halves, total], engine=engine)
+    assert pipeline.run({"n": LARGE}, "total") == {"total": 2.0 * LARGE}
+    assert brought == []
+    assert pipeline.run({"n": LARGE}, ["high", "total"])["high"].shape == (LARGE // 2,)
+    assert brought == ["ndarray"]
+
+
+def test_what_was_asked_for_is_an_ordinary_value(engine):
+    big = Pipeline([make], engine=engine).run({"n": LARGE})["big"]
+    assert type(big) is np.ndarray
+    big += 1  # and the caller's own
+
+
+def test_a_node_may_change_what_it_takes(engine):
+    @node(output_name="changed")
+    def change(big):
+        big += 1
+        return float(big[0])
+
+    @node(output_name="seen")
+    def see(big, changed):
+        return float(big[0])
+
+    assert Pipeline([make, change, see], engine=engine).run({"n": LARGE}, ["changed", "seen"]) == {
+        "changed": 3.0,
+        "seen": 2.0,
+    }
+
+
+def test_nested_pipelines_and_maps_take_values_that_stayed(engine, brought):
+    inner = Pipeline([halves, total], name="inner")
+    assert Pipeline([make, inner], engine=engine).run({"n": LARGE}, "total") == {"total": 2.0 * LARGE}
+    assert brought == []
+
+    @node(output_name="grand")
+    def grand(bigs, shift):
+        return sum(float(big.sum()) for big in bigs) + shift
+
+    each = Pipeline([make], name="each").as_node({"sizes": "n"}, {"big": "bigs"}, map_over="sizes")
+    pipeline = Pipeline([each, grand], engine=engine)
+    assert pipeline.run({"sizes": [LARGE, LARGE], "shift": 1}, "grand") == {"grand": 4.0 * LARGE + 1}
+    assert brought == []
+    assert [len(big) for big in pipeline.run({"sizes": [LARGE, LARGE], "shift": 1})["bigs"]] == [LARGE] * 2
+
+
+def test_a_node_elsewhere_gets_the_value(engine, brought):
+    here = Pipeline([total], engine=HyperNodesEngine(), name="here")
+    with ParallelExecutor(1) as pool:
+        there = Pipeline([halves], engine=HyperNodesEngine(node_executor=pool), name="there")
+        assert Pipeline([make, there, here], engine=engine).run({"n": LARGE}, "total")["total"] == 2.0 * LARGE
+    assert brought == ["ndarray"]
+
+
+def test_map_over_a_value_that_stayed(engine):
+    @node(output_name="rows")
+    def rows(n):
+        return list(np.ones((4, n)))
+
+    @node(output_name="length")
+    def length(row):
+        return len(row)
+
+    each = Pipeline([length], name="each").as_node({"rows": "row"}, {"length": "lengths"}, map_over="rows")
+    assert Pipeline([rows, each], engine=engine).run({"n": LARGE}, "lengths") == {"lengths": [LARGE] * 4}
+
+
+def test_callbacks_are_told_and_not_sent(engine):
+    class Told(Recorder):
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            self.events.append((node_id, {name: type(value) for name, value in outputs.items()}))
+
+    told = Told()
+    Pipeline([make, halves, total], engine=engine, callbacks=[told]).run({"n": LARGE}, "total")
+    ends = dict(event for event in told.events if len(event) == 2)
+    assert ends == {
+        "make": {"big": NotSent},
+        "halves": {"low": NotSent, "high": NotSent},
+        "total": {"total": float},
+    }
+
+
+def test_what_stays_is_cached_by_its_worker(engine, brought, tmp_path):
+    with DiskCache(tmp_path / "cache") as cache:
+        pipeline = Pipeline([make, halves, total], engine=engine, cache=cache)
+        pipeline.run({"n": LARGE}, "total")
+        assert brought == []
+        assert len(cache) == 3
+        recorder = Recorder()
+        here = Pipeline([make, halves, total], cache=cache, callbacks=[recorder])
+        assert here.run({"n": LARGE})["low"][0] == 1.0
+        assert len(recorder.of("node_cached")) == 3
+
+
+def test_content_that_counts_is_looked_at_where_it_must_be(engine, tmp_path):
+    loose = node(make.function, output_name="big", cache=False)
+    with DiskCache(tmp_path / "cache") as cache:
+        recorder = Recorder()
+        pipeline = Pipeline([loose, halves, total], engine=engine, cache=cache, callbacks=[recorder])
+        for _ in range(2):
+            assert pipeline.run({"n": LARGE}, "total") == {"total": 2.0 * LARGE}
+        assert [event[1][0] for event in recorder.of("node_cached")] == ["total"]
+
+
+# ------------------------------------------------------------------------- placed once, unpacked once
+
+
+class Encoder:
+    """Notes each time it is unpickled."""
+
+    def __init__(self, directory, size):
+        self.directory = directory
+        self.weights = np.ones(size)
+
+    def __call__(self, x):
+        return float(x) + float(self.weights[0])
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        (self.directory / f"{os.getpid()}-{time.time_ns()}").touch()
+
+
+@pytest.mark.parametrize("level", ["map_executor", "node_executor"])
+@pytest.mark.parametrize("size", [10, 500_000])
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_fixed_input_is_unpickled_once_in_each_worker(ray_cluster, tmp_path, level, size, bound):
+    @node(output_name="code")
+    def encode(x, encoder):
+        return encoder(x)
+
+    encoder, items = Encoder(tmp_path, size), list(range(200))
+    with HyperNodesEngine(**{level: "ray"}) as engine:
+        pipeline = Pipeline([encode], engine=engine)
+        if bound:
+            codes = pipeline.bind(encoder=encoder).map({"x": items}, "x")
+        else:
+            codes = pipeline.map({"x": items, "encoder": encoder}, "x")
+    assert codes == {"code": [x + 1.0 for x in items]}
+    pids = [path.name.partition("-")[0] for path in tmp_path.iterdir()]
+    if size > 10 or level == "map_executor":
+        assert 1 <= len(pids) == len(set(pids)) <= 3
+
+
+def test_a_fixed_input_that_stayed_in_the_cluster(engine, tmp_path, brought):
+    @node(output_name="encoder")
+    def load(size):
+        return Encoder(tmp_path, size)
+
+    @node(output_name="code")
+    def encode(x, encoder):
+        return encoder(x)
+
+    each = Pipeline([encode], name="each").as_node({"xs": "x"}, {"code": "codes"}, map_over="xs")
+    assert Pipeline([load, each], engine=engine).run({"size": LARGE, "xs": list(range(50))}, "codes") == {
+        "codes": [x + 1.0 for x in range(50)]
+    }
+    assert brought == []
+    pids = [path.name.partition("-")[0] for path in tmp_path.iterdir()]
+    assert len(pids) == len(set(pids))
+
+
+def test_amounts_are_checked_where_the_node_is_made():
+    with pytest.raises(GraphError, match="node 'len': num_gpus must be a number"):
+        node(len, output_name="y", num_gpus=-1)
+    with pytest.raises(GraphError, match="node 'len': timeout is a number of seconds"):
+        node(len, output_name="y", timeout=0)
+    named = node(len, output_name="y", num_gpus=1, timeout=3).rename(outputs={"y": "z"})
+    assert (named.resources.num_gpus, named.timeout) == (1, 3)
+
+
+# ---------------------------------------------------------------------------------- deaths
+
+
+@node(output_name="y")
+def die_at_seven(x):
+    return os._exit(1) if x == 7 else 2 * x
+
+
+@pytest.mark.timeout(180)
+def test_an_item_that_kills_workers_fails_alone(ray_cluster):
+    recorder = Recorder()
+    with RayExecutor(2, max_retries=2) as executor:
+        engine = HyperNodesEngine(map_executor=executor)
+        pipeline = Pipeline([die_at_seven], engine=engine, name="dying", callbacks=[recorder])
+        rows = pipeline.map({"x": list(range(200))}, "x", on_error="return")["y"]
+        error = rows.pop(7)
+        assert rows == [2 * x for x in range(200) if x != 7]
+        assert isinstance(error, WorkerDiedError)
+        assert "in item 7 of pipeline 'dying'" in error.__notes__[0]
+        assert recorder.of("node_retry")
+        with pytest.raises(WorkerDiedError) as caught:
+            pipeline.map({"x": [7]}, "x")
+        assert "item 0" in caught.value.__notes__[0]
+        assert pipeline.map({"x": [1]}, "x") == {"y": [2]}
+
+
+@pytest.mark.timeout(120)
+def test_a_call_that_kills_its_worker_once_is_told_of(ray_cluster, tmp_path):
+    @node(output_name="y")
+    def die_once(path):
+        if not path.exists():
+            path.touch()
+            os._exit(1)
+        return 1
+
+    for level in ("node_executor", "map_executor"):
+        recorder = Recorder()
+        pipeline = Pipeline([die_once], engine=HyperNodesEngine(**{level: "ray"}), callbacks=[recorder])
+        assert pipeline.map({"path": [tmp_path / level]}, "path") == {"y": [1]}
+        ((_, (_, attempt, error), _, _),) = recorder.of("node_retry")
+        assert attempt == 1
+        assert "WorkerDied" in error
+        pipeline.effective_engine.shutdown()
+
+
+# --------------------------------------------------------------------------------- timeouts
+
+
+@node(output_name="y", timeout=0.5)
+def slow(x):
+    time.sleep(30 if x == 1 else 0)
+    return x
+
+
+@node(output_name="y", timeout=0.5)
+async def slow_async(x):
+    import asyncio
+
+    await asyncio.sleep(30 if x == 1 else 0)
+    return x
+
+
+@node(output_name="y", timeout=0.5)
+def spin(x):
+    while x == 1:
+        pass
+    return x
+
+
+@node(output_name="y", timeout=0.5)
+def stuck(x):
+    """Wait in C, deaf to signals."""
+    if x == 1:
+        import signal
+
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        time.sleep(30)
+    return x
+
+
+CASES = [
+    (kind, level, alias)
+    for level in ("node_executor", "map_executor")
+    for alias in ("sequential", "async", "threaded", "parallel", "ray")
+    for kind in (slow, slow_async, spin)
+    if not (kind is slow and alias in ("async", "threaded"))  # a thread that sleeps cannot be woken
+]
+
+
+@pytest.mark.parametrize(("kind", "level", "alias"), CASES, ids=lambda v: getattr(v, "__name__", v))
+def test_a_call_that_takes_too_long_is_ended(request, kind, level, alias):
+    if alias == "ray":
+        request.getfixturevalue("ray_cluster")
+    with HyperNodesEngine(**{level: alias}) as engine:
+        pipeline = Pipeline([kind], engine=engine, name="timed")
+        started = time.monotonic()
+        rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
+        assert time.monotonic() - started < 25
+    assert rows[::2] == [0, 2]
+    assert type(rows[1]) is NodeTimeoutError
+    assert isinstance(rows[1], TimeoutError)
+    assert "timeout of 0.5 s" in str(rows[1])
+    assert f"node '{kind.__name__}' of pipeline 'timed', item 1" in rows[1].__notes__[0]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+def test_on_ray_even_what_hears_nothing_is_ended(ray_cluster, level):
+    with HyperNodesEngine(**{level: "ray"}) as engine:
+        pipeline = Pipeline([stuck], engine=engine)
+        rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
+    assert rows[::2] == [0, 2]
+    assert type(rows[1]) is NodeTimeoutError
+
+
+def test_a_timeout_is_worth_a_retry_and_ends_with_the_call():
+    times = []
+
+    @node(output_name="y", timeout=0.2, retries=2)
+    def lazy(x):
+        times.append(x)
+        time.sleep(1 if len(times) < 3 else 0)
+        return x
+
+    assert Pipeline([lazy]).run({"x": 1}) == {"y": 1}
+    assert len(times) == 3
+    time.sleep(0.3)  # nothing goes off later
+
+
+def test_a_timeout_within_a_timeout():
+    inner = Pipeline([node(lambda x: time.sleep(x) or x, output_name="y", timeout=0.2)], name="inner")
+
+    @node(output_name="z", timeout=0.6)
+    def around(x):
+        try:
+            inner.run({"x": 5})
+        except NodeTimeoutError:
+            time.sleep(x)
+        return x
+
+    pipeline = Pipeline([around])
+    assert pipeline.run({"x": 0.1}) == {"z": 0.1}
+    with pytest.raises(NodeTimeoutError, match=r"0\.6 s"):
+        pipeline.run({"x": 3})
