@@ -152,8 +152,8 @@ class PipelineCallback:
     ) -> None:
         """A nested pipeline is done; the context is the parent's."""
 
-    def on_map_start(self, total_items: int, ctx: CallbackContext) -> None:
-        """A map begins."""
+    def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
+        """A map begins; how many items there are is not known of one that streams (`Pipeline.imap`)."""
 
     def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
         """Every item of a map is done."""

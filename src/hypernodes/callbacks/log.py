@@ -77,8 +77,9 @@ class LoggingCallback(PipelineCallback):
             logging.WARNING, ctx, 1, "node %s%s: attempt %d failed: %r", node_id, _item(ctx), attempt, error
         )
 
-    def on_map_start(self, total_items: int, ctx: CallbackContext) -> None:
-        self._log(self._level_in(ctx), ctx, 1, "map over %d items", total_items)
+    def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
+        many = "items" if total_items is None else f"{total_items} items"
+        self._log(self._level_in(ctx), ctx, 1, "map over %s", many)
 
     def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
         self._log(self._level_in(ctx), ctx, 1, "map done in %s", seconds(total_duration))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.base import CallbackContext
 
+_LINE = 5.0  # seconds between lines where there is no terminal
 _REDRAW = 0.1  # seconds between redraws: a map of a million items must not notice its bars
 
 
@@ -24,17 +25,18 @@ class ProgressCallback(PipelineCallback):
     A bar tells how much is done, items per second, and how many were cached (⚡), retried (↻) and failed (✗).
 
     Args:
-        display: ``"terminal"`` (needs rich), ``"notebook"`` (needs tqdm and ipywidgets), or ``"auto"``,
-            which takes the one that fits.
+        display: ``"terminal"``, ``"notebook"`` (needs tqdm and ipywidgets), ``"lines"`` (a line every few
+            seconds, for logs), or ``"auto"``, which takes the one that fits.
 
     Raises:
         ImportError: The library for the display is not installed; it names the extra.
     """
 
-    def __init__(self, display: Literal["auto", "terminal", "notebook"] = "auto") -> None:
+    def __init__(self, display: Literal["auto", "terminal", "notebook", "lines"] = "auto") -> None:
         if display == "auto":
-            display = "notebook" if _in_notebook() else "terminal"
-        self._make: type[_Display] = _NotebookBars if display == "notebook" else _TerminalBars
+            display = "notebook" if _in_notebook() else "terminal" if sys.stderr.isatty() else "lines"
+        displays: dict[str, Any] = {"notebook": _NotebookBars, "terminal": _TerminalBars, "lines": _Lines}
+        self._make: type[_Display] = displays[display]
         self._make.check()
         self._bars: _Display | None = None
         self._rows: dict[tuple[str, ...], _Row] = {}
@@ -49,17 +51,25 @@ class ProgressCallback(PipelineCallback):
             self._row(path, title=True).total += 1  # a nested one is expected as a node of its parent
         self._expect(path, ctx, 1)
 
-    def on_map_start(self, total_items: int, ctx: CallbackContext) -> None:
+    def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
         row = self._row(ctx.hierarchy_path)
         row.is_map = True
-        row.total += total_items - 1
-        self._expect(ctx.hierarchy_path, ctx, total_items - 1)
+        row.is_open = total_items is None
+        row.total += (total_items or 0) - 1
+        self._expect(ctx.hierarchy_path, ctx, (total_items or 0) - 1)
+
+    def on_map_item_start(self, item_index: int, ctx: CallbackContext) -> None:
+        row = self._rows.get(ctx.hierarchy_path)
+        if row is not None and row.is_open:
+            row.total += 1
+            self._expect(ctx.hierarchy_path, ctx, 1)
 
     def _expect(self, path: tuple[str, ...], ctx: CallbackContext, more: int) -> None:
         """Count on so many more runs of each node of a pipeline."""
         for node_id in ctx.get_pipeline_metadata(path[-1]).get("node_ids", ()):
             row = self._row((*path, node_id))
             row.total += more
+            row.is_open = row.is_open or self._row(path).is_open
         self._draw()
 
     def _row(self, path: tuple[str, ...], *, title: bool = False) -> _Row:
@@ -152,6 +162,7 @@ class _Row:
     failed: int = 0
     is_map: bool = False
     is_nested: bool = False
+    is_open: bool = False  # nobody knows how many there will be
     is_shown: bool = False  # nodes that nobody asks for, since what they make is cached, are not shown
     seen: int = -1  # what was done when it was last drawn, and since when
     changed: float = 0.0
@@ -161,7 +172,7 @@ class _Row:
         if self.done != self.seen:
             self.seen, self.changed = self.done, now
         taken = (self.changed if self.done >= self.total else now) - self.started
-        parts = [f"{self.done}/{self.total}", seconds(taken)]
+        parts = [f"{self.done}" if self.is_open else f"{self.done}/{self.total}", seconds(taken)]
         if self.total > 1 and self.done:
             parts.append(f"{self.done / max(taken, 1e-9):.3g}/s")
         parts += [
@@ -230,6 +241,29 @@ class _TerminalBars(_Display):
 
     def close(self) -> None:
         self._progress.stop()
+
+
+class _Lines(_Display):
+    """A line every few seconds: for CI, files, and the logs of jobs."""
+
+    def __init__(self) -> None:
+        self._printed = monotonic()
+        self._rows: Mapping[tuple[str, ...], _Row] = {}
+
+    def draw(self, rows: Mapping[tuple[str, ...], _Row], now: float) -> None:
+        self._rows = rows
+        if now - self._printed >= _LINE:
+            self._printed = now
+            self._print(now)
+
+    def close(self) -> None:
+        self._print(monotonic())
+
+    def _print(self, now: float) -> None:
+        whole = [path for path in _ordered(self._rows) if self._rows[path].is_title]
+        maps = [path for path in _ordered(self._rows) if self._rows[path].is_map and path not in whole]
+        for path in (*whole, *maps):
+            print("/".join(path), self._rows[path].note(now), sep=": ", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _NotebookBars(_Display):

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.executors.aliases import ALIASES, SEQUENTIAL
+from hypernodes.executors.aliases import SEQUENTIAL, make
 from hypernodes.portable import Inline
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ class Lane:
         """The executor itself."""
         with self._lock:
             if self._executor is None:
-                make = ALIASES[self._alias or SEQUENTIAL]
-                assert make is not None  # noqa: S101  a sequential engine has no lanes
-                self._executor = make()
+                self._executor = make(self._alias or SEQUENTIAL)
             return self._executor
 
     @property

@@ -19,29 +19,29 @@ if TYPE_CHECKING:
 SEQUENTIAL: Final = "sequential"
 
 
-def _async() -> AsyncExecutor:
+def _async(workers: int | None = None) -> AsyncExecutor:
     from hypernodes.executors.asynchronous import AsyncExecutor  # noqa: PLC0415
 
-    return AsyncExecutor()
+    return AsyncExecutor() if workers is None else AsyncExecutor(workers)
 
 
-def _threaded() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 4, thread_name_prefix="hypernodes")
+def _threaded(workers: int | None = None) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers or os.cpu_count() or 4, thread_name_prefix="hypernodes")
 
 
-def _parallel() -> ParallelExecutor:
+def _parallel(workers: int | None = None) -> ParallelExecutor:
     from hypernodes.executors.parallel import ParallelExecutor  # noqa: PLC0415
 
-    return ParallelExecutor()
+    return ParallelExecutor(workers)
 
 
-def _ray() -> RayExecutor:
+def _ray(workers: int | None = None) -> RayExecutor:
     from hypernodes.executors.ray import RayExecutor  # noqa: PLC0415
 
-    return RayExecutor()
+    return RayExecutor(workers)
 
 
-ALIASES: Final[dict[str, Callable[[], Executor] | None]] = {
+ALIASES: Final[dict[str, Callable[..., Executor] | None]] = {
     SEQUENTIAL: None,
     "async": _async,
     "threaded": _threaded,
@@ -49,6 +49,14 @@ ALIASES: Final[dict[str, Callable[[], Executor] | None]] = {
     "ray": _ray,
 }
 """How to make the executor that a word stands for; ``"sequential"`` needs none."""
+
+
+def make(alias: str, workers: int | None = None) -> Executor:
+    """Return the executor that a word stands for, with as many workers as it says, or has by default."""
+    maker = ALIASES[alias]
+    if maker is None:
+        raise ValueError(f"{alias!r} stands for no executor")
+    return maker(workers)
 
 
 def check_executor(executor: object, option: str) -> None:

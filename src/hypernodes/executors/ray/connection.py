@@ -41,6 +41,19 @@ def connect(address: str | None = None) -> bool:
         return _started_here
 
 
+def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None:
+    """Connect this process to a cluster, for as long as it lives; without one, start a local Ray.
+
+    Raises:
+        ClusterConnectionError: Nothing answers at the address, or it does not let us in.
+    """
+    import ray  # noqa: PLC0415
+
+    with _lock:
+        if not ray.is_initialized():
+            _init(address or os.environ.get("RAY_ADDRESS"), runtime_env)
+
+
 def disconnect() -> None:
     """Stop the Ray that was started here, if nobody else uses it."""
     global _users, _started_here  # noqa: PLW0603
@@ -78,7 +91,7 @@ def uploaded(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     return made
 
 
-def _init(address: str | None) -> None:
+def _init(address: str | None, runtime_env: dict[str, Any] | None = None) -> None:
     import ray  # noqa: PLC0415
 
     if address and address not in ("auto", "local"):
@@ -86,6 +99,8 @@ def _init(address: str | None) -> None:
     options: dict[str, Any] = {"address": address or "local", "logging_level": "error"}
     if not address:
         options["include_dashboard"] = False
+    if runtime_env is not None:
+        options["runtime_env"] = runtime_env
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:

@@ -144,6 +144,7 @@ class Dispatcher:
         self._lent = nesting.lent_cpus()
         self._home = ray.get_runtime_context().get_node_id() if self._lent else ""
         self._inbox: SimpleQueue[tuple[Task, tuple[Any, ...], Future[Any]] | None] = SimpleQueue()
+        self._is_asleep = False
         self._closing = False
         self._terminated = False
         self.broken: str | None = None
@@ -291,6 +292,9 @@ class Dispatcher:
                 task = queue.pending.popleft()
                 queue.running += 1
                 self._running.add(task)
+                if self._is_asleep:  # from now on somebody must look whether the cluster is still there
+                    self._is_asleep = False
+                    self._inbox.put(None)
                 self._bytes += task.size
                 return task
         return None
@@ -382,9 +386,11 @@ class Dispatcher:
             self._start()
             if self._closing and self.is_idle:
                 break
+            with self._lock:
+                self._is_asleep = not self._running
             finished = None
             with contextlib.suppress(Empty):
-                finished = self._inbox.get(timeout=_PULSE if self._running else None)
+                finished = self._inbox.get(timeout=None if self._is_asleep else _PULSE)
             if finished is not None:
                 self._settle(*finished)
             del finished  # a result belongs to whoever holds its future

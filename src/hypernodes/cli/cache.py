@@ -1,20 +1,17 @@
-"""The command ``hypernodes``: looking after a cache."""
+"""``hypernodes cache``: see what a cache holds, and look after it."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+from hypernodes.cli.show import ago, as_bytes, as_seconds, print_json, print_table
 
+if TYPE_CHECKING:
     from hypernodes.cache.disk import DiskCache
     from hypernodes.cache.inventory import Entry
 
@@ -36,13 +33,7 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
         return float(found[1]) * _UNITS[found[2]]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="hypernodes")
-def main() -> None:
-    """Plain functions, wired into pipelines that run anywhere."""
-
-
-@main.group()
+@click.group()
 @click.option(
     "--path",
     type=click.Path(path_type=Path, file_okay=False),
@@ -80,14 +71,14 @@ def stats(cache: DiskCache, *, as_json: bool) -> None:
     """Count entries, bytes and hits, by node."""
     found = cache.stats()
     if as_json:
-        _print_json(asdict(found))
+        print_json(asdict(found))
         return
     rows = [
-        (name or "(unknown)", f"{node.entries:,}", _bytes(node.bytes), f"{node.hits:,}")
+        (name or "(unknown)", f"{node.entries:,}", as_bytes(node.bytes), f"{node.hits:,}")
         for name, node in sorted(found.by_node.items(), key=lambda item: -item[1].bytes)
     ]
-    total = ("all", f"{found.entries:,}", _bytes(found.bytes), f"{found.hits:,}")
-    _print_table(("node", "entries", "size", "hits"), rows, total=total, right=(1, 2, 3))
+    total = ("all", f"{found.entries:,}", as_bytes(found.bytes), f"{found.hits:,}")
+    print_table(("node", "entries", "size", "hits"), rows, total=total, right=(1, 2, 3))
 
 
 @cache.command("ls")
@@ -99,20 +90,20 @@ def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: boo
     """List entries, the latest first."""
     found = list(cache.entries(node, limit=limit))
     if as_json:
-        _print_json([_described(entry) for entry in found])
+        print_json([_described(entry) for entry in found])
         return
     rows = [
         (
             entry.signature[:_SHORT],
             entry.node,
-            _bytes(entry.size),
-            _ago(entry.stored),
-            "" if entry.about is None else _seconds(entry.about.seconds),
+            as_bytes(entry.size),
+            ago(entry.stored),
+            "" if entry.about is None else as_seconds(entry.about.seconds),
             "" if entry.about is None else _taken(entry),
         )
         for entry in found
     ]
-    _print_table(("signature", "node", "size", "stored", "took", "from"), rows, right=(2, 4))
+    print_table(("signature", "node", "size", "stored", "took", "from"), rows, right=(2, 4))
 
 
 @cache.command()
@@ -129,17 +120,17 @@ def show(cache: DiskCache, signature: str, *, value: bool, as_json: bool) -> Non
 
         described["value"] = short(cache.get(entry.signature), 1000)
     if as_json:
-        _print_json(described)
+        print_json(described)
         return
-    rows = [("signature", entry.signature), ("node", entry.node), ("size", _bytes(entry.size))]
-    rows += [("stored", _ago(entry.stored)), ("used", _ago(entry.used))]
+    rows = [("signature", entry.signature), ("node", entry.node), ("size", as_bytes(entry.size))]
+    rows += [("stored", ago(entry.stored)), ("used", ago(entry.used))]
     if entry.about is not None:
-        rows += [("took", _seconds(entry.about.seconds)), ("code", entry.about.code)]
+        rows += [("took", as_seconds(entry.about.seconds)), ("code", entry.about.code)]
         for name, taken in entry.about.takes.items():
             rows.append((f"from {name}", taken.shown or f"{taken.made_by or 'input'} {taken.identity}"))
     if value:
         rows.append(("value", described["value"]))
-    _print_table(("", ""), rows)
+    print_table(("", ""), rows)
 
 
 @cache.command()
@@ -168,14 +159,14 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
         changes = differences(entry.about, like, cache.code(entry.about.code), cache.code(like.code))
     if as_json:
         compared = None if other is None else other.signature
-        _print_json(
+        print_json(
             {"signature": entry.signature, "compared_with": compared, "changes": list(map(asdict, changes))}
         )
         return
     if other is None:
         click.echo(f"It is the only entry of {entry.node}.")
         return
-    click.echo(f"{entry.node}, compared with {other.signature[:_SHORT]}, stored {_ago(other.stored)}:")
+    click.echo(f"{entry.node}, compared with {other.signature[:_SHORT]}, stored {ago(other.stored)}:")
     for change in changes:
         click.echo(f"  {change}")
 
@@ -193,7 +184,7 @@ def clear(cache: DiskCache, node: str | None, older_than: float | None, *, yes: 
         click.confirm(f"Drop {which} of {cache.path}?", abort=True)
     dropped = cache.clear(node=node, older_than=older_than)
     if as_json:
-        _print_json({"dropped": dropped})
+        print_json({"dropped": dropped})
     else:
         click.echo(f"{dropped:,} entries dropped.")
 
@@ -206,7 +197,7 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
     """Read every entry and check that it is whole. Exits with 1 if one is not."""
     found = ctx.obj.verify(drop=drop)
     if as_json:
-        _print_json(asdict(found))
+        print_json(asdict(found))
     else:
         click.echo(f"{found.whole:,} entries are whole, {len(found.damaged):,} are not.")
         for signature, why in found.damaged.items():
@@ -236,54 +227,3 @@ def _taken(entry: Entry) -> str:
         f"{name}={taken.shown}" if taken.shown else name + (f" ← {taken.made_by}" if taken.made_by else "")
         for name, taken in takes.items()
     )
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2))
-
-
-def _print_table(
-    titles: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    total: Sequence[str] | None = None,
-    right: Sequence[int] = (),
-) -> None:
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(titles), show_footer=total is not None)
-    for position, title in enumerate(titles):
-        table.add_column(
-            title,
-            footer="" if total is None else total[position],
-            justify="right" if position in right else "left",
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    # Into a pipe goes all of it, however wide.
-    console = Console(width=None if "COLUMNS" in os.environ or os.isatty(1) else 160)
-    console.print(table)
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
-
-
-def _ago(moment: float) -> str:
-    seconds = max(0.0, time.time() - moment)
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"

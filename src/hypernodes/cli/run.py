@@ -1,0 +1,293 @@
+"""``hypernodes run``: a pipeline over inputs from a file."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from hypernodes.cli import files
+from hypernodes.exceptions import listing
+from hypernodes.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hypernodes.engines import HyperNodesEngine
+
+EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray")
+
+
+def options_of_run(command: Any) -> Any:
+    """Add the options that say what is run, and over what."""
+    file_in = click.Path(path_type=Path, exists=True, dir_okay=False)
+    for option in reversed(
+        [
+            click.argument("pipeline"),
+            click.option("--inputs", type=file_in, help=f"Values by name, or rows: {', '.join(files.READ)}."),
+            click.option(
+                "--set", "given", multiple=True, metavar="NAME=VALUE", help="One input, as JSON or as text."
+            ),
+            click.option("--map-over", multiple=True, metavar="NAME", help="Run once for each item of it."),
+            click.option("--map-mode", type=click.Choice(["zip", "product"]), default="zip"),
+            click.option(
+                "--output", "wanted", multiple=True, metavar="NAME", help="An output; all by default."
+            ),
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path, dir_okay=False),
+                help=f"Where outputs go: {', '.join(files.WRITTEN)}; else they are printed.",
+            ),
+            click.option("--on-error", type=click.Choice(["raise", "return"]), default="raise"),
+            click.option(
+                "--cache",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="A directory for results; else the pipeline's own.",
+            ),
+            click.option("--max-workers", type=click.IntRange(1), help="How many calls run at once."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@options_of_run
+@click.option("--executor", type=click.Choice(EXECUTORS), help="Where it runs; else as the pipeline says.")
+@click.option("--address", help="The Ray cluster, host:port, for --executor ray.")
+@click.option(
+    "--working-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The code that Ray's workers need; by default this directory.",
+)
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+def run(
+    pipeline: str,
+    inputs: Path | None,
+    given: tuple[str, ...],
+    map_over: tuple[str, ...],
+    map_mode: Literal["zip", "product"],
+    wanted: tuple[str, ...],
+    out: Path | None,
+    on_error: Literal["raise", "return"],
+    cache: Path | None,
+    max_workers: int | None,
+    executor: str | None,
+    address: str | None,
+    working_dir: Path | None,
+    *,
+    quiet: bool,
+    debug: bool,
+) -> None:
+    """Run PIPELINE, written module:name or file.py:name, over inputs from a file.
+
+    \b
+        hypernodes run pipelines:clean --inputs texts.jsonl --map-over text --out clean.parquet
+
+    A .json file holds values by name. A .jsonl or .parquet file holds rows: the columns named by
+    --map-over are read row by row, so that it may be of any size. Exits with 1 if something failed.
+    """  # noqa: D301  the mark is click's
+    if out is not None and out.suffix not in files.WRITTEN:
+        raise click.UsageError(f"--out {out}: write one of {', '.join(files.WRITTEN)}.")
+    if address is not None and executor != "ray":
+        raise click.UsageError("--address is for --executor ray.")
+    found = load(pipeline)
+    try:
+        failed = _run(
+            _configured(found, cache=cache, quiet=quiet),
+            inputs=inputs,
+            given=_given(given),
+            map_over=map_over,
+            map_mode=map_mode,
+            wanted=wanted,
+            out=out,
+            on_error=on_error,
+            engine=_engine(executor, max_workers, address, working_dir, is_map=bool(map_over)),
+        )
+    except click.ClickException:
+        raise
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        raise click.ClickException(f"{type(error).__name__}: {error}{notes}") from None
+    if failed:
+        raise click.ClickException(f"{failed:,} items failed.")
+
+
+def load(place: str) -> Pipeline:
+    """Return the pipeline at ``module:name`` or ``file.py:name``; it may be made by a function.
+
+    Raises:
+        click.ClickException: There is none.
+    """
+    module_name, colon, name = place.rpartition(":")
+    if not colon or not name:
+        raise click.UsageError(f"{place!r} names no pipeline. Write module:name, or file.py:name.")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    if module_name.endswith(".py"):
+        file = Path(module_name).resolve()
+        if not file.is_file():
+            raise click.ClickException(f"there is no file {module_name!r}.")
+        sys.path.insert(0, str(file.parent))
+        module_name = file.stem
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = f"it needs {error.name!r}, which" if error.name != module_name else "it"
+        raise click.ClickException(
+            f"{module_name!r} cannot be imported: {missing} is neither installed nor in {here}."
+        ) from None
+    found = getattr(module, name, None)
+    if found is None:
+        pipelines = [key for key, value in vars(module).items() if isinstance(value, Pipeline)]
+        raise click.ClickException(
+            f"module {module_name!r} has no {name!r}. Its pipelines: {listing(pipelines)}."
+        )
+    if callable(found) and not isinstance(found, Pipeline):
+        found = found()
+    if not isinstance(found, Pipeline):
+        raise click.ClickException(f"{place!r} is a {type(found).__name__} and no Pipeline.")
+    return found
+
+
+def _given(pairs: Sequence[str]) -> dict[str, Any]:
+    values = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {pair}: write NAME=VALUE.")
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return values
+
+
+def _configured(pipeline: Pipeline, *, cache: Path | None, quiet: bool) -> Pipeline:
+    if cache is not None:
+        from hypernodes.cache.disk import DiskCache  # noqa: PLC0415
+
+        pipeline = pipeline.with_cache(DiskCache(cache))
+    if not quiet and not pipeline.effective_callbacks:
+        from hypernodes.callbacks.progress import ProgressCallback  # noqa: PLC0415
+
+        pipeline = pipeline.with_callbacks([ProgressCallback()])
+    return pipeline
+
+
+def _engine(
+    executor: str | None,
+    max_workers: int | None,
+    address: str | None,
+    working_dir: Path | None,
+    *,
+    is_map: bool,
+) -> HyperNodesEngine | None:
+    if executor is None:
+        if max_workers is not None:
+            raise click.UsageError("--max-workers needs an --executor.")
+        return None
+    from hypernodes.engines import HyperNodesEngine  # noqa: PLC0415
+    from hypernodes.executors.aliases import make  # noqa: PLC0415
+
+    where: Any = executor
+    if executor == "ray":
+        _connect(address, working_dir)
+    if executor != "sequential" and max_workers is not None:
+        where = make(executor, max_workers)
+    return HyperNodesEngine(map_executor=where) if is_map else HyperNodesEngine(node_executor=where)
+
+
+def _connect(address: str | None, working_dir: Path | None) -> None:
+    from hypernodes.executors.ray.connection import join  # noqa: PLC0415
+
+    # In a job the workers have the job's own working directory.
+    if working_dir is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        working_dir = Path.cwd()
+    join(address, None if working_dir is None else {"working_dir": str(working_dir)})
+
+
+def _run(
+    pipeline: Pipeline,
+    *,
+    inputs: Path | None,
+    given: dict[str, Any],
+    map_over: tuple[str, ...],
+    map_mode: Literal["zip", "product"],
+    wanted: tuple[str, ...],
+    out: Path | None,
+    on_error: Literal["raise", "return"],
+    engine: HyperNodesEngine | None,
+) -> int:
+    """Run, write what comes of it, and return how many items failed."""
+    if engine is not None:
+        pipeline = pipeline.with_engine(engine)
+    outputs = list(wanted) or None
+    try:
+        if not map_over:
+            if inputs is not None and files.is_table(inputs):
+                raise click.UsageError(f"{inputs} has rows: name what varies with --map-over.")
+            values = {**({} if inputs is None else files.read_values(inputs)), **given}
+            with files.writer(out, rows=False) as writer:
+                writer.write(pipeline.run(values, outputs))
+            return 0
+        values = {**_columns(inputs, map_over, map_mode), **given}
+        failed = 0
+        with files.writer(out, rows=True) as writer:
+            for _, row in pipeline.imap(values, list(map_over), map_mode, outputs, on_error):
+                if isinstance(row, BaseException):
+                    failed += 1
+                    names = wanted or pipeline.output_names
+                    row = {**dict.fromkeys(names), "error": row}  # noqa: PLW2901
+                elif on_error == "return":
+                    row = {**row, "error": None}  # noqa: PLW2901
+                writer.write(row)
+        return failed
+    finally:
+        if engine is not None:
+            engine.shutdown()
+
+
+def _columns(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> dict[str, Any]:
+    if inputs is None:
+        return {}
+    if not files.is_table(inputs):
+        return files.read_values(inputs)
+    columns = files.columns_of(inputs)
+    for name in map_over:
+        if columns and name not in columns:
+            raise click.UsageError(f"{inputs} has no column {name!r}; it has {listing(columns)}.")
+    if map_mode == "product" and len(map_over) > 1:
+        rows = list(files.read_rows(inputs, map_over))
+        return {name: [row[name] for row in rows] for name in map_over}
+    if len(map_over) == 1:
+        return {map_over[0]: (row[map_over[0]] for row in files.read_rows(inputs, map_over))}
+    return _abreast(files.read_rows(inputs, map_over), map_over)
+
+
+def _abreast(rows: Iterator[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Iterator[Any]]:
+    """Return columns that are read together, so that no more than a row is held."""
+    held: dict[str, list[Any]] = {name: [] for name in names}
+
+    def column(name: str) -> Iterator[Any]:
+        while True:
+            if not held[name]:
+                row = next(rows, None)
+                if row is None:
+                    return
+                for each in names:
+                    held[each].append(row[each])
+            yield held[name].pop(0)
+
+    return {name: column(name) for name in names}

@@ -1,0 +1,141 @@
+"""``hypernodes submit``: the same as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from hypernodes.cli.run import options_of_run
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+_PULSE: Final = 0.5  # seconds
+_DASHBOARD: Final = "http://127.0.0.1:8265"
+
+
+@click.command()
+@options_of_run
+@click.option(
+    "--address",
+    envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"],
+    default=_DASHBOARD,
+    show_default=True,
+    show_envvar=True,
+    help="The cluster's dashboard.",
+)
+@click.option(
+    "--working-dir",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=Path(),
+    help="What is sent along: the pipeline, and inputs that are in it.",
+)
+@click.option(
+    "--runtime-env",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A YAML or JSON file with what else workers need: pip, env_vars, ...",
+)
+@click.option("--no-wait", is_flag=True, help="Do not wait for its end; print its name.")
+def submit(
+    address: str, working_dir: Path, runtime_env: Path | None, *, no_wait: bool, **options: Any
+) -> None:
+    """Run PIPELINE as a job of a Ray cluster; the options are those of `run`.
+
+    \b
+        hypernodes submit pipelines:clean --inputs texts.jsonl --map-over text --out /shared/clean.parquet
+
+    Files within the working directory are sent along. Where outputs and a cache go must be a place that the
+    cluster's head can reach. Exits as the job does.
+    """  # noqa: D301  the mark is click's
+    client = _client(address)
+    environment = _runtime_env(runtime_env)
+    environment.setdefault("working_dir", str(working_dir))
+    job = client.submit_job(entrypoint=_entrypoint(working_dir, options), runtime_env=environment)
+    click.echo(f"job {job} at {address}", err=True)
+    if no_wait:
+        click.echo(job)
+        return
+    sys.exit(_follow(client, job))
+
+
+def _client(address: str) -> JobSubmissionClient:
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    from ray.job_submission import JobSubmissionClient  # noqa: PLC0415
+
+    if "://" not in address:
+        raise click.UsageError(
+            f"--address {address}: jobs go to the cluster's dashboard, http://host:8265, not to its GCS."
+        )
+    try:
+        return JobSubmissionClient(address)
+    except Exception as error:
+        raise click.ClickException(
+            f"no Ray cluster takes jobs at {address}: {error} Is its dashboard there, and is its token in "
+            f"~/.ray/auth_token here, too?"
+        ) from None
+
+
+def _runtime_env(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import yaml  # noqa: PLC0415  comes with Ray
+
+    found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(found, dict):
+        raise click.ClickException(f"{path} holds no runtime_env: that is a mapping.")
+    return found
+
+
+def _entrypoint(working_dir: Path, options: dict[str, Any]) -> str:
+    """Write the command that the job runs, in a copy of the working directory."""
+    words = ["python", "-m", "hypernodes", "run", options["pipeline"], "--executor", "ray"]
+    inputs: Path | None = options["inputs"]
+    if inputs is not None:
+        inside = inputs.resolve().is_relative_to(working_dir.resolve())
+        words += [
+            "--inputs",
+            str(inputs.resolve().relative_to(working_dir.resolve()) if inside else inputs.resolve()),
+        ]
+    for option, value in (("--out", options["out"]), ("--cache", options["cache"])):
+        if value is not None:
+            words += [option, str(value.resolve())]
+    for option, values in (
+        ("--set", options["given"]),
+        ("--map-over", options["map_over"]),
+        ("--output", options["wanted"]),
+    ):
+        for value in values:
+            words += [option, value]
+    words += ["--map-mode", options["map_mode"], "--on-error", options["on_error"]]
+    if options["max_workers"] is not None:
+        words += ["--max-workers", str(options["max_workers"])]
+    return shlex.join(words)
+
+
+def _follow(client: JobSubmissionClient, job: str) -> int:
+    """Print a job's log as it grows, and return its exit code."""
+    shown = 0
+    try:
+        while True:
+            is_over = client.get_job_status(job).is_terminal()
+            log = client.get_job_logs(job)
+            click.echo(log[shown:], nl=False)
+            shown = len(log)
+            if is_over:
+                break
+            time.sleep(_PULSE)
+    except KeyboardInterrupt:
+        client.stop_job(job)
+        click.echo(f"job {job} was stopped", err=True)
+        return 130
+    info = client.get_job_info(job)
+    if info.status != "SUCCEEDED":
+        click.echo(f"job {job} {info.status.lower()}: {info.message}", err=True)
+    code = info.driver_exit_code
+    return int(code) if code is not None else int(info.status != "SUCCEEDED")
