@@ -7,9 +7,16 @@ EXECUTOR ?= sequential
 Q        ?=
 ALL      ?=
 
-.PHONY: help test lint types run bench conformance clean
+WORKERS  ?= 2
+CPUS     ?= 1
+JOBS     := http://127.0.0.1:$(or $(RAY_DASHBOARD_PORT),8299)
+
+.PHONY: help test lint types run bench cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
+	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
+	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
+	@echo "make cluster-down                      its end"
 	@echo "make test    everything that must pass: format, lint, types, imports, tests, doctests"
 	@echo "make bench   the overheads, as ratios to hand-written code"
 
@@ -28,6 +35,18 @@ $(BIN)/.dev: pyproject.toml
 
 run: $(BIN)/.run
 	@$(BIN)/python examples/semantic_search/main.py --executor $(EXECUTOR) $(if $(ALL),--all) $(if $(Q),--question "$(Q)")
+
+cluster-up: $(BIN)/.run
+	@BIN=$(BIN) WORKERS=$(WORKERS) CPUS=$(CPUS) cluster/local.sh up
+
+cluster-down:
+	@BIN=$(BIN) cluster/local.sh down
+
+# A job runs in a copy of its working directory; its cache is outside, so that the next job finds it.
+submit: $(BIN)/.run
+	@RAY_AUTH_MODE=token $(BIN)/ray job submit --address $(JOBS) --working-dir examples/semantic_search -- \
+		python main.py --executor ray --cache $(CURDIR)/.cache/semantic_search \
+		$(if $(ALL),--all) $(if $(Q),--question "'$(Q)'")
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff format --check .

@@ -99,6 +99,9 @@ def run(
         raise click.UsageError(f"--out {out}: write one of {', '.join(files.WRITTEN)}.")
     if address is not None and executor != "ray":
         raise click.UsageError("--address is for --executor ray.")
+    inputs, out = (
+        None if path is None else path.absolute() for path in (inputs, out)
+    )  # Ray changes directories
     found = load(pipeline)
     try:
         failed = _run(

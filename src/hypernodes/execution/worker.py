@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.callbacks.base import Event, NotSent, Scope
-from hypernodes.exceptions import TransportError, WorkerDiedError
+from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
 from hypernodes.execution.deadline import MAY_END_PROCESS
 from hypernodes.execution.drive import drive
 from hypernodes.execution.invoke import attempt, locate, now, straight, straight_on_loop
@@ -29,7 +29,7 @@ from hypernodes.execution.lane import A_PROCESS, BUSY
 from hypernodes.execution.record import Place
 from hypernodes.execution.run import Run
 from hypernodes.execution.steps import CallStep
-from hypernodes.executors.culprit import where
+from hypernodes.executors.culprit import missing_module, where
 from hypernodes.portable import (
     KEEP_FROM,
     Kept,
@@ -390,6 +390,18 @@ _unpacked: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
 
 
 def _unpack(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> tuple[_Task, Place | None]:
+    try:
+        return _unpacked_parts(parcel, parcels, payload)
+    except (ImportError, AttributeError) as error:
+        raise UnpackError(
+            f"what was sent to a worker process cannot be unpickled there: "
+            f"{missing_module(str(error)) or error}"
+        ) from error
+
+
+def _unpacked_parts(
+    parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed
+) -> tuple[_Task, Place | None]:
     # Parcels are arguments of their own, so that Ray sees the references in them and keeps the objects.
     common = parcel.unpack()
     large = {name: shared.unpack() for name, shared in parcels.items()}

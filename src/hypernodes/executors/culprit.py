@@ -1,9 +1,10 @@
-"""Which part of a value cannot be pickled? Errors of pickle name a type, but not where it sits."""
+"""Which part of a value cannot travel? Errors of pickle name a type, but not where it sits."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 import types
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DEEPEST: Final = 12
+_OF_MODULE: Final = re.compile(r"No module named '([\w.]+)'")
 
 
 def culprit(call: tuple[Any, tuple[Any, ...], dict[str, Any]], error: BaseException) -> str:
@@ -79,3 +81,17 @@ def _packs(value: object) -> bool:
     except Exception:
         return False
     return True
+
+
+def missing_module(said: str) -> str | None:
+    """Return what to do about a module that the workers lack, if that is what was said."""
+    found = _OF_MODULE.search(said)
+    if found is None:
+        return None
+    top = found[1].partition(".")[0]
+    return (
+        f"the workers have no module {found[1]!r}. Send your code along, with "
+        f"runtime_env={{'working_dir': '.'}} or runtime_env={{'py_modules': ['path/to/{top}']}}; have a "
+        f"package installed, with runtime_env={{'pip': ['{top}']}}. Give it to RayExecutor(runtime_env=...), "
+        f"to ray.init(runtime_env=...), or to `ray job submit --runtime-env`"
+    )

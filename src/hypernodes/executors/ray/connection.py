@@ -7,12 +7,14 @@ import os
 import socket
 import tempfile
 import threading
+from pathlib import Path
 from typing import Any, Final
 
 from hypernodes.exceptions import ClusterConnectionError
 from hypernodes.portable import carry
 
 _PROBE_TIMEOUT: Final = 5.0  # seconds; ray.init waits for minutes where nobody listens
+_GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)  # as gRPC begins
 
 _logger = logging.getLogger("hypernodes")
 _lock = threading.Lock()
@@ -96,6 +98,8 @@ def _init(address: str | None, runtime_env: dict[str, Any] | None = None) -> Non
 
     if address and address not in ("auto", "local"):
         _probe(address)
+        if "RAY_AUTH_MODE" not in os.environ and _has_token():
+            os.environ["RAY_AUTH_MODE"] = "token"  # clusters ask for it by default, and Ray does not offer it
     options: dict[str, Any] = {"address": address or "local", "logging_level": "error"}
     if not address:
         options["include_dashboard"] = False
@@ -121,10 +125,18 @@ def _why_not(address: str | None, error: Exception) -> str:
             f"RAY_AUTH_MODE=token here, with the cluster's token in ~/.ray/auth_token, in the file that "
             f"RAY_AUTH_TOKEN_PATH names, or in RAY_AUTH_TOKEN."
         )
-    return (
-        f"no connection to {where}: {said}. If it asks for a token, as clusters do by default, set "
-        f"RAY_AUTH_MODE=token in this process, too."
+    token = (
+        "The token here (RAY_AUTH_TOKEN, or ~/.ray/auth_token) may be another one than the cluster's."
+        if os.environ.get("RAY_AUTH_MODE") == "token"
+        else "If it asks for a token, as clusters do by default, put it into ~/.ray/auth_token here, too, or "
+        "into RAY_AUTH_TOKEN."
     )
+    return f"no connection to {where}: {said} {token}"
+
+
+def _has_token() -> bool:
+    named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
 
 
 def _probe(address: str) -> None:
@@ -135,9 +147,17 @@ def _probe(address: str) -> None:
             f"ray://host:port for a remote client, or 'auto'."
         )
     try:
-        socket.create_connection((host, int(port)), timeout=_PROBE_TIMEOUT).close()
+        with socket.create_connection((host, int(port)), timeout=_PROBE_TIMEOUT) as peer:
+            peer.settimeout(_PROBE_TIMEOUT)
+            peer.sendall(_GREETING)
+            answer = peer.recv(4)
     except OSError as error:
         raise ClusterConnectionError(
             f"nothing answers at {address!r} ({error}). Start a cluster with `ray start --head`, correct the "
             f"address (RAY_ADDRESS, if none is given), or leave it out to use a local Ray."
         ) from error
+    if answer[3:] != b"\4":  # whoever speaks gRPC answers with its settings; ray.init would wait forever
+        raise ClusterConnectionError(
+            f"what answers at {address!r} is no Ray cluster, or not the port for programs: that is the one of "
+            f"`ray start --head --port`, 6379 by default, and not the dashboard's 8265."
+        )

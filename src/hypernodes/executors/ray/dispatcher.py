@@ -28,9 +28,10 @@ from hypernodes.exceptions import (
     UnpackError,
     WorkerDiedError,
 )
+from hypernodes.executors.culprit import missing_module
 from hypernodes.executors.ray import capacity, nesting
 from hypernodes.executors.ray.connection import disconnect, session
-from hypernodes.executors.ray.errors import explained, missing_module
+from hypernodes.executors.ray.errors import explained
 from hypernodes.executors.ray.future import KeptOnRay, Landing, RayFuture, packed_as_bare
 from hypernodes.executors.ray.worker import Answer, Dependency, Order, work
 from hypernodes.portable import unpack_error

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 from hypernodes.exceptions import ClusterConnectionError, ResourcesError, TransportError, WorkerDiedError
-
-_OF_MODULE = re.compile(r"No module named '([\w.]+)'")
+from hypernodes.executors.culprit import missing_module
 
 
 def explained(error: BaseException, what: str) -> BaseException:
@@ -37,17 +34,3 @@ def explained(error: BaseException, what: str) -> BaseException:
         return error
     known.__cause__ = error
     return known
-
-
-def missing_module(said: str) -> str | None:
-    """Return what to do about a module that the workers lack, if that is what was said."""
-    found = _OF_MODULE.search(said)
-    if found is None:
-        return None
-    top = found[1].partition(".")[0]
-    return (
-        f"the workers have no module {found[1]!r}. Send your code along, with "
-        f"runtime_env={{'working_dir': '.'}} or runtime_env={{'py_modules': ['path/to/{top}']}}; have a "
-        f"package installed, with runtime_env={{'pip': ['{top}']}}. Give it to RayExecutor(runtime_env=...), "
-        f"to ray.init(runtime_env=...), or to `ray job submit --runtime-env`"
-    )

@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# A cluster on this machine: a head, and workers as raylets of their own.
+#   cluster/local.sh up|down
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+bin=${BIN:-.venv/bin}
+port=${RAY_PORT:-6399}
+dashboard=${RAY_DASHBOARD_PORT:-8299}
+workers=${WORKERS:-2}
+cpus=${CPUS:-1}
+memory=$((200 * 1024 * 1024)) # bytes of each object store
+state=.cache/cluster
+export RAY_AUTH_MODE=token # Ray makes a token in ~/.ray/auth_token if there is none
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=1
+PATH="$(cd "$bin" && pwd):$PATH" # what jobs find as `python`
+export PATH
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+up() {
+  if answers "$port"; then
+    echo "a cluster is up already at 127.0.0.1:$port; make cluster-down ends it" >&2
+    exit 1
+  fi
+  mkdir -p "$state"
+  "$bin/ray" start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus="$cpus" \
+    --object-store-memory="$memory" --temp-dir="${RAY_TMP:-/tmp/ray-$USER_ID-$port}" \
+    --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --disable-usage-stats >"$state/head.log" 2>&1 ||
+    { cat "$state/head.log" >&2; exit 1; }
+  for ((n = 1; n <= workers; n++)); do
+    "$bin/ray" start --address="127.0.0.1:$port" --node-ip-address=127.0.0.1 --num-cpus="$cpus" \
+      --object-store-memory="$memory" --disable-usage-stats >"$state/worker-$n.log" 2>&1 ||
+      { cat "$state/worker-$n.log" >&2; exit 1; }
+  done
+  for _ in $(seq 60); do answers "$dashboard" && break; sleep 0.5; done
+  cat <<END
+a head and $workers workers are up, with $cpus CPU each
+  address      127.0.0.1:$port            RAY_ADDRESS=127.0.0.1:$port RAY_AUTH_MODE=token python ...
+  jobs         http://127.0.0.1:$dashboard    make submit
+  end it       make cluster-down
+END
+}
+
+down() {
+  # Only what belongs to this cluster, whichever other Rays there are.
+  mine() { pgrep -f -- "(--gcs-address=127.0.0.1:$port|--gcs_server_port=$port|--address=127.0.0.1:$port)" || true; }
+  pids=$(mine)
+  if [[ -z $pids ]]; then
+    echo "no cluster is up at 127.0.0.1:$port"
+    return
+  fi
+  kill $pids 2>/dev/null || true
+  for _ in $(seq 40); do [[ -z $(mine) ]] && break; sleep 0.25; done
+  kill -9 $(mine) 2>/dev/null || true
+  rm -rf "$state"
+  echo "the cluster at 127.0.0.1:$port is down"
+}
+
+USER_ID=$(id -u)
+case ${1:-} in
+up) up ;;
+down) down ;;
+*) echo "cluster/local.sh up|down" >&2; exit 2 ;;
+esac
