@@ -11,13 +11,14 @@ WORKERS  ?= 2
 CPUS     ?= 1
 JOBS     := http://127.0.0.1:$(or $(RAY_DASHBOARD_PORT),8299)
 
-.PHONY: help test lint types run bench cluster-up cluster-down submit clean
+.PHONY: help test lint types run bench bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
 	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
 	@echo "make cluster-down                      its end"
 	@echo "make test    everything that must pass: format, lint, types, imports, tests, doctests"
+	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench   the overheads, as ratios to hand-written code"
 
 # `make run` needs the example's packages; `make test` and `make bench` need those of development, too.
@@ -62,6 +63,9 @@ test: lint types
 bench: $(BIN)/.dev
 	$(BIN)/python benchmarks/overhead.py --peers
 	$(BIN)/python benchmarks/cache.py --peers
+
+bench-ray: $(BIN)/.dev
+	$(BIN)/python benchmarks/ray_map.py --peers
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -11,8 +11,8 @@ workers=${WORKERS:-2}
 cpus=${CPUS:-1}
 memory=$((200 * 1024 * 1024)) # bytes of each object store
 state=.cache/cluster
-export RAY_AUTH_MODE=token # Ray makes a token in ~/.ray/auth_token if there is none
-export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=1
+tmp=${RAY_TMP:-/tmp/ray-$(id -u)-$port} # short: Ray's sockets are in it
+export RAY_AUTH_MODE=token
 PATH="$(cd "$bin" && pwd):$PATH" # what jobs find as `python`
 export PATH
 
@@ -24,13 +24,14 @@ up() {
     exit 1
   fi
   mkdir -p "$state"
+  "$bin/ray" get-auth-token --generate >/dev/null 2>&1 # the one in ~/.ray/auth_token, made if there is none
   "$bin/ray" start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus="$cpus" \
-    --object-store-memory="$memory" --temp-dir="${RAY_TMP:-/tmp/ray-$USER_ID-$port}" \
+    --object-store-memory="$memory" --temp-dir="$tmp" \
     --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --disable-usage-stats >"$state/head.log" 2>&1 ||
     { cat "$state/head.log" >&2; exit 1; }
   for ((n = 1; n <= workers; n++)); do
     "$bin/ray" start --address="127.0.0.1:$port" --node-ip-address=127.0.0.1 --num-cpus="$cpus" \
-      --object-store-memory="$memory" --disable-usage-stats >"$state/worker-$n.log" 2>&1 ||
+      --object-store-memory="$memory" --temp-dir="$tmp/$n" --disable-usage-stats >"$state/worker-$n.log" 2>&1 ||
       { cat "$state/worker-$n.log" >&2; exit 1; }
   done
   for _ in $(seq 60); do answers "$dashboard" && break; sleep 0.5; done
@@ -44,7 +45,7 @@ END
 
 down() {
   # Only what belongs to this cluster, whichever other Rays there are.
-  mine() { pgrep -f -- "(--gcs-address=127.0.0.1:$port|--gcs_server_port=$port|--address=127.0.0.1:$port)" || true; }
+  mine() { pgrep -f -- "($tmp/([0-9]+/)?session|--gcs_server_port=$port |ray.util.client.server --address=[0-9.]*:$port )" || true; }
   pids=$(mine)
   if [[ -z $pids ]]; then
     echo "no cluster is up at 127.0.0.1:$port"
@@ -53,11 +54,10 @@ down() {
   kill $pids 2>/dev/null || true
   for _ in $(seq 40); do [[ -z $(mine) ]] && break; sleep 0.25; done
   kill -9 $(mine) 2>/dev/null || true
-  rm -rf "$state"
+  rm -rf "$state" "$tmp"
   echo "the cluster at 127.0.0.1:$port is down"
 }
 
-USER_ID=$(id -u)
 case ${1:-} in
 up) up ;;
 down) down ;;

@@ -7,7 +7,7 @@ import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
 
@@ -51,23 +51,39 @@ def columns_of(path: Path) -> tuple[str, ...]:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, of which only some are in memory at a time."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet  # noqa: PLC0415
+    """Return the rows of a table, of which only some are in memory at a time.
 
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(_BATCH, columns=list(columns)):
-                yield from batch.to_pylist()
-        return
-    for number, row in enumerate(_json_lines(path), 1):
+    The file is opened at once: a job's working directory may be written anew while it begins.
+    """
+    if path.suffix == ".parquet":
+        return _parquet_rows(path.open("rb"), columns)
+    return _with_columns(_json_lines(path), columns, path)
+
+
+def _parquet_rows(file: IO[bytes], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet  # noqa: PLC0415
+
+    with file, pyarrow.parquet.ParquetFile(file) as table:
+        for batch in table.iter_batches(_BATCH, columns=list(columns)):
+            yield from batch.to_pylist()
+
+
+def _with_columns(
+    rows: Iterator[dict[str, Any]], columns: tuple[str, ...], path: Path
+) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, 1):
         missing = [name for name in columns if name not in row]
         if missing:
-            raise click.ClickException(f"{path}, line {number}: there is no {listing(missing)}.")
+            raise click.ClickException(f"{path}, row {number}: there is no {listing(missing)}.")
         yield row
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as lines:
+    return _parsed(path.open(encoding="utf-8"), path)
+
+
+def _parsed(lines: TextIO, path: Path) -> Iterator[dict[str, Any]]:
+    with lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue

@@ -99,15 +99,12 @@ def run(
         raise click.UsageError(f"--out {out}: write one of {', '.join(files.WRITTEN)}.")
     if address is not None and executor != "ray":
         raise click.UsageError("--address is for --executor ray.")
-    inputs, out = (
-        None if path is None else path.absolute() for path in (inputs, out)
-    )  # Ray changes directories
+    inputs, out = (None if path is None else path.absolute() for path in (inputs, out))
     found = load(pipeline)
     try:
         failed = _run(
             _configured(found, cache=cache, quiet=quiet),
-            inputs=inputs,
-            given=_given(given),
+            values={**_inputs(inputs, map_over, map_mode), **_given(given)},
             map_over=map_over,
             map_mode=map_mode,
             wanted=wanted,
@@ -224,8 +221,7 @@ def _connect(address: str | None, working_dir: Path | None) -> None:
 def _run(
     pipeline: Pipeline,
     *,
-    inputs: Path | None,
-    given: dict[str, Any],
+    values: dict[str, Any],
     map_over: tuple[str, ...],
     map_mode: Literal["zip", "product"],
     wanted: tuple[str, ...],
@@ -239,13 +235,9 @@ def _run(
     outputs = list(wanted) or None
     try:
         if not map_over:
-            if inputs is not None and files.is_table(inputs):
-                raise click.UsageError(f"{inputs} has rows: name what varies with --map-over.")
-            values = {**({} if inputs is None else files.read_values(inputs)), **given}
             with files.writer(out, rows=False) as writer:
                 writer.write(pipeline.run(values, outputs))
             return 0
-        values = {**_columns(inputs, map_over, map_mode), **given}
         failed = 0
         with files.writer(out, rows=True) as writer:
             for _, row in pipeline.imap(values, list(map_over), map_mode, outputs, on_error):
@@ -262,11 +254,13 @@ def _run(
             engine.shutdown()
 
 
-def _columns(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> dict[str, Any]:
+def _inputs(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> dict[str, Any]:
     if inputs is None:
         return {}
     if not files.is_table(inputs):
         return files.read_values(inputs)
+    if not map_over:
+        raise click.UsageError(f"{inputs} has rows: name what varies with --map-over.")
     columns = files.columns_of(inputs)
     for name in map_over:
         if columns and name not in columns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -29,6 +30,7 @@ def connect(address: str | None = None) -> bool:
         ClusterConnectionError: Nothing answers at the address, or it does not let us in.
     """
     global _users, _started_here  # noqa: PLW0603
+    _offer_token(address)
     import ray  # noqa: PLC0415
 
     with _lock:
@@ -49,6 +51,7 @@ def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None
     Raises:
         ClusterConnectionError: Nothing answers at the address, or it does not let us in.
     """
+    _offer_token(address)
     import ray  # noqa: PLC0415
 
     with _lock:
@@ -98,8 +101,6 @@ def _init(address: str | None, runtime_env: dict[str, Any] | None = None) -> Non
 
     if address and address not in ("auto", "local"):
         _probe(address)
-        if "RAY_AUTH_MODE" not in os.environ and _has_token():
-            os.environ["RAY_AUTH_MODE"] = "token"  # clusters ask for it by default, and Ray does not offer it
     options: dict[str, Any] = {"address": address or "local", "logging_level": "error"}
     if not address:
         options["include_dashboard"] = False
@@ -113,7 +114,7 @@ def _init(address: str | None, runtime_env: dict[str, Any] | None = None) -> Non
 
 def _why_not(address: str | None, error: Exception) -> str:
     said = str(error).strip()
-    where = f"the Ray cluster at {address!r}"
+    where = f"the Ray cluster at {address!r}" if address else "a local Ray"
     if "ersion mismatch" in said:
         return (
             f"{where} runs another version of Ray or Python than this process. Both must be the same on both "
@@ -128,15 +129,22 @@ def _why_not(address: str | None, error: Exception) -> str:
     token = (
         "The token here (RAY_AUTH_TOKEN, or ~/.ray/auth_token) may be another one than the cluster's."
         if os.environ.get("RAY_AUTH_MODE") == "token"
-        else "If it asks for a token, as clusters do by default, put it into ~/.ray/auth_token here, too, or "
-        "into RAY_AUTH_TOKEN."
+        else "If it asks for a token, as clusters do by default, put it into ~/.ray/auth_token here and "
+        "set RAY_AUTH_MODE=token before Python starts."
     )
     return f"no connection to {where}: {said} {token}"
 
 
-def _has_token() -> bool:
+def _offer_token(address: str | None) -> None:
+    """Have Ray use the token that is here: clusters ask for one by default, but Ray does not offer it.
+
+    Ray reads this once, when it is imported; later it would only confuse what Ray starts.
+    """
+    if "ray" in sys.modules or not (address or os.environ.get("RAY_ADDRESS")):
+        return
     named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    return bool(named) or Path("~/.ray/auth_token").expanduser().is_file()
+    if named or Path("~/.ray/auth_token").expanduser().is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _probe(address: str) -> None:
@@ -158,6 +166,6 @@ def _probe(address: str) -> None:
         ) from error
     if answer[3:] != b"\4":  # whoever speaks gRPC answers with its settings; ray.init would wait forever
         raise ClusterConnectionError(
-            f"what answers at {address!r} is no Ray cluster, or not the port for programs: that is the one of "
-            f"`ray start --head --port`, 6379 by default, and not the dashboard's 8265."
+            f"what answers at {address!r} is no Ray cluster, or not its port for programs: that is the one"
+            f"of `ray start --head --port`, 6379 by default, and not the dashboard's 8265."
         )
