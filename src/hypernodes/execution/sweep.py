@@ -40,6 +40,7 @@ _BLOCK_AIM: Final = 0.05  # seconds; nothing is started meanwhile
 _LARGEST_CHUNK: Final = 1 << 12
 _BYTES_AIM: Final = 16 << 20  # bytes of items and rows that a chunk may have
 _PARTS: Final = 16  # into how many parts a batch is taken apart that has cost a worker its life
+_LEAST: Final = 0.06  # of what a chunk should take, at the end of a map: sending one costs something, too
 _GROWTH: Final = 16  # a chunk is at most this much larger than the one measured before
 
 _HOOKS_OF_ITEMS: Final = frozenset(
@@ -269,6 +270,7 @@ class Sweep(Scene):
             by_bytes = int(_BYTES_AIM / self._item_bytes) if self._item_bytes else by_time
             left = here + (0 if self.total is None else self.total - self._drawn)
             by_share = ceil(left / (self._workers * _ROUNDS)) if self.total is not None else by_time
+            by_share = max(by_share, int(by_time * _LEAST))
             self._size = max(1, min(by_time, by_bytes, by_share, self._size * _GROWTH, self._largest))
         return min(self._size, here)
 
@@ -340,12 +342,16 @@ class Sweep(Scene):
         self._active -= 1
         self._item_seconds = max(outcome.seconds / max(1, len(outcome.rows)), 1e-7)
         self._item_bytes = outcome.size / max(1, len(outcome.rows))
+        put, items, raises = self.rows.put, self._items, self.on_error == "raise"
         for at, row in zip(batch.at, outcome.rows, strict=False):  # an error may have ended it early
-            if self.on_error == "raise" and isinstance(row, Failure):
+            if raises and row.__class__ is Failure:
                 self.fail(row.error)
                 return
-            self._put(at, row)
-            self._settled(at)
+            del items[at]
+            put(at, row)
+        if self._keys:
+            for at in batch.at:
+                self._settled(at)
         self.run.later(self.refill)
 
     def failed(self, batch: Batch, error: BaseException) -> None:
