@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -306,9 +305,8 @@ class Pipeline:
 
         # In a thread there is no loop in whose way it could be.
         start = partial(self.imap, inputs, map_over, map_mode, output_name, on_error, ordered=ordered)
-        async with aclosing(iterated(await in_thread(start))) as rows:
-            async for row in rows:
-                yield row
+        async for row in iterated(await in_thread(start)):
+            yield row
 
     def explain(
         self,

@@ -161,9 +161,10 @@ async def iterated(values: Iterator[T]) -> AsyncGenerator[T, None]:
                 yield value
     finally:
         home.stop()
+        # Nothing is awaited here: whoever drops a generator half-way may not be able to.
         close = getattr(values, "close", None)
         if close is not None:
-            await asyncio.shield(in_thread(close))
+            threading.Thread(target=close, name="hypernodes-close", daemon=True).start()
 
 
 async def in_thread(work: Callable[[], T], home: Home | None = None) -> T:

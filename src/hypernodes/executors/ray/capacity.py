@@ -19,6 +19,13 @@ def hosts() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+def is_alive(node: str) -> bool:
+    """Whether a host is a part of the cluster."""
+    import ray  # noqa: PLC0415
+
+    return any(each["Alive"] and each["NodeID"] == node for each in ray.nodes())
+
+
 def room(demand: Mapping[str, float], offers: list[dict[str, float]]) -> int:
     """Return how many calls that each ask for this fit at once.
 

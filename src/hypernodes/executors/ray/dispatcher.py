@@ -143,7 +143,7 @@ class Dispatcher:
         self._offers: list[dict[str, float]] = []
         self._bytes = 0
         self._lent = nesting.lent_cpus()
-        self._home = ray.get_runtime_context().get_node_id() if self._lent else ""
+        self._home = ray.get_runtime_context().get_node_id()
         self._inbox: SimpleQueue[tuple[Task, tuple[Any, ...], Future[Any]] | None] = SimpleQueue()
         self._is_asleep = False
         self._closing = False
@@ -407,6 +407,9 @@ class Dispatcher:
             self._fail(list(self._queues.values()), self._lost())
         elif self._running and monotonic() - self._looked_at > _LOOK_AGAIN:
             offers = capacity.hosts()
+            if not capacity.is_alive(self._home):  # then nothing that this process sends goes anywhere
+                self._fail(list(self._queues.values()), self._lost())
+                return
             with self._lock:
                 self._take_note(offers)
                 gone = [queue for queue in self._queues.values() if self._is_gone(queue)]
@@ -431,7 +434,8 @@ class Dispatcher:
                 queue.pending.clear()
         for task in running:
             if self.is_connected and task.ref is not None:
-                self._ray.cancel(task.ref, force=True)
+                with contextlib.suppress(self._ray.exceptions.RayError):
+                    self._ray.cancel(task.ref, force=True)
             self._done(task)
             task.future.set_exception(error)
         for task in queued:
@@ -441,7 +445,8 @@ class Dispatcher:
     def _lost(self) -> BaseException:
         return ClusterConnectionError(
             "this process is no longer connected to the Ray cluster that its tasks were on: ray.shutdown() "
-            "was called, or the connection broke. Call ray.init() again, and submit again."
+            "was called, or the connection or this host's raylet broke. Call ray.init() again, and then "
+            "submit again."
         )
 
     def _settle(self, task: Task, values: tuple[Any, ...], raw: Future[Any]) -> None:
