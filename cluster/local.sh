@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 bin=${BIN:-.venv/bin}
 port=${RAY_PORT:-6399}
 dashboard=${RAY_DASHBOARD_PORT:-8299}
+agent=$((dashboard + 1))
 workers=${WORKERS:-2}
 cpus=${CPUS:-1}
 memory=$((200 * 1024 * 1024)) # bytes of each object store
@@ -27,14 +28,15 @@ up() {
   "$bin/ray" get-auth-token --generate >/dev/null 2>&1 # the one in ~/.ray/auth_token, made if there is none
   "$bin/ray" start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus="$cpus" \
     --object-store-memory="$memory" --temp-dir="$tmp" \
-    --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --disable-usage-stats >"$state/head.log" 2>&1 ||
+    --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --dashboard-agent-listen-port="$agent" --disable-usage-stats >"$state/head.log" 2>&1 ||
     { cat "$state/head.log" >&2; exit 1; }
   for ((n = 1; n <= workers; n++)); do
     "$bin/ray" start --address="127.0.0.1:$port" --node-ip-address=127.0.0.1 --num-cpus="$cpus" \
       --object-store-memory="$memory" --temp-dir="$tmp/$n" --disable-usage-stats >"$state/worker-$n.log" 2>&1 ||
       { cat "$state/worker-$n.log" >&2; exit 1; }
   done
-  for _ in $(seq 60); do answers "$dashboard" && break; sleep 0.5; done
+  # Jobs need the dashboard, and an agent on a host.
+  for _ in $(seq 60); do answers "$dashboard" && answers "$agent" && break; sleep 0.5; done
   cat <<END
 a head and $workers workers are up, with $cpus CPU each
   address      127.0.0.1:$port            RAY_ADDRESS=127.0.0.1:$port RAY_AUTH_MODE=token python ...

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 _PULSE: Final = 0.5  # seconds
+_PATIENCE: Final = 30.0  # seconds
 _DASHBOARD: Final = "http://127.0.0.1:8265"
 
 
@@ -56,7 +57,7 @@ def submit(
     client = _client(address)
     environment = _runtime_env(runtime_env)
     environment.setdefault("working_dir", str(working_dir))
-    job = client.submit_job(entrypoint=_entrypoint(working_dir, options), runtime_env=environment)
+    job = _submitted(client, entrypoint=_entrypoint(working_dir, options), runtime_env=environment)
     click.echo(f"job {job} at {address}", err=True)
     if no_wait:
         click.echo(job)
@@ -79,6 +80,18 @@ def _client(address: str) -> JobSubmissionClient:
             f"no Ray cluster takes jobs at {address}: {error} Is its dashboard there, and is its token in "
             f"~/.ray/auth_token here, too?"
         ) from None
+
+
+def _submitted(client: JobSubmissionClient, **job: Any) -> str:
+    """Submit a job; a cluster that is just starting may need a moment until it takes one."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return str(client.submit_job(**job))
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() > until:
+                raise click.ClickException(f"the cluster does not take the job: {error}") from None
+        time.sleep(_PULSE)
 
 
 def _runtime_env(path: Path | None) -> dict[str, Any]:

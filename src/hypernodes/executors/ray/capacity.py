@@ -19,11 +19,11 @@ def hosts() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def is_alive(node: str) -> bool:
-    """Whether a host is a part of the cluster."""
+def is_dead(node: str) -> bool:
+    """Whether a host is known to be gone from the cluster."""
     import ray  # noqa: PLC0415
 
-    return any(each["Alive"] and each["NodeID"] == node for each in ray.nodes())
+    return any(each["NodeID"] == node and not each["Alive"] for each in ray.nodes())
 
 
 def room(demand: Mapping[str, float], offers: list[dict[str, float]]) -> int:

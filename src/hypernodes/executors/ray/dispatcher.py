@@ -407,7 +407,7 @@ class Dispatcher:
             self._fail(list(self._queues.values()), self._lost())
         elif self._running and monotonic() - self._looked_at > _LOOK_AGAIN:
             offers = capacity.hosts()
-            if not capacity.is_alive(self._home):  # then nothing that this process sends goes anywhere
+            if capacity.is_dead(self._home):  # then nothing that this process sends goes anywhere
                 self._fail(list(self._queues.values()), self._lost())
                 return
             with self._lock:
