@@ -47,7 +47,7 @@ cluster-down:
 submit: $(BIN)/.run
 	@RAY_AUTH_MODE=token $(BIN)/ray job submit --address $(JOBS) --working-dir examples/semantic_search -- \
 		python main.py --executor ray --cache $(CURDIR)/.cache/semantic_search \
-		$(if $(ALL),--all) $(if $(Q),--question "'$(Q)'")
+		$(if $(ALL),--all) $(if $(Q),--question "$(Q)")
 
 lint: $(BIN)/.dev
 	$(BIN)/ruff format --check .
