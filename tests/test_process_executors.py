@@ -101,6 +101,15 @@ def test_a_dead_worker_is_reported_with_its_item_and_the_engine_goes_on(level):
         assert pipeline.map({"x": [3]}, "x") == {"y": [3]}
 
 
+@pytest.mark.timeout(60)
+def test_it_shuts_down_where_only_cancelled_calls_are_left():
+    executor = ParallelExecutor(1)
+    executor.submit(abs, -1).result()
+    for _ in range(300):
+        executor.submit(abs, -1).cancel()
+    executor.shutdown()
+
+
 def test_it_is_a_process_pool_of_the_standard_library():
     assert issubclass(ParallelExecutor, ProcessPoolExecutor)
 

@@ -7,6 +7,7 @@ import pickle
 import signal
 import tempfile
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.process import current_process
@@ -92,6 +93,11 @@ class ParallelExecutor(ProcessPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no more work; see `concurrent.futures.Executor.shutdown`."""
+        if self._pending_work_items and not cancel_futures:
+            # Before 3.11.5 the pool's manager sleeps on where only cancelled calls are left (CPython's
+            # gh-94440), so that waiting for it never ends: one more result wakes it.
+            with suppress(RuntimeError):
+                super().submit(int)
         super().shutdown(wait=wait, cancel_futures=cancel_futures)
         if wait and self._shared is not None:
             self._shared.cleanup()
