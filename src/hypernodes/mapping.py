@@ -7,6 +7,7 @@ from itertools import product, zip_longest
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.exceptions import MapError, listing
+from hypernodes.tables import table_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -93,6 +94,12 @@ def _collection(name: str, value: Any, where: str) -> list[Any]:
 
 
 def _iterable(name: str, value: Any, where: str) -> Iterable[Any]:
+    if table_of(value) is not None:
+        raise MapError(
+            f"{where}: map_over names {name!r}, whose value is a table, which has columns rather than "
+            f"items. Give the table itself as inputs, so that they are mapped over, or a list of its rows."
+        )
+    value = values_of(value)
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         raise MapError(
             f"{where}: map_over names {name!r}, whose value is no collection of items but "

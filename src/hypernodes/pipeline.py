@@ -10,6 +10,7 @@ from hypernodes.config import INHERIT, Cache, type_of_inherit
 from hypernodes.exceptions import (
     GraphError,
     InputError,
+    MapError,
     NotANodeError,
     UnknownInputError,
     did_you_mean,
@@ -19,6 +20,7 @@ from hypernodes.graph import Member, build_graph
 from hypernodes.mapping import expand, parse_map_over, stream
 from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.node import Node
+from hypernodes.tables import DataFrame, table_of
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -146,7 +148,7 @@ class Pipeline:
             return compute(inputs)
         return (self.own_engine or _default_engine()).run(self, inputs, output_name)
 
-    def _checked_inputs(self, inputs: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    def _checked_inputs(self, inputs: Mapping[str, Any] | DataFrame | None) -> Mapping[str, Any]:
         if inputs is None:
             return {}
         if not isinstance(inputs, Mapping):
@@ -162,8 +164,8 @@ class Pipeline:
 
     def map(
         self,
-        inputs: Mapping[str, Any],
-        map_over: str | Sequence[str],
+        inputs: Mapping[str, Any] | DataFrame,
+        map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
         on_error: Literal["raise", "return"] = "raise",
@@ -171,8 +173,9 @@ class Pipeline:
         """Run once per item, and collect each output in a list.
 
         Args:
-            inputs: Values by name; those in `map_over` are collections.
-            map_over: The input or inputs that vary from item to item.
+            inputs: Values by name; those in `map_over` are collections. Or a table (of pandas, polars, Arrow
+                or Daft) whose columns are inputs; columns that the pipeline does not know are left out.
+            map_over: The input or inputs that vary from item to item; of a table, every column by default.
             map_mode: ``"zip"`` walks several together; ``"product"`` takes every combination, the last
                 one varying fastest.
             output_name: The output or outputs wanted; every one by default.
@@ -183,7 +186,8 @@ class Pipeline:
             Each output with its values, in the order of the items.
 
         Raises:
-            MapError: What is mapped over is no collection, or zipped ones differ in length.
+            MapError: What is mapped over is no collection, zipped ones differ in length, or `map_over` is
+                left out where `inputs` is no table.
             MissingInputError: An input that has no default was not given.
 
         Example:
@@ -194,12 +198,9 @@ class Pipeline:
             >>> power.map({"base": [2, 3], "exp": [1, 2]}, map_over=["base", "exp"], map_mode="product")
             {'power': [2, 4, 3, 9]}
         """
-        where = f"pipeline {self.pipeline_id!r}"
-        inputs = self._checked_inputs(inputs)
-        _check_modes(where, map_mode, on_error)
-        names = parse_map_over(map_over, inputs, where)
-        items = expand(inputs, names, map_mode, where)
-        fixed = {name: value for name, value in inputs.items() if name not in names}
+        _check_modes(f"pipeline {self.pipeline_id!r}", map_mode, on_error)
+        names, drawn, fixed = self._mapped(inputs, map_over, map_mode, expand)
+        items = list(drawn)
         wanted = None if output_name is None else _names(output_name)
         if not items:
             return {name: [] for name in self._outputs_of_no_items(names, fixed, wanted)}
@@ -211,6 +212,40 @@ class Pipeline:
             outputs = self._outputs_of_no_items(names, fixed, wanted)
         return {name: [row[name] if isinstance(row, dict) else row for row in rows] for name in outputs}
 
+    def _mapped(
+        self,
+        inputs: Mapping[str, Any] | DataFrame | None,
+        map_over: str | Sequence[str] | None,
+        map_mode: MapMode,
+        items_of: Callable[..., Iterable[dict[str, Any]]],
+    ) -> tuple[tuple[str, ...], Iterator[dict[str, Any]], dict[str, Any]]:
+        """Return the names of the inputs that vary, their values item by item, and the other inputs."""
+        where = f"pipeline {self.pipeline_id!r}"
+        table = table_of(inputs)
+        if table is None:
+            checked = self._checked_inputs(inputs)
+            if map_over is None:
+                raise MapError(
+                    f"{where}: say which inputs vary from item to item: map_over=... takes one or more of "
+                    f"{listing(checked)}. Only of a table it is every column."
+                )
+            names = parse_map_over(map_over, checked, where)
+            fixed = {name: value for name, value in checked.items() if name not in names}
+            return names, iter(items_of(checked, names, map_mode, where)), fixed
+        known = (*self.wiring.input_names, *self.wiring.output_names)
+        used = [name for name in table.names if name in known]
+        if not used:
+            raise MapError(
+                f"{where}: no column of the table is an input. It has {listing(table.names)}; the pipeline "
+                f"takes {listing(self.wiring.input_names)}."
+            )
+        names = tuple(used) if map_over is None else parse_map_over(map_over, table.names, where)
+        if set(names) >= set(used) and map_mode == "zip":
+            return names, (dict(zip(names, row, strict=True)) for row in table.rows(names)), {}
+        columns = table.columns([*dict.fromkeys((*used, *names))])
+        fixed = {name: columns[name] for name in used if name not in names}
+        return names, iter(items_of(columns, names, map_mode, where)), fixed
+
     def _outputs_of_no_items(
         self, names: tuple[str, ...], fixed: Mapping[str, Any], wanted: tuple[str, ...] | None
     ) -> tuple[str, ...]:
@@ -221,8 +256,8 @@ class Pipeline:
 
     def imap(
         self,
-        inputs: Mapping[str, Any],
-        map_over: str | Sequence[str],
+        inputs: Mapping[str, Any] | DataFrame,
+        map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
         on_error: Literal["raise", "return"] = "raise",
@@ -235,8 +270,8 @@ class Pipeline:
         Nothing goes on that is not asked for: what is under way is cancelled when the iterator is closed.
 
         Args:
-            inputs: Values by name; those in `map_over` are iterables, which may be endless.
-            map_over: The input or inputs that vary from item to item.
+            inputs: Values by name; those in `map_over` are iterables, which may be endless. Or a table.
+            map_over: The input or inputs that vary from item to item; of a table, every column by default.
             map_mode: How several of them are walked, as in `map`; of a product, the first may be endless.
             output_name: The output or outputs wanted; every one by default.
             on_error: ``"raise"`` stops at the first error; ``"return"`` gives the exception in place of the
@@ -247,7 +282,8 @@ class Pipeline:
             An iterator over pairs of an item's index and its outputs by name.
 
         Raises:
-            MapError: What is mapped over is no collection, or zipped ones differ in length.
+            MapError: What is mapped over is no collection, zipped ones differ in length, or `map_over` is
+                left out where `inputs` is no table.
             MissingInputError: An input that has no default was not given.
 
         Example:
@@ -258,12 +294,8 @@ class Pipeline:
             >>> next(squares), next(squares), next(squares)
             ((0, {'power': 0}), (1, {'power': 1}), (2, {'power': 4}))
         """
-        where = f"pipeline {self.pipeline_id!r}"
-        inputs = self._checked_inputs(inputs)
-        _check_modes(where, map_mode, on_error)
-        names = parse_map_over(map_over, inputs, where)
-        items = stream(inputs, names, map_mode, where)
-        fixed = {name: value for name, value in inputs.items() if name not in names}
+        _check_modes(f"pipeline {self.pipeline_id!r}", map_mode, on_error)
+        names, items, fixed = self._mapped(inputs, map_over, map_mode, stream)
         wanted = None if output_name is None else _names(output_name)
         return self.effective_engine.imap(
             self, items, names, fixed, wanted, on_error=on_error, ordered=ordered
@@ -279,8 +311,8 @@ class Pipeline:
 
     async def amap(
         self,
-        inputs: Mapping[str, Any],
-        map_over: str | Sequence[str],
+        inputs: Mapping[str, Any] | DataFrame,
+        map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
         on_error: Literal["raise", "return"] = "raise",
@@ -292,8 +324,8 @@ class Pipeline:
 
     async def aimap(
         self,
-        inputs: Mapping[str, Any],
-        map_over: str | Sequence[str],
+        inputs: Mapping[str, Any] | DataFrame,
+        map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
         on_error: Literal["raise", "return"] = "raise",
@@ -310,7 +342,7 @@ class Pipeline:
 
     def explain(
         self,
-        inputs: Mapping[str, Any] | None = None,
+        inputs: Mapping[str, Any] | DataFrame | None = None,
         output_name: OutputName = None,
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
@@ -343,15 +375,15 @@ class Pipeline:
         from hypernodes.execution.plan import build_plan  # noqa: PLC0415
         from hypernodes.execution.signature import read_codes  # noqa: PLC0415
 
-        inputs = self._checked_inputs(inputs)
         wanted = None if output_name is None else _names(output_name)
-        items: list[dict[str, Any]] = [dict(inputs)]
-        if map_over is not None:
-            where = f"pipeline {self.pipeline_id!r}"
-            names = parse_map_over(map_over, inputs, where)
-            fixed = {name: value for name, value in inputs.items() if name not in names}
-            items = [{**fixed, **item} for item in expand(inputs, names, map_mode, where)]
-        plan = build_plan(self, tuple(inputs), wanted, Lanes(), mapped=map_over is not None)
+        mapped = map_over is not None or table_of(inputs) is not None
+        if mapped:
+            names, drawn, fixed = self._mapped(inputs, map_over, map_mode, expand)
+            items = [{**fixed, **item} for item in drawn]
+        else:
+            names, fixed = (), dict(self._checked_inputs(inputs))
+            items = [fixed]
+        plan = build_plan(self, (*names, *fixed), wanted, Lanes(), mapped=mapped)
         return explain(plan, items, read_codes(plan))
 
     # ------------------------------------------------------------------------------------- nesting

@@ -1,0 +1,142 @@
+"""Tables as inputs: every column is mapped over, and its values arrive as Python objects."""
+
+from datetime import datetime
+from itertools import islice
+
+import daft
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from hypernodes import HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import MapError, MissingInputError
+
+COLUMNS = {"x": [1, 2, 3], "word": ["ä", "", "c"], "spare": [0.5, 1.5, 2.5]}
+TABLES = {
+    "pandas": pd.DataFrame,
+    "polars": pl.DataFrame,
+    "arrow": pa.table,
+    "arrow batch": pa.RecordBatch.from_pydict,
+    "arrow reader": lambda columns: pa.table(columns).to_reader(),
+    "daft": daft.from_pydict,
+}
+
+
+@node(output_name="described")
+def describe(x, word, times=1):
+    return (type(x).__name__, x * times, word)
+
+
+@node(output_name="length")
+def measure(word):
+    return len(word)
+
+
+pipeline = Pipeline([describe, measure], name="words")
+DESCRIBED = [("int", 1, "ä"), ("int", 2, ""), ("int", 3, "c")]
+
+
+@pytest.fixture(params=TABLES)
+def make(request):
+    return TABLES[request.param]
+
+
+@pytest.mark.parametrize("executor", ["sequential", "async", "threaded"])
+def test_columns_are_mapped_over(make, executor):
+    with HyperNodesEngine(map_executor=executor) as engine:
+        outputs = pipeline.with_engine(engine).map(make(COLUMNS))
+    assert outputs == {"described": DESCRIBED, "length": [1, 0, 1]}
+
+
+def test_inputs_that_are_the_same_for_all_rows_are_bound(make):
+    assert pipeline.bind(times=2).map(make(COLUMNS), output_name="described")["described"][2][1] == 6
+
+
+def test_some_columns_can_be_mapped_over_and_the_others_stay_whole(make):
+    @node(output_name="share")
+    def share(x, word):
+        return x, word
+
+    outputs = Pipeline([share]).map(make(COLUMNS), map_over="x")
+    assert outputs["share"] == [(x, COLUMNS["word"]) for x in COLUMNS["x"]]
+    outputs = Pipeline([share]).map(make(COLUMNS), map_mode="product")
+    assert len(outputs["share"]) == 9
+
+
+def test_rows_are_streamed(make):
+    rows = pipeline.imap(make(COLUMNS))
+    assert next(rows) == (0, {"described": DESCRIBED[0], "length": 1})
+    assert [index for index, _ in rows] == [1, 2]
+
+
+def test_a_reader_is_only_read_as_far_as_needed():
+    read = []
+
+    def batches():
+        for number in range(1000):
+            read.append(number)
+            yield pa.RecordBatch.from_pydict({"word": ["a"] * 100})
+
+    reader = pa.RecordBatchReader.from_batches(pa.schema({"word": pa.string()}), batches())
+    list(islice(pipeline.imap(reader, output_name="length"), 150))
+    assert len(read) < 100
+
+
+def test_a_table_without_rows(make):
+    frame = make({"x": pa.array([], pa.int64()), "word": pa.array([], pa.string())})
+    assert pipeline.map(frame) == {"described": [], "length": []}
+
+
+@pytest.mark.parametrize("kind", ["polars", "arrow", "daft"])
+def test_values_are_python_objects(kind):
+    columns = {
+        "many": [[1, 2], [], None],
+        "struct": [{"a": 1, "b": "x"}, {"a": None, "b": "y"}, None],
+        "when": [datetime(2026, 1, 1), None, datetime(2026, 1, 2)],
+        "gap": [1, None, 3],
+    }
+    for name, values in columns.items():
+        echo = Pipeline([node(lambda v: v, output_name="out").rename(inputs={"v": name})])
+        outputs = echo.map(TABLES[kind]({name: values}))["out"]
+        assert outputs == values
+        assert list(map(type, outputs)) == list(map(type, values))
+
+
+def test_an_arrow_column_among_the_inputs_gives_python_objects():
+    values = [1, 2]
+    columns = (pa.array(values), pa.chunked_array([[1], [2]]), daft.Series.from_pylist(values))
+    for column in (*columns, pd.Series(values), pl.Series(values)):
+        outputs = pipeline.map({"x": column, "word": "a"}, map_over="x", output_name="described")
+        assert outputs["described"] == [("int", 1, "a"), ("int", 2, "a")]
+
+
+def test_the_lists_in_a_column_of_polars_are_lists():
+    echo = Pipeline([node(lambda v: v, output_name="out")])
+    assert echo.map({"v": pl.Series([[1], [2, 3]])}, map_over="v") == {"out": [[1], [2, 3]]}
+
+
+def test_what_is_missing_or_unclear_is_said(make):
+    with pytest.raises(MissingInputError, match=r"'word'.*Given: 'x'"):
+        pipeline.map(make({"x": [1]}))
+    with pytest.raises(MapError, match=r"no column of the table is an input. It has 'y'"):
+        pipeline.map(make({"y": [1]}))
+    with pytest.raises(MapError, match="whose value is a table"):
+        pipeline.map({"x": make(COLUMNS), "word": "a"}, map_over="x")
+
+
+def test_without_a_table_it_must_be_said_what_varies():
+    with pytest.raises(MapError, match="say which inputs vary"):
+        pipeline.map({"x": [1], "word": ["a"]})
+    with pytest.raises(MapError, match=r"collect\(\)"):
+        pipeline.map(pl.LazyFrame(COLUMNS))
+    with pytest.raises(MapError, match="two columns of the same name: 'x'"):
+        pipeline.map(pd.DataFrame([[1, 2]], columns=["x", "x"]))
+
+
+def test_explain_takes_a_table(make, tmp_path):
+    from hypernodes import DiskCache
+
+    cached = pipeline.with_cache(DiskCache(tmp_path))
+    cached.map(make(COLUMNS))
+    assert "miss" not in str(cached.explain(make(COLUMNS)))
