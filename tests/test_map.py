@@ -1,8 +1,11 @@
 """map: the same pipeline over many items."""
 
 import asyncio
+import itertools
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hypernodes import Pipeline, node
 
@@ -255,3 +258,10 @@ def test_cancelling_a_map_that_is_awaited_starts_no_more_items(told, recorder):
         return seen
 
     assert asyncio.run(main()) == [1]
+
+
+@given(*[st.lists(st.integers(), max_size=4)] * 3)
+def test_a_product_walks_as_itertools_does(a, b, c):
+    rows = Pipeline([node(lambda a, b, c: (a, b, c), output_name="row")])
+    mapped = rows.map({"a": a, "b": b, "c": c}, ["a", "b", "c"], map_mode="product")
+    assert mapped["row"] == list(itertools.product(a, b, c))

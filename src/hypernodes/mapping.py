@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product, zip_longest
-from typing import TYPE_CHECKING, Any
+from math import prod
+from typing import TYPE_CHECKING, Any, overload
 
 from hypernodes.exceptions import MapError, listing
 from hypernodes.tables import table_of, values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from hypernodes.nested import MapMode
 
 
-def expand(
-    inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str
-) -> list[dict[str, Any]]:
+class Columns(Sequence[dict[str, Any]]):
+    """Rows that are kept by column: the items of a map, or what came of them.
+
+    Args:
+        columns: Values by name, equally many of each.
+
+    Example:
+        >>> rows = Columns({"x": [1, 2], "y": [3, 4]})
+        >>> rows[1], len(rows)
+        ({'x': 2, 'y': 4}, 2)
+    """
+
+    __slots__ = ("columns",)
+
+    def __init__(self, columns: dict[str, list[Any]]) -> None:
+        self.columns = columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Columns: ...
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Columns:
+        row = {name: column[index] for name, column in self.columns.items()}
+        return Columns(row) if isinstance(index, slice) else row
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        names = tuple(self.columns)
+        return (dict(zip(names, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
+
+    def __repr__(self) -> str:
+        return f"Columns({self.columns!r})"
+
+
+def expand(inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str) -> Columns:
     """Return the items: for each, the values of the inputs in ``map_over``.
 
     Args:
@@ -31,17 +66,14 @@ def expand(
         MapError: A value that is no collection, or zipped ones of different lengths.
 
     Example:
-        >>> expand({"x": [1, 2], "y": 5}, ["x"], "zip", "pipeline 'p'")
+        >>> list(expand({"x": [1, 2], "y": 5}, ["x"], "zip", "pipeline 'p'"))
         [{'x': 1}, {'x': 2}]
-        >>> expand({"x": [1, 2], "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'")
+        >>> list(expand({"x": [1, 2], "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'"))
         [{'x': 1, 'y': 3}, {'x': 1, 'y': 4}, {'x': 2, 'y': 3}, {'x': 2, 'y': 4}]
     """
-    if len(map_over) == 1:
-        name = map_over[0]
-        return [{name: value} for value in _collection(name, inputs[name], where)]
     columns = [_collection(name, inputs[name], where) for name in map_over]
     if map_mode == "product":
-        return [dict(zip(map_over, row, strict=True)) for row in product(*columns)]
+        columns = _crossed(columns)
     lengths = {name: len(column) for name, column in zip(map_over, columns, strict=True)}
     if len(set(lengths.values())) > 1:
         told = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
@@ -49,7 +81,7 @@ def expand(
             f"{where}: inputs mapped together must be equally long, but {told}. "
             f"Use map_mode='product' for every combination."
         )
-    return [dict(zip(map_over, row, strict=True)) for row in zip(*columns, strict=True)]
+    return Columns(dict(zip(map_over, columns, strict=True)))
 
 
 def stream(
@@ -87,6 +119,15 @@ def _zipped(names: Sequence[str], columns: list[Iterable[Any]], where: str) -> I
                 f"{index} items and the others did not. Use map_mode='product' for every combination."
             )
         yield row
+
+
+def _crossed(columns: list[list[Any]]) -> list[list[Any]]:
+    """Return the columns of the table that has every combination, the last one varying fastest."""
+    lengths = [len(column) for column in columns]
+    return [
+        [value for value in column for _ in range(prod(lengths[at + 1 :]))] * prod(lengths[:at])
+        for at, column in enumerate(columns)
+    ]
 
 
 def _collection(name: str, value: Any, where: str) -> list[Any]:

@@ -17,7 +17,7 @@ from hypernodes.exceptions import (
     listing,
 )
 from hypernodes.graph import Member, build_graph
-from hypernodes.mapping import expand, parse_map_over, stream
+from hypernodes.mapping import Columns, expand, parse_map_over, stream
 from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.node import Node
 from hypernodes.tables import DataFrame, table_of
@@ -199,12 +199,13 @@ class Pipeline:
             {'power': [2, 4, 3, 9]}
         """
         _check_modes(f"pipeline {self.pipeline_id!r}", map_mode, on_error)
-        names, drawn, fixed = self._mapped(inputs, map_over, map_mode, expand)
-        items = list(drawn)
+        names, items, fixed = self._mapped(inputs, map_over, map_mode)
         wanted = None if output_name is None else _names(output_name)
         if not items:
             return {name: [] for name in self._outputs_of_no_items(names, fixed, wanted)}
         rows = self.effective_engine.map(self, items, fixed, wanted, on_error=on_error)
+        if isinstance(rows, Columns):
+            return rows.columns
         if on_error == "raise":
             return {name: [row[name] for row in rows] for name in rows[0]}
         outputs = next((tuple(row) for row in rows if isinstance(row, dict)), None)
@@ -217,9 +218,11 @@ class Pipeline:
         inputs: Mapping[str, Any] | DataFrame | None,
         map_over: str | Sequence[str] | None,
         map_mode: MapMode,
-        items_of: Callable[..., Iterable[dict[str, Any]]],
-    ) -> tuple[tuple[str, ...], Iterator[dict[str, Any]], dict[str, Any]]:
-        """Return the names of the inputs that vary, their values item by item, and the other inputs."""
+        *,
+        lazily: bool = False,
+    ) -> tuple[tuple[str, ...], Any, dict[str, Any]]:
+        """Return what varies by name, the items (``lazily`` an iterator of them), and the other inputs."""
+        items_of: Callable[..., Any] = stream if lazily else expand
         where = f"pipeline {self.pipeline_id!r}"
         table = table_of(inputs)
         if table is None:
@@ -231,7 +234,7 @@ class Pipeline:
                 )
             names = parse_map_over(map_over, checked, where)
             fixed = {name: value for name, value in checked.items() if name not in names}
-            return names, iter(items_of(checked, names, map_mode, where)), fixed
+            return names, items_of(checked, names, map_mode, where), fixed
         known = (*self.wiring.input_names, *self.wiring.output_names)
         used = [name for name in table.names if name in known]
         if not used:
@@ -240,11 +243,11 @@ class Pipeline:
                 f"takes {listing(self.wiring.input_names)}."
             )
         names = tuple(used) if map_over is None else parse_map_over(map_over, table.names, where)
-        if set(names) >= set(used) and map_mode == "zip":
+        if lazily and set(names) >= set(used) and map_mode == "zip":
             return names, (dict(zip(names, row, strict=True)) for row in table.rows(names)), {}
         columns = table.columns([*dict.fromkeys((*used, *names))])
         fixed = {name: columns[name] for name in used if name not in names}
-        return names, iter(items_of(columns, names, map_mode, where)), fixed
+        return names, items_of(columns, names, map_mode, where), fixed
 
     def _outputs_of_no_items(
         self, names: tuple[str, ...], fixed: Mapping[str, Any], wanted: tuple[str, ...] | None
@@ -295,7 +298,7 @@ class Pipeline:
             ((0, {'power': 0}), (1, {'power': 1}), (2, {'power': 4}))
         """
         _check_modes(f"pipeline {self.pipeline_id!r}", map_mode, on_error)
-        names, items, fixed = self._mapped(inputs, map_over, map_mode, stream)
+        names, items, fixed = self._mapped(inputs, map_over, map_mode, lazily=True)
         wanted = None if output_name is None else _names(output_name)
         return self.effective_engine.imap(
             self, items, names, fixed, wanted, on_error=on_error, ordered=ordered
@@ -378,7 +381,7 @@ class Pipeline:
         wanted = None if output_name is None else _names(output_name)
         mapped = map_over is not None or table_of(inputs) is not None
         if mapped:
-            names, drawn, fixed = self._mapped(inputs, map_over, map_mode, expand)
+            names, drawn, fixed = self._mapped(inputs, map_over, map_mode)
             items = [{**fixed, **item} for item in drawn]
         else:
             names, fixed = (), dict(self._checked_inputs(inputs))

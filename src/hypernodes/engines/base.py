@@ -51,7 +51,7 @@ class Engine(ABC):
         _ctx: CallbackContext | None = None,
         *,
         on_error: Literal["raise", "return"] = "raise",
-    ) -> list[Any]:
+    ) -> Sequence[Any]:
         """Compute the outputs asked for, for each item.
 
         Args:

@@ -13,7 +13,7 @@ from hypernodes.callbacks.base import Event, Scope
 from hypernodes.engines.base import Engine
 from hypernodes.exceptions import ClusterConnectionError
 from hypernodes.execution.drive import proceed
-from hypernodes.execution.invoke import straight
+from hypernodes.execution.invoke import straight, straight_over
 from hypernodes.execution.jobs import Failure
 from hypernodes.execution.lane import BUSY, Lane, Lanes
 from hypernodes.execution.plan import build_plan
@@ -23,6 +23,7 @@ from hypernodes.execution.sweep import Streamed
 from hypernodes.execution.worker import Dispatch
 from hypernodes.executors.aliases import SEQUENTIAL, check_executor
 from hypernodes.executors.loops import HOME, Home, can_reenter, in_thread, running_loop
+from hypernodes.mapping import Columns
 
 if TYPE_CHECKING:
     import asyncio
@@ -110,13 +111,15 @@ class HyperNodesEngine(Engine):
         _ctx: CallbackContext | None = None,
         *,
         on_error: OnError = "raise",
-    ) -> list[Any]:
+    ) -> Sequence[Any]:
         """Compute the outputs asked for, for each item. See `Engine.map`."""
         names = tuple(items[0]) if items else ()
         plan = pipeline.plans.get((self, BUSY.get(), "map", names, output_name, *inputs))
         if plan is None or _ctx is not None:
             plan = self._plan(pipeline, output_name, (*names, *inputs), _ctx, names)
         if plan.compiled and plan.map_lane is None and on_error == "raise":
+            if isinstance(items, Columns):
+                return Columns(straight_over(plan, names)(items.columns, inputs))
             compute = plan.compiled
             every = [{**inputs, **item} for item in items] if inputs else items
             return [compute(item, (index,)) for index, item in enumerate(every)]

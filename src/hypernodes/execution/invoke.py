@@ -26,7 +26,7 @@ from hypernodes.mapping import expand
 from hypernodes.portable import short
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
 
     InThread = Callable[..., Awaitable[Any]]
 
@@ -177,6 +177,19 @@ def straight_on_loop(plan: Plan) -> Callable[..., Coroutine[Any, Any, dict[str, 
     return plan.compiled_on_loop or None
 
 
+def straight_over(plan: Plan, names: Sequence[str]) -> Callable[..., dict[str, list[Any]]]:
+    """Return a function ``(columns, inputs, items=()) -> columns`` for a straight plan over items.
+
+    Args:
+        plan: The plan; it is always run over the same inputs.
+        names: The inputs that vary.
+    """
+    if plan.compiled_over is None:
+        plan.compiled_over = _compile(plan, over=names)
+    compute: Callable[..., dict[str, list[Any]]] = plan.compiled_over
+    return compute
+
+
 def is_straight(plan: Plan, *, on_loop: bool = False) -> bool:
     """Whether nothing has to happen between the calls of a plan."""
     if plan.cache is not None or plan.hears or plan.node_lane is not None:
@@ -196,8 +209,8 @@ def is_straight(plan: Plan, *, on_loop: bool = False) -> bool:
     return True
 
 
-def _compile(plan: Plan, *, on_loop: bool = False) -> Callable[..., Any]:
-    """Write the plan out as source, one call a line, and compile it.
+def _compile(plan: Plan, *, on_loop: bool = False, over: Sequence[str] = ()) -> Callable[..., Any]:
+    """Write the plan out as source, one call a line, and compile it; with ``over``, as a loop over columns.
 
     For ``c = add(a, b)`` after ``a = inc(x)`` this is, in essence::
 
@@ -220,14 +233,20 @@ def _compile(plan: Plan, *, on_loop: bool = False) -> Callable[..., Any]:
         "take": _taker(plan),
         "THERE": _THERE,
     }
-    lines = [f"{'async ' if on_loop else ''}def compute(inputs, items=()):"]
+    columns = "columns, " if over else ""
+    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=()):"]
+    for name in over:
+        variable[name] = f"v{len(variable)}"
     for name in plan.inputs:
+        if name in over:
+            continue
         variable[name] = f"v{len(variable)}"
         if name in plan.bound:
             scope[f"bound_{variable[name]}"] = plan.bound[name]
         source = f"bound_{variable[name]}" if name in plan.bound else f"inputs[{name!r}]"
         lines.append(f"    {variable[name]} = {source}")
-    lines += ["    at = 0", "    try:"]
+    head, lines = lines, ["        at = 0"]
+    item = "(*items, number)" if over else "items"
     for step in plan.steps:
         if step.index:
             lines.append(f"        at = {step.index}")
@@ -245,12 +264,31 @@ def _compile(plan: Plan, *, on_loop: bool = False) -> Callable[..., Any]:
                 for _, name in step.results:
                     variable[name] = f"v{len(variable)}"
                     targets.append(variable[name])
-                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, items)")
-    if not plan.steps:
-        lines.append("        pass")
-    lines += ["    except Exception as error:", "        blame(error, at, items, locals())", "        raise"]
-    result = ", ".join(f"{name!r}: {variable[name]}" for name in plan.outputs)
-    lines.append(f"    return {{{result}}}")
+                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, {item})")
+    result = {name: variable[name] for name in plan.outputs}
+    if over:
+        lines += [f"        put{target}({target})" for target in dict.fromkeys(result.values())]
+        each = ", ".join(variable[name] for name in over)
+        drawn = ", ".join(f"columns[{name!r}]" for name in over)
+        head += [
+            f"    at{target} = []; put{target} = at{target}.append"
+            for target in dict.fromkeys(result.values())
+        ]
+        lines = [
+            f"        for number, ({each},) in enumerate(zip({drawn})):",
+            *(f"    {line}" for line in lines),
+        ]
+        result = {name: f"at{target}" for name, target in result.items()}
+    lines = [
+        *head,
+        "    at = 0",
+        "    try:",
+        *lines,
+        "    except Exception as error:",
+        f"        blame(error, at, {item}, locals())",
+        "        raise",
+        f"    return {{{', '.join(f'{name!r}: {target}' for name, target in result.items())}}}",
+    ]
     exec(compile("\n".join(lines), f"<plan of {plan.label}>", "exec"), scope)  # noqa: S102
     compute: Callable[..., Any] = scope["compute"]
     return compute
@@ -311,18 +349,17 @@ def _taker(plan: Plan) -> Callable[[int, Any], tuple[Any, ...]]:
 
 
 def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tuple[Any, ...]]:
-    compute = straight(step.inner)
-    assert compute is not None  # noqa: S101
     results = [inner for inner, _ in step.results]
     if not step.map_over:
+        compute = straight(step.inner)
+        assert compute is not None  # noqa: S101
         return lambda inputs, items: tuple(map(compute(inputs, items).__getitem__, results))
 
+    compute_over = straight_over(step.inner, step.map_over)
+
     def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
-        rows = [
-            compute({**inputs, **item}, (*items, index))
-            for index, item in enumerate(expand(inputs, step.map_over, step.map_mode, where(step.inner)))
-        ]
-        return tuple([row[name] for row in rows] for name in results)
+        rows = expand(inputs, step.map_over, step.map_mode, where(step.inner))
+        return tuple(map(compute_over(rows.columns, inputs, items).__getitem__, results))
 
     return compute_all
 

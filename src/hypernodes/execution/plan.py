@@ -44,7 +44,7 @@ class PlannedEngine(Protocol):
         items: Sequence[Mapping[str, Any]],
         inputs: Mapping[str, Any],
         output_name: Any = None,
-    ) -> list[dict[str, Any]]:
+    ) -> Sequence[dict[str, Any]]:
         """Run a pipeline over items."""
 
 
@@ -191,6 +191,7 @@ def _grounded(plan: Plan, at: Lane) -> Plan:
         shipped=None if plan.map_lane is at else plan.shipped,
         compiled=None,
         compiled_on_loop=None,
+        compiled_over=None,
     )
 
 

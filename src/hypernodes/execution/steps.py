@@ -99,6 +99,7 @@ class Plan:
         shipped: The plan as the map lane's workers run it, if items go there whole and not node by node.
         compiled: Room for `invoke.straight`.
         compiled_on_loop: Room for `invoke.straight_on_loop`.
+        compiled_over: Room for `invoke.straight_over`.
         told: What users were warned of.
     """
 
@@ -118,6 +119,7 @@ class Plan:
     shipped: Plan | None = None
     compiled: Any = field(default=None, repr=False)
     compiled_on_loop: Any = field(default=None, repr=False)
+    compiled_over: Any = field(default=None, repr=False)
     told: set[str] = field(default_factory=set, repr=False)
 
     @property
