@@ -225,6 +225,9 @@ def _compile(plan: Plan, *, on_loop: bool = False, over: Sequence[str] = ()) -> 
                 blame(error, at, items, locals())
                 raise
             return {'a': v1, 'c': v2}
+
+    Over items, the calls stand in ``for number, (v0,) in enumerate(zip(columns['x'])):``, and each output is
+    put into a list.
     """
     variable: dict[str, str] = {}
     scope: dict[str, Any] = {
