@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from hypernodes import HyperNodesEngine, Pipeline, node
-from hypernodes.exceptions import MapError, MissingInputError
+from hypernodes.exceptions import InputError, MapError, MissingInputError
 
 COLUMNS = {"x": [1, 2, 3], "word": ["ä", "", "c"], "spare": [0.5, 1.5, 2.5]}
 TABLES = {
@@ -123,6 +123,11 @@ def test_what_is_missing_or_unclear_is_said(make):
         pipeline.map(make({"y": [1]}))
     with pytest.raises(MapError, match="whose value is a table"):
         pipeline.map({"x": make(COLUMNS), "word": "a"}, map_over="x")
+
+
+def test_run_says_that_tables_are_for_map(make):
+    with pytest.raises(InputError, match="Use map"):
+        pipeline.run(make(COLUMNS))
 
 
 def test_without_a_table_it_must_be_said_what_varies():

@@ -152,6 +152,11 @@ class Pipeline:
         if inputs is None:
             return {}
         if not isinstance(inputs, Mapping):
+            if table_of(inputs) is not None:
+                raise InputError(
+                    f"pipeline {self.pipeline_id!r}: a table has many rows, and run computes once. Use map: "
+                    f"it takes each row as an item."
+                )
             raise InputError(
                 f"pipeline {self.pipeline_id!r}: inputs are values by name, as in {{'x': 1}}, but this is "
                 f"a {type(inputs).__name__}: {inputs!r}."
