@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pyarrow.compute as pc
+
 from hypernodes import Pipeline, node
 
 
@@ -87,6 +89,30 @@ def walk(low, high):
 
 
 several = Pipeline([bounds, walk], name="several")
+
+
+def add_all(x, by):
+    return pc.add(x, by)
+
+
+@node(output_name="added", batch=add_all)
+def add_to(x: int, by: int = 3) -> int:
+    return x + by
+
+
+def halve_all(added):
+    array = added.to_numpy()
+    return array // 2, (array % 2).tolist()
+
+
+@node(output_name=("whole", "rest"), batch=halve_all)
+def halve(added: int):
+    return added // 2, added % 2
+
+
+batched = Pipeline(
+    [add_to, halve, node(lambda whole, rest: (whole, rest), output_name="pair")], name="batched"
+)
 
 
 class Refused(Exception):

@@ -15,6 +15,7 @@ PIPELINES = {
     "async and sync": (sample.mixed, {"x": 3}, "x", [1, 2, 3]),
     "several outputs": (sample.several, {"x": 3}, "x", [1, 2, 3]),
     "retries": (sample.retrying, {"x": 3}, "x", [1, 2, 3]),
+    "batch functions": (sample.batched, {"x": 3, "by": 2}, "x", list(range(40))),
     "failing node": (sample.failing, {"x": 1}, "x", [1, 2, 3]),
 }
 

@@ -102,6 +102,10 @@ class OutputCountError(HyperNodesError, ValueError):
     """A node returned a different number of values than it has outputs."""
 
 
+class BatchError(HyperNodesError, ValueError):
+    """A node's batch function returned something else than a value for each item."""
+
+
 class MutationError(HyperNodesError, RuntimeError):
     """A node of a strict pipeline changed what it was given."""
 

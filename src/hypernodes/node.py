@@ -36,6 +36,7 @@ class Node:
         retry_on: The exception types that are worth another attempt.
         timeout: Seconds that a call may take.
         resources: What a call takes of a cluster.
+        batch: The same for many items at once, with arrays for those parameters that vary.
         is_async: Whether calling the function gives something to await.
         positional: The parameters that cannot be passed by name, with their defaults.
     """
@@ -55,6 +56,7 @@ class Node:
         retry_on: ErrorTypes = Exception,
         timeout: float | None = None,
         resources: Resources = Resources(),  # noqa: B008  which never changes
+        batch: Callable[..., Any] | None = None,
     ) -> None:
         self.function = function
         self.name = name_of(function)
@@ -65,6 +67,7 @@ class Node:
         self.retry_on = retry_on
         self.timeout = timeout
         self.resources = resources
+        self.batch = batch
         self.renamed = dict(renamed or {})
 
         parameters = _parameters(function, self.name)
@@ -83,6 +86,7 @@ class Node:
         called = _called(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
         self._check()
+        self._check_batch(parameters)
         functools.update_wrapper(self, function)
         self.__name__ = self.name
 
@@ -112,13 +116,40 @@ class Node:
                 f"node {self.name!r}: timeout is a number of seconds above 0, or None, not {self.timeout!r}."
             )
 
+    def _check_batch(self, parameters: Mapping[str, inspect.Parameter]) -> None:
+        if self.batch is None:
+            return
+        called = _called(self.batch)
+        if not callable(self.batch) or isinstance(self.batch, Node):
+            raise GraphError(f"node {self.name!r}: batch={self.batch!r} is no plain function.")
+        if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called):
+            raise GraphError(
+                f"node {self.name!r}: its batch function is called once for many items and returns an array, "
+                f"so it can be neither async nor a generator."
+            )
+        signature = inspect.signature(self.batch)
+        taken = _parameters(self.batch, name_of(self.batch))
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+        unknown = [name for name in parameters if name not in taken and not takes_any]
+        unnamed = [name for name, p in taken.items() if p.kind is p.POSITIONAL_ONLY]
+        extra = [name for name, p in taken.items() if name not in parameters and p.default is p.empty]
+        if unknown or extra or unnamed:
+            raise GraphError(
+                f"node {self.name!r} takes {listing(parameters)}, and its batch function is called with the "
+                f"same names, but {name_of(self.batch)!r} takes {listing(taken)}"
+                f"{' by position only' if unnamed else ''}."
+            )
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself, without a pipeline."""
         return self.function(*args, **kwargs)
 
     def __get__(self, instance: object | None, owner: type | None = None) -> Node:
         """Bind a node that was defined in a class body to its object, as a method is bound."""
-        return self if instance is None else self._copy(function=MethodType(self.function, instance))
+        if instance is None:
+            return self
+        batch = None if self.batch is None else MethodType(self.batch, instance)
+        return self._copy(function=MethodType(self.function, instance), batch=batch)
 
     def rename(
         self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
@@ -174,11 +205,13 @@ class Node:
             "retry_on": self.retry_on,
             "timeout": self.timeout,
             "resources": self.resources,
+            "batch": self.batch,
         }
 
     def __cache_key__(self) -> object:
         """Return what its results depend on."""
-        return (self.function, self.arguments, self.output_names, self.cache_version)
+        key = (self.function, self.arguments, self.output_names, self.cache_version)
+        return key if self.batch is None else (*key, self.batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by name where the receiving process can import it, else by value.
@@ -243,6 +276,7 @@ def node(
     num_gpus: float | None = ...,
     memory: int | None = ...,
     resources: Mapping[str, float] | None = ...,
+    batch: Callable[..., Any] | None = ...,
 ) -> Node: ...
 @overload
 def node(
@@ -257,6 +291,7 @@ def node(
     num_gpus: float | None = ...,
     memory: int | None = ...,
     resources: Mapping[str, float] | None = ...,
+    batch: Callable[..., Any] | None = ...,
 ) -> Callable[[Callable[..., Any]], Node]: ...
 def node(
     function: Callable[..., Any] | None = None,
@@ -272,6 +307,7 @@ def node(
     num_gpus: float | None = None,
     memory: int | None = None,
     resources: Mapping[str, float] | None = None,
+    batch: Callable[..., Any] | None = None,
 ) -> Node | Callable[[Callable[..., Any]], Node]:
     """Make a function a node, as a decorator or by a plain call.
 
@@ -289,13 +325,17 @@ def node(
         num_gpus: GPUs, likewise.
         memory: Bytes of memory, likewise.
         resources: Resources of a cluster's own, by name, likewise.
+        batch: The same for many items at once: it takes a `pyarrow.Array` for each parameter that varies and
+            the others as they are, and returns an array, list or ndarray (of several outputs, a tuple of
+            them). Maps that go over chunks of items call it; single calls are those of the function.
 
     Returns:
         The node; with options only, a decorator that makes one.
 
     Raises:
         NotANodeError: What was given cannot be called, or its parameters cannot be read.
-        GraphError: Names that cannot be used, or ``retries``, ``timeout`` or an amount below 0.
+        GraphError: Names that cannot be used, ``retries``, ``timeout`` or an amount below 0, or a ``batch``
+            that takes other parameters.
 
     Example:
         >>> @node(output_name="length")
@@ -329,6 +369,7 @@ def node(
             retry_on=retry_on,
             timeout=timeout,
             resources=_resources(name_of(function), num_cpus, num_gpus, memory, resources),
+            batch=batch,
         )
 
     return decorate if function is None else decorate(function)

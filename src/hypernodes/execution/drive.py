@@ -6,18 +6,21 @@ run.ready() ─┬─ right here ──────────────▶ r
 
 from __future__ import annotations
 
+from asyncio import wrap_future
 from concurrent.futures import wait as wait_for
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hypernodes.execution.batched import call_together
 from hypernodes.execution.invoke import attempt, now
-from hypernodes.execution.jobs import Awaited, Batch, Probe
+from hypernodes.execution.jobs import Awaited, Batch, Call, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
     from hypernodes.callbacks.base import Event
+    from hypernodes.execution.invoke import InThread
     from hypernodes.execution.jobs import BatchOutcome, Job, Outcome
     from hypernodes.execution.run import Run
 
@@ -54,6 +57,24 @@ def drive(
         pass
 
 
+async def drive_on_loop(run: Run, in_thread: InThread) -> None:
+    """Work until a run is over, on an event loop; plain functions are called in threads."""
+    try:
+        while (job := run.ready()) is not None:
+            match job:
+                case Probe():
+                    job.sweep.look_up(job)
+                case Awaited():
+                    await wrap_future(job.future)
+                    run.look_again(job)
+                case Call():
+                    run.settle(job, await attempt(job.step, job.arguments, job.frame.scope, in_thread))
+                case Batch():
+                    raise AssertionError("in a worker maps run item by item")
+    finally:
+        run.release()
+
+
 def proceed(
     run: Run,
     sender: Sender,
@@ -74,6 +95,7 @@ def proceed(
     """
     completed = SimpleQueue() if completed is None else completed
     under_way: dict[Future[Any], Job | Awaited] = {}
+    together: dict[tuple[Any, ...], list[Call]] = {}  # calls that are made at once, by node
 
     def settle() -> None:
         future = sender.wait(completed)
@@ -98,6 +120,11 @@ def proceed(
             if job is None:
                 if run.over:
                     break
+                if together:
+                    calls = together.pop(next(iter(together)))
+                    for call, outcome in zip(calls, call_together(calls), strict=True):
+                        run.settle(call, outcome)
+                    continue
                 yield
                 if not run.agenda:
                     settle()
@@ -108,6 +135,9 @@ def proceed(
                 job.future.add_done_callback(completed.put)
             elif job.lane is None:
                 assert not isinstance(job, Batch)  # noqa: S101  items that are run here are frames
+                if job.is_batched:
+                    together.setdefault((job.frame.waiter.scene, job.step), []).append(job)
+                    continue
                 run.settle(job, now(attempt(job.step, job.arguments, job.frame.scope)))
             else:
                 try:

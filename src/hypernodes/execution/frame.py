@@ -62,6 +62,16 @@ class Frame(Scene):
         self._children: dict[int, float] = {}  # when a nested step was started
         self._wanted: set[int] = set()
 
+    @property
+    def is_of_chunk(self) -> bool:
+        """Whether this is one of the items that a worker has been given together."""
+        return self.waiter.scene is not None and self.waiter.scene.is_chunk
+
+    @property
+    def common(self) -> Values:
+        """The values that it has in common with the other items of its map."""
+        return {} if self.waiter.scene is None else self.waiter.scene.fixed
+
     def _sign(self) -> None:
         """Sign every step that can be signed before anything is computed."""
         for name in self.signer.inputs:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from contextvars import copy_context
 from functools import partial
+from itertools import count
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -178,7 +179,7 @@ def straight_on_loop(plan: Plan) -> Callable[..., Coroutine[Any, Any, dict[str, 
 
 
 def straight_over(plan: Plan, names: Sequence[str]) -> Callable[..., dict[str, list[Any]]]:
-    """Return a function ``(columns, inputs, items=()) -> columns`` for a straight plan over items.
+    """Return ``(columns, inputs, items=(), numbers=None) -> columns`` for a straight plan over items.
 
     Args:
         plan: The plan; it is always run over the same inputs.
@@ -226,18 +227,20 @@ def _compile(plan: Plan, *, on_loop: bool = False, over: Sequence[str] = ()) -> 
                 raise
             return {'a': v1, 'c': v2}
 
-    Over items, the calls stand in ``for number, (v0,) in enumerate(zip(columns['x'])):``, and each output is
-    put into a list.
+    Over items, the calls stand in ``for number, (v0,) in zip(count(), zip(columns['x'])):``, and each output
+    is put into a list.
     """
     variable: dict[str, str] = {}
     scope: dict[str, Any] = {
         "blame": _blame(plan, variable),
+        "count": count,
         "settle": _settled_on_loop if on_loop else _settled,
         "take": _taker(plan),
         "THERE": _THERE,
     }
     columns = "columns, " if over else ""
-    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=()):"]
+    numbers = ", numbers=None" if over else ""
+    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=(){numbers}):"]
     for name in over:
         variable[name] = f"v{len(variable)}"
     for name in plan.inputs:
@@ -278,7 +281,7 @@ def _compile(plan: Plan, *, on_loop: bool = False, over: Sequence[str] = ()) -> 
             for target in dict.fromkeys(result.values())
         ]
         lines = [
-            f"        for number, ({each},) in enumerate(zip({drawn})):",
+            f"        for number, ({each},) in zip(count() if numbers is None else numbers, zip({drawn})):",
             *(f"    {line}" for line in lines),
         ]
         result = {name: f"at{target}" for name, target in result.items()}

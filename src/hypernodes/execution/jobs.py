@@ -35,6 +35,11 @@ class Call:
         return self.frame.plan.node_lane
 
     @property
+    def is_batched(self) -> bool:
+        """Whether it is made together with those of the other items that are here."""
+        return self.step.batch is not None and self.frame.is_of_chunk
+
+    @property
     def claim(self) -> Claim | None:
         """What is claimed by whoever computes it, so that nobody else does at the same time."""
         return None if self.signature is None else (self.frame.plan.cache, self.signature)

@@ -295,6 +295,7 @@ class _Builder:
             strict=self.settings.strict,
             timeout=node.timeout,
             resources=node.resources,
+            batch=node.batch,
         )
 
     def _nested(self, node: NestedPipeline) -> Step | None:

@@ -82,6 +82,8 @@ def code_parts(step: CallStep) -> dict[str, Part]:
         found = parts(step.function)
     except SignatureError:  # only its version counts
         found = {}
+    if step.batch is not None:
+        found |= {f"batch {name}": part for name, part in parts(step.batch).items()}
     if step.version is not None:
         found["cache_version"] = Part(digest(step.version).hex(), repr(step.version))
     return found

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hypernodes.callbacks.base import Scope
+    from hypernodes.execution.jobs import Values
     from hypernodes.execution.run import Run
     from hypernodes.execution.steps import Plan
 
@@ -33,6 +34,9 @@ class Waiter:
 
 class Scene:
     """A part of a run: a plan that is being worked on at some place in the tree of pipelines."""
+
+    is_chunk = False  # whether its items were sent here together
+    fixed: Values = {}  # noqa: RUF012  what all items of a map have in common
 
     def __init__(self, run: Run, plan: Plan, scope: Scope, waiter: Waiter) -> None:
         self.run = run

@@ -116,7 +116,8 @@ def _code(step: CallStep, plan: Plan) -> bytes | None:
     # How many outputs it has decides on what form an entry has.
     version = () if step.version is None else (digest(step.version),)
     try:
-        return combine(b"call %d" % len(step.outputs), (digest(step.function), *version))
+        both = (step.function,) if step.batch is None else (step.function, step.batch)
+        return combine(b"call %d" % len(step.outputs), (*map(digest, both), *version))
     except SignatureError as error:
         if version:  # stands for what cannot be read, as its author has said
             named = (getattr(step.function, name, step.name) for name in ("__module__", "__qualname__"))

@@ -32,6 +32,7 @@ class CallStep:
         strict: Whether it is an error that it changes what it takes.
         timeout: Seconds that a call may take.
         resources: What a call takes of a cluster.
+        batch: The function for many items at once, if it has one.
     """
 
     index: int
@@ -48,6 +49,7 @@ class CallStep:
     strict: bool = False
     timeout: float | None = None
     resources: Resources = Resources()  # noqa: RUF009  which never changes
+    batch: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

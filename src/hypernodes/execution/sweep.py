@@ -142,6 +142,7 @@ class Sweep(Scene):
         self.identities |= run.codes.bound.get(plan.key, {})
         run.common |= {id(value): value for value in fixed.values()}
         self._numbers = numbers
+        self.is_chunk = numbers is not None
         self._source = iter(items)
         self._is_exhausted = False
         self._drawn = 0
@@ -251,6 +252,8 @@ class Sweep(Scene):
     @cached_property
     def _window(self) -> int:
         """How many items or chunks are under way: of chunks, one is run and one waits at each worker."""
+        if self.is_chunk and any(isinstance(step, CallStep) and step.batch for step in self.plan.steps):
+            return max(1, self.total or 1)  # so that all calls of a node can be made together
         return self._workers * (2 if self._ships else 1)
 
     @cached_property

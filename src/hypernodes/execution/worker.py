@@ -12,7 +12,6 @@ map) are parcels that each worker process unpacks once.
 from __future__ import annotations
 
 import secrets
-from asyncio import wrap_future
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from itertools import count
@@ -22,12 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from hypernodes.callbacks.base import Event, NotSent, Scope
 from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
 from hypernodes.execution.deadline import MAY_END_PROCESS
-from hypernodes.execution.drive import drive
+from hypernodes.execution.drive import drive, drive_on_loop
 from hypernodes.execution.invoke import attempt, locate, now, straight, straight_on_loop
-from hypernodes.execution.jobs import Awaited, Batch, BatchOutcome, Call, Failure, OnError, Outcome, Probe
+from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, OnError, Outcome
 from hypernodes.execution.lane import A_PROCESS, BUSY
 from hypernodes.execution.record import Place
 from hypernodes.execution.run import Run
+from hypernodes.execution.stages import has_batch, over_columns
 from hypernodes.execution.steps import CallStep
 from hypernodes.executors.culprit import missing_module, where
 from hypernodes.portable import (
@@ -103,7 +103,12 @@ class _BatchTask:
     async def carry_out(self, in_thread: InThread | None) -> Outcome | BatchOutcome:
         """Run the items one after the other."""
         common, started = self.sweeping, perf_counter()
-        compute = straight(common.plan) if in_thread is None else straight_on_loop(common.plan)
+        if has_batch(common.plan):
+            compute = None
+            if in_thread is None and common.on_error == "raise" and straight(common.plan):
+                return BatchOutcome(self._over_columns(), [], perf_counter() - started)
+        else:
+            compute = straight(common.plan) if in_thread is None else straight_on_loop(common.plan)
         if compute is not None:
             rows = await self._straight(compute, on_loop=in_thread is not None)
             return BatchOutcome(rows, [], perf_counter() - started)
@@ -121,9 +126,20 @@ class _BatchTask:
         if in_thread is None:
             drive(run, Dispatch(), _keep_in(events))
         else:
-            await _on_loop(run, in_thread)
+            await drive_on_loop(run, in_thread)
         events += run.events
         return BatchOutcome(_rows(run), events, perf_counter() - started)
+
+    def _over_columns(self) -> list[Any]:
+        common = self.sweeping
+        columns = {name: [item[name] for item in self.items] for name in self.items[0]}
+        try:
+            rows: list[Any] = over_columns(
+                common.plan, columns, common.fixed, self.numbers, common.scope.items
+            )
+        except Exception as error:
+            return [Failure(error)]
+        return rows
 
     async def _straight(self, compute: Callable[..., Any], *, on_loop: bool) -> list[Any]:
         common = self.sweeping
@@ -138,24 +154,6 @@ class _BatchTask:
                 if common.on_error == "raise":
                     break
         return rows
-
-
-async def _on_loop(run: Run, in_thread: InThread) -> None:
-    """Work until a run is over, on an event loop."""
-    try:
-        while (job := run.ready()) is not None:
-            match job:
-                case Probe():
-                    job.sweep.look_up(job)
-                case Awaited():
-                    await wrap_future(job.future)
-                    run.look_again(job)
-                case Call():
-                    run.settle(job, await attempt(job.step, job.arguments, job.frame.scope, in_thread))
-                case Batch():
-                    raise AssertionError("in a worker maps run item by item")
-    finally:
-        run.release()
 
 
 def _rows(run: Run) -> list[Any]:

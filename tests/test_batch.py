@@ -1,0 +1,207 @@
+"""A node's batch function: the same for many items at once."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import sample
+from conftest import Recorder
+
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import BatchError, GraphError
+from hypernodes.testing import check_batch
+
+CALLS = []
+
+
+def add_all(x, by):
+    CALLS.append((type(x), len(x), by))
+    return pc.add(x, by)
+
+
+@node(output_name="added", batch=add_all)
+def add(x: int, by: int) -> int:
+    return x + by
+
+
+def halves_of(added):
+    array = added.to_numpy()
+    return array // 2, (array % 2).tolist()
+
+
+@node(output_name=("half", "rest"), batch=halves_of)
+def halve(added: int):
+    return added // 2, added % 2
+
+
+pipeline = Pipeline([add, halve, node(lambda half, rest: (half, rest), output_name="both")], name="batched")
+N = 300
+WANTED = {
+    "added": [i + 5 for i in range(N)],
+    "half": [(i + 5) // 2 for i in range(N)],
+    "rest": [(i + 5) % 2 for i in range(N)],
+    "both": [((i + 5) // 2, (i + 5) % 2) for i in range(N)],
+}
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    CALLS.clear()
+
+
+def test_single_calls_and_plain_loops_are_those_of_the_function():
+    assert pipeline.run({"x": 1, "by": 5}, "both") == {"both": (3, 0)}
+    assert pipeline.map({"x": range(N), "by": 5}, "x") == WANTED
+    assert not CALLS
+
+
+@pytest.mark.parametrize("watched", ["plain", "told", "cached", "returning", "retrying"])
+def test_chunks_of_a_map_go_to_the_batch_function(watched, tmp_path):
+    told = Recorder()
+    made, options = pipeline, {}
+    match watched:
+        case "told":
+            made = pipeline.with_callbacks([told])
+        case "cached":
+            made = pipeline.with_cache(DiskCache(tmp_path))
+        case "returning":
+            options = {"on_error": "return"}
+        case "retrying":
+            again = node(add.function, output_name="added", batch=add_all, retries=2)
+            made = Pipeline([again, *pipeline.nodes[1:]])
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        assert made.with_engine(engine).map({"x": range(N), "by": 5}, "x", **options) == WANTED
+    kinds = {kind for kind, _, _ in CALLS}
+    assert all(issubclass(kind, pa.Array) for kind in kinds)
+    assert sum(count for _, count, _ in CALLS) == N
+    assert len(CALLS) < N
+    assert {by for _, _, by in CALLS} == {5}
+    if watched == "told":
+        assert len(told.of("node_end")) == 3 * N
+    if watched == "cached":
+        plain = made.map({"x": range(N), "by": 5}, "x")
+        assert plain == WANTED
+        assert sum(count for _, count, _ in CALLS) == N
+
+
+@pytest.mark.parametrize("executor", ["parallel", "ray"])
+def test_batch_functions_travel(executor, request):
+    if executor == "ray":
+        request.getfixturevalue("ray_cluster")
+    inputs = {"x": range(N), "by": 5}
+    with HyperNodesEngine(map_executor=executor) as engine:
+        made = sample.batched.with_engine(engine).map(inputs, "x")
+    assert made == sample.batched.map(inputs, "x")
+
+
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+@pytest.mark.parametrize("told", [False, True])
+def test_an_error_in_a_batch_belongs_to_its_item(on_error, told):
+    def invert_all(x):
+        if 7 in x.to_pylist():
+            raise ZeroDivisionError("somewhere")
+        return x
+
+    @node(output_name="y", batch=invert_all)
+    def invert(x):
+        if x == 7:
+            raise ZeroDivisionError("seven")
+        return x
+
+    made = Pipeline([invert], name="inverse", callbacks=[Recorder()] if told else [])
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        made = made.with_engine(engine)
+        if on_error == "raise":
+            with pytest.raises(ZeroDivisionError, match="seven") as caught:
+                made.map({"x": range(20)}, "x")
+            error = caught.value
+        else:
+            column = made.map({"x": range(20)}, "x", on_error="return")["y"]
+            error = column[7]
+            assert [*column[:7], *column[8:]] == [*range(7), *range(8, 20)]
+    assert any("node 'invert' of pipeline 'inverse', item 7" in note for note in error.__notes__)
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (lambda x: x.to_pylist()[1:], "values for"),
+        (lambda x: "text", "returned a str"),
+        (lambda x: None, "NoneType"),
+        (lambda x: 1 / 0, "division"),
+    ],
+)
+def test_a_batch_function_that_fails_where_the_function_does_not(batch, message, told):
+    made = node(lambda x: x, output_name="y", batch=batch)
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        made = Pipeline([made], name="odd", callbacks=[Recorder()] if told else [], engine=engine)
+        with pytest.raises((BatchError, ZeroDivisionError), match=message) as caught:
+            made.map({"x": [1, 2, 3, 4]}, "x")
+    assert any("'odd', item" in note and "batch function" in note for note in caught.value.__notes__)
+
+
+def test_retries_are_those_of_the_batch():
+    tries = []
+
+    def flaky(x):
+        tries.append(len(x))
+        if len(tries) < 3:
+            raise OSError("not yet")
+        return x
+
+    recorder = Recorder()
+    made = node(lambda x: x, output_name="y", batch=flaky, retries=2)
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        done = Pipeline([made], engine=engine, callbacks=[recorder]).map({"x": [4]}, "x")
+    assert done == {"y": [4]}
+    assert len(recorder.of("node_retry")) == 2
+
+
+def test_values_that_arrow_has_no_type_for():
+    made = node(lambda x: x, output_name="y", batch=lambda x: x)
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        with pytest.raises(BatchError, match="parameter 'x' are nothing that Arrow has a type for"):
+            Pipeline([made], engine=engine).map({"x": [object()]}, "x")
+
+
+@pytest.mark.parametrize(
+    "batch", [lambda y: y, lambda x, /: x, lambda x, y: x, "text", node(len, output_name="n")]
+)
+def test_a_batch_function_takes_what_the_function_takes(batch):
+    with pytest.raises(GraphError, match="batch"):
+        node(lambda x: x, output_name="out", batch=batch)
+
+
+def test_an_async_batch_function_is_refused():
+    async def batch(x):
+        return x
+
+    with pytest.raises(GraphError, match="neither async"):
+        node(lambda x: x, output_name="out", batch=batch)
+
+
+def test_its_code_counts(tmp_path):
+    cache = DiskCache(tmp_path)
+    for factor in (2, 3):
+        made = node(lambda x: x * 2, output_name="y", batch=lambda x, f=factor: pc.multiply(x, f))
+        made = Pipeline([made], cache=cache)
+        made.map({"x": [1]}, "x")
+    assert len(set(cache)) == 2
+
+
+def test_rows_of_a_matrix_stay_arrays():
+    made = node(lambda x: np.array([x, x]), output_name="v", batch=lambda x: np.stack([x, x], axis=1))
+    check_batch(made, {"x": [1, 2, 3]}, "x")
+
+
+def test_the_helper_says_where_they_differ():
+    check_batch(add, pa.table({"x": [1, 2], "by": [3, 4]}))
+    check_batch(halve, {"added": [1, 2, 3]}, "added")
+    wrong = node(lambda x: x + 1, output_name="y", batch=lambda x: pc.add(x, 1.0))
+    with pytest.raises(AssertionError, match=r"item 0 of 'y': 2 .int. by its function, 2.0 "):
+        check_batch(wrong, {"x": [1, 2]}, "x")
+    off = node(lambda x: x / 3, output_name="y", batch=lambda x: pc.multiply(x, 1 / 3))
+    check_batch(off, {"x": [1.0, 7.0]}, "x", tolerance=1e-12)
+    with pytest.raises(ValueError, match="no batch function"):
+        check_batch(node(len, output_name="n"), {"obj": ["a"]}, "obj")
