@@ -12,11 +12,10 @@ map) are parcels that each worker process unpacks once.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypernodes.callbacks.base import Event, NotSent, Scope
 from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
@@ -25,6 +24,7 @@ from hypernodes.execution.drive import drive, drive_on_loop
 from hypernodes.execution.invoke import attempt, locate, now, straight, straight_on_loop
 from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, OnError, Outcome
 from hypernodes.execution.lane import A_PROCESS, BUSY
+from hypernodes.execution.parcel import OWN_PARCEL, Parcel, parcel_of
 from hypernodes.execution.record import Place
 from hypernodes.execution.run import Run
 from hypernodes.execution.stages import has_batch, over_columns
@@ -53,11 +53,6 @@ if TYPE_CHECKING:
     from hypernodes.execution.lane import Lane
     from hypernodes.execution.signature import Codes
     from hypernodes.execution.steps import Plan
-    from hypernodes.portable import Shared
-
-_OWN_PARCEL: Final = 64 * 1024  # bytes; smaller fixed inputs go with the plan
-_PARCELS_KEPT: Final = 64
-_BYTES_KEPT: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +188,7 @@ class Dispatch:
     def __init__(self) -> None:
         # dask takes submissions with equal arguments for one, and hands out its result again.
         self._numbers = count(secrets.randbits(62))
-        self._parcels: dict[tuple[int, int], tuple[object, _Parcel | None]] = {}
+        self._parcels: dict[tuple[int, int], tuple[object, Parcel | None]] = {}
         self._lean: dict[int, _Sweeping] = {}  # without the fixed inputs that have parcels of their own
         self._placing: set[Lane] = set()
         self._travel: dict[int, bool] = {}  # whether a cache can be used elsewhere, by its id
@@ -264,7 +259,7 @@ class Dispatch:
             self._tasks[key] = (batch, _sweeping(batch))  # the batch keeps the sweep, and so its id, alive
         return self._tasks[key][1]
 
-    def _order(self, job: Job, lane: Lane) -> tuple[_Parcel, dict[str, _Parcel], Packed]:
+    def _order(self, job: Job, lane: Lane) -> tuple[Parcel, dict[str, Parcel], Packed]:
         """Pack a job: what it has in common with others, and what is its own."""
         number = next(self._numbers)
         if isinstance(job, Batch):
@@ -283,34 +278,30 @@ class Dispatch:
             place = None  # then its results are brought here
         return self._parcel(job.step, lane), parcels, pack((number, own, job.frame.scope, place))
 
-    def _parcels_of(self, values: Mapping[str, Any], lane: Lane) -> dict[str, _Parcel]:
+    def _parcels_of(self, values: Mapping[str, Any], lane: Lane) -> dict[str, Parcel]:
         """Return parcels for those values that are large."""
         parcels = {}
         for name, value in values.items():
             if isinstance(value, Kept) and lane.places:
-                parcels[name] = _Parcel(*value.as_shared(), value.size)
+                parcels[name] = Parcel(*value.as_shared(), value.size)
                 continue
             key = (id(value), id(lane))
             if key not in self._parcels:
                 packed = pack(fetched(value))
-                made = _parcel_of(packed, lane) if packed.size >= _OWN_PARCEL else None
+                made = parcel_of(packed, lane.share) if packed.size >= OWN_PARCEL else None
                 self._parcels[key] = (value, made)
             parcel = self._parcels[key][1]
             if parcel is not None:
                 parcels[name] = parcel
         return parcels
 
-    def _parcel(self, value: object, lane: Lane) -> _Parcel:
+    def _parcel(self, value: object, lane: Lane) -> Parcel:
         key = (id(value), id(lane))
         if key not in self._parcels:
-            self._parcels[key] = (value, _parcel_of(pack(value), lane))
+            self._parcels[key] = (value, parcel_of(pack(value), lane.share))
         parcel = self._parcels[key][1]
         assert parcel is not None  # noqa: S101
         return parcel
-
-
-def _parcel_of(packed: Packed, lane: Lane) -> _Parcel:
-    return _Parcel(packed.digest, lane.share(packed), packed.size)
 
 
 def _options(job: Job) -> dict[str, Any]:
@@ -363,31 +354,7 @@ async def _work_on_loop(task: _Task, executor: int, in_thread: InThread) -> Outc
 # ------------------------------------------------------------------------------ in another process
 
 
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    """A part that many jobs have in common; packed once here, unpacked once in each worker process."""
-
-    digest: bytes
-    shared: Shared
-    size: int
-
-    def unpack(self) -> Any:
-        if self.digest in _unpacked:
-            _unpacked.move_to_end(self.digest)
-        else:
-            # All jobs of this process see the same object: its arrays need not be copied.
-            _unpacked[self.digest] = (self.shared.load().unpack(as_views=True), self.size)
-            while len(_unpacked) > 1 and (
-                len(_unpacked) > _PARCELS_KEPT or sum(size for _, size in _unpacked.values()) > _BYTES_KEPT
-            ):
-                _unpacked.popitem(last=False)
-        return _unpacked[self.digest][0]
-
-
-_unpacked: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
-
-
-def _unpack(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> tuple[_Task, Place | None]:
+def _unpack(parcel: Parcel, parcels: dict[str, Parcel], payload: Packed) -> tuple[_Task, Place | None]:
     try:
         return _unpacked_parts(parcel, parcels, payload)
     except (ImportError, AttributeError) as error:
@@ -398,7 +365,7 @@ def _unpack(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> tu
 
 
 def _unpacked_parts(
-    parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed
+    parcel: Parcel, parcels: dict[str, Parcel], payload: Packed
 ) -> tuple[_Task, Place | None]:
     # Parcels are arguments of their own, so that Ray sees the references in them and keeps the objects.
     common = parcel.unpack()
@@ -411,7 +378,7 @@ def _unpacked_parts(
     return _CallTask(common, {**own, **large}, scope), place
 
 
-def carry_out_packed(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> Packed:
+def carry_out_packed(parcel: Parcel, parcels: dict[str, Parcel], payload: Packed) -> Packed:
     """Carry out a packed job, in a worker process, and return its packed outcome."""
     task, _ = _unpack(parcel, parcels, payload)
     outcome = _portable_outcome(task, _work_here(task, A_PROCESS))
@@ -423,7 +390,7 @@ def carry_out_packed(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Pack
         return pack(_unreturned(task, outcome, failure))
 
 
-def carry_out_apart(parcel: _Parcel, parcels: dict[str, _Parcel], payload: Packed) -> Any:
+def carry_out_apart(parcel: Parcel, parcels: dict[str, Parcel], payload: Packed) -> Any:
     """Carry out a packed job, in a worker process, and return its outcome and its outputs apart."""
     task, place = _unpack(parcel, parcels, payload)
     MAY_END_PROCESS.set(True)
