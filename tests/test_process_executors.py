@@ -7,6 +7,7 @@ import textwrap
 import threading
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
 
+import pydantic
 import pytest
 import sample
 
@@ -220,3 +221,20 @@ def test_a_ray_that_was_started_here_is_stopped_with_its_last_executor(tmp_path)
         """,
     )
     assert done.stdout.splitlines() == ["1 2 True", "False"], done.stderr
+
+
+def parse_number(x):
+    return Number.model_validate({"value": x}).value
+
+
+class Number(pydantic.BaseModel):
+    value: int
+
+
+def test_an_error_whose_class_says_how_to_rebuild_it_is_rebuilt_with_its_note():
+    with HyperNodesEngine(map_executor="parallel") as engine:
+        numbers = Pipeline([node(parse_number, output_name="number")], name="numbers", engine=engine)
+        with pytest.raises(pydantic.ValidationError) as caught:
+            numbers.map({"x": ["1", "two"]}, "x")
+    assert caught.value.errors()[0]["input"] == "two"
+    assert "item 1" in caught.value.__notes__[0]
