@@ -49,6 +49,16 @@ def forget():
     CALLS.clear()
 
 
+def test_a_batch_function_is_for_what_varies(recorder):
+    """With nothing but fixed inputs there is no array to give it."""
+    both = Pipeline([add, node(lambda added, i: (added, i), output_name="pair")])
+    for watched in (both, both.with_callbacks([recorder])):
+        with HyperNodesEngine(map_executor="threaded") as engine:
+            made = watched.with_engine(engine).map({"i": range(50), "x": 1, "by": 2}, "i", output_name="pair")
+            assert made == {"pair": [(3, i) for i in range(50)]}
+    assert not CALLS
+
+
 def test_single_calls_and_plain_loops_are_those_of_the_function():
     assert pipeline.run({"x": 1, "by": 5}, "both") == {"both": (3, 0)}
     assert pipeline.map({"x": range(N), "by": 5}, "x") == WANTED

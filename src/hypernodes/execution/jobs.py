@@ -37,7 +37,11 @@ class Call:
     @property
     def is_batched(self) -> bool:
         """Whether it is made together with those of the other items that are here."""
-        return self.step.batch is not None and self.frame.is_of_chunk
+        return (
+            self.step.batch is not None
+            and self.frame.is_of_chunk
+            and any(name not in self.frame.common for _, name in self.step.arguments)
+        )
 
     @property
     def claim(self) -> Claim | None:
