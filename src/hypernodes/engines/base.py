@@ -107,6 +107,35 @@ class Engine(ABC):
             for row in rows:
                 yield next(numbers), row
 
+    @property
+    def is_lazy(self) -> bool:
+        """Whether `map` returns something that is computed when somebody asks for its rows."""
+        return False
+
+    def map_frame(
+        self,
+        pipeline: Pipeline,
+        frame: Any,
+        names: tuple[str, ...],
+        output_name: tuple[str, ...] | None = None,
+        *,
+        on_error: Literal["raise", "return"] = "raise",
+    ) -> Any:
+        """Compute the outputs asked for, for the rows of a table, where they are.
+
+        Args:
+            pipeline: The pipeline.
+            frame: A table of whatever library.
+            names: The columns that are inputs.
+            output_name: The outputs wanted, or ``None`` for every one.
+            on_error: As in `map`.
+
+        Returns:
+            The outputs by name, or something lazy; ``None`` where the table is not this engine's, so that its
+            rows are given to `map`.
+        """
+        del pipeline, frame, names, output_name, on_error
+
     def lanes(self) -> Lanes | None:
         """Return where nodes and items go; ``None`` for an engine that decides that in `run` and `map`."""
         return None

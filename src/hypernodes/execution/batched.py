@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.callbacks.base import Event, Scope
 from hypernodes.exceptions import BatchError
 from hypernodes.execution.deadline import within
-from hypernodes.execution.invoke import attempt, note, now
+from hypernodes.execution.invoke import UNKNOWN, attempt, note, now
 from hypernodes.execution.jobs import Outcome
 from hypernodes.execution.mutation import watch
 from hypernodes.tables import values_of
@@ -168,6 +168,8 @@ def _rows(varying: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[dict[str
 def _noted(error: Exception, step: CallStep, numbers: Sequence[int], scope: Scope) -> Exception:
     item = "".join(f"{number}." for number in scope.items)
     items = f"item {item}{numbers[0]}" + (f" to {item}{numbers[-1]}" if len(numbers) > 1 else "")
+    if numbers[0] == UNKNOWN:
+        items = f"some {len(numbers)} items"
     note(
         error,
         f"in node {step.name!r} of pipeline {'/'.join(scope.path)!r}, {items}: in its batch function; called "

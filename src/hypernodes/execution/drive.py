@@ -41,6 +41,9 @@ class Sender(Protocol):
     def wait(self, completed: Completed) -> Future[Any] | None:
         """Return what is done next, once it is."""
 
+    def close(self) -> None:
+        """Leave undone what is not done yet."""
+
 
 class Stopped(BaseException):
     """Somebody who waited for a run does not wait any longer."""
@@ -153,5 +156,6 @@ def proceed(
             announce(run.events)
     finally:
         run.release()
+        sender.close()
         # Only of a coroutine that was running is `cancel` true while it is not done yet.
         wait_for([f for f in under_way if f.cancel() and not f.done()], timeout=_PATIENCE)

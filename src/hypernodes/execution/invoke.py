@@ -146,7 +146,8 @@ def locate(
     arguments: Mapping[str, Any],
 ) -> None:
     """Note on an error where it happened, once."""
-    item = f", item {'.'.join(map(str, items))}" if items else ""
+    told = ".".join(str(number) for number in items if number != UNKNOWN)
+    item = f", item {told}" if told else ""
     given = ", ".join(f"{key}={short(value, 60)}" for key, value in arguments.items())
     note(error, f"in node {name!r} of pipeline {'/'.join(path)!r}{item}, called with {given or 'nothing'}")
 
@@ -158,6 +159,9 @@ def note(error: BaseException, text: str) -> None:
 
 
 _OURS: Final = ("in node ", "in item ", "in items ")
+
+UNKNOWN: Final = -1
+"""Stands for the index of an item that nobody knows, as where rows stream from one storage to another."""
 
 
 # ---------------------------------------------------------------------------------- straight plans

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.executors.aliases import SEQUENTIAL, make
 from hypernodes.portable import Inline
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
+    from hypernodes.execution.jobs import BatchOutcome, Job, Outcome
     from hypernodes.portable import Packed, Shared
 
 _FOLLOWERS: Final = ("async", "threaded")
@@ -26,6 +27,19 @@ BUSY: ContextVar[frozenset[int]] = ContextVar("hypernodes_busy", default=frozens
 
 A_PROCESS: Final = 0
 """Stands in `BUSY` for whatever executor this code reached as a pickle."""
+
+
+class Gatherer(Protocol):
+    """Takes the jobs of one run that go along one lane, and does them together."""
+
+    def send(self, job: Job) -> Future[Outcome | BatchOutcome]:
+        """Take a job."""
+
+    def advance(self) -> bool:
+        """Go on until some job is done; ``False`` if there is nothing to do."""
+
+    def close(self) -> None:
+        """Leave the rest undone."""
 
 
 class Lane:
@@ -62,6 +76,19 @@ class Lane:
     def places(self) -> bool:
         """Whether it places calls by what they take, keeps results where they are, and replaces workers."""
         return self._alias == "ray" or hasattr(self._executor, "submit_apart")
+
+    @property
+    def gathers(self) -> bool:
+        """Whether jobs are not worked off one by one: all that can be sent is, before it begins."""
+        return False
+
+    def gatherer(self) -> Gatherer:
+        """Return who takes the jobs of one run, if it `gathers`."""
+        raise NotImplementedError
+
+    def block(self, total: int | None) -> int:
+        """Return how many items of a map make a job, if it `gathers`."""
+        raise NotImplementedError
 
     @property
     def retries(self) -> int:
@@ -156,8 +183,9 @@ class Lanes:
         return [lane for lane in (self.node, self.map) if lane is not None]
 
     def spread(self) -> Lanes:
-        """Return lanes on which nodes go where items would."""
-        return Lanes(self.map, self.map)
+        """Return lanes on which nodes go where items would, if that is something for single calls."""
+        gathers = self.map is not None and self.map.gathers
+        return Lanes(self.node, None) if gathers else Lanes(self.map, self.map)
 
 
 _of_worker: dict[tuple[int, str], Lane] = {}

@@ -56,12 +56,14 @@ class Stage:
         return "_".join(step.name for step in self.plan.steps)
 
 
-def split(plan: Plan, fixed: Collection[str]) -> list[Stage]:
+def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[Stage]:
     """Return the stages of a plan, in an order in which each comes after what it needs.
 
     Args:
         plan: The plan.
         fixed: The inputs that are the same for all items.
+        finely: Whether plain functions that need nothing of each other are stages of their own, so that what
+            nobody asks for in the end can be left out.
     """
     kinds = {step.index: _kind(step, fixed) for step in plan.steps}
     levels: dict[int, int] = {}
@@ -76,6 +78,12 @@ def split(plan: Plan, fixed: Collection[str]) -> list[Stage]:
         levels[step.index] = level
         apart = -1 if kinds[step.index] == "plain" else step.index
         groups.setdefault((level, apart), []).append(step)
+    if finely:
+        groups = {
+            (level, apart if apart >= 0 else -1 - part[0].index): part
+            for (level, apart), steps in groups.items()
+            for part in _connected(plan, steps)
+        }
     stages = []
     for (_, apart), steps in sorted(groups.items(), key=lambda item: item[0]):
         own = {step.index for step in steps}
@@ -92,6 +100,17 @@ def split(plan: Plan, fixed: Collection[str]) -> list[Stage]:
     return stages
 
 
+def _connected(plan: Plan, steps: Sequence[Step]) -> list[list[Step]]:
+    """Return the groups of steps of which one takes what another makes."""
+    groups: list[list[Step]] = []
+    for step in steps:
+        makers = {plan.producers[name].index for _, name in step.arguments if name in plan.producers}
+        joined = [group for group in groups if any(other.index in makers for other in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append(sorted([*(other for group in joined for other in group), step], key=lambda s: s.index))
+    return groups
+
+
 def whole(plan: Plan, fixed: Collection[str]) -> Stage:
     """Return a plan as one stage, which looks up and stores what it may cache."""
     takes = tuple(name for name in plan.inputs if name not in fixed and name not in plan.bound)
@@ -99,6 +118,41 @@ def whole(plan: Plan, fixed: Collection[str]) -> Stage:
     for step in plan.steps:
         resources = resources.with_most_of(_resources(step))
     return Stage("async" if plan.awaits else "plain", plan, takes, plan.outputs, resources)
+
+
+def once(plan: Plan) -> Plan:
+    """Return a plan as it is where there is one item only: batch functions are for more."""
+    steps = tuple(
+        replace(step, batch=None) if isinstance(step, CallStep) and step.batch is not None else step
+        for step in plan.steps
+    )
+    return replace(
+        plan,
+        steps=steps,
+        producers={name: step for step in steps for name in step.outputs if name is not None},
+    )
+
+
+def alone(plan: Plan, step: CallStep) -> Stage:
+    """Return one step of a plan as a stage, of which all that it takes is fixed and nothing is watched."""
+    makes = tuple(name for name in step.outputs if name is not None)
+    part = replace(
+        _part(plan, [replace(step, batch=None)], makes),
+        cache=None,
+        hears=frozenset(),
+        node_lane=None,
+        map_lane=None,
+        shipped=None,
+    )
+    return Stage("async" if step.is_async else "plain", part, (), makes, step.resources)
+
+
+def is_watched(plan: Plan) -> bool:
+    """Whether anything must happen between the calls of a plan, or of one nested in it."""
+    return any(
+        inner.cache is not None or inner.hears or inner.node_lane is not None or inner.map_lane is not None
+        for inner in plan.tree()
+    )
 
 
 def compute(
@@ -254,6 +308,9 @@ class _Nobody:
 
     def wait(self, completed: Any) -> Any:
         return completed.get()
+
+    def close(self) -> None:
+        pass
 
 
 def _kind(step: Step, fixed: Collection[str]) -> Kind:

@@ -252,9 +252,15 @@ class Sweep(Scene):
     @cached_property
     def _window(self) -> int:
         """How many items or chunks are under way: of chunks, one is run and one waits at each worker."""
+        if self._gathers and self.total is not None:
+            return self.total
         if self.is_chunk and any(isinstance(step, CallStep) and step.batch for step in self.plan.steps):
             return max(1, self.total or 1)  # so that all calls of a node can be made together
         return self._workers * (2 if self._ships else 1)
+
+    @cached_property
+    def _gathers(self) -> bool:
+        return self._ships and self.plan.map_lane is not None and self.plan.map_lane.gathers
 
     @cached_property
     def _aim(self) -> float:
@@ -268,6 +274,10 @@ class Sweep(Scene):
 
     def _chunk(self) -> int:
         here = len(self._waiting) + len(self._unknown)
+        if self._gathers:
+            assert self.plan.map_lane is not None  # noqa: S101
+            self._size = self.plan.map_lane.block(self.total)
+            return min(self._size, here)
         if self._item_seconds:
             by_time = int(self._aim / self._item_seconds)
             by_bytes = int(_BYTES_AIM / self._item_bytes) if self._item_bytes else by_time

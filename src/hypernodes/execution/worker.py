@@ -50,13 +50,13 @@ if TYPE_CHECKING:
     from hypernodes.execution.drive import Completed
     from hypernodes.execution.invoke import InThread
     from hypernodes.execution.jobs import Job
-    from hypernodes.execution.lane import Lane
+    from hypernodes.execution.lane import Gatherer, Lane
     from hypernodes.execution.signature import Codes
     from hypernodes.execution.steps import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class _CallTask:
+class CallTask:
     """A call without its frame: all that a worker needs."""
 
     step: CallStep
@@ -65,14 +65,16 @@ class _CallTask:
 
     @property
     def is_async(self) -> bool:
+        """Whether it is to be carried out on an event loop."""
         return self.step.is_async
 
     async def carry_out(self, in_thread: InThread | None) -> Outcome | BatchOutcome:
+        """Make the call."""
         return await attempt(self.step, self.arguments, self.scope, in_thread)
 
 
 @dataclass(frozen=True, slots=True)
-class _Sweeping:
+class Sweeping:
     """What the batches of one map have in common."""
 
     plan: Plan
@@ -82,17 +84,32 @@ class _Sweeping:
     scope: Scope
     on_error: OnError
 
+    @classmethod
+    def of(cls, batch: Batch) -> Sweeping:
+        """Return what a batch has in common with the others of its map."""
+        sweep = batch.sweep
+        assert sweep.plan.shipped is not None  # noqa: S101
+        return cls(
+            plan=replace(sweep.plan.shipped, bound={}),  # which are among the fixed inputs
+            codes=sweep.run.codes,
+            fixed={name: value for name, value in sweep.fixed.items() if name in sweep.plan.inputs},
+            identities=dict(sweep.identities),
+            scope=sweep.scope,
+            on_error=sweep.on_error,
+        )
+
 
 @dataclass(frozen=True, slots=True)
-class _BatchTask:
+class BatchTask:
     """A batch without its sweep."""
 
-    sweeping: _Sweeping
+    sweeping: Sweeping
     numbers: Sequence[int]
     items: Sequence[Mapping[str, Any]]
 
     @property
     def is_async(self) -> bool:
+        """Whether it is to be carried out on an event loop."""
         return self.sweeping.plan.awaits
 
     async def carry_out(self, in_thread: InThread | None) -> Outcome | BatchOutcome:
@@ -158,20 +175,7 @@ def _rows(run: Run) -> list[Any]:
     return [Failure(run.error)]
 
 
-_Task: TypeAlias = _CallTask | _BatchTask
-
-
-def _sweeping(batch: Batch) -> _Sweeping:
-    sweep = batch.sweep
-    assert sweep.plan.shipped is not None  # noqa: S101
-    return _Sweeping(
-        plan=replace(sweep.plan.shipped, bound={}),  # which are among the fixed inputs
-        codes=sweep.run.codes,
-        fixed={name: value for name, value in sweep.fixed.items() if name in sweep.plan.inputs},
-        identities=dict(sweep.identities),
-        scope=sweep.scope,
-        on_error=sweep.on_error,
-    )
+_Task: TypeAlias = CallTask | BatchTask
 
 
 def _keep_in(kept: list[Event]) -> Callable[[list[Event]], None]:
@@ -189,10 +193,11 @@ class Dispatch:
         # dask takes submissions with equal arguments for one, and hands out its result again.
         self._numbers = count(secrets.randbits(62))
         self._parcels: dict[tuple[int, int], tuple[object, Parcel | None]] = {}
-        self._lean: dict[int, _Sweeping] = {}  # without the fixed inputs that have parcels of their own
+        self._lean: dict[int, Sweeping] = {}  # without the fixed inputs that have parcels of their own
         self._placing: set[Lane] = set()
         self._travel: dict[int, bool] = {}  # whether a cache can be used elsewhere, by its id
-        self._tasks: dict[int, tuple[Batch, _Sweeping]] = {}
+        self._tasks: dict[int, tuple[Batch, Sweeping]] = {}
+        self._gatherers: dict[Lane, Gatherer] = {}
 
     def send(self, job: Job) -> Future[Any]:
         """Submit a job to the executor of its lane.
@@ -202,6 +207,10 @@ class Dispatch:
         """
         lane = job.lane
         assert lane is not None  # noqa: S101
+        if lane.gathers:
+            if lane not in self._gatherers:
+                self._gatherers[lane] = lane.gatherer()
+            return self._gatherers[lane].send(job)
         if lane.is_remote:
             if isinstance(job, Batch):
                 job.sweep.plan.flush()  # other processes find only what is stored
@@ -237,26 +246,30 @@ class Dispatch:
         if isinstance(outcome, Outcome):
             error = None if outcome.error is None else unpack_error(outcome.error)
             return replace(outcome, error=error, events=(*_deaths(job, future), *outcome.events))
-        rows = outcome.rows.unpack() if isinstance(outcome.rows, Packed) else outcome.rows
-        rows = [Failure(unpack_error(row)) if isinstance(row, PackedError) else row for row in rows]
-        batch: BatchOutcome = replace(outcome, rows=rows)
-        return batch
+        return _arrived(outcome)
 
     def wait(self, completed: Completed) -> Future[Any] | None:
         """Return what is done next, once it is; what a worker can give back while it waits is not held."""
+        while completed.empty() and any(gatherer.advance() for gatherer in self._gatherers.values()):
+            pass
         while completed.empty() and any(lane.give_way() for lane in self._placing):
             pass
         return completed.get()
 
+    def close(self) -> None:
+        """Leave undone what is gathered."""
+        for gatherer in self._gatherers.values():
+            gatherer.close()
+
     def _local(self, job: Job) -> _Task:
         if isinstance(job, Call):
-            return _CallTask(job.step, job.arguments, job.frame.scope)
-        return _BatchTask(self._common(job), job.numbers, job.items)
+            return CallTask(job.step, job.arguments, job.frame.scope)
+        return BatchTask(self._common(job), job.numbers, job.items)
 
-    def _common(self, batch: Batch) -> _Sweeping:
+    def _common(self, batch: Batch) -> Sweeping:
         key = id(batch.sweep)
         if key not in self._tasks:
-            self._tasks[key] = (batch, _sweeping(batch))  # the batch keeps the sweep, and so its id, alive
+            self._tasks[key] = (batch, Sweeping.of(batch))  # the batch keeps the sweep, and so its id, alive
         return self._tasks[key][1]
 
     def _order(self, job: Job, lane: Lane) -> tuple[Parcel, dict[str, Parcel], Packed]:
@@ -302,6 +315,18 @@ class Dispatch:
         parcel = self._parcels[key][1]
         assert parcel is not None  # noqa: S101
         return parcel
+
+
+def _arrived(outcome: BatchOutcome) -> BatchOutcome:
+    rows = outcome.rows.unpack() if isinstance(outcome.rows, Packed) else outcome.rows
+    return replace(
+        outcome, rows=[Failure(unpack_error(row)) if isinstance(row, PackedError) else row for row in rows]
+    )
+
+
+def unpack_batch(packed: Packed) -> BatchOutcome:
+    """Return what came of a batch; see `pack_batch`."""
+    return _arrived(packed.unpack())
 
 
 def _options(job: Job) -> dict[str, Any]:
@@ -371,11 +396,11 @@ def _unpacked_parts(
     common = parcel.unpack()
     large = {name: shared.unpack() for name, shared in parcels.items()}
     _, *rest = payload.unpack()
-    if isinstance(common, _Sweeping):
+    if isinstance(common, Sweeping):
         numbers, items = rest
-        return _BatchTask(replace(common, fixed={**common.fixed, **large}), numbers, items), None
+        return BatchTask(replace(common, fixed={**common.fixed, **large}), numbers, items), None
     own, scope, place = rest
-    return _CallTask(common, {**own, **large}, scope), place
+    return CallTask(common, {**own, **large}, scope), place
 
 
 def carry_out_packed(parcel: Parcel, parcels: dict[str, Parcel], payload: Packed) -> Packed:
@@ -397,7 +422,7 @@ def carry_out_apart(parcel: Parcel, parcels: dict[str, Parcel], payload: Packed)
     outcome = _portable_outcome(task, _work_here(task, A_PROCESS))
     if isinstance(outcome, BatchOutcome):
         return _packed_rows(task, outcome, payload.size)
-    assert isinstance(task, _CallTask)  # noqa: S101
+    assert isinstance(task, CallTask)  # noqa: S101
     try:
         outputs = tuple(map(pack, outcome.outputs))
     except Exception as failure:
@@ -410,9 +435,16 @@ def carry_out_apart(parcel: Parcel, parcels: dict[str, Parcel], payload: Packed)
     return Several((replace(outcome, outputs=()), *outputs), ("", *kinds))
 
 
+def pack_batch(task: BatchTask, outcome: BatchOutcome) -> Packed:
+    """Pack what came of a batch, for its way to another process."""
+    portable = _portable_outcome(task, outcome)
+    assert isinstance(portable, BatchOutcome)  # noqa: S101
+    return _packed_rows(task, portable, 0)
+
+
 def _portable_outcome(task: _Task, outcome: Outcome | BatchOutcome) -> Outcome | BatchOutcome:
     """Make what happened portable; values are not looked at."""
-    if isinstance(task, _BatchTask):  # before anybody is told that it is done, and before the process may end
+    if isinstance(task, BatchTask):  # before anybody is told that it is done, and before the process may end
         task.sweeping.plan.flush()
     events = tuple(map(_portable, outcome.events))
     if isinstance(outcome, BatchOutcome):
@@ -422,7 +454,7 @@ def _portable_outcome(task: _Task, outcome: Outcome | BatchOutcome) -> Outcome |
 
 
 def _packed_rows(task: _Task, outcome: BatchOutcome, size: int) -> Packed:
-    assert isinstance(task, _BatchTask)  # noqa: S101
+    assert isinstance(task, BatchTask)  # noqa: S101
     try:
         rows = pack(outcome.rows)
     except Exception:
@@ -431,13 +463,13 @@ def _packed_rows(task: _Task, outcome: BatchOutcome, size: int) -> Packed:
 
 
 def _unreturned(task: _Task, outcome: Outcome, failure: Exception) -> Outcome:
-    assert isinstance(task, _CallTask)  # noqa: S101
-    unsent = _not_returned(dict(zip(task.step.outputs, outcome.outputs, strict=True)), failure)
+    assert isinstance(task, CallTask)  # noqa: S101
+    unsent = not_returned(dict(zip(task.step.outputs, outcome.outputs, strict=True)), failure)
     locate(unsent, task.step.name, task.scope.path, task.scope.items, task.arguments)
     return replace(outcome, outputs=(), error=pack_error(unsent))
 
 
-def _checked(task: _BatchTask, rows: list[Any]) -> list[Any]:
+def _checked(task: BatchTask, rows: list[Any]) -> list[Any]:
     """Put an error in the place of each row that does not pickle."""
     checked: list[Any] = []
     plan, scope = task.sweeping.plan, task.sweeping.scope
@@ -446,7 +478,7 @@ def _checked(task: _BatchTask, rows: list[Any]) -> list[Any]:
             pack(row)
             checked.append(row)
         except Exception as failure:
-            error = _not_returned(row, failure)
+            error = not_returned(row, failure)
             name = next((name for name in row if not _pickles(row[name])), plan.outputs[0])
             step = plan.producers.get(name)
             locate(error, step.name if step else name, scope.path, (*scope.items, index), {})
@@ -456,7 +488,8 @@ def _checked(task: _BatchTask, rows: list[Any]) -> list[Any]:
     return checked
 
 
-def _not_returned(values: dict[Any, Any], failure: Exception) -> TransportError:
+def not_returned(values: dict[Any, Any], failure: Exception) -> TransportError:
+    """Return the error that says which results do not pickle."""
     names = [name for name in values if not _pickles(values[name])]
     kinds = ", ".join(f"{name!r}, a {type(values[name]).__qualname__}," for name in names)
     return TransportError(
@@ -476,14 +509,25 @@ def _pickles(value: object) -> bool:
 def _culprit(job: Job, failure: Exception) -> TransportError:
     """Say which part of a job does not pickle, and whose it is."""
     if isinstance(job, Call):
-        scope, steps, values = job.frame.scope, [job.step], dict(job.arguments)
-    else:
-        scope, sweep = job.sweep.scope, job.sweep
-        every = (step for plan in sweep.plan.tree() for step in plan.steps)
-        steps = [step for step in every if isinstance(step, CallStep)]
-        values = dict(sweep.fixed)
-        for index, item in zip(job.numbers, job.items, strict=True):
-            values |= {f"{name}[{index}]": value for name, value in item.items()}
+        return not_sent([job.step], job.arguments, repr("/".join(job.frame.scope.path)), failure)
+    sweep = job.sweep
+    values = dict(sweep.fixed)
+    for index, item in zip(job.numbers, job.items, strict=True):
+        values |= {f"{name}[{index}]": value for name, value in item.items()}
+    label = f"{'/'.join(sweep.scope.path)!r}, item {job.numbers[0]}"
+    return not_sent(calls_of(sweep.plan), values, label, failure)
+
+
+def calls_of(plan: Plan) -> list[CallStep]:
+    """Return the calls of a plan and of those nested in it."""
+    every = (step for inner in plan.tree() for step in inner.steps)
+    return [step for step in every if isinstance(step, CallStep)]
+
+
+def not_sent(
+    steps: Sequence[CallStep], values: Mapping[str, Any], label: str, failure: Exception
+) -> TransportError:
+    """Return the error that says which functions and inputs do not pickle."""
     parts = [
         f"the function of node {step.name!r}{_holding(step.function)}"
         for step in steps
@@ -496,11 +540,10 @@ def _culprit(job: Job, failure: Exception) -> TransportError:
     ]
     what = ", ".join(parts) or "its work"
     names = " or ".join(repr(step.name) for step in steps)
-    at = f", item {job.numbers[0]}" if isinstance(job, Batch) else ""
     return TransportError(
         f"{what} cannot be pickled on its way to a worker process: {failure}. It belongs to node {names} of "
-        f"pipeline {'/'.join(scope.path)!r}{at}. Make it in "
-        f"the node itself, or run the node in this process (executor 'sequential' or 'threaded')."
+        f"pipeline {label}. Make it in the node itself, or run the node in this process (executor "
+        f"'sequential' or 'threaded')."
     )
 
 

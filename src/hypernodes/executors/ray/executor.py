@@ -10,15 +10,15 @@ from concurrent.futures import Executor, Future
 from concurrent.futures import wait as wait_for
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.ray.connection import connect, session, uploaded
 from hypernodes.executors.ray.dispatcher import Dispatcher, Task, alive
-from hypernodes.executors.ray.future import RayFuture, SharedObject
+from hypernodes.executors.ray.future import RayFuture, shared
 from hypernodes.executors.ray.nesting import in_task
 from hypernodes.executors.ray.worker import initializer_of
-from hypernodes.portable import Inline, Packed, Shared, carry, pack, short
+from hypernodes.portable import Packed, Shared, carry, pack, short
 from hypernodes.resources import Resources
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_SHARE_AS_OBJECT: Final = 90_000  # bytes; Ray copies smaller arguments into the task itself, which costs less
 
 
 class RayExecutor(Executor):
@@ -220,12 +218,8 @@ class RayExecutor(Executor):
 
     def share(self, packed: Packed) -> Shared:
         """Place what many submissions have in common in the object store."""
-        if packed.size < _SHARE_AS_OBJECT:
-            return Inline(packed)
         self._dispatcher()
-        import ray  # noqa: PLC0415
-
-        return SharedObject(ray.put((packed.header, packed.buffers, packed.carried)))
+        return shared(packed)
 
     def give_way(self, timeout: float | None = None) -> bool:
         """Wait for a moment, in a Ray task, without holding its CPUs; ``False`` where that cannot be."""

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import UnpackError
 from hypernodes.executors.ray import nesting
 from hypernodes.executors.ray.errors import explained
 from hypernodes.executors.ray.worker import Bare, Here, There
-from hypernodes.portable import Carried, Kept, Packed, pack
+from hypernodes.portable import Carried, Inline, Kept, Packed, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ray import ObjectRef
+
+    from hypernodes.portable import Shared
+
+_SHARE_AS_OBJECT: Final = 90_000  # bytes; Ray copies smaller arguments into the task itself, which costs less
 
 
 class KeptOnRay(Kept):
@@ -73,6 +77,41 @@ class SharedObject:
 
         bare: Bare = ray.get(self.ref)
         return Packed(*bare)
+
+
+def shared(packed: Packed, *, by_ray: bool = True) -> Shared:
+    """Place what many tasks have in common in the object store, if it is large enough for that to pay.
+
+    Args:
+        packed: What they have in common.
+        by_ray: Whether Ray will send its place to them.
+    """
+    if packed.size < _SHARE_AS_OBJECT:
+        return Inline(packed)
+    import ray  # noqa: PLC0415
+
+    ref = ray.put((packed.header, packed.buffers, packed.carried))
+    return SharedObject(ref) if by_ray else SharedWithAnybody(ref)
+
+
+class SharedWithAnybody(SharedObject):
+    """A packed value in Ray's object store that is found there even if it was not Ray that sent its place.
+
+    Whoever makes one must keep it: Ray does not know who else has it.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from ray import cloudpickle  # noqa: PLC0415
+
+        return _found, (cloudpickle.dumps(self.ref),)
+
+
+def _found(pickled: bytes) -> SharedWithAnybody:
+    from ray import cloudpickle  # noqa: PLC0415
+
+    return SharedWithAnybody(cloudpickle.loads(pickled))
 
 
 def unpacked(bare: Bare) -> Any:
