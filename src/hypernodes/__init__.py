@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import ProgressCallback as ProgressCallback
     from hypernodes.engines import Engine as Engine
     from hypernodes.engines import HyperNodesEngine as HyperNodesEngine
+    from hypernodes.engines.daft import DaftEngine as DaftEngine
     from hypernodes.executors import AsyncExecutor as AsyncExecutor
     from hypernodes.executors import ParallelExecutor as ParallelExecutor
     from hypernodes.executors import RayExecutor as RayExecutor
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "AsyncExecutor": "hypernodes.executors.asynchronous",
     "CallbackContext": "hypernodes.callbacks",
+    "DaftEngine": "hypernodes.engines.daft",
     "DiskCache": "hypernodes.cache.disk",
     "Engine": "hypernodes.engines",
     "File": "hypernodes.cache.file",
@@ -56,6 +58,7 @@ __all__ = [
     "INHERIT",
     "AsyncExecutor",
     "CallbackContext",
+    "DaftEngine",
     "DiskCache",
     "Engine",
     "File",

@@ -23,8 +23,11 @@ HyperNodesError
 ├── NodeTimeoutError (TimeoutError)       a node took longer than its timeout
 ├── ResourcesError (ValueError)           no host of the cluster has what a call asks for
 ├── ClusterConnectionError (ConnectionError)
-├── SignatureError (TypeError)            a value or function without a stable fingerprint
-└── CacheWarning (UserWarning)            the cache did less than asked; results are right
+├── DaftError (RuntimeError)              Daft cannot do what it was asked to
+├── HintError (TypeError)                 a node returned something else than its hint says
+└── SignatureError (TypeError)            a value or function without a stable fingerprint
+
+CacheWarning, HintWarning (UserWarning)   less was done than was asked for; results are right
 
 The user's own exceptions are never wrapped: they arrive as they are, with a note that says where.
 """
@@ -152,8 +155,20 @@ class ClusterConnectionError(HyperNodesError, ConnectionError):
     """The Ray cluster could not be reached."""
 
 
+class DaftError(HyperNodesError, RuntimeError):
+    """Daft cannot do what it was asked to."""
+
+
+class HintError(HyperNodesError, TypeError):
+    """A node returned something else than its hint says, where a column's type depends on it."""
+
+
 class SignatureError(HyperNodesError, TypeError):
     """A value or a function that has no fingerprint which would be equal in the next process."""
+
+
+class HintWarning(UserWarning):
+    """A node returned something else than its hint says; results are right all the same."""
 
 
 class CacheWarning(UserWarning):

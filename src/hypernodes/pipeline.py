@@ -20,9 +20,10 @@ from hypernodes.graph import Member, build_graph
 from hypernodes.mapping import Columns, expand, parse_map_over, stream
 from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.node import Node
-from hypernodes.tables import DataFrame, table_of
+from hypernodes.tables import DataFrame, Table, table_of
 
 if TYPE_CHECKING:
+    import daft
     import networkx as nx
 
     from hypernodes.callbacks import PipelineCallback
@@ -188,7 +189,8 @@ class Pipeline:
                 each output of the item.
 
         Returns:
-            Each output with its values, in the order of the items.
+            Each output with its values, in the order of the items. With ``DaftEngine(collect=False)`` a lazy
+            `daft.DataFrame` that has the outputs as columns.
 
         Raises:
             MapError: What is mapped over is no collection, zipped ones differ in length, or `map_over` is
@@ -204,11 +206,21 @@ class Pipeline:
             {'power': [2, 4, 3, 9]}
         """
         _check_modes(f"pipeline {self.pipeline_id!r}", map_mode, on_error)
-        names, items, fixed = self._mapped(inputs, map_over, map_mode)
+        engine = self.effective_engine
         wanted = None if output_name is None else _names(output_name)
-        if not items:
+        table = table_of(inputs)
+        if table is not None and map_mode == "zip":
+            names = self._inputs_of(table, map_over)
+            if set(names) >= set(self._inputs_of(table)):
+                found: Any = engine.map_frame(self, inputs, names, wanted, on_error=on_error)
+                if found is not None:
+                    return found  # type: ignore[no-any-return]
+        names, items, fixed = self._mapped(inputs, map_over, map_mode)
+        if not items and not engine.is_lazy:
             return {name: [] for name in self._outputs_of_no_items(names, fixed, wanted)}
-        rows = self.effective_engine.map(self, items, fixed, wanted, on_error=on_error)
+        rows = engine.map(self, items, fixed, wanted, on_error=on_error)
+        if engine.is_lazy:
+            return rows  # type: ignore[return-value]
         if isinstance(rows, Columns):
             return rows.columns
         if on_error == "raise":
@@ -240,19 +252,64 @@ class Pipeline:
             names = parse_map_over(map_over, checked, where)
             fixed = {name: value for name, value in checked.items() if name not in names}
             return names, items_of(checked, names, map_mode, where), fixed
-        known = (*self.wiring.input_names, *self.wiring.output_names)
-        used = [name for name in table.names if name in known]
-        if not used:
-            raise MapError(
-                f"{where}: no column of the table is an input. It has {listing(table.names)}; the pipeline "
-                f"takes {listing(self.wiring.input_names)}."
-            )
-        names = tuple(used) if map_over is None else parse_map_over(map_over, table.names, where)
+        used, names = self._inputs_of(table), self._inputs_of(table, map_over)
         if lazily and set(names) >= set(used) and map_mode == "zip":
             return names, (dict(zip(names, row, strict=True)) for row in table.rows(names)), {}
         columns = table.columns([*dict.fromkeys((*used, *names))])
         fixed = {name: columns[name] for name in used if name not in names}
         return names, items_of(columns, names, map_mode, where), fixed
+
+    def _inputs_of(self, table: Table, map_over: str | Sequence[str] | None = None) -> tuple[str, ...]:
+        """Return the columns of a table that are inputs, or those of them that are mapped over."""
+        where = f"pipeline {self.pipeline_id!r}"
+        if map_over is not None:
+            return parse_map_over(map_over, table.names, where)
+        known = (*self.wiring.input_names, *self.wiring.output_names)
+        used = tuple(name for name in table.names if name in known)
+        if not used:
+            raise MapError(
+                f"{where}: no column of the table is an input. It has {listing(table.names)}; the pipeline "
+                f"takes {listing(self.wiring.input_names)}."
+            )
+        return used
+
+    def to_daft(self, frame: daft.DataFrame, output_name: OutputName = None) -> daft.DataFrame:
+        """Add the outputs to a Daft data frame, as columns that are computed when somebody asks for them.
+
+        Args:
+            frame: Its columns are inputs, and stay; those that the pipeline does not know, too.
+            output_name: The output or outputs wanted; every one by default.
+
+        Returns:
+            A lazy data frame. Where a node says what it returns, as in ``-> int``, the column has that type;
+            else its values are Python objects.
+
+        Raises:
+            MapError: It is no Daft data frame, or none of its columns is an input.
+            MissingInputError: An input that has no default is none of its columns.
+
+        Example:
+            >>> import daft
+            >>> from hypernodes import DaftEngine, node
+            >>> @node(output_name="length")
+            ... def measure(word: str) -> int:
+            ...     return len(word)
+            >>> words = daft.from_pydict({"word": ["a", "bcd"], "page": [1, 2]})
+            >>> lengths = Pipeline([measure], engine=DaftEngine(runner="native")).to_daft(words)
+            >>> lengths.where(lengths["length"] > 1).to_pydict()
+            {'word': ['bcd'], 'page': [2], 'length': [3]}
+        """
+        from hypernodes.engines.daft import DaftEngine  # noqa: PLC0415
+
+        engine = self.own_engine if isinstance(self.own_engine, DaftEngine) else DaftEngine()
+        table = table_of(frame)
+        if table is None or type(frame).__module__.partition(".")[0] != "daft":
+            raise MapError(
+                f"pipeline {self.pipeline_id!r}: to_daft takes a daft.DataFrame, not a "
+                f"{type(frame).__name__}. Make it one: daft.from_pydict(...), daft.from_pandas(...)."
+            )
+        wanted = None if output_name is None else _names(output_name)
+        return engine.add_columns(self, frame, self._inputs_of(table), wanted)
 
     def _outputs_of_no_items(
         self, names: tuple[str, ...], fixed: Mapping[str, Any], wanted: tuple[str, ...] | None

@@ -19,11 +19,20 @@ _LAZY = {
     "ParallelExecutor": "hypernodes.executors.parallel",
     "RayExecutor": "hypernodes.executors.ray",
     # Users look for the engines here; they live on a higher floor, so they are named, not imported.
+    "DaftEngine": "hypernodes.engines.daft",
     "Engine": "hypernodes.engines",
     "HyperNodesEngine": "hypernodes.engines",
 }
 
-__all__ = ["ALIASES", "AsyncExecutor", "Engine", "HyperNodesEngine", "ParallelExecutor", "RayExecutor"]
+__all__ = [
+    "ALIASES",
+    "AsyncExecutor",
+    "DaftEngine",
+    "Engine",
+    "HyperNodesEngine",
+    "ParallelExecutor",
+    "RayExecutor",
+]
 
 
 def __getattr__(name: str) -> object:

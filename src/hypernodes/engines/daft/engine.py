@@ -1,0 +1,304 @@
+"""DaftEngine: pipelines as Daft queries."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from functools import cached_property
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.callbacks.base import Scope
+from hypernodes.engines.daft.columns import exact
+from hypernodes.engines.daft.gather import DaftLane
+from hypernodes.engines.daft.query import Job, Options, over_frame, over_items, through
+from hypernodes.engines.daft.results import Results
+from hypernodes.engines.daft.runner import bind, claim, imported
+from hypernodes.engines.daft.udf import IN_DAFT
+from hypernodes.engines.laned import LanedEngine
+from hypernodes.exceptions import DaftError, InputError
+from hypernodes.execution.invoke import UNKNOWN
+from hypernodes.execution.lane import A_PROCESS, BUSY, Lanes
+from hypernodes.execution.plan import build_plan
+from hypernodes.execution.signature import read_codes
+from hypernodes.execution.stages import is_watched, once, split, whole
+from hypernodes.execution.steps import NestedStep
+from hypernodes.execution.worker import Sweeping
+from hypernodes.mapping import Columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from daft import DataFrame
+
+    from hypernodes.callbacks import CallbackContext
+    from hypernodes.engines.daft.runner import Runner
+    from hypernodes.execution.jobs import OnError
+    from hypernodes.execution.steps import Plan
+    from hypernodes.pipeline import Pipeline
+
+
+class DaftEngine(LanedEngine):
+    """Run pipelines as Daft queries: items are rows, nodes are expressions of one lazy plan.
+
+    Plain functions that follow one another become one UDF over batches of rows; a node with a batch
+    function, an async one, or one with resources of its own becomes a UDF by itself. With a cache, callbacks
+    or ``on_error="return"``, the whole pipeline is one UDF, which looks up, stores and tells as it does
+    everywhere.
+
+    Args:
+        collect: Whether `Pipeline.map` returns lists; else a lazy `daft.DataFrame` of the outputs, of which
+            nothing is computed until somebody asks.
+        show_plan: Whether Daft's plan is printed before a query is run.
+        debug: Whether everything is run right here, item by item, so that a debugger and a traceback see the
+            functions and nothing else.
+        runner: ``"native"`` for this machine, ``"ray"`` for a cluster; ``None`` for the one that Daft takes
+            by itself: Ray's if this process is connected to Ray when Daft is first used.
+        address: The Ray cluster, if this process is connected to none yet.
+        batch_size: How many rows a UDF gets at most; by default Daft decides.
+        concurrency: In how many processes each UDF runs (and how many coroutines of an async one at once); by
+            default in Daft's own threads, and 10 at once.
+
+    Raises:
+        DaftError: Daft cannot be imported, or is too old, or this process has another runner already.
+        ValueError: An option that is out of its range.
+
+    Example:
+        >>> from hypernodes import Pipeline, node
+        >>> @node(output_name="square")
+        ... def square(x: int) -> int:
+        ...     return x * x
+        >>> pipeline = Pipeline([square], engine=DaftEngine(runner="native"))
+        >>> pipeline.map({"x": [1, 2, 2**40]}, map_over="x")
+        {'square': [1, 4, 1208925819614629174706176]}
+    """
+
+    def __init__(
+        self,
+        *,
+        collect: bool = True,
+        show_plan: bool = False,
+        debug: bool = False,
+        runner: Runner | None = None,
+        address: str | None = None,
+        batch_size: int | None = None,
+        concurrency: int | None = None,
+    ) -> None:
+        if runner not in (None, "native", "ray"):
+            raise ValueError(f"runner is 'native', 'ray' or None, not {runner!r}")
+        for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise ValueError(f"{name} must be a number of 1 or more, not {value!r}")
+        if runner == "native" and address is not None:
+            raise ValueError(f"address={address!r} is a Ray cluster's, and runner='native' uses none")
+        imported()
+        if runner is None and address is not None:
+            runner = "ray"
+        if runner is not None:
+            claim(runner)
+        self.collect = collect
+        self.show_plan = show_plan
+        self.debug = debug
+        self.runner = runner
+        self.address = address
+        self.batch_size = batch_size
+        self.concurrency = concurrency
+        self._in_use = []
+        self._lane = DaftLane(lambda: self._options)
+
+    @cached_property
+    def _options(self) -> Options:
+        return Options(bind(self.address), self.batch_size, self.concurrency, self.show_plan)
+
+    @property
+    def is_lazy(self) -> bool:
+        """Whether maps return data frames of which nothing is computed yet."""
+        return not self.collect
+
+    @property
+    def _is_here(self) -> bool:
+        """Whether all is done right here: to debug it, or since this is a part of a query already."""
+        return self.debug or not BUSY.get().isdisjoint((IN_DAFT, A_PROCESS))
+
+    def lanes(self) -> Lanes:
+        """Return where nodes and items go."""
+        if self._is_here:
+            return Lanes()
+        # What asks for a GPU must get to one; all other calls of a run that is no map are made here.
+        return Lanes(self._lane if self._options.runner == "ray" else None, self._lane)
+
+    def run(
+        self,
+        pipeline: Pipeline,
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None = None,
+        _ctx: CallbackContext | None = None,
+    ) -> dict[str, Any]:
+        """Compute the outputs asked for, once. See `Engine.run`."""
+        if self._is_here or _ctx is not None:
+            return super().run(pipeline, inputs, output_name, _ctx)
+        plan = self._flat(pipeline, output_name, tuple(inputs), None)
+        # The items of a map inside are rows of a query of their own, so that they are spread out.
+        if is_watched(plan) or any(isinstance(step, NestedStep) and step.map_over for step in plan.steps):
+            return super().run(pipeline, inputs, output_name)
+        fixed = {**plan.bound, **inputs}
+        job = Job(split(once(plan), fixed), plan.outputs, fixed, numbers=[UNKNOWN])
+        results = Results(job)
+        for report in over_items(job, {}, 1, self._options):
+            results.add(report)
+        return {name: column[0] for name, column in results.columns(1).items()}
+
+    def map(
+        self,
+        pipeline: Pipeline,
+        items: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None = None,
+        _ctx: CallbackContext | None = None,
+        *,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Compute the outputs asked for, for each item. See `Engine.map`."""
+        if self.collect and on_error == "return":
+            return super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
+        if self._is_here or _ctx is not None or not isinstance(items, Columns):
+            return super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
+        names = tuple(items.columns)
+        if not self.collect:
+            frame = imported().from_pydict({name: exact(column) for name, column in items.columns.items()})
+            return self._lazy(pipeline, frame, names, inputs, output_name, on_error)
+        plan = self._flat(pipeline, output_name, (*names, *inputs), names)
+        if is_watched(plan):
+            return super().map(pipeline, items, inputs, output_name, on_error=on_error)
+        job = self._job(plan, inputs)
+        results = Results(job, items.columns)
+        for report in over_items(job, items.columns, len(items), self._options):
+            results.add(report)
+        return Columns(results.columns(len(items)))
+
+    def map_frame(
+        self,
+        pipeline: Pipeline,
+        frame: Any,
+        names: tuple[str, ...],
+        output_name: tuple[str, ...] | None = None,
+        *,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Compute over the rows of a Daft data frame, where they are. See `Engine.map_frame`."""
+        if self._is_here or not isinstance(frame, imported().DataFrame):
+            return None
+        if not self.collect:
+            return self._lazy(pipeline, frame, names, {}, output_name, on_error)
+        plan = self._flat(pipeline, output_name, names, names)
+        if is_watched(plan) or on_error == "return" or not set(names).isdisjoint(plan.outputs):
+            return None
+        job = self._job(plan, {})
+        if job.made.issuperset(job.takers):  # nothing depends on the rows
+            return None
+        results = Results(job)
+        for report in over_frame(job, frame, self._options):
+            results.add(report)
+        return results.columns()
+
+    def add_columns(
+        self,
+        pipeline: Pipeline,
+        frame: DataFrame,
+        names: tuple[str, ...],
+        output_name: tuple[str, ...] | None = None,
+    ) -> DataFrame:
+        """Return a lazy data frame that has the outputs asked for as further columns.
+
+        Args:
+            pipeline: The pipeline.
+            frame: The data frame.
+            names: Those of its columns that are inputs.
+            output_name: The outputs wanted, or ``None`` for every one.
+        """
+        return self._lazy(pipeline, frame, names, {}, output_name, "raise", frame.column_names)
+
+    def _lazy(
+        self,
+        pipeline: Pipeline,
+        frame: DataFrame,
+        names: tuple[str, ...],
+        inputs: Mapping[str, Any],
+        output_name: tuple[str, ...] | None,
+        on_error: OnError,
+        kept: Sequence[str] = (),
+    ) -> DataFrame:
+        if on_error == "return":
+            raise InputError(
+                f"pipeline {pipeline.pipeline_id!r}: on_error='return' puts exceptions in the place of "
+                f"outputs, and a data frame that is computed later has no place for them. Use "
+                f"DaftEngine(collect=True)."
+            )
+        plan = self._flat(pipeline, output_name, (*names, *inputs), names)
+        if any(inner.hears for inner in plan.tree()):
+            warnings.warn(
+                f"pipeline {pipeline.pipeline_id!r}: callbacks are told nothing of a data frame that is "
+                f"computed later, by whoever asks for it.",
+                stacklevel=4,
+            )
+        if any(inner.node_lane is not None or inner.map_lane is not None for inner in plan.tree()):
+            raise DaftError(
+                f"pipeline {pipeline.pipeline_id!r}: a pipeline nested in it has an executor of its own, "
+                f"which does not travel with a data frame. Leave it out, or use DaftEngine(collect=True)."
+            )
+        if all(inner.cache is None for inner in plan.tree()):
+            return through(self._job(plan, inputs, finely=True), frame, self._options, kept)
+        fixed = {**plan.bound, **inputs}
+        sweeping = Sweeping(
+            plan=replace(plan, bound={}),
+            codes=read_codes(plan),
+            fixed={},
+            identities={},
+            scope=Scope(plan.key, plan.path),
+            on_error="raise",
+        )
+        job = Job([whole(plan, fixed)], plan.outputs, fixed, sweeping=sweeping)
+        return through(job, frame, self._options, kept)
+
+    def _job(self, plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> Job:
+        fixed = {**plan.bound, **inputs}
+        return Job(split(plan, fixed, finely=finely), plan.outputs, fixed)
+
+    def _flat(
+        self,
+        pipeline: Pipeline,
+        output_name: tuple[str, ...] | None,
+        given: tuple[str, ...],
+        mapped: tuple[str, ...] | None,
+    ) -> Plan:
+        """Return the plan as a query computes it, where everything is right here."""
+        key = (self, "flat", mapped, output_name, *given)
+        if key not in pipeline.plans:
+            busy = BUSY.set(BUSY.get() | {IN_DAFT})
+            try:
+                plan = build_plan(pipeline, given, output_name, Lanes(), mapped=mapped is not None)
+            finally:
+                BUSY.reset(busy)
+            pipeline.plans[key] = plan
+        return pipeline.plans[key]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made, ({name: value for name, value in vars(self).items() if name in _DEFAULTS},)
+
+    def __repr__(self) -> str:
+        told = (
+            f"{name}={getattr(self, name)!r}"
+            for name, default in _DEFAULTS.items()
+            if getattr(self, name) != default
+        )
+        return f"DaftEngine({', '.join(told)})"
+
+
+_DEFAULTS: Final = {name: parameter.default for name, parameter in signature(DaftEngine).parameters.items()}
+
+
+def _made(options: dict[str, Any]) -> DaftEngine:
+    # In another process, which may have another runner; what is computed there stays there.
+    engine = DaftEngine(**{**options, "runner": None, "address": None})
+    engine.runner, engine.address = options["runner"], options["address"]
+    return engine
