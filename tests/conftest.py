@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,9 @@ from pathlib import Path
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
+
+# Daft takes one of its runners for as long as a process lives; test_daft_on_ray starts one for the other.
+os.environ.setdefault("DAFT_RUNNER", "native")
 
 import pytest
 
@@ -35,6 +39,28 @@ def ray_cluster():
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local")
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def daft_runner():
+    """The Daft runner that this process uses, with a Ray of two hosts if it is that one."""
+    if os.environ["DAFT_RUNNER"] != "ray":
+        yield "native"
+        return
+    import ray
+    from ray.cluster_utils import Cluster
+
+    if not ray.is_initialized():  # and then for all modules: Daft has actors there
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+        cluster.add_node(num_cpus=1, resources={"kiln": 1})
+        ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+
+        def end():
+            ray.shutdown()
+            cluster.shutdown()
+
+        atexit.register(end)
+    yield "ray"
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,601 @@
+"""DaftEngine: pipelines as Daft queries."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+import daft
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import sample
+from conftest import Recorder
+from daft import col
+
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, RayExecutor, node
+from hypernodes.exceptions import (
+    DaftError,
+    InputError,
+    MapError,
+    MissingInputError,
+    NodeTimeoutError,
+    RemoteError,
+    ResourcesError,
+    TransportError,
+)
+
+ON_RAY = os.environ["DAFT_RUNNER"] == "ray"
+native_only = pytest.mark.skipif(ON_RAY, reason="looks into this process")
+ray_only = pytest.mark.skipif(not ON_RAY, reason="needs Daft's other runner")
+
+pytestmark = pytest.mark.usefixtures("daft_runner")
+CALLS = []
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    CALLS.clear()
+
+
+@node(output_name="square")
+def square(x: int) -> int:
+    CALLS.append(x)
+    return x * x
+
+
+@node(output_name="root")
+def root(square: int) -> float:
+    return square**0.5
+
+
+@node(output_name="label")
+def label(square):
+    return f"<{square}>", {square}
+
+
+shapes = Pipeline([square, root, label], name="shapes", engine=DaftEngine())
+LABELS = [("<1>", {1}), ("<4>", {4}), ("<9>", {9})]
+
+
+# ---------------------------------------------------------------------------------------- data frames
+
+
+@pytest.mark.parametrize(
+    "table",
+    [daft.from_pydict, pd.DataFrame, pl.DataFrame, pa.table],
+    ids=["daft", "pandas", "polars", "arrow"],
+)
+def test_the_columns_of_a_table_are_mapped_over(table):
+    frame = table({"x": [1, 2, 3], "spare": ["a", "b", "c"]})
+    assert shapes.map(frame, output_name=["label", "root"]) == {"label": LABELS, "root": [1.0, 2.0, 3.0]}
+    assert shapes.map(frame, "x", output_name="square") == {"square": [1, 4, 9]}
+
+
+def test_a_data_frame_may_have_intermediate_outputs_as_columns():
+    frame = daft.from_pydict({"square": [1, 4]})
+    assert shapes.map(frame, output_name="root") == {"root": [1.0, 2.0]}
+    assert shapes.to_daft(frame, "root").to_pydict() == {"square": [1, 4], "root": [1.0, 2.0]}
+    assert not CALLS
+
+
+def test_a_lazy_data_frame_comes_back_if_nothing_is_to_be_collected():
+    lazy = shapes.with_engine(DaftEngine(collect=False))
+    frame = lazy.map(daft.from_pydict({"x": [1, 2, 3], "spare": ["a", "b", "c"]}))
+    assert isinstance(frame, daft.DataFrame)
+    assert not CALLS
+    types_of = {field.name: str(field.dtype) for field in frame.schema()}
+    assert types_of == {"square": "Int64", "root": "Float64", "label": "Python"}
+    assert frame.to_pydict() == {"square": [1, 4, 9], "root": [1.0, 2.0, 3.0], "label": LABELS}
+
+
+@pytest.mark.parametrize("items", [[1, 2], [], [1, 2**70]])
+def test_so_it_does_for_inputs_that_are_no_data_frame(items):
+    lazy = Pipeline([node(lambda x: x, output_name="y")], engine=DaftEngine(collect=False))
+    assert lazy.map({"x": items}, "x").to_pydict() == {"y": items}
+    assert lazy.map({"x": items, "y": 5}, "x", output_name="y").to_pydict() == {"y": [5] * len(items)}
+
+
+def test_to_daft_adds_columns_to_those_that_are_there():
+    frame = shapes.to_daft(daft.from_pydict({"x": [1, 2, 3], "spare": ["a", "b", "c"]}))
+    assert frame.column_names == ["x", "spare", "square", "root", "label"]
+    assert frame.where(col("root") > 1).select("spare", "label").to_pydict() == {
+        "spare": ["b", "c"],
+        "label": LABELS[1:],
+    }
+
+
+@native_only
+def test_what_nobody_asks_for_is_not_computed():
+    other = node(lambda x: CALLS.append("other"), output_name="other")
+    frame = Pipeline([square, other], engine=DaftEngine()).to_daft(daft.from_pydict({"x": [1, 2]}))
+    assert frame.select("square").to_pydict() == {"square": [1, 4]}
+    assert sorted(CALLS) == [1, 2]
+    shapes.map({"x": [1]}, "x", output_name="square")
+    assert shapes.to_daft(daft.from_pydict({"x": [1]})).limit(1).select("x").to_pydict() == {"x": [1]}
+    assert sorted(CALLS) == [1, 1, 2]
+
+
+def test_from_storage_to_storage(tmp_path):
+    for part in range(3):
+        pq.write_table(pa.table({"x": range(part * 10, part * 10 + 10)}), tmp_path / f"{part}.parquet")
+    lazy = shapes.with_engine(DaftEngine(collect=False))
+    source = daft.read_parquet(str(tmp_path / "*.parquet"))
+    lazy.map(source, output_name=["square", "root"]).write_parquet(str(tmp_path / "made"))
+    made = daft.read_parquet(str(tmp_path / "made" / "*.parquet")).sort("square").to_pydict()
+    assert made == {"square": [i * i for i in range(30)], "root": [float(i) for i in range(30)]}
+
+
+def test_columns_of_every_kind_arrive_as_they_do_with_the_other_engine():
+    frame = daft.from_pydict(
+        {
+            "a": [1, None],
+            "b": [[1.0], []],
+            "c": [{"k": 1}, None],
+            "d": np.arange(4, dtype="i2").reshape(2, 2),
+            "e": [b"x", None],
+        }
+    ).with_column("f", daft.lit(1.5).cast(daft.DataType.float32()))
+    told = Pipeline([node(lambda a, b, c, d, e, f: repr((a, b, c, d, e, f)), output_name="told")])
+    assert told.with_engine(DaftEngine()).map(frame) == told.map(frame)
+
+
+# ---------------------------------------------------------------------------------------------- plans
+
+
+def test_the_plan_is_printed_and_has_a_stage_for_each_kind_of_node(capfd):
+    @node(output_name="c", batch=lambda b: pc.add(b, 1))
+    def by_batch(b: int) -> int:
+        return b + 1
+
+    @node(output_name="d")
+    async def later(c: int) -> int:
+        return c
+
+    plain = [node(lambda x: x, output_name="a"), node(lambda a: a, output_name="b")]
+    pipeline = Pipeline([*plain, by_batch, later, node(ascii, output_name="e").rename(inputs={"obj": "d"})])
+    engine = DaftEngine(show_plan=True)
+    assert pipeline.with_name("staged").with_engine(engine).map({"x": [1, 2]}, "x", output_name="e") == {
+        "e": ["2", "3"]
+    }
+    plan = " ".join(capfd.readouterr().out.replace("|", " ").split())
+    for stage in ("staged.<lambda>_<lambda>", "staged.by_batch", "staged.later", "staged.ascii"):
+        assert f"UDF {stage}" in plan
+    assert "async = true" in plan or ON_RAY
+
+
+def test_batch_functions_get_arrow_arrays_and_fixed_inputs_as_they_are():
+    def add_all(x, by):
+        assert isinstance(x, pa.Array)
+        assert x.type == pa.int64()
+        return pc.add(x, by["by"])
+
+    @node(output_name="added", batch=add_all)
+    def add(x, by):
+        raise AssertionError("called one by one")
+
+    @node(output_name="halved", batch=lambda added: added.to_numpy() / 2)
+    def halve(added: int) -> float:
+        raise AssertionError("called one by one")
+
+    pipeline = Pipeline([add, halve], engine=DaftEngine())
+    assert pipeline.map({"x": [1, 2, 3], "by": {"by": 3}}, "x") == {
+        "added": [4, 5, 6],
+        "halved": [2.0, 2.5, 3.0],
+    }
+
+
+class Model:
+    """Counts how often it is made; one is enough for each process."""
+
+    made = 0
+
+    def __init__(self, weights):
+        self.weights = weights
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        Model.made += 1
+
+
+@pytest.mark.parametrize("options", [{}, {"concurrency": 2, "batch_size": 5}], ids=["threads", "processes"])
+def test_what_is_fixed_is_made_once_for_each_worker(options):
+    model = Model(np.ones(100_000))
+
+    def apply(x, model):
+        return os.getpid(), type(model).made, float(model.weights[x])
+
+    pipeline = Pipeline([node(apply, output_name="applied")], engine=DaftEngine(**options))
+    applied = pipeline.map({"x": range(40), "model": model}, "x")["applied"]
+    assert [value for *_, value in applied] == [1.0] * 40
+    if ON_RAY or options:
+        assert {made for _, made, _ in applied} == {1}
+        assert os.getpid() not in {pid for pid, *_ in applied}
+    else:
+        assert {(pid, made) for pid, made, _ in applied} == {(os.getpid(), 0)}
+
+
+@native_only
+def test_coroutines_of_a_stage_run_beside_each_other():
+    running, most = 0, 0
+
+    @node(output_name="at_once")
+    async def meet(x):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return most
+
+    pipeline = Pipeline([meet], engine=DaftEngine(concurrency=4, batch_size=100))
+    assert max(pipeline.map({"x": range(40)}, "x")["at_once"]) == 4
+
+
+@pytest.mark.parametrize(
+    "engines",
+    [
+        (HyperNodesEngine(), DaftEngine()),
+        (DaftEngine(), HyperNodesEngine()),
+        (DaftEngine(), DaftEngine()),
+        (DaftEngine(), HyperNodesEngine(map_executor="threaded")),
+        (DaftEngine(), HyperNodesEngine(map_executor=ThreadPoolExecutor(2))),
+        (HyperNodesEngine(map_executor="threaded"), DaftEngine()),
+    ],
+    ids=repr,
+)
+def test_engines_nest_with_the_same_events_and_signatures(engines, tmp_path):
+    seen = []
+    for number, (outer, inner) in enumerate([(None, None), engines]):
+        cache, told = DiskCache(tmp_path / str(number)), Recorder()
+        words = sample.words.with_engine(inner).as_node(
+            {"words": "word"}, {"length": "lengths"}, map_over="words"
+        )
+        pipeline = Pipeline(
+            [sample.split, words, sample.longest], engine=outer, cache=cache, callbacks=[told], name="text"
+        )
+        inputs = {"text": ["a bcd ef", "g hi"], "unit": 2}
+        outputs = [
+            pipeline.run({"text": "a bcd ef", "unit": 3}),
+            pipeline.map(inputs, "text"),
+            pipeline.with_cache(None).with_callbacks([]).map(inputs, "text"),
+            pipeline.with_cache(None).with_callbacks([]).run({"text": "a bcd ef", "unit": 3}),
+        ]
+        seen.append((outputs, set(cache), told.counted))
+    assert seen[0] == seen[1]
+
+
+def test_products_bound_and_optional_inputs():
+    power = Pipeline([node(pow, output_name="power")], engine=DaftEngine())
+    assert power.map({"base": [2, 3], "exp": [1, 2]}, ["base", "exp"], "product") == {"power": [2, 4, 3, 9]}
+    assert power.bind(exp=3, mod=5).map({"base": [2, 3]}, "base") == {"power": [3, 2]}
+    assert power.map({"base": [], "exp": 2}, "base") == {"power": []}
+    with pytest.raises(MapError, match="equally long"):
+        power.map({"base": [2, 3], "exp": [1]}, ["base", "exp"])
+
+
+def test_streams_and_event_loops():
+    pipeline = Pipeline([square], engine=DaftEngine())
+    endless = pipeline.imap({"x": iter(range(10**9))}, "x")
+    assert [next(endless) for _ in range(3)] == [(i, {"square": i * i}) for i in range(3)]
+    endless.close()
+    assert list(pipeline.imap({"x": range(3)}, "x")) == [(i, {"square": i * i}) for i in range(3)]
+
+    async def main():
+        return await pipeline.arun({"x": 3}), await pipeline.amap({"x": [1, 2]}, "x")
+
+    assert asyncio.run(main()) == ({"square": 9}, {"square": [1, 4]})
+
+
+# ---------------------------------------------------------------------------------- cache and callbacks
+
+
+def test_entries_are_the_same_for_both_engines(tmp_path):
+    cached = shapes.with_cache(DiskCache(tmp_path / "cache"))
+    plain = cached.with_engine(None)
+    assert plain.map({"x": [1, 2]}, "x")["label"] == LABELS[:2]
+    CALLS.clear()
+    assert cached.map({"x": [1, 2]}, "x")["label"] == LABELS[:2]
+    assert not CALLS
+    assert cached.map({"x": [1, 2, 3]}, "x")["label"] == LABELS
+    CALLS.clear()
+    assert plain.map({"x": [3]}, "x")["label"] == LABELS[2:]
+    lazy = cached.with_engine(DaftEngine(collect=False))
+    frame = lazy.map(daft.from_pydict({"x": [3, 4]}), output_name="square")
+    assert frame.to_pydict() == {"square": [9, 16]}
+    assert CALLS == ([] if ON_RAY else [4])
+    CALLS.clear()
+    assert plain.map({"x": [4]}, "x", output_name="square") == {"square": [16]}
+    assert not CALLS
+
+
+def test_rows_that_are_wholly_cached_never_enter_the_plan(tmp_path, capfd):
+    engine = DaftEngine(show_plan=True)
+    cached = shapes.with_engine(engine).with_cache(DiskCache(tmp_path / "cache"))
+    cached.map({"x": [1, 2]}, "x")
+    assert "Approx num rows = 2," in capfd.readouterr().out
+    told = Recorder()
+    cached.with_callbacks([told]).map({"x": [1, 2]}, "x")
+    assert capfd.readouterr().out == ""
+    assert len(told.of("item_cached")) == 2
+    cached.map({"x": [1, 3, 2]}, "x")
+    assert "Approx num rows = 1," in capfd.readouterr().out
+
+
+def test_progress_moves_while_daft_runs():
+    ends = []
+
+    class Clock(PipelineCallback):
+        def on_map_item_end(self, item_index, duration, ctx):
+            ends.append(time.perf_counter())
+
+    @node(output_name="slept")
+    def sleep(x):
+        time.sleep(0.05)
+        return x
+
+    pipeline = Pipeline([sleep], engine=DaftEngine(), callbacks=[Clock()])
+    assert pipeline.map({"x": range(24)}, "x") == {"slept": list(range(24))}
+    assert len(ends) == 24
+    assert ends[-1] - ends[0] > 0.1
+
+
+def test_callbacks_of_a_lazy_data_frame_are_told_nothing_and_that_is_said():
+    lazy = shapes.with_engine(DaftEngine(collect=False)).with_callbacks([Recorder()])
+    with pytest.warns(UserWarning, match="callbacks are told nothing of a data frame that is computed later"):
+        frame = lazy.map(daft.from_pydict({"x": [2]}), output_name="square")
+    assert frame.to_pydict() == {"square": [4]}
+
+
+# --------------------------------------------------------------------------------------------- errors
+
+
+@node(output_name="checked")
+def check(x):
+    if x == 3:
+        raise sample.Refused(x, "three is not allowed")
+    return x
+
+
+@node(output_name="checked_later")
+async def check_later(checked):
+    if checked == 5:
+        raise sample.Refused(checked, "five is not allowed")
+    return checked
+
+
+checking = Pipeline([check, check_later], name="checking", engine=DaftEngine())
+
+
+@pytest.mark.parametrize(("items", "at", "name"), [([1, 2, 3], 2, "check"), ([5, 1], 0, "check_later")])
+def test_an_error_arrives_as_the_nodes_own_with_node_and_item(items, at, name):
+    with pytest.raises(sample.Refused) as caught:
+        checking.map({"x": items}, "x")
+    parameter = "x" if name == "check" else "checked"
+    assert caught.value.number == items[at]
+    assert caught.value.__notes__ == [
+        f"in node {name!r} of pipeline 'checking', item {at}, called with {parameter}={items[at]}"
+    ]
+    with pytest.raises(sample.Refused) as caught:
+        checking.run({"x": items[at]})
+    assert caught.value.__notes__ == [
+        f"in node {name!r} of pipeline 'checking', called with {parameter}={items[at]}"
+    ]
+
+
+@native_only
+def test_in_this_process_it_is_the_same_object_with_its_traceback():
+    error = KeyError("x")
+
+    def fail(x):
+        raise error
+
+    with pytest.raises(KeyError) as caught:
+        Pipeline([node(fail, output_name="y")], engine=DaftEngine()).map({"x": [1]}, "x")
+    assert caught.value is error
+    assert traceback.extract_tb(error.__traceback__)[-1].name == "fail"
+
+
+def test_errors_can_be_returned_in_the_place_of_outputs():
+    made = checking.map({"x": [1, 3, 5]}, "x", on_error="return")
+    assert made["checked"][0] == made["checked_later"][0] == 1
+    assert [str(error) for error in made["checked"][1:]] == [
+        "3: three is not allowed",
+        "5: five is not allowed",
+    ]
+    assert "item 2" in made["checked_later"][2].__notes__[0]
+    with pytest.raises(InputError, match="DaftEngine\\(collect=True\\)"):
+        checking.with_engine(DaftEngine(collect=False)).map({"x": [1]}, "x", on_error="return")
+
+
+def test_an_error_in_a_lazy_data_frame_says_where_it_comes_from():
+    frame = checking.with_engine(DaftEngine(collect=False)).map(daft.from_pydict({"x": [1, 2, 3]}))
+    # Nobody is there to rebuild an error on Ray that plain pickle cannot: its text comes through.
+    with pytest.raises(RemoteError if ON_RAY else sample.Refused) as caught:
+        frame.collect()
+    assert "in node 'check' of pipeline 'checking', called with x=3" in caught.value.__notes__
+    assert "three is not allowed" in str(caught.value)
+    failing = Pipeline([node(lambda x: 1 / x, output_name="y")], engine=DaftEngine(collect=False))
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        failing.map({"x": [0]}, "x").collect()
+
+
+def test_retries_and_timeouts(tmp_path):
+    @node(output_name="tried", retries=2, retry_on=OSError)
+    def try_hard(x):
+        with (tmp_path / str(x)).open("a") as file:
+            file.write("x")
+        if len((tmp_path / str(x)).read_text()) < 3:
+            raise OSError("not yet")
+        return x
+
+    assert Pipeline([try_hard], engine=DaftEngine()).map({"x": [1, 2]}, "x") == {"tried": [1, 2]}
+    assert (tmp_path / "1").read_text() == "xxx"
+    slow = node(lambda x: time.sleep(x), output_name="slept", timeout=0.05)
+    with pytest.raises(NodeTimeoutError):
+        Pipeline([slow], engine=DaftEngine()).map({"x": [0.0, 2.0]}, "x")
+
+
+def test_a_result_that_does_not_pickle_names_its_node_and_item():
+    lock = node(lambda x: threading.Lock() if x else x, output_name="lock")
+    pipeline = Pipeline([lock], name="locks", engine=DaftEngine(concurrency=None if ON_RAY else 1))
+    with pytest.raises(TransportError, match="'lock', a lock, cannot be pickled") as caught:
+        pipeline.map({"x": [0, 1]}, "x")
+    assert "pipeline 'locks', item 1" in caught.value.__notes__[0]
+
+
+def test_a_function_or_an_input_that_does_not_pickle_names_its_node():
+    engine = DaftEngine(concurrency=None if ON_RAY else 1)
+    lock = threading.Lock()
+    holding = Pipeline([node(lambda x: lock and x, output_name="y")], name="holding", engine=engine)
+    with pytest.raises(TransportError, match="the function of node '<lambda>'.*of pipeline 'holding'"):
+        holding.map({"x": [1]}, "x")
+    given = Pipeline([node(lambda x, by: x, output_name="y")], engine=engine)
+    with pytest.raises(TransportError, match="input 'by' \\(a lock\\)"):
+        given.map({"x": [1], "by": lock}, "x")
+
+
+def test_a_column_that_is_missing_is_named():
+    with pytest.raises(MissingInputError, match="'x' \\(for node 'square'\\)"):
+        shapes.map(daft.from_pydict({"spare": [1], "root": [2]}))
+    with pytest.raises(MapError, match="no column of the table is an input"):
+        shapes.to_daft(daft.from_pydict({"spare": [1]}))
+    with pytest.raises(MapError, match="to_daft takes a daft.DataFrame, not a dict"):
+        shapes.to_daft({"x": [1]})
+
+
+def test_options_that_are_out_of_range():
+    for options in (
+        {"runner": "spark"},
+        {"batch_size": 0},
+        {"concurrency": True},
+        {"runner": "native", "address": "x"},
+    ):
+        with pytest.raises(ValueError, match="|".join(options)):
+            DaftEngine(**options)
+
+
+@native_only
+def test_more_cpus_than_there_are():
+    greedy = Pipeline([node(lambda x: x, output_name="y", num_cpus=512)], engine=DaftEngine(), name="greedy")
+    with pytest.raises(ResourcesError, match="requested 512 CPUs"):
+        greedy.map({"x": [1]}, "x")
+
+
+def test_an_older_daft_is_refused_with_what_to_do(monkeypatch):
+    monkeypatch.setattr(daft, "__version__", "0.6.9")
+    with pytest.raises(DaftError, match=r"needs Daft 0\.7\.26 or later; this is 0\.6\.9.*pip install -U"):
+        DaftEngine()
+    monkeypatch.setitem(sys.modules, "daft", None)
+    with pytest.raises(DaftError, match="cannot be imported"):
+        DaftEngine()
+
+
+def test_a_process_keeps_to_its_runner_and_that_is_said():
+    shapes.map({"x": [1]}, "x")
+    other = "native" if ON_RAY else "ray"
+    with pytest.raises(DaftError, match=f"runner='{other}'.*keeps to its first one.*DAFT_RUNNER={other}"):
+        DaftEngine(runner=other)
+
+
+# ------------------------------------------------------------------------------------ to debug, to end
+
+
+def test_debugging_runs_right_here_with_nothing_in_between():
+    def fail(x):
+        CALLS.append(threading.current_thread())
+        raise ValueError(x)
+
+    pipeline = Pipeline([node(fail, output_name="y")], engine=DaftEngine(debug=True))
+    with pytest.raises(ValueError, match="7") as caught:
+        pipeline.map({"x": [7]}, "x")
+    assert CALLS == [threading.main_thread()]
+    frames = [frame.filename for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert not any(f"{os.sep}daft{os.sep}dataframe" in frame or "udf" in frame for frame in frames)
+    assert frames[-1] == __file__
+
+
+@native_only
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("told", [False, True])
+def test_an_interrupt_ends_the_query(told):
+    program = f"""
+import os, signal, threading, time
+from hypernodes import DaftEngine, Pipeline, PipelineCallback, node
+
+class Told(PipelineCallback):
+    def on_map_item_end(self, item_index, duration, ctx):
+        pass
+
+def sleep(x):
+    time.sleep(0.05)
+    return x
+
+pipeline = Pipeline([node(sleep, output_name="y")], engine=DaftEngine(), callbacks=[Told()] * {told})
+threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+started = time.perf_counter()
+try:
+    pipeline.map({{"x": range(1000)}}, "x")
+except KeyboardInterrupt:
+    print("interrupted", time.perf_counter() - started < 20)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "interrupted True" in ended.stdout, ended.stderr
+    assert ended.returncode == 0, ended.stderr
+
+
+# -------------------------------------------------------------------------------------------- with Ray
+
+
+@ray_only
+def test_rows_are_spread_over_the_hosts_beside_a_ray_executor():
+    import ray
+
+    def where(x):
+        time.sleep(0.05)
+        return ray.get_runtime_context().get_node_id()
+
+    pipeline = Pipeline([node(where, output_name="host")])
+    on_daft = pipeline.with_engine(DaftEngine()).map({"x": range(30)}, "x")["host"]
+    assert len(set(on_daft)) == 2
+    with RayExecutor(2) as executor:
+        beside = pipeline.with_engine(HyperNodesEngine(map_executor=executor))
+        assert set(beside.map({"x": range(10)}, "x")["host"]) <= set(on_daft)
+
+
+@ray_only
+@pytest.mark.parametrize("told", [False, True])
+def test_a_node_goes_where_its_resources_are(told):
+    import ray
+
+    @node(output_name="fired", resources={"kiln": 1})
+    def fire(x):
+        return ray.get_runtime_context().get_node_id()
+
+    kilns = [host["NodeID"] for host in ray.nodes() if "kiln" in host["Resources"]]
+    callbacks = [Recorder()] if told else []
+    pipeline = Pipeline([fire, node(lambda fired: fired, output_name="sold")], callbacks=callbacks)
+    on_daft = pipeline.with_engine(DaftEngine())
+    assert on_daft.map({"x": range(4)}, "x")["sold"] == kilns * 4
+    assert on_daft.run({"x": 1})["sold"] == kilns[0]
+
+
+@ray_only
+def test_no_row_is_lost_behind_async_nodes_where_partitions_are_empty():
+    pipeline = Pipeline([check_later, node(lambda checked_later: checked_later, output_name="y")])
+    frame = daft.from_pydict({"checked": list(range(9))}).into_partitions(9).where(col("checked") % 4 == 0)
+    for _ in range(15):
+        assert sorted(pipeline.with_engine(DaftEngine()).map(frame)["y"]) == [0, 4, 8]
+
+
+def test_an_engine_prints_what_it_was_made_with():
+    assert repr(DaftEngine()) == "DaftEngine()"
+    assert repr(DaftEngine(batch_size=5, collect=False)) == "DaftEngine(collect=False, batch_size=5)"

@@ -1,0 +1,221 @@
+"""What goes through Daft comes out as it went in: value for value, and type for type."""
+
+import dataclasses
+import enum
+import math
+import os
+import types
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pydantic
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hypernodes import DaftEngine, Pipeline, node
+from hypernodes.exceptions import HintError, HintWarning
+
+ON_RAY = os.environ.get("DAFT_RUNNER") == "ray"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: tuple
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    tags: set[str] = set()
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+class Word(str):
+    __slots__ = ()
+
+
+VALUES = {
+    "beyond 64 bits": [2**70, -(2**70), 1],
+    "at the edge of 64 bits": [2**63 - 1, -(2**63)],
+    "none": [None, None],
+    "ints and none": [1, None, 3],
+    "nan": [float("nan"), 1.0, -0.0, float("inf")],
+    "floats and ints": [1.5, 1],
+    "bools and ints": [True, 1],
+    "text and numbers": ["a", 1],
+    "tuples": [(1, 2), (3, (4, 5))],
+    "sets": [{1, 2}, frozenset([3]), set()],
+    "nested dicts": [{"k": (1, None)}, {"k": {"l": [1, (2,)]}}, {}],
+    "lists": [[1], [], [None], [[1], [2.0]]],
+    "unicode": ["ä", "日本", "\N{SNOWMAN}", "", "\0", "\ud800"],
+    "bytes": [b"", b"\xff", bytearray(b"x")],
+    "dataclasses": [Point(1, (2,)), Point(0, ())],
+    "pydantic": [Person(name="Ada", tags={"x"}), Person(name="")],
+    "numpy scalars": [np.int64(1), np.float32(2.5), np.str_("x"), np.bool_(True)],
+    "numpy arrays": [np.arange(3), np.zeros((2, 2), dtype="f4"), np.array(["a"], dtype=object)],
+    "enums and subclasses": [Colour.RED, Word("w")],
+    "decimals": [Decimal("1.10"), Decimal("1.1")],
+    "functions and types": [len, int, types.SimpleNamespace(a=1)],
+    "exceptions": [ValueError("x"), KeyError(1)],
+    "complex": [1j, complex("nan")],
+    "arrow": [pa.array([1]), pa.scalar(1)],
+}
+
+
+def same(one, other):
+    """Equal in all that can be seen."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, float):
+        return math.copysign(1, one) == math.copysign(1, other) and (one == other or math.isnan(one))
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, np.ndarray):
+        return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
+    if isinstance(one, pa.Array):
+        return one.equals(other)
+    return repr(one) == repr(other)
+
+
+@node(output_name="first")
+def keep(x):
+    return x
+
+
+@node(output_name="second")
+async def keep_later(first):
+    return first
+
+
+@node(output_name="third")
+def keep_again(second, first):
+    return second
+
+
+# Plain, async, plain: what goes from one stage to the next goes through Daft's columns.
+pipeline = Pipeline([keep, keep_later, keep_again], name="keeping")
+
+
+@pytest.mark.parametrize("column", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("options", [{}, {"batch_size": 1}], ids=["at once", "one by one"])
+def test_any_value_comes_out_as_it_went_in(daft_runner, column, options):
+    made = pipeline.with_engine(DaftEngine(**options)).map({"x": column}, "x")
+    for output in ("first", "second", "third"):
+        assert same(made[output], column), output
+        if not ON_RAY:
+            assert all(
+                one is other
+                for one, other in zip(made[output], column, strict=True)
+                if not isinstance(other, int | float | str | bytes | list)
+            )
+
+
+@pytest.mark.parametrize("column", VALUES.values(), ids=VALUES)
+def test_a_single_run_and_fixed_inputs_likewise(daft_runner, column):
+    on_daft = pipeline.with_engine(DaftEngine())
+    assert same(on_daft.run({"x": column}, "third")["third"], column)
+    both = Pipeline([node(lambda i, x: (i, x), output_name="both")], engine=DaftEngine())
+    assert same(both.map({"i": [0, 1], "x": column}, "i")["both"], [(0, column), (1, column)])
+
+
+SIMPLE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(st.characters(exclude_categories=[])),
+    st.binary(),
+    st.sampled_from([np.int32(1), 1j, (), Word("w")]),
+)
+ANY = st.recursive(
+    SIMPLE,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.tuples(inner, inner), st.sets(st.integers())),
+)
+
+
+@settings(
+    max_examples=20 if ON_RAY else 80,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(column=st.one_of(st.lists(ANY, max_size=6), st.lists(st.integers()), st.lists(st.text())))
+def test_whatever_stands_in_a_column_stays_what_it_is(daft_runner, column):
+    made = pipeline.with_engine(DaftEngine()).map({"x": column}, "x", output_name="third")["third"]
+    assert same(made, column)
+
+
+HINTED = {
+    "int": (int, [1, None, -5]),
+    "float": (float, [0.5, float("nan"), None]),
+    "str": (str, ["a", "ä", None]),
+    "bool": (bool, [True, False, None]),
+    "bytes": (bytes, [b"x", None]),
+    "list of ints": (list[int], [[1, 2], [], None]),
+    "list of lists": (list[list[str]], [[["a"], []], None]),
+    "optional": (int | None, [1, None]),
+    "dict": (dict, [{"a": 1}, {}]),
+    "model": (Person, [Person(name="Ada")]),
+    "unresolvable": ("Nowhere", [1, "a"]),
+}
+
+
+@pytest.mark.filterwarnings("error::hypernodes.exceptions.HintWarning")
+@pytest.mark.parametrize(("hint", "column"), HINTED.values(), ids=HINTED)
+def test_hinted_values_stay_what_they_are(daft_runner, hint, column):
+    def give(x):
+        return x
+
+    give.__annotations__["return"] = hint
+    hinted = Pipeline([node(give, output_name="first"), keep_later, keep_again], engine=DaftEngine())
+    assert same(hinted.map({"x": column}, "x", output_name="third")["third"], column)
+
+
+MISFITS = {
+    "another type": (int, [1, "2", 3], True),
+    "beyond 64 bits": (int, [1, 2**70], True),
+    "half a character": (str, ["a", "\ud800"], True),
+    "a bool": (int, [1, True], True),
+    "a tuple for a list": (list[int], [[1], (2,)], True),
+    "an int for a float": (float, [1, 2.5], False),
+    "a numpy number": (int, [np.int64(1), 2], False),
+    "a subclass": (str, [Word("w"), "x"], False),
+}
+
+
+@pytest.mark.parametrize(("hint", "column", "warns"), MISFITS.values(), ids=MISFITS)
+@pytest.mark.parametrize("options", [{}, {"batch_size": 1}], ids=["at once", "one by one"])
+def test_what_does_not_fit_its_hint_goes_as_an_object_with_one_warning(
+    daft_runner, hint, column, warns, options, recwarn
+):
+    calls = []
+
+    def give(x):
+        calls.append(x)
+        return x
+
+    give.__annotations__["return"] = hint
+    hinted = Pipeline([node(give, output_name="first"), keep_later, keep_again], engine=DaftEngine(**options))
+    assert same(hinted.map({"x": column}, "x", output_name="third")["third"], column)
+    told = [str(warning.message) for warning in recwarn if warning.category is HintWarning]
+    assert len(told) == warns
+    assert not warns or told[0].startswith("output 'first' of node 'give' is said to be ")
+    assert ON_RAY or len(calls) == len(column)  # and nothing is computed twice for it
+
+
+def test_a_lazy_column_that_others_read_keeps_its_type(daft_runner):
+    def give(x) -> int:
+        return "2" if x == 2 else x
+
+    lazy = Pipeline([node(give, output_name="first")], engine=DaftEngine(collect=False))
+    frame = lazy.map({"x": [1, 2]}, "x")
+    with pytest.raises(HintError) as caught:
+        frame.collect()
+    assert "output 'first' of node 'give' is said to be Int64, but '2' (a str) is none" in str(caught.value)
+    assert lazy.map({"x": [1, 3]}, "x").to_pydict() == {"first": [1, 3]}
