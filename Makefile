@@ -11,13 +11,14 @@ WORKERS  ?= 2
 CPUS     ?= 1
 JOBS     := http://127.0.0.1:$(or $(RAY_DASHBOARD_PORT),8299)
 
-.PHONY: help test lint types run bench bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help test lint types run docs-pictures bench bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
 	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
 	@echo "make cluster-down                      its end"
 	@echo "make test    everything that must pass: format, lint, types, imports, tests, doctests"
+	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
 	@echo "make bench   the overheads, as ratios to hand-written code"
@@ -64,6 +65,9 @@ test: lint types
 bench: $(BIN)/.dev
 	$(BIN)/python benchmarks/overhead.py --peers
 	$(BIN)/python benchmarks/cache.py --peers
+
+docs-pictures: $(BIN)/.dev
+	$(BIN)/python docs/pictures/draw.py
 
 bench-daft: $(BIN)/.dev
 	$(BIN)/python benchmarks/daft_engine.py --peers

@@ -201,7 +201,7 @@ def test_a_pipeline_shows_itself_as_a_graph_a_flowchart_and_a_table():
     assert isinstance(graph, networkx.DiGraph)
     assert graph.has_edge(first, second)
     assert graph.has_edge("x", first)
-    assert CHAIN.visualize().startswith("flowchart")
+    assert CHAIN.visualize(return_type="mermaid").startswith("flowchart")
     assert "second" in CHAIN._repr_html_()
 
 

@@ -23,6 +23,7 @@ HyperNodesError
 ├── NodeTimeoutError (TimeoutError)       a node took longer than its timeout
 ├── ResourcesError (ValueError)           no host of the cluster has what a call asks for
 ├── ClusterConnectionError (ConnectionError)
+├── ExtraMissingError (ImportError)       a package is not installed; the message names the extra
 ├── DaftError (RuntimeError)              Daft cannot do what it was asked to
 ├── HintError (TypeError)                 a node returned something else than its hint says
 └── SignatureError (TypeError)            a value or function without a stable fingerprint
@@ -153,6 +154,10 @@ class ResourcesError(HyperNodesError, ValueError):
 
 class ClusterConnectionError(HyperNodesError, ConnectionError):
     """The Ray cluster could not be reached."""
+
+
+class ExtraMissingError(HyperNodesError, ImportError):
+    """Something that was asked for needs a package that is not installed."""
 
 
 class DaftError(HyperNodesError, RuntimeError):

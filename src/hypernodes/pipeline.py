@@ -23,6 +23,8 @@ from hypernodes.node import Node
 from hypernodes.tables import DataFrame, Table, table_of
 
 if TYPE_CHECKING:
+    import os
+
     import daft
     import networkx as nx
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from hypernodes.engines import Engine
     from hypernodes.execution.explain import Explanation
     from hypernodes.execution.steps import Plan
+    from hypernodes.visualization.picture import Form, Orient, Picture
+    from hypernodes.visualization.svg import Theme
 
 Inherit: TypeAlias = type_of_inherit
 OutputName: TypeAlias = str | Sequence[str] | None
@@ -593,23 +597,81 @@ class Pipeline:
                     graph.add_edge(self.wiring.producers.get(name, name), member, name=name)
         return graph
 
-    def visualize(self) -> str:
-        """Return the pipeline as a Mermaid flowchart, which GitHub and notebooks draw."""
-        from hypernodes.visualization.mermaid import mermaid  # noqa: PLC0415
+    def visualize(
+        self,
+        filename: str | os.PathLike[str] | None = None,
+        orient: Orient = "TB",
+        depth: int | None = 1,
+        *,
+        flatten: bool = False,
+        min_arg_group_size: int = 2,
+        show_legend: bool = False,
+        show_types: bool = True,
+        theme: Theme = "auto",
+        return_type: Form = "auto",
+    ) -> Picture:
+        """Draw the pipeline: inputs with types and defaults, nodes with what they make, nested pipelines.
 
-        return mermaid(self)
+        Args:
+            filename: Where to put it; its suffix says which kind it is: ``.svg``, ``.mmd`` or ``.dot``.
+            orient: ``"TB"`` from top to bottom, ``"LR"`` from left to right.
+            depth: How many levels of nested pipelines are open: 1 is this one's own, ``None`` is all.
+            flatten: Whether nodes of open pipelines stand among the others, without a box around them.
+            min_arg_group_size: How many inputs of one node, which no other takes, share a box.
+            show_legend: Whether it says what its colours mean.
+            show_types: Whether types are shown.
+            theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the page that shows it.
+            return_type: ``"svg"``, ``"mermaid"`` (a flowchart for READMEs), ``"graphviz"`` (its source), or
+                ``"auto"``: what the filename says, else SVG, or Mermaid where nothing is there to draw SVG.
+
+        Returns:
+            The text of the picture; a notebook shows it as the picture.
+
+        Raises:
+            InputError: An option that is none.
+            ExtraMissingError: SVG was asked for, and there is no Graphviz.
+
+        Example:
+            >>> from hypernodes import node
+            >>> print(Pipeline([node(abs, output_name="size")]).visualize(return_type="mermaid"))
+            flowchart TB
+                i0(["x"])
+                n0["abs → size"]
+                i0 --> n0
+        """
+        from hypernodes.visualization.picture import picture  # noqa: PLC0415
+
+        return picture(
+            self,
+            filename,
+            orient=orient,
+            depth=depth,
+            flatten=flatten,
+            min_arg_group_size=min_arg_group_size,
+            show_legend=show_legend,
+            show_types=show_types,
+            theme=theme,
+            return_type=return_type,
+        )
 
     def __repr__(self) -> str:
-        taken = ", ".join(name + ("=…" if name in self.optional else "") for name in self.input_names)
+        taken = [name + ("=…" if name in self.optional else "") for name in self.input_names]
         return (
-            f"<Pipeline {self.pipeline_id}({taken}) -> {', '.join(self.output_names)}, "
+            f"<Pipeline {self.pipeline_id}({_some(taken)}) -> {_some(self.output_names)}, "
             f"{len(self.nodes)} node{'s' if len(self.nodes) != 1 else ''}>"
         )
 
     def _repr_html_(self) -> str:
         from hypernodes.visualization.table import table  # noqa: PLC0415
 
-        return table(self)
+        drawn = self.visualize()
+        return str(drawn) if drawn.form == "svg" else table(self)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    """Return names as far as they fit a line."""
+    more = f", … {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _check_modes(where: str, map_mode: object, on_error: object) -> None:

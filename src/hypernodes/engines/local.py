@@ -64,4 +64,9 @@ class HyperNodesEngine(LanedEngine):
         return HyperNodesEngine, (self.node_executor, self.map_executor)
 
     def __repr__(self) -> str:
-        return f"HyperNodesEngine(node_executor={self.node_executor!r}, map_executor={self.map_executor!r})"
+        told = (
+            f"{name}={executor!r}"
+            for name, executor in (("node_executor", self.node_executor), ("map_executor", self.map_executor))
+            if executor != SEQUENTIAL
+        )
+        return f"HyperNodesEngine({', '.join(told)})"

@@ -1,57 +1,63 @@
-"""A pipeline as a Mermaid flowchart."""
+"""A picture as a Mermaid flowchart, which GitHub and many notebooks draw."""
 
 from __future__ import annotations
 
 from html import escape
-from itertools import count
-from typing import TYPE_CHECKING, Any
-
-from hypernodes.nested import NestedPipeline
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hypernodes.visualization.scheme import Box, Scheme, Value
 
-def mermaid(pipeline: Any) -> str:
-    """Return the flowchart's source; nested pipelines are boxes around their nodes.
+_SHAPES: Final = {"input": ('(["', '"])'), "node": ('["', '"]'), "pipeline": ('[["', '"]]')}
+
+
+def mermaid(scheme: Scheme, *, orient: str = "TB", show_types: bool = True) -> str:
+    """Return the flowchart's source.
 
     Example:
         >>> from hypernodes import Pipeline, node
-        >>> print(mermaid(Pipeline([node(abs, output_name="size")])))
-        flowchart TD
-            n1(["x"])
-            n2["abs → size"]
-            n1 --> n2
+        >>> from hypernodes.visualization.scheme import scheme
+        >>> print(mermaid(scheme(Pipeline([node(abs, output_name="size")]))))
+        flowchart TB
+            i0(["x"])
+            n0["abs → size"]
+            i0 --> n0
     """
-    numbers = count(1)
-    lines = ["flowchart TD"]
-    source = {}
-    for name in pipeline.input_names:
-        source[name] = f"n{next(numbers)}"
-        lines.append(f'    {source[name]}(["{escape(name)}"])')
-    lines += _members(pipeline, source, numbers, "    ")
+    lines = [f"flowchart {orient}"]
+    for box in scheme.boxes:
+        lines += _lines(box, "    ", show_types=show_types)
+    for arrow in scheme.arrows:
+        named = f"|{_text(', '.join(arrow.names))}|" if arrow.names else ""
+        lines.append(f"    {_id(arrow.source)} -->{named} {_id(arrow.target)}")
     return "\n".join(lines)
 
 
-def _members(pipeline: Any, source: dict[str, str], numbers: Iterator[int], indent: str) -> list[str]:
-    boxes, edges = [], []
-    for member in pipeline.execution_order:
-        number = f"n{next(numbers)}"
-        if isinstance(member, NestedPipeline):
-            over = f" over {', '.join(member.map_over)}" if member.map_over else ""
-            inner = {
-                name: source[outer]
-                for name, outer in member.arguments
-                if outer in source and name not in member.pipeline.bound
-            }
-            boxes.append(f'{indent}subgraph {number} ["{escape(member.name + over)}"]')
-            boxes += _members(member.pipeline, inner, numbers, indent + "    ")
-            boxes.append(f"{indent}end")
-            for name, outer in member.results:
-                source[outer] = inner[name]
-            continue
-        made = ", ".join(member.output_names)
-        boxes.append(f'{indent}{number}["{escape(member.name)} → {escape(made)}"]')
-        edges += [f"{indent}{source[name]} --> {number}" for name in member.input_names if name in source]
-        source |= dict.fromkeys(member.output_names, number)
-    return boxes + edges
+def _lines(box: Box, indent: str, *, show_types: bool) -> Iterator[str]:
+    if box.kind == "group":
+        yield f'{indent}subgraph {_id(box.id)} ["{_text(", ".join((box.name, *box.remarks)))}"]'
+        for inner in box.boxes:
+            yield from _lines(inner, indent + "    ", show_types=show_types)
+        yield f"{indent}end"
+        return
+    values = "<br/>".join(_text(_told(value, show_types=show_types)) for value in box.values)
+    remarks = "".join(f"<br/>{_text(remark)}" for remark in box.remarks)
+    before, after = _SHAPES[box.kind]
+    label = values if box.kind == "input" else f"{_text(box.name)} → {values}{remarks}"
+    yield f"{indent}{_id(box.id)}{before}{label}{after}"
+
+
+def _told(value: Value, *, show_types: bool) -> str:
+    kind = f": {value.type}" if value.type and show_types else ""
+    return f"{value.name}{kind}{f' = {value.default}' if value.default else ''}"
+
+
+def _id(name: str) -> str:
+    """Return an id that is none of Mermaid's own words."""
+    return name if name.startswith("i") else "n" + name.replace(".", "_")
+
+
+def _text(value: Any) -> str:
+    # Brackets and quotes would end the label; Mermaid reads entities in it.
+    return escape(str(value), quote=False).replace('"', "&quot;").replace("`", "&#96;")

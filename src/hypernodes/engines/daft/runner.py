@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import time
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from hypernodes.exceptions import DaftError
@@ -84,9 +87,21 @@ def bind(address: str | None = None) -> Runner:
         _connect(address)
         if _get_runner() is None:
             daft.set_runner_ray(noop_if_initialized=True)
-    elif _get_runner() is None:
+        return kind
+    if _get_runner() is None:
         daft.set_runner_native()
+    _end_in_peace()
     return kind
+
+
+@cache
+def _end_in_peace() -> None:
+    """Give Daft's threads a moment when the program ends.
+
+    They may still be giving back what they held of Python when the last result is there. One that does
+    so while Python ends takes the program down, which happened to one of ten programs.
+    """
+    atexit.register(time.sleep, 0.1)
 
 
 def _connect(address: str | None) -> None:

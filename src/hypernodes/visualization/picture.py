@@ -1,0 +1,110 @@
+"""A pipeline as a picture: what is drawn, in which form, and where it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+
+from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
+from hypernodes.visualization.dot import DARK, LIGHT, dot
+from hypernodes.visualization.mermaid import mermaid
+from hypernodes.visualization.scheme import scheme
+from hypernodes.visualization.svg import Theme, svg
+
+if TYPE_CHECKING:
+    import os
+
+Form: TypeAlias = Literal["auto", "svg", "mermaid", "graphviz"]
+Orient: TypeAlias = Literal["TB", "LR"]
+
+_SUFFIXES: Final[dict[str, Form]] = {
+    ".svg": "svg",
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".dot": "graphviz",
+    ".gv": "graphviz",
+}
+
+
+class Picture(str):
+    """The text of a picture, which a notebook shows as the picture.
+
+    Attributes:
+        form: ``"svg"``, ``"mermaid"`` or ``"graphviz"``.
+    """
+
+    __slots__ = ("form",)
+
+    form: str
+
+    @classmethod
+    def of(cls, text: str, form: str) -> Picture:
+        """Make one of its text."""
+        made = cls(text)
+        made.form = form
+        return made
+
+    def _repr_svg_(self) -> str | None:
+        return str(self) if self.form == "svg" else None
+
+    def _repr_markdown_(self) -> str | None:
+        return f"```mermaid\n{self}\n```" if self.form == "mermaid" else None
+
+
+def picture(
+    pipeline: Any,
+    filename: str | os.PathLike[str] | None,
+    *,
+    orient: Orient,
+    depth: int | None,
+    flatten: bool,
+    min_arg_group_size: int,
+    show_legend: bool,
+    show_types: bool,
+    theme: Theme,
+    return_type: Form,
+) -> Picture:
+    """Draw a pipeline; see `Pipeline.visualize`."""
+    where = f"pipeline {pipeline.pipeline_id!r}"
+    _check(where, "orient", orient, get_args(Orient))
+    _check(where, "theme", theme, get_args(Theme))
+    _check(where, "return_type", return_type, get_args(Form))
+    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
+        raise InputError(f"{where}: depth is a number of 1 or more, or None for all levels, not {depth!r}.")
+    form = _form(where, filename, return_type)
+    shown = scheme(pipeline, depth=depth, flatten=flatten, min_arg_group_size=min_arg_group_size)
+    text = ""
+    if form in ("svg", "auto"):
+        try:
+            text = svg(shown, theme=theme, orient=orient, show_types=show_types, show_legend=show_legend)
+            form = "svg"
+        except ExtraMissingError:
+            if form == "svg":
+                raise
+            form = "mermaid"  # which needs nothing
+    if form == "mermaid":
+        text = mermaid(shown, orient=orient, show_types=show_types)
+    elif form == "graphviz":
+        colours = DARK if theme == "dark" else LIGHT
+        text = dot(shown, orient=orient, show_types=show_types, show_legend=show_legend, colours=colours)
+    if filename is not None:
+        Path(filename).write_text(text, encoding="utf-8")
+    return Picture.of(text, form)
+
+
+def _form(where: str, filename: str | os.PathLike[str] | None, return_type: Form) -> Form:
+    if filename is None or return_type != "auto":
+        return return_type
+    suffix = Path(filename).suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise InputError(
+            f"{where}: a file that ends with {suffix!r} is none of the pictures it can draw: "
+            f"{listing(_SUFFIXES)}. Or say which it is to be: return_type=..."
+        )
+    return _SUFFIXES[suffix]
+
+
+def _check(where: str, option: str, value: Any, known: tuple[str, ...]) -> None:
+    if value not in known:
+        hint = did_you_mean(value, known) if isinstance(value, str) else ""
+        raise InputError(f"{where}: {option} is one of {listing(known)}, not {value!r}.{hint}")

@@ -1,0 +1,165 @@
+"""Pictures of pipelines: what they show, in which form, and what goes wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import sample
+
+from hypernodes import HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import ExtraMissingError, InputError
+from hypernodes.visualization.scheme import scheme
+
+ROOT = Path(__file__).parents[1]
+
+
+@node(output_name=("low", "high"), retries=2, cache=False, num_gpus=1)
+def bounds(x: int, table: dict[str, int] | None = None, *, sure: bool = True) -> tuple[int, float]:
+    """Say where <it> lies & why.
+
+    Not shown.
+    """
+    return x, x + 1.0
+
+
+@node(output_name="width")
+def width(low, high):
+    return high - low
+
+
+inner = Pipeline([bounds, width], name='in "quotes" <b>', engine=HyperNodesEngine(), cache=None)
+outer = Pipeline(
+    [
+        inner.as_node({"xs": "x"}, {"width": "widths"}, map_over="xs"),
+        node(lambda widths: max(widths), output_name="widest"),
+    ],
+    name="outer",
+)
+
+
+def test_depth_says_what_is_open():
+    closed, opened = scheme(outer), scheme(outer, depth=2)
+    assert [box.kind for box in closed.boxes] == ["input", "pipeline", "node"]
+    assert [box.kind for box in opened.boxes] == ["input", "group", "node"]
+    assert [box.name for box in opened.boxes[1].boxes] == ["bounds", "width"]
+    assert scheme(outer, depth=9) == scheme(outer, depth=None) == opened
+    flat = scheme(outer, depth=None, flatten=True)
+    assert [box.name for box in flat.boxes] == ["", "bounds", "width", "<lambda>"]
+
+
+def test_boxes_tell_types_defaults_and_what_else_is_to_be_known():
+    (inputs, pipeline, _), (_, group, _) = scheme(outer).boxes, scheme(outer, depth=None).boxes
+    assert [(value.name, value.type, value.default) for value in inputs.values] == [
+        ("xs", "list[int]", ""),
+        ("table", "dict[str, int] | None", "None"),
+        ("sure", "bool", "True"),
+    ]
+    assert pipeline.remarks == group.remarks == ("for each of xs", "engine: HyperNodesEngine()", "cache: off")
+    assert [(value.name, value.type) for value in pipeline.values] == [
+        ("low", "list[int]"),
+        ("high", "list[float]"),
+        ("widths", ""),
+    ]
+    bounds_box = group.boxes[0]
+    assert bounds_box.remarks == ("not cached", "up to 2 retries", "1 GPU")
+    assert bounds_box.doc == "Say where <it> lies & why."
+
+
+def test_inputs_that_others_share_or_that_are_few_have_boxes_of_their_own():
+    both = Pipeline([node(lambda a, b, c: a, output_name="x"), node(lambda c, d: c, output_name="y")])
+    assert [[value.name for value in box.values] for box in scheme(both).boxes if box.kind == "input"] == [
+        ["a", "b"],
+        ["c"],
+        ["d"],
+    ]
+    apart = scheme(both, min_arg_group_size=3)
+    assert [len(box.values) for box in apart.boxes if box.kind == "input"] == [1, 1, 1, 1]
+
+
+def test_arrows_go_to_whoever_takes_a_value_and_name_it_where_there_are_several():
+    opened = scheme(outer, depth=None)
+    assert {(arrow.source, arrow.target, arrow.names) for arrow in opened.arrows} == {
+        ("i0", "0.0", ()),
+        ("0.0", "0.1", ()),
+        ("0.1", "1", ()),
+    }
+    assert ("0", "1", ("widths",)) in {(a.source, a.target, a.names) for a in scheme(outer).arrows}
+
+
+@pytest.mark.parametrize("theme", ["auto", "light", "dark"])
+@pytest.mark.parametrize("orient", ["TB", "LR"])
+def test_an_svg_is_well_formed_and_has_every_name(theme, orient):
+    drawn = outer.visualize(
+        return_type="svg", depth=None, theme=theme, orient=orient, show_legend=True, show_types=False
+    )
+    root = ElementTree.fromstring(drawn)
+    texts = ["".join(element.itertext()) for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    for name in ('in "quotes" <b>', "bounds", "<lambda>", "widest", "for each of xs", "pipeline"):
+        assert any(name in text for text in texts), name
+    assert not any("dict[" in text for text in texts)
+    assert ("prefers-color-scheme" in drawn) == (theme == "auto")
+
+
+def test_files_say_which_kind_of_picture_they_are(tmp_path):
+    for suffix, begins in ((".svg", "<svg"), (".mmd", "flowchart TB"), (".dot", 'digraph "outer"')):
+        drawn = outer.visualize(tmp_path / f"picture{suffix}")
+        assert (tmp_path / f"picture{suffix}").read_text(encoding="utf-8") == drawn
+        assert drawn.startswith(begins)
+    with pytest.raises(InputError, match=r"ends with '.png' is none of the pictures"):
+        outer.visualize(tmp_path / "picture.png")
+
+
+def test_options_that_are_none_are_named():
+    for options in (
+        {"orient": "UP"},
+        {"theme": "blue"},
+        {"return_type": "sgv"},
+        {"depth": 0},
+        {"depth": True},
+    ):
+        (name,) = options
+        with pytest.raises(InputError, match=f"pipeline 'outer': {name} is"):
+            outer.visualize(**options)
+
+
+def test_without_graphviz_svg_names_the_extra_and_auto_is_mermaid(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda program: None)
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+    with pytest.raises(ExtraMissingError, match=r"pip install 'hypernodes\[viz\]'"):
+        outer.visualize(return_type="svg")
+    assert outer.visualize().startswith("flowchart TB")
+    assert "<table>" in outer._repr_html_()
+
+
+def test_a_notebook_shows_the_picture():
+    assert outer._repr_html_().startswith("<svg")
+    assert outer.visualize(return_type="svg")._repr_svg_().startswith("<svg")
+    assert outer.visualize(return_type="mermaid")._repr_markdown_().startswith("```mermaid\nflowchart")
+
+
+@pytest.mark.timeout(60)
+def test_many_nodes_are_still_drawn():
+    chain = [
+        node(eval(f"lambda v{number}: v{number}"), output_name=f"v{number + 1}") for number in range(500)
+    ]
+    big = Pipeline(chain, name="big")
+    assert "v500" in big.visualize(return_type="svg")
+    assert len(repr(big)) < 200
+
+
+def test_every_kind_of_node_can_be_drawn():
+    for pipeline in (sample.nested_map, sample.mixed, sample.several, sample.batched):
+        assert pipeline.visualize(return_type="svg", depth=None).startswith("<svg")
+
+
+def test_the_pictures_of_the_documentation_are_up_to_date(tmp_path):
+    script = (ROOT / "docs" / "pictures" / "draw.py").read_text(encoding="utf-8")
+    here = f"HERE = Path({str(tmp_path)!r})"
+    search = f"sys.path.insert(0, {str(ROOT / 'examples' / 'semantic_search')!r})"
+    moved = script.replace("HERE = Path(__file__).parent", here)
+    moved = moved.replace('sys.path.insert(0, str(HERE.parents[1] / "examples" / "semantic_search"))', search)
+    subprocess.run([sys.executable, "-c", moved], check=True)
+    names = sorted(path.name for path in tmp_path.glob("*.svg"))
+    assert names == sorted(path.name for path in (ROOT / "docs" / "pictures").glob("*.svg"))
