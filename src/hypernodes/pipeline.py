@@ -613,7 +613,7 @@ class Pipeline:
         """Draw the pipeline: inputs with types and defaults, nodes with what they make, nested pipelines.
 
         Args:
-            filename: Where to put it; its suffix says which kind it is: ``.svg``, ``.mmd`` or ``.dot``.
+            filename: Where to put it; its suffix says which kind: ``.svg``, ``.html``, ``.mmd``, ``.dot``.
             orient: ``"TB"`` from top to bottom, ``"LR"`` from left to right.
             depth: How many levels of nested pipelines are open: 1 is this one's own, ``None`` is all.
             flatten: Whether nodes of open pipelines stand among the others, without a box around them.
@@ -621,8 +621,9 @@ class Pipeline:
             show_legend: Whether it says what its colours mean.
             show_types: Whether types are shown.
             theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the page that shows it.
-            return_type: ``"svg"``, ``"mermaid"`` (a flowchart for READMEs), ``"graphviz"`` (its source), or
-                ``"auto"``: what the filename says, else SVG, or Mermaid where nothing is there to draw SVG.
+            return_type: ``"svg"``, ``"html"`` (a page in which nested pipelines open and close by a click),
+                ``"mermaid"`` (a flowchart for READMEs), ``"graphviz"`` (its source), or ``"auto"``: what the
+                filename says, else SVG, or Mermaid where nothing is there to draw SVG.
 
         Returns:
             The text of the picture; a notebook shows it as the picture.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
 from hypernodes.visualization.dot import DARK, LIGHT, dot
+from hypernodes.visualization.html import html
 from hypernodes.visualization.mermaid import mermaid
 from hypernodes.visualization.scheme import scheme
 from hypernodes.visualization.svg import Theme, svg
@@ -14,11 +16,12 @@ from hypernodes.visualization.svg import Theme, svg
 if TYPE_CHECKING:
     import os
 
-Form: TypeAlias = Literal["auto", "svg", "mermaid", "graphviz"]
+Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR"]
 
 _SUFFIXES: Final[dict[str, Form]] = {
     ".svg": "svg",
+    ".html": "html",
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
     ".dot": "graphviz",
@@ -30,7 +33,7 @@ class Picture(str):
     """The text of a picture, which a notebook shows as the picture.
 
     Attributes:
-        form: ``"svg"``, ``"mermaid"`` or ``"graphviz"``.
+        form: ``"svg"``, ``"html"``, ``"mermaid"`` or ``"graphviz"``.
     """
 
     __slots__ = ("form",)
@@ -46,6 +49,12 @@ class Picture(str):
 
     def _repr_svg_(self) -> str | None:
         return str(self) if self.form == "svg" else None
+
+    def _repr_html_(self) -> str | None:
+        if self.form != "html":
+            return None
+        page = escape(str(self))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 480px; border: 0"></iframe>'
 
     def _repr_markdown_(self) -> str | None:
         return f"```mermaid\n{self}\n```" if self.form == "mermaid" else None
@@ -72,7 +81,9 @@ def picture(
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
         raise InputError(f"{where}: depth is a number of 1 or more, or None for all levels, not {depth!r}.")
     form = _form(where, filename, return_type)
-    shown = scheme(pipeline, depth=depth, flatten=flatten, min_arg_group_size=min_arg_group_size)
+    # A page opens what it shows by itself.
+    levels = None if form == "html" else depth
+    shown = scheme(pipeline, depth=levels, flatten=flatten, min_arg_group_size=min_arg_group_size)
     text = ""
     if form in ("svg", "auto"):
         try:
@@ -84,6 +95,15 @@ def picture(
             form = "mermaid"  # which needs nothing
     if form == "mermaid":
         text = mermaid(shown, orient=orient, show_types=show_types)
+    elif form == "html":
+        text = html(
+            shown,
+            orient=orient,
+            show_types=show_types,
+            show_legend=show_legend,
+            depth=depth,
+            theme=theme,
+        )
     elif form == "graphviz":
         colours = DARK if theme == "dark" else LIGHT
         text = dot(shown, orient=orient, show_types=show_types, show_legend=show_legend, colours=colours)

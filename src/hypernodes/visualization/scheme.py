@@ -43,7 +43,7 @@ class Box:
         id: A name that no other box has, the same for the same place in the same pipeline.
         kind: ``"input"``, ``"node"``, ``"pipeline"`` (closed) or ``"group"`` (open).
         name: What it is called; empty for inputs.
-        values: The inputs, or what a node or a closed pipeline makes.
+        values: The inputs, or what a node or a pipeline makes.
         remarks: What else is to be known: the engine, the cache, what is mapped over.
         doc: The first paragraph of the docstring.
         signature: The function's signature.
@@ -174,7 +174,9 @@ class _Drawing:
             source[outer] = made[name]
         if self._flatten:
             return inner
-        return [Box(own, "group", member.name, remarks=_remarks(member), boxes=inner)]
+        group = self._closed(own, member)  # whoever closes it sees what it makes
+        group.kind, group.boxes = "group", inner
+        return [group]
 
     def _node(self, own: str, member: Any) -> Box:
         self._makes[own] = len(member.output_names)
@@ -378,7 +380,15 @@ def _named(hint: Any) -> str:
 
 
 def _signature(member: Any) -> str:
-    return f"{member.name}{inspect.signature(member.function)}"
+    taken = []
+    for value in _parameters(member).values():
+        kind = f": {value.type}" if value.type else ""
+        default = (
+            f" = {value.default}" if kind and value.default else f"={value.default}" if value.default else ""
+        )
+        taken.append(f"{value.name}{kind}{default}")
+    returned = _named(_hints(member.function).get("return", inspect.Parameter.empty))
+    return f"{member.name}({', '.join(taken)})" + (f" -> {returned}" if returned else "")
 
 
 def _doc(documented: Any) -> str:

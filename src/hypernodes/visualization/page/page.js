@@ -1,0 +1,215 @@
+"use strict";
+(() => {
+  const scheme = JSON.parse(document.getElementById("scheme").textContent);
+  const svg = document.getElementById("picture");
+  const tip = document.getElementById("tip");
+  const NS = "http://www.w3.org/2000/svg";
+  const LINE = 18, PAD = 9, TITLE = 6;
+
+  // Every box knows what is around it, so that arrows can end where the closed pipeline stands.
+  const boxes = new Map(), around = new Map();
+  (function walk(list, parent) {
+    for (const box of list) {
+      boxes.set(box.id, box);
+      if (parent) around.set(box.id, parent);
+      walk(box.boxes, box);
+    }
+  })(scheme.boxes, null);
+  const open = new Set(scheme.open);
+
+  const make = (name, attributes, ...children) => {
+    const element = document.createElementNS(NS, name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    element.append(...children);
+    return element;
+  };
+  const path = (id) => { const above = []; for (let box = around.get(id); box; box = around.get(box.id)) above.unshift(box); return above; };
+  const visible = (id) => (path(id).find((box) => !open.has(box.id)) || boxes.get(id)).id;
+  const isOpen = (box) => box.kind === "group" && open.has(box.id);
+
+  const told = (value) => [value.name, (value.type && scheme.types ? `: ${value.type}` : "") + (value.default ? ` = ${value.default}` : "")];
+  const lines = (box) => {
+    const remarks = box.remarks.map((text) => ({ kind: "remark", parts: [text, ""] }));
+    if (box.kind === "input") return box.values.map((value) => ({ kind: "value", parts: told(value) }));
+    const name = { kind: "name", parts: [box.name, ""] };
+    if (isOpen(box)) return [name, ...remarks];
+    return [name, ...box.values.map((value) => ({ kind: "value", parts: ["→ " + told(value)[0], told(value)[1]] })), ...remarks];
+  };
+  const text = (line, x, y, anchor) => {
+    const element = make("text", { x, y, "text-anchor": anchor, class: line.kind });
+    element.append(line.parts[0]);
+    if (line.parts[1]) { const faint = make("tspan", { class: "faint" }); faint.append(line.parts[1]); element.append(faint); }
+    return element;
+  };
+  const scratch = svg.appendChild(make("g", { visibility: "hidden" }));
+  const widths = new Map();
+  const width = (line) => {
+    const key = line.kind + line.parts.join("\0");
+    if (!widths.has(key)) {
+      const element = scratch.appendChild(text(line, 0, 0, "start"));
+      widths.set(key, element.getComputedTextLength());
+      element.remove();
+    }
+    return widths.get(key);
+  };
+
+  function layout() {
+    const graph = new dagre.graphlib.Graph({ compound: true, multigraph: false });
+    graph.setGraph({ rankdir: scheme.orient, nodesep: 26, ranksep: 38, edgesep: 14, marginx: 16, marginy: 16 });
+    graph.setDefaultEdgeLabel(() => ({}));
+    for (const box of boxes.values()) {
+      if (visible(box.id) !== box.id) continue;
+      const rows = lines(box);
+      if (isOpen(box)) graph.setNode(box.id, { rows });
+      else graph.setNode(box.id, { rows, width: Math.max(...rows.map(width)) + 2 * PAD + 6, height: rows.length * LINE + 2 * PAD - 4 });
+      const parent = around.get(box.id);
+      if (parent) graph.setParent(box.id, parent.id);
+    }
+    for (const arrow of scheme.arrows) {
+      const source = visible(arrow.source), target = visible(arrow.target);
+      if (source === target) continue;
+      const known = graph.edge(source, target);
+      // Where one of them brings all that a box has, names would tell half of it.
+      const whole = !arrow.names.length || (known && !known.names.length);
+      const names = whole ? [] : [...new Set([...(known ? known.names : []), ...arrow.names])];
+      graph.setEdge(source, target, { names, width: names.length ? width({ kind: "along", parts: [names.join(", "), ""] }) + 8 : 0, height: names.length ? LINE : 0, labelpos: "c" });
+    }
+    dagre.layout(graph);
+    return graph;
+  }
+
+  // Titles stand above the boxes inside, where arrows do not know of them: each open box grows upwards.
+  function frames(graph) {
+    const found = new Map();
+    const deepest = [...boxes.values()].filter((box) => graph.hasNode(box.id) && isOpen(box)).sort((a, b) => path(b.id).length - path(a.id).length);
+    for (const box of deepest) {
+      const rows = graph.node(box.id).rows;
+      let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+      for (const child of graph.children(box.id)) {
+        const inner = found.get(child), node = graph.node(child);
+        const [l, t, r, b] = inner || [node.x - node.width / 2, node.y - node.height / 2, node.x + node.width / 2, node.y + node.height / 2];
+        [left, top, right, bottom] = [Math.min(left, l), Math.min(top, t), Math.max(right, r), Math.max(bottom, b)];
+      }
+      const least = Math.max(...rows.map(width)) + 2 * PAD + 8;
+      found.set(box.id, [left - PAD, top - rows.length * LINE - TITLE - 4, Math.max(right + PAD, left - PAD + least), bottom + PAD]);
+    }
+    return found;
+  }
+
+  const curve = (points) => {
+    const [first, ...rest] = points;
+    let drawn = `M${first.x},${first.y}`;
+    rest.forEach((point, at) => {
+      const next = rest[at + 1];
+      drawn += next ? `Q${point.x},${point.y} ${(point.x + next.x) / 2},${(point.y + next.y) / 2}` : `L${point.x},${point.y}`;
+    });
+    return drawn;
+  };
+
+  let view = null, extent = null;
+  const show = () => svg.setAttribute("viewBox", view.join(" "));
+  function fit() {
+    const [x, y, w, h] = extent, frame = svg.getBoundingClientRect();
+    const scale = Math.max(w / frame.width, h / frame.height, 0.7);
+    view = [x + w / 2 - frame.width * scale / 2, y + h / 2 - frame.height * scale / 2, frame.width * scale, frame.height * scale];
+    show();
+  }
+
+  function draw() {
+    const graph = layout(), framed = frames(graph);
+    const clusters = make("g", {}), arrows = make("g", {}), leaves = make("g", {}), titles = make("g", { class: "titles" });
+    let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
+    const reach = (l, t, r, b) => { [left, top, right, bottom] = [Math.min(left, l), Math.min(top, t), Math.max(right, r), Math.max(bottom, b)]; };
+    for (const edge of graph.edges()) {
+      const { points, names } = graph.edge(edge);
+      const group = make("g", { class: "arrow", "data-source": edge.v, "data-target": edge.w }, make("path", { d: curve(points), "marker-end": "url(#head)" }));
+      for (const point of points) reach(point.x, point.y, point.x, point.y);
+      if (names.length) { const { x, y } = graph.edge(edge); group.append(text({ kind: "along", parts: [names.join(", "), ""] }, x, y + 4, "middle")); }
+      arrows.append(group);
+    }
+    const order = [...boxes.values()].filter((box) => graph.hasNode(box.id)).sort((a, b) => path(a.id).length - path(b.id).length);
+    for (const box of order) {
+      const rows = graph.node(box.id).rows, opened = isOpen(box);
+      const node = graph.node(box.id);
+      const [l, t, r, b] = opened ? framed.get(box.id) : [node.x - node.width / 2, node.y - node.height / 2, node.x + node.width / 2, node.y + node.height / 2];
+      reach(l, t, r, b);
+      const kind = box.kind === "group" ? (opened ? "group" : "pipeline") : box.kind;
+      const group = make("g", { class: `box ${kind}`, "data-id": box.id, tabindex: box.kind === "group" ? 0 : -1 });
+      if (box.kind === "group") {
+        group.setAttribute("role", "button");
+        group.setAttribute("aria-expanded", String(opened));
+        group.setAttribute("aria-label", `pipeline ${box.name}`);
+        const toggle = () => { open.has(box.id) ? open.delete(box.id) : open.add(box.id); draw(); fit(); svg.querySelector(`[data-id="${CSS.escape(box.id)}"]`).focus({ preventScroll: true }); };
+        group.addEventListener("click", (event) => { event.stopPropagation(); if (!moved) toggle(); });
+        group.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(); } });
+      }
+      group.append(make("rect", { x: l, y: t, width: r - l, height: b - t, rx: 8 }));
+      if (kind === "pipeline") group.append(make("rect", { x: l + 3, y: t + 3, width: r - l - 6, height: b - t - 6, rx: 6, "fill-opacity": 0 }));
+      rows.forEach((line, at) => {
+        const y = t + PAD + 10 + at * LINE;
+        if (opened) titles.append(text(line, l + PAD + 2, y, "start"));  // over the arrows that cross it
+        else group.append(text(line, (l + r) / 2, y, "middle"));
+      });
+      group.addEventListener("pointerenter", (event) => hover(box, event));
+      group.addEventListener("pointermove", (event) => place(event));
+      group.addEventListener("pointerleave", leave);
+      (opened ? clusters : leaves).append(group);
+    }
+    svg.replaceChildren(scratch, document.getElementById("head").parentNode.cloneNode(true), clusters, arrows, leaves, titles);
+    extent = [left - 16, top - 16, right - left + 32, bottom - top + 32];
+  }
+
+  function hover(box, event) {
+    const details = [box.signature, box.doc].filter(Boolean);
+    if (box.kind === "group") details.push(open.has(box.id) ? "click to close" : "click to open");
+    if (!details.length) return;
+    const parts = [];
+    if (box.signature) { const code = document.createElement("code"); code.textContent = box.signature; parts.push(code); }
+    parts.push(details.slice(box.signature ? 1 : 0).join("\n"));
+    tip.replaceChildren(...parts);
+    tip.hidden = false;
+    place(event);
+    for (const arrow of svg.querySelectorAll(".arrow")) arrow.classList.toggle("lit", arrow.dataset.source === box.id || arrow.dataset.target === box.id);
+  }
+  function place(event) {
+    const { width: w, height: h } = tip.getBoundingClientRect();
+    tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - w - 8))}px`;
+    tip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - h - 8))}px`;
+  }
+  function leave() {
+    tip.hidden = true;
+    for (const arrow of svg.querySelectorAll(".lit")) arrow.classList.remove("lit");
+  }
+
+  let from = null, moved = false;
+  svg.addEventListener("pointerdown", (event) => { from = { x: event.clientX, y: event.clientY, view: [...view] }; moved = false; });
+  addEventListener("pointermove", (event) => {
+    if (!from) return;
+    const scale = view[2] / svg.getBoundingClientRect().width, dx = event.clientX - from.x, dy = event.clientY - from.y;
+    if (Math.hypot(dx, dy) > 4) { moved = true; svg.classList.add("moving"); }
+    if (moved) { view = [from.view[0] - dx * scale, from.view[1] - dy * scale, from.view[2], from.view[3]]; show(); }
+  });
+  addEventListener("pointerup", () => { from = null; svg.classList.remove("moving"); });
+  const zoom = (factor, x, y) => { view = [x + (view[0] - x) * factor, y + (view[1] - y) * factor, view[2] * factor, view[3] * factor]; show(); };
+  svg.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const frame = svg.getBoundingClientRect();
+    zoom(Math.exp(event.deltaY * 0.0015), view[0] + (event.clientX - frame.left) / frame.width * view[2], view[1] + (event.clientY - frame.top) / frame.height * view[3]);
+  }, { passive: false });
+  const actions = {
+    all: () => { for (const box of boxes.values()) if (box.kind === "group") open.add(box.id); draw(); fit(); },
+    none: () => { open.clear(); draw(); fit(); },
+    fit,
+    in: () => zoom(0.8, view[0] + view[2] / 2, view[1] + view[3] / 2),
+    out: () => zoom(1.25, view[0] + view[2] / 2, view[1] + view[3] / 2),
+    theme: () => {
+      const root = document.documentElement;
+      const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+      root.dataset.theme = dark ? "light" : "dark";
+    },
+  };
+  for (const button of document.querySelectorAll("button")) button.addEventListener("click", actions[button.dataset.action]);
+  addEventListener("resize", fit);
+  draw();
+  fit();
+})();
