@@ -599,3 +599,155 @@ def test_no_row_is_lost_behind_async_nodes_where_partitions_are_empty():
 def test_an_engine_prints_what_it_was_made_with():
     assert repr(DaftEngine()) == "DaftEngine()"
     assert repr(DaftEngine(batch_size=5, collect=False)) == "DaftEngine(collect=False, batch_size=5)"
+
+
+# ------------------------------------------------------------------------------- what once went wrong
+
+
+def test_inputs_may_be_called_as_columns_are():
+    pipeline = Pipeline(
+        [node(lambda item, places: [item, places], output_name="report")], engine=DaftEngine()
+    )
+    assert pipeline.map({"item": [3, (1,)], "places": [5, 6]}, ["item", "places"]) == {
+        "report": [[3, 5], [(1,), 6]]
+    }
+    frame = daft.from_pydict({"item": [3, 1], "places": ["a", "b"]})
+    assert pipeline.map(frame) == {"report": [[3, "a"], [1, "b"]]}
+    assert pipeline.to_daft(frame).to_pydict()["report"] == [[3, "a"], [1, "b"]]
+
+
+FACTOR = 1
+
+
+@native_only
+def test_a_lazy_data_frame_is_kept_under_the_code_with_which_it_is_computed(tmp_path, monkeypatch):
+    def scale(x):
+        return x * FACTOR
+
+    pipeline = Pipeline([node(scale, output_name="y")], cache=DiskCache(tmp_path / "cache"))
+    frame = pipeline.with_engine(DaftEngine(collect=False)).map({"x": [10]}, "x")
+    monkeypatch.setitem(globals(), "FACTOR", 2)
+    assert frame.to_pydict() == {"y": [20]}
+    assert pipeline.map({"x": [10]}, "x") == {"y": [20]}
+    monkeypatch.setitem(globals(), "FACTOR", 1)
+    assert pipeline.map({"x": [10]}, "x") == {"y": [10]}
+
+
+class Interrupted(BaseException):
+    """No Exception."""
+
+
+ENDS = [StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt, GeneratorExit, Interrupted]
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("error", ENDS)
+@pytest.mark.parametrize("kind", ["plain", "async", "told"])
+def test_whatever_is_raised_ends_the_query_and_arrives(error, kind, recorder):
+    def end(x):
+        raise error(x)
+
+    async def end_later(x):
+        raise error(x)
+
+    pipeline = Pipeline([node(end_later if kind == "async" else end, output_name="y")], name="ending")
+    on_daft = pipeline.with_engine(DaftEngine()).with_callbacks([recorder] if kind == "told" else [])
+    # A coroutine cannot raise StopIteration: Python itself makes a RuntimeError of it.
+    with pytest.raises((error, RuntimeError) if kind == "async" else error) as caught:
+        on_daft.map({"x": [7]}, "x")
+    assert "7" in str(caught.value.args) or caught.type is RuntimeError
+    if isinstance(caught.value, Exception):
+        assert "in node 'end" in caught.value.__notes__[0]
+
+
+def test_the_context_of_an_error_is_its_own():
+    def fail(x):
+        try:
+            return 1 / x
+        except ZeroDivisionError:
+            raise ValueError("second")
+
+    with pytest.raises(ValueError, match="second") as caught:
+        Pipeline([node(fail, output_name="y")], engine=DaftEngine()).map({"x": [0]}, "x")
+    if ON_RAY:
+        assert "ZeroDivisionError" in str(caught.value.__cause__)
+    else:
+        assert isinstance(caught.value.__context__, ZeroDivisionError)
+        assert not caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("options", [{}, {"num_cpus": 1}], ids=["plain", "apart"])
+@pytest.mark.parametrize("collect", [True, False])
+def test_many_nodes_do_not_end_the_process(options, collect):
+    chain = [node(eval(f"lambda v{n}: v{n}"), output_name=f"v{n + 1}", **options) for n in range(150)]
+    fan = [node(lambda v0: v0 + 1, output_name=f"w{n}", **options) for n in range(150)]
+    made = Pipeline([*chain, *fan], engine=DaftEngine(collect=collect)).map({"v0": [1]}, "v0")
+    made = made if collect else made.to_pydict()
+    assert made["v150"] == [1]
+    assert made["w149"] == [2]
+
+
+@pytest.mark.parametrize("value", [(1, 2), np.float32(1), 2**70, 5, "text", {1: (2,)}, dict])
+def test_what_is_given_for_all_rows_of_a_lazy_data_frame_is_what_it_is(value):
+    lazy = Pipeline([node(lambda x: x, output_name="y")], engine=DaftEngine(collect=False))
+    (found,) = lazy.map({"x": [1], "y": value}, "x", output_name="y").to_pydict()["y"]
+    assert type(found) is type(value)
+    assert found == value
+
+
+def test_a_pandas_series_of_a_batch_function_keeps_its_nan():
+    def nan(x) -> float:
+        return float("nan")
+
+    nans = node(nan, output_name="y", batch=lambda x: pd.Series([float("nan")] * len(x)))
+    pipeline = Pipeline([nans, node(lambda y: type(y).__name__, output_name="z")], engine=DaftEngine())
+    assert pipeline.map({"x": [1, 2]}, "x", output_name="z") == {"z": ["float", "float"]}
+
+
+def test_a_lazy_data_frame_stays_one_where_everything_is_right_here():
+    lazy = Pipeline([square], engine=DaftEngine(collect=False, debug=True))
+    assert lazy.map({"x": [1, 2]}, "x").to_pydict() == {"square": [1, 4]}
+    assert lazy.map(daft.from_pydict({"x": [3]})).to_pydict() == {"square": [9]}
+
+
+@pytest.mark.parametrize(
+    ("hint", "batch", "wanted"),
+    [
+        (list[str], lambda x: pc.split_pattern(x, " "), [["a", "b"], ["c"]]),
+        (float, lambda x: pc.utf8_length(x), [3.0, 1.0]),
+        (int, lambda x: np.array([1, 2], dtype="u8"), [1, 2]),
+        (str, lambda x: x.dictionary_encode(), ["a b", "c"]),
+    ],
+)
+def test_lazy_columns_take_what_arrow_can_give_for_the_hint(hint, batch, wanted):
+    def row(x):
+        raise AssertionError("called one by one")
+
+    row.__annotations__["return"] = hint
+    lazy = Pipeline([node(row, output_name="y", batch=batch)], engine=DaftEngine(collect=False))
+    assert lazy.map({"x": ["a b", "c"]}, "x").to_pydict() == {"y": wanted}
+
+
+@native_only
+def test_batch_functions_see_the_types_that_they_see_with_the_other_engine():
+    seen = []
+
+    def look(a, b, c):
+        seen.append((a.type, b.type, c.type))
+        return a
+
+    pipeline = Pipeline([node(lambda a, b, c: a, output_name="y", batch=look)])
+    columns = {"a": ["x"] * 40, "b": [[b"y"]] * 40, "c": [1] * 40}
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        pipeline.with_engine(engine).map(columns, ["a", "b", "c"])
+    pipeline.with_engine(DaftEngine()).map(columns, ["a", "b", "c"])
+    narrow = daft.from_pydict(columns).with_column("c", col("c").cast(daft.DataType.uint8()))
+    pipeline.with_engine(DaftEngine()).map(narrow)
+    assert len(set(seen)) == 1
+
+
+def test_to_daft_keeps_one_plan_however_often_it_is_called():
+    pipeline = Pipeline([square])
+    for _ in range(3):
+        pipeline.to_daft(daft.from_pydict({"x": [1]}))
+    assert len(pipeline.plans) == 1

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypernodes import DaftEngine, Pipeline, node
 from hypernodes.exceptions import HintError, HintWarning
 
-ON_RAY = os.environ.get("DAFT_RUNNER") == "ray"
+ON_RAY = os.environ["DAFT_RUNNER"] == "ray"
+WAYS = {"at once": {}} if ON_RAY else {"at once": {}, "one by one": {"batch_size": 1}}
 
 
 @dataclasses.dataclass
@@ -104,7 +105,7 @@ pipeline = Pipeline([keep, keep_later, keep_again], name="keeping")
 
 
 @pytest.mark.parametrize("column", VALUES.values(), ids=VALUES)
-@pytest.mark.parametrize("options", [{}, {"batch_size": 1}], ids=["at once", "one by one"])
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 def test_any_value_comes_out_as_it_went_in(daft_runner, column, options):
     made = pipeline.with_engine(DaftEngine(**options)).map({"x": column}, "x")
     for output in ("first", "second", "third"):
@@ -190,7 +191,7 @@ MISFITS = {
 
 
 @pytest.mark.parametrize(("hint", "column", "warns"), MISFITS.values(), ids=MISFITS)
-@pytest.mark.parametrize("options", [{}, {"batch_size": 1}], ids=["at once", "one by one"])
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
 def test_what_does_not_fit_its_hint_goes_as_an_object_with_one_warning(
     daft_runner, hint, column, warns, options, recwarn
 ):

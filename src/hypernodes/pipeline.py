@@ -303,9 +303,9 @@ class Pipeline:
             >>> lengths.where(lengths["length"] > 1).to_pydict()
             {'word': ['bcd'], 'page': [2], 'length': [3]}
         """
-        from hypernodes.engines.daft import DaftEngine  # noqa: PLC0415
+        from hypernodes.engines.daft import DaftEngine, default_engine  # noqa: PLC0415
 
-        engine = self.own_engine if isinstance(self.own_engine, DaftEngine) else DaftEngine()
+        engine = self.own_engine if isinstance(self.own_engine, DaftEngine) else default_engine()
         table = table_of(frame)
         if table is None or type(frame).__module__.partition(".")[0] != "daft":
             raise MapError(

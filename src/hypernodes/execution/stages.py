@@ -192,6 +192,14 @@ def compute(
     return _columns(stage, run)
 
 
+class Ended(Exception):  # noqa: N818  it stands for another one
+    """Carries an error out of a task that would end the event loop as itself."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+
 async def compute_on_loop(
     stage: Stage,
     columns: Mapping[str, Any],
@@ -220,6 +228,12 @@ async def compute_on_loop(
     (step, *others) = plan.steps
 
     async def one(at: int) -> tuple[Any, ...]:
+        try:
+            return await computed(at)
+        except (KeyboardInterrupt, SystemExit) as error:
+            raise Ended(error) from None
+
+    async def computed(at: int) -> tuple[Any, ...]:
         async with room:
             number = numbers[at]
             if not others and isinstance(step, CallStep) and plan.cache is None:

@@ -65,7 +65,8 @@ def html(
         f"<title>{escape(scheme.name)}</title>\n<style>\n{_part('page.css')}</style>\n</head>\n<body>\n"
         f"<header><h1>{escape(scheme.name)}</h1><small>{told}</small>{buttons}</header>\n"
         f'<svg id="picture" role="img" aria-label="pipeline {escape(scheme.name)}"><defs>'
-        f'<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerUnits="userSpaceOnUse" markerWidth="10" markerHeight="10" '
+        f'<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" '
+        f'markerUnits="userSpaceOnUse" markerWidth="10" markerHeight="10" '
         f'orient="auto-start-reverse"><path d="M0,1 L10,5 L0,9 z"/></marker></defs></svg>\n'
         f'<div id="tip" role="tooltip" hidden></div>\n'
         f'<script type="application/json" id="scheme">{text}</script>\n'

@@ -7,6 +7,7 @@ import inspect
 import numbers
 import types
 import typing
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Union
 
 from hypernodes.exceptions import HintError
@@ -141,19 +142,14 @@ def typed(column: Any, dtype: DataType, what: str, *, exactly: bool = True) -> S
     from daft import Series  # noqa: PLC0415
 
     wanted = dtype.to_arrow_dtype()
-    if getattr(column, "ndim", 0) == 1 and getattr(column.dtype, "kind", "") in "biuf":
+    # Not a pandas Series: of that, Arrow takes NaN for None.
+    if type(column).__name__ == "ndarray" and column.ndim == 1 and column.dtype.kind in "biuf":
         column = pa.array(column)
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    if isinstance(column, pa.Array):
-        if not column.type.equals(wanted):
-            if not _widens(column.type, wanted):
-                raise HintError(
-                    f"{what} is said to be {dtype}, but an array of {column.type} was returned. Correct the "
-                    f"hint, or leave it out."
-                )
-            column = column.cast(wanted)
-        return Series.from_arrow(column)
+    if isinstance(column, pa.Array) and (_widens(column.type, wanted) or not exactly):
+        with suppress(pa.ArrowException):  # else its values may fit
+            return Series.from_arrow(column.cast(wanted))
     column = values(column)
     misfit = _misfit(column, wanted, exactly=exactly)
     if misfit:
@@ -174,8 +170,11 @@ def _widens(own: Any, wanted: Any) -> bool:
     """Whether values of one type are the same Python objects when they are of another."""
     import pyarrow.types as pt  # noqa: PLC0415
 
-    return (
-        (pt.is_integer(own) and pt.is_integer(wanted) and not pt.is_uint64(own))
+    if (pt.is_list(own) or pt.is_large_list(own)) and (pt.is_list(wanted) or pt.is_large_list(wanted)):
+        return _widens(own.value_type, wanted.value_type)
+    return bool(
+        own.equals(wanted)
+        or (pt.is_integer(own) and pt.is_integer(wanted) and not pt.is_uint64(own))
         or (pt.is_floating(own) and pt.is_floating(wanted))
         or ((pt.is_string(own) or pt.is_large_string(own)) and pt.is_large_string(wanted))
         or ((pt.is_binary(own) or pt.is_large_binary(own)) and pt.is_large_binary(wanted))
@@ -212,6 +211,31 @@ _FITS: Final[dict[str, tuple[type, tuple[type, ...]]]] = {
     "large_binary": (bytes, (bytes,)),
 }
 """The Python type of each Arrow type, and what else typing takes for it."""
+
+
+def as_inferred(column: Any) -> Any:
+    """Return an array in the type that Arrow takes for its values by itself, as other engines give it."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if isinstance(column, pa.Array) and not column.type.equals(plain := _inferred(column.type)):
+        with suppress(pa.ArrowException):  # too large for it
+            return column.cast(plain)
+    return column
+
+
+def _inferred(own: Any) -> Any:
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.types as pt  # noqa: PLC0415
+
+    if pt.is_list(own) or pt.is_large_list(own):
+        return pa.list_(_inferred(own.value_type))
+    kinds = (
+        (pt.is_integer, pa.int64()),
+        (pt.is_floating, pa.float64()),
+        (pt.is_large_string, pa.string()),
+        (pt.is_large_binary, pa.binary()),
+    )
+    return next((plain for is_kind, plain in kinds if is_kind(own)), own)
 
 
 def listed(series: Series) -> list[Any]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import Scope
 from hypernodes.engines.daft.columns import exact
 from hypernodes.engines.daft.gather import DaftLane
-from hypernodes.engines.daft.query import Job, Options, over_frame, over_items, through
+from hypernodes.engines.daft.query import Job, Options, over_frame, over_items, stages_of, through
 from hypernodes.engines.daft.results import Results
 from hypernodes.engines.daft.runner import bind, claim, imported
 from hypernodes.engines.daft.udf import IN_DAFT
@@ -21,7 +21,7 @@ from hypernodes.execution.invoke import UNKNOWN
 from hypernodes.execution.lane import A_PROCESS, BUSY, Lanes
 from hypernodes.execution.plan import build_plan
 from hypernodes.execution.signature import read_codes
-from hypernodes.execution.stages import is_watched, once, split, whole
+from hypernodes.execution.stages import is_watched, once, whole
 from hypernodes.execution.steps import NestedStep
 from hypernodes.execution.worker import Sweeping
 from hypernodes.mapping import Columns
@@ -142,7 +142,7 @@ class DaftEngine(LanedEngine):
         if is_watched(plan) or any(isinstance(step, NestedStep) and step.map_over for step in plan.steps):
             return super().run(pipeline, inputs, output_name)
         fixed = {**plan.bound, **inputs}
-        job = Job(split(once(plan), fixed), plan.outputs, fixed, numbers=[UNKNOWN])
+        job = Job(stages_of(once(plan), fixed), plan.outputs, fixed, numbers=[UNKNOWN])
         results = Results(job)
         for report in over_items(job, {}, 1, self._options):
             results.add(report)
@@ -159,13 +159,13 @@ class DaftEngine(LanedEngine):
         on_error: OnError = "raise",
     ) -> Any:
         """Compute the outputs asked for, for each item. See `Engine.map`."""
-        if self.collect and on_error == "return":
-            return super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
-        if self._is_here or _ctx is not None or not isinstance(items, Columns):
-            return super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
+        returns = self.collect and on_error == "return"
+        if self._is_here or returns or _ctx is not None or not isinstance(items, Columns):
+            rows = super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
+            return rows if self.collect else _frame_of(rows)
         names = tuple(items.columns)
         if not self.collect:
-            frame = imported().from_pydict({name: exact(column) for name, column in items.columns.items()})
+            frame = _frame_of(items)
             return self._lazy(pipeline, frame, names, inputs, output_name, on_error)
         plan = self._flat(pipeline, output_name, (*names, *inputs), names)
         if is_watched(plan):
@@ -262,7 +262,7 @@ class DaftEngine(LanedEngine):
 
     def _job(self, plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> Job:
         fixed = {**plan.bound, **inputs}
-        return Job(split(plan, fixed, finely=finely), plan.outputs, fixed)
+        return Job(stages_of(plan, fixed, finely=finely), plan.outputs, fixed)
 
     def _flat(
         self,
@@ -292,6 +292,20 @@ class DaftEngine(LanedEngine):
             if getattr(self, name) != default
         )
         return f"DaftEngine({', '.join(told)})"
+
+
+def _frame_of(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+    columns = (
+        rows.columns if isinstance(rows, Columns) else {name: [row[name] for row in rows] for name in rows[0]}
+    )
+    frame: DataFrame = imported().from_pydict({name: exact(column) for name, column in columns.items()})
+    return frame
+
+
+@cache
+def default_engine() -> DaftEngine:
+    """Return the engine of pipelines that name none of this kind."""
+    return DaftEngine()
 
 
 _DEFAULTS: Final = {name: parameter.default for name, parameter in signature(DaftEngine).parameters.items()}

@@ -9,12 +9,12 @@ from itertools import accumulate
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.engines.daft.query import PARTS, Job, over_items, workers
+from hypernodes.engines.daft.query import PARTS, Job, over_items, stages_of, workers
 from hypernodes.engines.daft.results import Results
 from hypernodes.execution.invoke import UNKNOWN, attempt, now
 from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, Outcome
 from hypernodes.execution.lane import Lane
-from hypernodes.execution.stages import alone, is_watched, split, whole
+from hypernodes.execution.stages import alone, is_watched, whole
 from hypernodes.execution.worker import Sweeping, unpack_batch
 from hypernodes.portable import Packed, fetched
 from hypernodes.resources import Resources
@@ -171,7 +171,7 @@ class Gathering:
         columns = {name: [item[name] for item in items] for name in items[0]}
         staged = sweeping.on_error == "raise" and not is_watched(sweeping.plan)
         job = Job(
-            split(sweeping.plan, fixed) if staged else [whole(sweeping.plan, fixed)],
+            stages_of(sweeping.plan, fixed) if staged else [whole(sweeping.plan, fixed)],
             sweeping.plan.outputs,
             fixed,
             numbers=[number for batch in batches for number in batch.numbers],
@@ -221,6 +221,8 @@ class Gathering:
         rows: list[dict[int, Any]] = [{} for _ in batches]
         events: list[Event] = []
         for report in reports:
+            if report.error is not None:
+                raise report.error
             told = report.outcome
             outcome: BatchOutcome = unpack_batch(told) if isinstance(told, Packed) else told
             events += outcome.events

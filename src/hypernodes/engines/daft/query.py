@@ -12,14 +12,16 @@ import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import count
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from hypernodes.engines.daft.columns import exact, hints_of, type_of
+from hypernodes.engines.daft.columns import exact, hints_of, objects, type_of
 from hypernodes.engines.daft.udf import REPORT, SentUdf, Task, Udf, function_of
-from hypernodes.engines.daft.wire import Away, Here, Made, Taken, Through, Wire, spare_of
+from hypernodes.engines.daft.wire import Away, Here, Made, Report, Taken, Through, Wire, spare_of
 from hypernodes.exceptions import DaftError, HyperNodesError, ResourcesError
+from hypernodes.execution.stages import split, whole
 from hypernodes.execution.steps import CallStep, NestedStep
 from hypernodes.portable import Inline
 
@@ -28,16 +30,16 @@ if TYPE_CHECKING:
 
     from daft import DataFrame, DataType, Expression, Series
 
-    from hypernodes.engines.daft.wire import Report
     from hypernodes.execution.stages import Stage
     from hypernodes.execution.steps import Plan
     from hypernodes.execution.worker import Sweeping
     from hypernodes.portable import Packed, Shared
 
-PLACES: Final = "item"
+PLACES: Final = "item number"  # which is no name of an input: those are identifiers
 
 _AT_ONCE: Final = 10  # coroutines, as with the executor "async"
 PARTS: Final = 4  # for each worker, so that all end at about the same time
+_MOST_STAGES: Final = 40
 _NAMED: Final = 4  # nodes of a stage that its name has
 
 
@@ -73,7 +75,7 @@ class Options:
         return shared(packed, by_ray=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """What a query is to compute.
 
@@ -93,15 +95,23 @@ class Job:
     within: tuple[int, ...] = ()
     sweeping: Sweeping | None = None
 
-    @property
+    @cached_property
     def takers(self) -> Counter[str]:
         """How many stages take each value."""
         return Counter(name for stage in self.stages for name in stage.takes)
 
-    @property
+    @cached_property
     def made(self) -> set[str]:
         """What the stages make."""
         return {name for stage in self.stages for name in stage.makes}
+
+
+def stages_of(plan: Plan, fixed: Mapping[str, Any], *, finely: bool = False) -> list[Stage]:
+    """Return the stages of a plan, as many as Daft survives: at some 100 of them it ends the process."""
+    if finely and len(found := split(plan, fixed, finely=True)) <= _MOST_STAGES:
+        return found
+    found = split(plan, fixed)
+    return found if len(found) <= _MOST_STAGES else [whole(plan, fixed)]
 
 
 def over_items(job: Job, columns: Mapping[str, list[Any]], total: int, options: Options) -> Iterator[Report]:
@@ -164,8 +174,6 @@ def through(job: Job, frame: DataFrame, options: Options, kept: Sequence[str]) -
         options: How to compute it.
         kept: The columns that it is to keep.
     """
-    from daft import lit  # noqa: PLC0415
-
     names = frame.column_names
     used = [name for name in job.takers if name not in job.made]
     built = _Building(job, frame, _dtypes(frame, used), Through(far=options.is_far), options, names[0])
@@ -175,11 +183,31 @@ def through(job: Job, frame: DataFrame, options: Options, kept: Sequence[str]) -
         *kept,
         *(built.values[name][0].alias(name) for name in outputs if name in job.made),
         *(name for name in outputs if name not in job.made and name in names),
-        *(lit(job.fixed[name]).alias(name) for name in outputs if name not in job.made and name not in names),
+        *(
+            _same_for_all(job.fixed[name], names[0]).alias(name)
+            for name in outputs
+            if name not in job.made and name not in names
+        ),
     ).select(*kept, *outputs)
     if options.show_plan:
         show(final)
     return final
+
+
+def _same_for_all(value: Any, column: str) -> Expression:
+    """Return an expression that has a value in every row, as it is."""
+    import daft  # noqa: PLC0415
+
+    if not exact([value]).datatype().is_python():
+        literal: Expression = daft.lit(value)
+        return literal
+
+    @daft.func.batch(return_dtype=daft.DataType.python(), use_process=False)
+    def repeated(rows: Series) -> Series:
+        return objects([value] * len(rows))
+
+    expression: Expression = repeated(daft.col(column))
+    return expression
 
 
 def workers(options: Options) -> int:
@@ -211,8 +239,8 @@ def _collected(
         yield from wire.arrived([])
     except Exception as error:
         wire.stop()
-        failure = wire.failure(error)
-        raise _explained(failure) from failure.__cause__
+        # Not raised here: a generator may not raise every error, and this one's context is its own.
+        yield Report((), error=_explained(wire.failure(error)))
     except BaseException:  # an interrupt, or nobody wants the rest
         wire.stop()
         raise

@@ -31,7 +31,13 @@ class Results:
         self._told: set[str] = set()
 
     def add(self, report: Report) -> None:
-        """Take a report, and tell what did not fit its hint, once."""
+        """Take a report, and tell what did not fit its hint, once.
+
+        Raises:
+            BaseException: What has ended the query.
+        """
+        if report.error is not None:
+            raise report.error
         for name, column in report.outputs.items():
             self._parts[name].append((report.places, column))
         for misfit in report.misfits:
@@ -58,12 +64,11 @@ class Results:
                     f"Daft has computed output {name!r} for {len(column)} of {total} items, and said nothing "
                     f"of the others. Please report it, with the pipeline; HyperNodesEngine does without Daft."
                 )
-        others = {
-            name: self._given[name] if name in self._given else [self._job.fixed[name]] * total
+        known = {**self._given, **made}
+        return {
+            name: known[name] if name in known else [self._job.fixed[name]] * total
             for name in self._job.outputs
-            if name not in made
         }
-        return {name: made[name] if name in made else others[name] for name in self._job.outputs}
 
 
 def _ordered(parts: list[tuple[Sequence[int], list[Any]]]) -> list[Any]:

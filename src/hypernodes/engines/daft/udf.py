@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
+from hypernodes.engines.daft.columns import as_inferred
 from hypernodes.engines.daft.wire import Away, Made, Report, Taken, Wire
 from hypernodes.exceptions import DaftError, HintError
 from hypernodes.execution.batched import values
@@ -16,7 +17,8 @@ from hypernodes.execution.invoke import UNKNOWN, locate, now
 from hypernodes.execution.jobs import BatchOutcome, Failure
 from hypernodes.execution.lane import A_PROCESS, BUSY
 from hypernodes.execution.parcel import OWN_PARCEL, Parcel, parcel_of
-from hypernodes.execution.stages import Stage, compute, compute_on_loop, has_batch
+from hypernodes.execution.signature import read_codes
+from hypernodes.execution.stages import Ended, Stage, compute, compute_on_loop, has_batch
 from hypernodes.execution.worker import BatchTask, Sweeping, calls_of, not_returned, not_sent, pack_batch
 from hypernodes.executors.loops import resolve
 from hypernodes.portable import dumps, pack
@@ -82,14 +84,17 @@ class Udf:
     Args:
         task: What its calls have in common.
         wire: How values come and go.
+        is_sent: Whether it has come to this process from another one.
     """
 
-    def __init__(self, task: Task, wire: Wire) -> None:
+    def __init__(self, task: Task, wire: Wire, *, is_sent: bool = False) -> None:
         self.task = task
+        self.is_sent = is_sent
         self._wire = wire
         self._sweeping = task.sweeping and replace(task.sweeping, fixed=dict(task.fixed))
         self._key = next(_keys)
-        _udfs[self._key] = self
+        if not is_sent:
+            _udfs[self._key] = self
 
     def __call__(self, *series: Series) -> Series:
         """Go over the items of some rows."""
@@ -103,10 +108,10 @@ class Udf:
             columns = self._taken(series, places)
             numbers = self.task.numbers_of(places)
             if self._sweeping is not None:
-                batch = _batch(self._sweeping, columns, numbers)
+                batch = _batch(self._read(self._sweeping), columns, numbers)
                 return self._told(places, [batch], self._outcomes(batch))
             return self._returned(places, self._made(columns, numbers))
-        except Exception as error:
+        except BaseException as error:
             self._wire.fail(error)
         finally:
             self._wire.leave()
@@ -121,7 +126,7 @@ class Udf:
             columns = self._taken(series, places)
             numbers = self.task.numbers_of(places)
             if self._sweeping is not None:
-                whole = _batch(self._sweeping, columns, numbers)
+                whole = _batch(self._read(self._sweeping), columns, numbers)
                 batches = [
                     replace(whole, numbers=[number], items=[item])
                     for number, item in zip(numbers, whole.items, strict=True)
@@ -134,15 +139,29 @@ class Udf:
                 self.task.stage, columns, self.task.fixed, numbers, asyncio.to_thread, self.task.at_once
             )
             return self._returned(places, made)
-        except Exception as error:
+        except Ended as ended:
+            self._wire.fail(ended.error)
+        except BaseException as error:
             self._wire.fail(error)
         finally:
             self._wire.leave()
 
+    def _read(self, sweeping: Sweeping) -> Sweeping:
+        """Return what items that are run whole have in common, with the code as it is now.
+
+        A lazy data frame is computed some time after it was made.
+        """
+        if self.task.has_places or self.is_sent:
+            return sweeping
+        return replace(sweeping, codes=read_codes(self.task.stage.plan))
+
     def _taken(self, series: Sequence[Series], places: Sequence[int]) -> dict[str, Any]:
         """Return what is taken for each item; the first column may be there for the places only."""
         others = series if self.task.taken and not self.task.has_places else series[1:]
-        return self._wire.take(self.task.taken, others, places)
+        columns = self._wire.take(self.task.taken, others, places)
+        if self.task.stage.kind == "batch":
+            columns = {name: as_inferred(column) for name, column in columns.items()}
+        return columns
 
     def _made(self, columns: Mapping[str, Any], numbers: Sequence[int]) -> Mapping[str, Any]:
         task = self.task
@@ -302,7 +321,10 @@ def _outcome(batch: BatchTask) -> BatchOutcome:
 
 async def _awaited(batch: BatchTask, room: asyncio.Semaphore) -> BatchOutcome:
     async with room:
-        outcome = await batch.carry_out(asyncio.to_thread)
+        try:
+            outcome = await batch.carry_out(asyncio.to_thread)
+        except (KeyboardInterrupt, SystemExit) as error:
+            raise Ended(error) from None  # as itself it would end the event loop
     assert isinstance(outcome, BatchOutcome)  # noqa: S101
     return outcome
 
@@ -339,7 +361,7 @@ class SentUdf:
     def _here(self) -> Udf:
         task: Task = self._parcel.unpack()
         large = {name: parcel.unpack() for name, parcel in self._large.items()}
-        return Udf(replace(task, fixed={**task.fixed, **large}), self._wire)
+        return Udf(replace(task, fixed={**task.fixed, **large}), self._wire, is_sent=True)
 
     def __call__(self, *series: Series) -> Series:
         """Go over the items of some rows."""

@@ -72,12 +72,14 @@ class Report:
         outputs: Their outputs that are asked for, by name.
         outcome: What came of them, where they are run whole; packed while it travels.
         misfits: What did not fit its hint.
+        error: What has ended the query.
     """
 
     places: Sequence[int]
     outputs: dict[str, list[Any]] = field(default_factory=dict)
     outcome: Any = None
     misfits: tuple[HintError, ...] = ()
+    error: BaseException | None = None
 
 
 _PATIENCE: Final = 5.0  # seconds for calls that nobody waits for to end
@@ -281,6 +283,7 @@ class Here(Wire):
     def __init__(self, takers: Mapping[str, int]) -> None:
         self._shelves = {name: _Shelf(count) for name, count in takers.items()}
         self._reports: deque[Report] = deque()
+        self._error: BaseException | None = None
         self._is_stopped = False
         self._calls = 0
         self._changed = Condition()
@@ -370,12 +373,18 @@ class Here(Wire):
             yield self._reports.popleft()
 
     def fail(self, error: BaseException) -> NoReturn:
-        """Raise it: Daft hands on what is raised in this process."""
-        raise error
+        """Keep it, and raise what Daft hands on: it waits for ever where it gets a StopIteration, say."""
+        with self._changed:
+            self._error = self._error or error
+        raise Kept from None
 
     def failure(self, error: BaseException) -> BaseException:
-        """Return it."""
-        return error
+        """Return what was kept."""
+        return self._error if isinstance(error, Kept) and self._error is not None else error
+
+
+class Kept(Exception):  # noqa: N818  never caught: it turns into what was kept
+    """Raised in a UDF in place of an error that stays in this process."""
 
 
 def _nothing(count: int) -> Series:
@@ -527,8 +536,9 @@ class Through(Away):
         }
 
     def fail(self, error: BaseException) -> NoReturn:
-        """Raise it, for whoever runs the query: the error itself if it can be rebuilt, else its text."""
-        if self._far and not _can_travel(error):
+        """Raise it, for whoever runs the query: the error itself if Daft hands it on, else its text."""
+        stops = not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration)
+        if stops or (self._far and not _can_travel(error)):
             told = RemoteError(f"{type(error).__qualname__}: {error}")
             for text in getattr(error, "__notes__", ()):
                 told.add_note(text)
