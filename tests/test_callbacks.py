@@ -3,10 +3,19 @@
 import logging
 import re
 import threading
+import time
 
 import pytest
 
-from hypernodes import DiskCache, LoggingCallback, Pipeline, PipelineCallback, ProgressCallback, node
+from hypernodes import (
+    DiskCache,
+    HyperNodesEngine,
+    LoggingCallback,
+    Pipeline,
+    PipelineCallback,
+    ProgressCallback,
+    node,
+)
 
 
 @node(output_name="y")
@@ -416,8 +425,19 @@ def test_the_context_knows_the_pipelines_of_the_run():
     inner = Pipeline([double], name="inner")
     Pipeline([inner, add], name="outer", callbacks=[places]).run({"x": 1})
     ctx = places.contexts["double"]
-    assert ctx.get_pipeline_metadata("inner") == {"name": "inner", "node_ids": ["double"], "total": 1}
-    assert ctx.get_pipeline_metadata("outer") == {"name": "outer", "node_ids": ["inner", "add"], "total": 2}
+    none = {"engine": "", "cache": ""}
+    assert ctx.get_pipeline_metadata("inner") == {
+        "name": "inner",
+        "node_ids": ["double"],
+        "total": 1,
+        **none,
+    }
+    assert ctx.get_pipeline_metadata("outer") == {
+        "name": "outer",
+        "node_ids": ["inner", "add"],
+        "total": 2,
+        **none,
+    }
     assert ctx.get_pipeline_metadata("unknown") == {}
 
 
@@ -580,3 +600,46 @@ def test_logging_and_progress_can_be_combined(progress, caplog, capsys):
         SUMS.with_callbacks([progress, LoggingCallback()]).run({"x": 1})
     assert "sums" in capsys.readouterr().err
     assert lines(caplog)[0] == "pipeline sums: started"
+
+
+def test_progress_says_which_engine_and_cache_where_they_change(progress, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    inner = Pipeline([double], name="inner", engine=HyperNodesEngine(map_executor="threaded"), cache=None)
+    same = Pipeline([add], name="same")
+    outer = Pipeline([inner, same], name="outer", cache=DiskCache(tmp_path), callbacks=[progress])
+    outer.run({"x": 1})
+    rows = {line.split()[0]: line for line in capsys.readouterr().err.splitlines() if line.strip()}
+    assert "DiskCache(" in rows["outer"]
+    assert "HyperNodesEngine(map_executor='threaded') · no cache" in rows["inner"]
+    assert "Cache" not in rows["same"]
+    assert "Engine" not in rows["same"]
+
+
+def test_many_nodes_do_not_flood_the_screen(progress, capsys, monkeypatch):
+    monkeypatch.setenv("LINES", "20")
+    monkeypatch.setenv("COLUMNS", "100")
+    nodes = []
+    for number in range(200):
+
+        def work(value):
+            return value
+
+        work.__name__ = f"work{number}"
+        nodes.append(node(work, output_name=f"v{number + 1}").rename(inputs={"value": f"v{number}"}))
+    Pipeline(nodes, name="many", callbacks=[progress]).run({"v0": 1})
+    shown = [line for line in capsys.readouterr().err.splitlines() if "━" in line or "more" in line]
+    assert len(shown) <= 40  # the last state, and what was drawn before it
+    assert any("… 184 more" in line for line in shown)
+
+
+def test_progress_tells_the_time_that_is_left(capsys):
+    class Bars(ProgressCallback):
+        def on_map_item_end(self, item_index, duration, ctx):
+            super().on_map_item_end(item_index, duration, ctx)
+            if item_index == 1:
+                time.sleep(0.05)
+                told.append(self._row(ctx.hierarchy_path).note(time.monotonic()))
+
+    told = []
+    Pipeline([double], name="doubles", callbacks=[Bars(display="lines")]).map({"x": range(4)}, "x")
+    assert re.search(r"2/4  .*/s  \d+ ms left", told[0])

@@ -68,7 +68,7 @@ def test_a_notebook_runs_async_nodes_on_the_kernels_own_loop(tmp_path):
     assert any("application/vnd.jupyter.widget-view+json" in bar.data for bar in bars)
     assert text(4) == "{'fetched': 30}\n"
     assert text(5) == "slept\n[0, 1, 2]\n"
-    assert "<table>" in notebook.cells[6].outputs[0].data["text/html"]
+    assert "<svg " in notebook.cells[6].outputs[0].data["text/html"]
     assert not [
         output for cell in notebook.cells for output in cell.outputs if output.get("name") == "stderr"
     ]

@@ -94,7 +94,12 @@ class CallbackContext:
         self._shared.state[key] = value
 
     def get_pipeline_metadata(self, pipeline_id: str) -> dict[str, Any]:
-        """Return ``name``, ``node_ids`` and ``total`` (how many nodes) of a pipeline of this run."""
+        """Return what is known of a pipeline of this run.
+
+        Returns:
+            ``name``, ``node_ids``, ``total`` (how many nodes), and as text ``engine`` and ``cache``, which
+            are empty where none is named. Nothing of a pipeline that is not part of this run.
+        """
         return self._shared.pipelines.get(pipeline_id, {})
 
     def __repr__(self) -> str:

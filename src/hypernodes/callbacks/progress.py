@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hypernodes.callbacks.base import PipelineCallback
 from hypernodes.callbacks.log import seconds
+from hypernodes.exceptions import ExtraMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,14 +23,17 @@ _REDRAW = 0.1  # seconds between redraws: a map of a million items must not noti
 class ProgressCallback(PipelineCallback):
     """Show a bar for each node and each map, nested pipelines indented below their parents.
 
-    A bar tells how much is done, items per second, and how many were cached (⚡), retried (↻) and failed (✗).
+    A bar tells how much is done, items per second, the time that is left, and how many were cached (⚡),
+    retried (↻) and failed (✗). A pipeline's engine and cache stand beside its name where they are others
+    than those of the pipeline around. Where there are more nodes than fit, those are shown that are under way
+    or have failed.
 
     Args:
         display: ``"terminal"``, ``"notebook"`` (needs tqdm and ipywidgets), ``"lines"`` (a line every few
             seconds, for logs), or ``"auto"``, which takes the one that fits.
 
     Raises:
-        ImportError: The library for the display is not installed; it names the extra.
+        ExtraMissingError: The library for the display is not installed; it names the extra.
     """
 
     def __init__(self, display: Literal["auto", "terminal", "notebook", "lines"] = "auto") -> None:
@@ -49,6 +53,7 @@ class ProgressCallback(PipelineCallback):
             self._bars, self._rows, self._outermost = self._make(), {}, (path, ctx.item_path)
         if path == self._outermost[0]:
             self._row(path, title=True).total += 1  # a nested one is expected as a node of its parent
+        self._row(path).settings = _settings(path, ctx)
         self._expect(path, ctx, 1)
 
     def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
@@ -138,7 +143,16 @@ class ProgressCallback(PipelineCallback):
             self._bars.draw(self._shown(), now)
 
     def _shown(self) -> dict[tuple[str, ...], _Row]:
-        return {path: row for path, row in self._rows.items() if row.is_shown}
+        """Return the rows that are to be seen: all, or those that matter most."""
+        shown = {path: row for path, row in self._rows.items() if row.is_shown}
+        assert self._bars is not None  # noqa: S101
+        most = self._bars.room
+        if len(shown) <= most:
+            return shown
+        by_weight = sorted(shown, key=lambda path: shown[path].weight, reverse=True)
+        kept = set(by_weight[: most - 1])
+        rest = _Row(f"… {len(shown) - len(kept)} more", 1, started=0.0, is_title=False, is_rest=True)
+        return {**{path: row for path, row in shown.items() if path in kept}, (_REST,): rest}
 
     def _close(self) -> None:
         if self._bars is not None:
@@ -163,18 +177,30 @@ class _Row:
     is_map: bool = False
     is_nested: bool = False
     is_open: bool = False  # nobody knows how many there will be
+    settings: str = ""
+    is_rest: bool = False  # stands for the rows that there is no room for
     is_shown: bool = False  # nodes that nobody asks for, since what they make is cached, are not shown
     seen: int = -1  # what was done when it was last drawn, and since when
     changed: float = 0.0
 
+    @property
+    def weight(self) -> tuple[int, ...]:
+        """How much it matters that it is seen, where not all can be."""
+        is_around = self.is_title or self.is_map or self.is_nested
+        return (is_around, self.failed > 0, 0 < self.done < self.total, self.done < self.total, self.retried)
+
     def note(self, now: float) -> str:
         """Return what stands behind the bar."""
+        if self.is_rest:
+            return ""
         if self.done != self.seen:
             self.seen, self.changed = self.done, now
         taken = (self.changed if self.done >= self.total else now) - self.started
         parts = [f"{self.done}" if self.is_open else f"{self.done}/{self.total}", seconds(taken)]
         if self.total > 1 and self.done:
             parts.append(f"{self.done / max(taken, 1e-9):.3g}/s")
+            if self.done < self.total and not self.is_open:
+                parts.append(f"{seconds(taken / self.done * (self.total - self.done))} left")
         parts += [
             f"{sign} {count}"
             for sign, count in (("⚡", self.cached), ("↻", self.retried), ("✗", self.failed))
@@ -190,6 +216,11 @@ class _Display(Protocol):
     def check(cls) -> None:
         """Complain about a library that is not installed."""
 
+    @property
+    def room(self) -> int:
+        """How many rows it has room for."""
+        return 40
+
     def draw(self, rows: Mapping[tuple[str, ...], _Row], now: float) -> None:
         """Bring the bars up to date."""
 
@@ -203,7 +234,7 @@ class _TerminalBars(_Display):
         try:
             import rich  # noqa: F401, PLC0415
         except ImportError as error:
-            raise ImportError(
+            raise ExtraMissingError(
                 "progress in a terminal needs rich: pip install rich, or this package with "
                 "its extra 'progress'"
             ) from error
@@ -211,20 +242,32 @@ class _TerminalBars(_Display):
     def __init__(self) -> None:
         from rich.console import Console  # noqa: PLC0415
         from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+        from rich.table import Column  # noqa: PLC0415
 
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True)),
+            # What gives way where the terminal is narrow.
+            TextColumn(
+                "[dim]{task.fields[settings]}[/]",
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
             console=Console(file=sys.stderr),
+            expand=True,
         )
         self._tasks: dict[tuple[str, ...], Any] = {}
         self._progress.start()
 
+    @property
+    def room(self) -> int:
+        """How many rows the terminal has, less one for the cursor."""
+        return max(5, self._progress.console.height - 2)
+
     def draw(self, rows: Mapping[tuple[str, ...], _Row], now: float) -> None:
         from rich.markup import escape  # noqa: PLC0415
 
-        if len(self._tasks) != len(rows):
+        if self._tasks.keys() != rows.keys():
             # A nested pipeline is known once it starts; its rows belong below it, not at the end.
             for task in self._tasks.values():
                 self._progress.remove_task(task)
@@ -234,7 +277,10 @@ class _TerminalBars(_Display):
             style = "bold" if row.is_title else "red" if row.failed else "default"
             label = f"[{style}]{'  ' * row.depth}{escape(row.label)}[/]"
             if path not in self._tasks:
-                self._tasks[path] = self._progress.add_task(label, total=row.total, note="")
+                settings = escape(row.settings)
+                self._tasks[path] = self._progress.add_task(
+                    label, total=row.total, note="", settings=settings
+                )
             self._progress.update(
                 self._tasks[path], description=label, total=row.total, completed=row.done, note=row.note(now)
             )
@@ -273,7 +319,7 @@ class _NotebookBars(_Display):
             import ipywidgets  # noqa: F401, PLC0415
             import tqdm  # noqa: F401, PLC0415
         except ImportError as error:
-            raise ImportError(
+            raise ExtraMissingError(
                 "progress in a notebook needs tqdm and ipywidgets: pip install tqdm ipywidgets, or "
                 "this package with its extra 'notebook'"
             ) from error
@@ -287,7 +333,7 @@ class _NotebookBars(_Display):
         for path in _ordered(rows):
             row = rows[path]
             if path not in self._bars:
-                label = "\u2003" * row.depth + row.label
+                label = "\u2003" * row.depth + row.label + (f" ({row.settings})" if row.settings else "")
                 self._bars[path] = tqdm(total=row.total, desc=label, bar_format="{desc} {bar} {postfix}")
             bar = self._bars[path]
             bar.total, bar.n = row.total, row.done
@@ -296,6 +342,20 @@ class _NotebookBars(_Display):
     def close(self) -> None:
         for bar in self._bars.values():
             bar.close()
+
+
+def _settings(path: tuple[str, ...], ctx: CallbackContext) -> str:
+    """Return a pipeline's engine and cache, where they are others than those of the pipeline around."""
+    own = ctx.get_pipeline_metadata(path[-1])
+    around = ctx.get_pipeline_metadata(path[-2]) if len(path) > 1 else {}
+    return " · ".join(
+        own.get(name) or f"no {name}"
+        for name in ("engine", "cache")
+        if own.get(name, "") != around.get(name, "")
+    )
+
+
+_REST: Final = "\N{CHARACTER TABULATION}the rest"  # which is no pipeline's name
 
 
 def _ordered(rows: Mapping[tuple[str, ...], _Row]) -> list[tuple[str, ...]]:

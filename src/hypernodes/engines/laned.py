@@ -223,6 +223,8 @@ def announcer(plan: Plan) -> Announcer:
                 "name": inner.path[-1],
                 "node_ids": [step.name for step in inner.steps],
                 "total": len(inner.steps),
+                "engine": inner.engine,
+                "cache": "" if inner.cache is None else repr(inner.cache),
             }
             for inner in plans
         },

@@ -88,6 +88,7 @@ class Settings:
     cache: Cache | None = None
     callbacks: tuple[PipelineCallback, ...] = ()
     strict: bool = False
+    engine: str = ""
 
     def within(self, pipeline: Plannable) -> Settings:
         """Return the settings of a pipeline nested where these hold."""
@@ -97,6 +98,7 @@ class Settings:
             cache=self.cache if pipeline.own_cache is INHERIT else pipeline.own_cache,
             callbacks=self.callbacks if pipeline.own_callbacks is INHERIT else tuple(pipeline.own_callbacks),
             strict=self.strict or pipeline.strict,
+            engine=self.engine if pipeline.own_engine is None else repr(pipeline.own_engine),
         )
 
 
@@ -241,6 +243,7 @@ class _Builder:
             node_lane=settings.lanes.node,
             map_lane=settings.lanes.map,
             awaits=any(map(_awaits, ordered)) or any(lane.runs_coroutines for lane in settings.lanes.used),
+            engine=settings.engine,
         )
 
     def _all_outputs(self) -> tuple[str, ...]:

@@ -98,6 +98,7 @@ class Plan:
         node_lane: Where functions are called; ``None`` is right here.
         map_lane: Where the items of a map are run; ``None`` is right here, one after the other.
         awaits: Whether coroutines are run on the way, so that it matters on which event loop.
+        engine: The engine that the pipeline, or one around it, names; for people to read.
         shipped: The plan as the map lane's workers run it, if items go there whole and not node by node.
         compiled: Room for `invoke.straight`.
         compiled_on_loop: Room for `invoke.straight_on_loop`.
@@ -118,6 +119,7 @@ class Plan:
     node_lane: Lane | None
     map_lane: Lane | None
     awaits: bool
+    engine: str = ""
     shipped: Plan | None = None
     compiled: Any = field(default=None, repr=False)
     compiled_on_loop: Any = field(default=None, repr=False)
@@ -158,5 +160,6 @@ class Plan:
             self.node_lane,
             self.map_lane,
             self.awaits,
+            self.engine,
             self.shipped,
         )
