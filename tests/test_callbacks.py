@@ -430,12 +430,14 @@ def test_the_context_knows_the_pipelines_of_the_run():
         "name": "inner",
         "node_ids": ["double"],
         "total": 1,
+        "needs": {"double": ()},
         **none,
     }
     assert ctx.get_pipeline_metadata("outer") == {
         "name": "outer",
         "node_ids": ["inner", "add"],
         "total": 2,
+        "needs": {"inner": (), "add": ("inner",)},
         **none,
     }
     assert ctx.get_pipeline_metadata("unknown") == {}

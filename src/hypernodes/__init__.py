@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import LoggingCallback as LoggingCallback
     from hypernodes.callbacks import PipelineCallback as PipelineCallback
     from hypernodes.callbacks import ProgressCallback as ProgressCallback
+    from hypernodes.callbacks import RunReport as RunReport
     from hypernodes.engines import Engine as Engine
     from hypernodes.engines import HyperNodesEngine as HyperNodesEngine
     from hypernodes.engines.daft import DaftEngine as DaftEngine
@@ -50,6 +51,7 @@ _LAZY = {
     "PipelineCallback": "hypernodes.callbacks",
     "ProgressCallback": "hypernodes.callbacks.progress",
     "RayExecutor": "hypernodes.executors.ray",
+    "RunReport": "hypernodes.callbacks.report",
 }
 
 __version__ = "0.1.0"
@@ -71,6 +73,7 @@ __all__ = [
     "PipelineCallback",
     "ProgressCallback",
     "RayExecutor",
+    "RunReport",
     "node",
 ]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import daft
     import networkx as nx
 
-    from hypernodes.callbacks import PipelineCallback
+    from hypernodes.callbacks import PipelineCallback, RunReport
     from hypernodes.engines import Engine
     from hypernodes.execution.explain import Explanation
     from hypernodes.execution.steps import Plan
@@ -561,6 +561,14 @@ class Pipeline:
         return callbacks
 
     # ------------------------------------------------------------------------------- looking at it
+
+    @property
+    def last_run(self) -> RunReport | None:
+        """The report of the last run, if a `RunReport` is among its callbacks."""
+        from hypernodes.callbacks.report import RunReport  # noqa: PLC0415
+
+        reports = (callback for callback in self.effective_callbacks if isinstance(callback, RunReport))
+        return next(reports, None)
 
     @property
     def input_names(self) -> tuple[str, ...]:

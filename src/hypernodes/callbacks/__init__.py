@@ -9,13 +9,15 @@ from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 if TYPE_CHECKING:
     from hypernodes.callbacks.log import LoggingCallback as LoggingCallback
     from hypernodes.callbacks.progress import ProgressCallback as ProgressCallback
+    from hypernodes.callbacks.report import RunReport as RunReport
 
 _LAZY = {
     "LoggingCallback": "hypernodes.callbacks.log",
     "ProgressCallback": "hypernodes.callbacks.progress",
+    "RunReport": "hypernodes.callbacks.report",
 }
 
-__all__ = ["CallbackContext", "LoggingCallback", "PipelineCallback", "ProgressCallback"]
+__all__ = ["CallbackContext", "LoggingCallback", "PipelineCallback", "ProgressCallback", "RunReport"]
 
 
 def __getattr__(name: str) -> object:

@@ -97,8 +97,9 @@ class CallbackContext:
         """Return what is known of a pipeline of this run.
 
         Returns:
-            ``name``, ``node_ids``, ``total`` (how many nodes), and as text ``engine`` and ``cache``, which
-            are empty where none is named. Nothing of a pipeline that is not part of this run.
+            ``name``, ``node_ids``, ``total`` (how many nodes), ``needs`` (the nodes that each node takes
+            something of), and as text ``engine`` and ``cache``, which are empty where none is named. Nothing
+            of a pipeline that is not part of this run.
         """
         return self._shared.pipelines.get(pipeline_id, {})
 

@@ -225,6 +225,12 @@ def announcer(plan: Plan) -> Announcer:
                 "total": len(inner.steps),
                 "engine": inner.engine,
                 "cache": "" if inner.cache is None else repr(inner.cache),
+                "needs": {
+                    step.name: tuple(
+                        inner.producers[name].name for _, name in step.arguments if name in inner.producers
+                    )
+                    for step in inner.steps
+                },
             }
             for inner in plans
         },

@@ -1,0 +1,135 @@
+"""RunReport: what the last run has done."""
+
+import time
+
+import pytest
+import sample
+
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, RunReport, node
+
+
+@node(output_name="quick")
+def hurry(x):
+    return x
+
+
+@node(output_name="slow")
+def dawdle(x):
+    time.sleep(0.02)
+    return x
+
+
+@node(output_name="both")
+def join(quick, slow):
+    time.sleep(0.005)
+    return quick, slow
+
+
+joined = Pipeline([hurry, dawdle, join], name="joined")
+
+
+def test_a_report_counts_runs_items_and_seconds():
+    pipeline = joined.with_callbacks([RunReport()])
+    pipeline.map({"x": [1, 2, 3]}, "x")
+    report = pipeline.last_run
+    assert (report.name, report.items, report.cached_items) == ("joined", 3, 0)
+    assert report.seconds >= 0.075
+    assert [(found.path[-1], found.runs) for found in report.nodes] == [
+        ("hurry", 3),
+        ("dawdle", 3),
+        ("join", 3),
+    ]
+    slow = report.node("dawdle")
+    assert 0.06 <= slow.seconds < report.seconds
+    assert slow.mean == pytest.approx(slow.seconds / 3)
+    assert slow.slowest >= slow.mean
+    assert [item.item for item in report.slowest_items] == sorted(
+        [(0,), (1,), (2,)], key=lambda item: -next(s.seconds for s in report.slowest_items if s.item == item)
+    )
+
+
+def test_the_critical_path_is_the_chain_that_took_longest():
+    pipeline = joined.with_callbacks([RunReport()])
+    pipeline.run({"x": 1})
+    assert [found.path[-1] for found in pipeline.last_run.critical_path()] == ["dawdle", "join"]
+    assert "most of it is dawdle" in str(pipeline.last_run)
+    outer = Pipeline([joined.as_node({"xs": "x"}, map_over="xs"), node(lambda both: both, output_name="end")])
+    outer = outer.with_callbacks([RunReport()])
+    outer.run({"xs": [1, 2]})
+    assert [found.path[1:] for found in outer.last_run.critical_path()] == [
+        ("joined",),
+        ("joined", "dawdle"),
+        ("joined", "join"),
+        ("<lambda>",),
+    ]
+
+
+def test_hits_retries_and_failures_are_told(tmp_path):
+    marks = tmp_path / "marks"  # a list would count as an input of the node's code
+
+    @node(output_name="tried", retries=3)
+    def try_again(x):
+        with marks.open("a") as file:
+            file.write("x")
+        if len(marks.read_text()) < 3:
+            raise OSError("not yet")
+        if x == 7:
+            raise ValueError("seven")
+        return x
+
+    report = RunReport()
+    pipeline = Pipeline([try_again], name="trying", callbacks=[report], cache=DiskCache(tmp_path / "cache"))
+    pipeline.map({"x": [1, 2]}, "x")
+    assert report.node("try_again").retried == 2
+    pipeline.map({"x": [1, 7]}, "x", on_error="return")
+    found = report.node("try_again")
+    assert (found.runs, found.cached, found.failed, report.cached_items) == (0, 1, 1, 1)
+    (failure,) = report.failures
+    assert (failure.path, failure.item, str(failure.error)) == (("trying", "try_again"), (1,), "seven")
+    assert "trying/try_again, item 1, failed: ValueError('seven')" in str(report)
+
+
+def test_a_run_that_fails_is_not_finished_and_the_next_one_starts_anew():
+    report = RunReport()
+    failing = sample.failing.with_callbacks([report])
+    with pytest.raises(sample.Refused):
+        failing.map({"x": [1, 2]}, "x")
+    assert report.seconds is None
+    assert "not finished" in str(report)
+    failing.map({"x": [1]}, "x")
+    assert report.seconds is not None
+    assert report.items == 1
+    assert report.failures == []
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [HyperNodesEngine("threaded"), HyperNodesEngine(map_executor="parallel"), DaftEngine()],
+    ids=repr,
+)
+def test_it_says_the_same_on_every_engine(engine):
+    counted = []
+    for each in (None, engine):
+        report = RunReport()
+        pipeline = sample.nested_map.with_callbacks([report]).with_engine(each)
+        pipeline.map({"text": ["a bcd", "e"], "unit": 2}, "text")
+        counted.append(sorted((found.path, found.runs) for found in report.nodes))
+        assert report.items == 5
+    assert counted[0] == counted[1]
+
+
+def test_it_prints_as_a_table_and_shows_itself_in_a_notebook():
+    report = RunReport()
+    assert str(report) == "nothing has run yet"
+    sample.nested_map.with_callbacks([report]).map({"text": ["a bcd"], "unit": 1}, "text")
+    lines = [line.split("│")[1].rstrip() for line in str(report).splitlines() if "│" in line]
+    assert lines == [" split", " word", "   measure", " longest"]
+    assert "<caption>text: " in report._repr_html_()
+
+
+def test_without_a_report_there_is_none_and_unknown_nodes_are_named():
+    assert joined.last_run is None
+    report = RunReport()
+    joined.with_callbacks([report]).run({"x": 1}, "quick")
+    with pytest.raises(KeyError, match="no node of the last run is 'slow'; there are: joined/hurry"):
+        report.node("slow")
