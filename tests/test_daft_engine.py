@@ -707,6 +707,7 @@ def test_a_pandas_series_of_a_batch_function_keeps_its_nan():
 def test_a_lazy_data_frame_stays_one_where_everything_is_right_here():
     lazy = Pipeline([square], engine=DaftEngine(collect=False, debug=True))
     assert lazy.map({"x": [1, 2]}, "x").to_pydict() == {"square": [1, 4]}
+    assert lazy.map({"x": []}, "x").to_pydict() == {"square": []}
     assert lazy.map(daft.from_pydict({"x": [3]})).to_pydict() == {"square": [9]}
 
 

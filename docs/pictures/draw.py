@@ -8,15 +8,29 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "examples" / "semantic_search"))
+SEARCH = HERE.parents[1] / "examples" / "semantic_search"
+sys.path.insert(0, str(SEARCH))
 
+from model import Embedder  # noqa: E402
 from pipelines import semantic_search  # noqa: E402
+
+from hypernodes import RunReport  # noqa: E402
 
 
 def main() -> None:
     for depth, name in ((1, "depth-1"), (2, "depth-2"), (None, "depth-all")):
         semantic_search.visualize(HERE / f"{name}.svg", depth=depth)
     semantic_search.visualize(HERE / "left-to-right.svg", "LR", None, show_legend=True)
+    searched = semantic_search.with_callbacks([RunReport()])
+    searched.run(
+        {
+            "modules": ["json", "textwrap", "shutil"],
+            "questions": ["wrap a text", "copy a file"],
+            "model": Embedder(SEARCH / "tokenizer.json"),
+            "python": "any",
+        }
+    )
+    searched.visualize(HERE / "run.svg", depth=None, run=searched.last_run)
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         sys.exit("page.png is left as it is: there is no Chromium to open the page in")

@@ -617,6 +617,7 @@ class Pipeline:
         show_types: bool = True,
         theme: Theme = "auto",
         return_type: Form = "auto",
+        run: RunReport | None = None,
     ) -> Picture:
         """Draw the pipeline: inputs with types and defaults, nodes with what they make, nested pipelines.
 
@@ -632,6 +633,8 @@ class Pipeline:
             return_type: ``"svg"``, ``"html"`` (a page in which nested pipelines open and close by a click),
                 ``"mermaid"`` (a flowchart for READMEs), ``"graphviz"`` (its source), or ``"auto"``: what the
                 filename says, else SVG, or Mermaid where nothing is there to draw SVG.
+            run: A report, such as `last_run`, of which the picture shows what took long (the warmer the
+                colour), what came from the cache and what failed.
 
         Returns:
             The text of the picture; a notebook shows it as the picture.
@@ -661,6 +664,7 @@ class Pipeline:
             show_types=show_types,
             theme=theme,
             return_type=return_type,
+            run=run,
         )
 
     def __repr__(self) -> str:

@@ -358,3 +358,19 @@ def short(value: object, limit: int = 80) -> str:
         text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
     text = " ".join(text.split())
     return text if len(text) < limit else text[: limit - 1] + "…"
+
+
+def seconds(duration: float) -> str:
+    """Return a duration as people read it.
+
+    >>> seconds(0.000042), seconds(0.42), seconds(42), seconds(4242)
+    ('42 µs', '420 ms', '42.0 s', '1 h 10 min')
+    """
+    if duration < 1e-3:
+        return f"{duration * 1e6:.0f} µs"
+    if duration < 1:
+        return f"{duration * 1e3:.0f} ms"
+    if duration < 120:
+        return f"{duration:.1f} s"
+    minutes = int(duration // 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

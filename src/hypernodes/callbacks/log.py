@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.base import PipelineCallback
+from hypernodes.portable import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,19 +94,3 @@ class LoggingCallback(PipelineCallback):
 
 def _item(ctx: CallbackContext) -> str:
     return f" [{'.'.join(map(str, ctx.item_path))}]" if ctx.item_path else ""
-
-
-def seconds(duration: float) -> str:
-    """Return a duration as people read it.
-
-    >>> seconds(0.000042), seconds(0.42), seconds(42), seconds(4242)
-    ('42 µs', '420 ms', '42.0 s', '1 h 10 min')
-    """
-    if duration < 1e-3:
-        return f"{duration * 1e6:.0f} µs"
-    if duration < 1:
-        return f"{duration * 1e3:.0f} ms"
-    if duration < 120:
-        return f"{duration:.1f} s"
-    minutes = int(duration // 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -8,8 +8,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.log import seconds
 from hypernodes.exceptions import ExtraMissingError
+from hypernodes.portable import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

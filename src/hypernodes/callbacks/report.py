@@ -8,9 +8,8 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.log import seconds
 from hypernodes.exceptions import ExtraMissingError
-from hypernodes.portable import short
+from hypernodes.portable import seconds, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

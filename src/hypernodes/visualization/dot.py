@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.visualization.heat import fill_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,6 +18,7 @@ LIGHT: Final = {
     "text": "#1f2933",
     "faint": "#5b6672",
     "arrow": "#7a8594",
+    "failed": "#c0392b",
     "input": ("#f3f4f6", "#9aa4b2"),
     "node": ("#e6effd", "#3f73c8"),
     "pipeline": ("#fdf1dc", "#bf8520"),
@@ -26,6 +29,7 @@ DARK: Final = {
     "text": "#e6e9ee",
     "faint": "#a3adba",
     "arrow": "#8b97a6",
+    "failed": "#ff7b6b",
     "input": ("#262c36", "#6b7685"),
     "node": ("#1c3050", "#6c9bf0"),
     "pipeline": ("#3b2f17", "#dba94c"),
@@ -80,6 +84,8 @@ def dot(
 
 def _lines(box: Box, indent: str, colours: dict[str, Any], *, show_types: bool) -> Iterator[str]:
     fill, line = colours[box.kind]
+    fill = fill_of(box, fill, dark=colours is DARK)
+    line = colours["failed"] if box.failed else line
     own = f'class="{box.kind}" fillcolor="{fill}" color="{line}" tooltip={_quoted(_tip(box))}'
     if box.kind == "group":
         yield f"{indent}subgraph {_quoted('cluster_' + box.id)} {{"

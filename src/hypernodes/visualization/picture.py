@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
 from hypernodes.visualization.dot import DARK, LIGHT, dot
+from hypernodes.visualization.heat import heat_up
 from hypernodes.visualization.html import html
 from hypernodes.visualization.mermaid import mermaid
 from hypernodes.visualization.scheme import scheme
@@ -15,6 +16,9 @@ from hypernodes.visualization.svg import Theme, svg
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
+
+    from hypernodes.visualization.heat import Reported
 
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR"]
@@ -27,6 +31,14 @@ _SUFFIXES: Final[dict[str, Form]] = {
     ".dot": "graphviz",
     ".gv": "graphviz",
 }
+
+
+class Run(Protocol):
+    """A run that a picture can show: a `RunReport`."""
+
+    @property
+    def nodes(self) -> Sequence[Reported]:
+        """What became of each node."""
 
 
 class Picture(str):
@@ -72,6 +84,7 @@ def picture(
     show_types: bool,
     theme: Theme,
     return_type: Form,
+    run: Run | None,
 ) -> Picture:
     """Draw a pipeline; see `Pipeline.visualize`."""
     where = f"pipeline {pipeline.pipeline_id!r}"
@@ -84,6 +97,8 @@ def picture(
     # A page opens what it shows by itself.
     levels = None if form == "html" else depth
     shown = scheme(pipeline, depth=levels, flatten=flatten, min_arg_group_size=min_arg_group_size)
+    if run is not None:
+        heat_up(shown, run.nodes)
     text = ""
     if form in ("svg", "auto"):
         try:

@@ -47,6 +47,9 @@ class Box:
         remarks: What else is to be known: the engine, the cache, what is mapped over.
         doc: The first paragraph of the docstring.
         signature: The function's signature.
+        path: The pipelines around it and its name, as events have them.
+        heat: How much of a run it took, from 0 to 4, if a run is shown.
+        failed: Whether it failed in that run.
         boxes: What is inside, if it is open.
     """
 
@@ -57,6 +60,9 @@ class Box:
     remarks: tuple[str, ...] = ()
     doc: str = ""
     signature: str = ""
+    path: tuple[str, ...] = ()
+    heat: int | None = None
+    failed: bool = False
     boxes: list[Box] = field(default_factory=list)
 
     def tree(self) -> Iterator[Box]:
@@ -116,7 +122,7 @@ def scheme(
         (['input', 'node'], ['base', 'exp', 'mod'])
     """
     drawing = _Drawing(depth, min_arg_group_size, flatten=flatten)
-    boxes, _ = drawing.members(pipeline, {}, "", 1)
+    boxes, _ = drawing.members(pipeline, {}, "", (pipeline.pipeline_id,))
     inputs = drawing.inputs(pipeline)
     return Scheme(pipeline.pipeline_id, _settings(pipeline), inputs + boxes, drawing.joined())
 
@@ -137,7 +143,7 @@ class _Drawing:
         self._makes: dict[str, int] = {}  # how many values a box has
 
     def members(
-        self, pipeline: Any, around: dict[str, _Origin], prefix: str, level: int
+        self, pipeline: Any, around: dict[str, _Origin], prefix: str, path: tuple[str, ...]
     ) -> tuple[list[Box], dict[str, _Origin]]:
         """Return the boxes of a pipeline's members, and where each value comes from.
 
@@ -145,55 +151,64 @@ class _Drawing:
             pipeline: The pipeline.
             around: Where each value comes from that comes from outside.
             prefix: What the ids of its boxes begin with.
-            level: How deep it is.
+            path: The pipelines around, and its own name.
         """
         boxes: list[Box] = []
         source = dict(around)
         for number, member in enumerate(pipeline.execution_order):
             own = f"{prefix}{number}"
             if not isinstance(member, NestedPipeline):
-                boxes.append(self._node(own, member))
+                boxes.append(self._node(own, member, path))
                 self._take(member.arguments, source, own, _parameters(member), pipeline)
                 source |= dict.fromkeys(member.output_names, _Origin(own))
-            elif self._depth is not None and level >= self._depth:
-                boxes.append(self._closed(own, member))
+            elif self._depth is not None and len(path) >= self._depth:
+                boxes.append(self._closed(own, member, path))
                 self._take(member.arguments, source, own, _inputs_of_nested(member), pipeline)
                 source |= dict.fromkeys(member.output_names, _Origin(own))
             else:
-                boxes += self._opened(own, member, source, level)
+                boxes += self._opened(own, member, source, path)
         return boxes, source
 
-    def _opened(self, own: str, member: NestedPipeline, source: dict[str, _Origin], level: int) -> list[Box]:
+    def _opened(
+        self, own: str, member: NestedPipeline, source: dict[str, _Origin], path: tuple[str, ...]
+    ) -> list[Box]:
         inside: dict[str, _Origin] = {}
         for name, outer in member.arguments:
             if name not in member.pipeline.bound:
                 origin = source.get(outer, _Origin(outer, is_input=True))
                 inside[name] = replace(origin, walks=origin.walks + (outer in member.map_over))
-        inner, made = self.members(member.pipeline, inside, f"{own}.", level + 1)
+        inner, made = self.members(member.pipeline, inside, f"{own}.", (*path, member.name))
         for name, outer in member.results:
             source[outer] = made[name]
         if self._flatten:
             return inner
-        group = self._closed(own, member)  # whoever closes it sees what it makes
+        group = self._closed(own, member, path)  # whoever closes it sees what it makes
         group.kind, group.boxes = "group", inner
         return [group]
 
-    def _node(self, own: str, member: Any) -> Box:
+    def _node(self, own: str, member: Any, path: tuple[str, ...]) -> Box:
         self._makes[own] = len(member.output_names)
         types = _returned(member.function, len(member.output_names))
         values = tuple(map(Value, member.output_names, types))
         return Box(
-            own, "node", member.name, values, _of_node(member), _doc(member.function), _signature(member)
+            own,
+            "node",
+            member.name,
+            values,
+            _of_node(member),
+            _doc(member.function),
+            _signature(member),
+            (*path, member.name),
         )
 
-    def _closed(self, own: str, member: NestedPipeline) -> Box:
+    def _closed(self, own: str, member: NestedPipeline, path: tuple[str, ...]) -> Box:
         self._makes[own] = len(member.output_names)
         types = _outputs_of(member.pipeline)
         values = tuple(
             Value(outer, f"list[{types[inner]}]" if member.map_over and types[inner] else types[inner])
             for inner, outer in member.results
         )
-        return Box(own, "pipeline", member.name, values, _remarks(member), _doc(member.pipeline))
+        return Box(own, "pipeline", member.name, values, _remarks(member), path=(*path, member.name))
 
     def _take(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from xml.etree import ElementTree as ET
 
 from hypernodes.exceptions import ExtraMissingError
+from hypernodes.visualization import heat
 from hypernodes.visualization.dot import DARK, LIGHT, dot
 
 if TYPE_CHECKING:
@@ -100,4 +101,8 @@ def _style() -> str:
         (fill, line), (dark_fill, dark_line) = LIGHT[kind], DARK[kind]
         rules += [f'[fill="{fill}"]{{fill:{dark_fill}}}', f'[stroke="{line}"]{{stroke:{dark_line}}}']
         rules.append(f'text[stroke="{fill}"]{{stroke:{dark_fill};fill:{dark_fill}}}')
+    rules += [
+        f'[fill="{light}"]{{fill:{dark}}}' for light, dark in zip(heat.LIGHT[1:], heat.DARK[1:], strict=True)
+    ]
+    rules.append(f'[stroke="{LIGHT["failed"]}"]{{stroke:{DARK["failed"]}}}')
     return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"

@@ -160,7 +160,7 @@ class DaftEngine(LanedEngine):
     ) -> Any:
         """Compute the outputs asked for, for each item. See `Engine.map`."""
         returns = self.collect and on_error == "return"
-        if self._is_here or returns or _ctx is not None or not isinstance(items, Columns):
+        if (self._is_here and items) or returns or _ctx is not None or not isinstance(items, Columns):
             rows = super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
             return rows if self.collect else _frame_of(rows)
         names = tuple(items.columns)

@@ -134,7 +134,8 @@
       const [l, t, r, b] = opened ? framed.get(box.id) : [node.x - node.width / 2, node.y - node.height / 2, node.x + node.width / 2, node.y + node.height / 2];
       reach(l, t, r, b);
       const kind = box.kind === "group" ? (opened ? "group" : "pipeline") : box.kind;
-      const group = make("g", { class: `box ${kind}`, "data-id": box.id, tabindex: box.kind === "group" ? 0 : -1 });
+      const heat = box.heat === null || opened ? "" : ` heat${box.heat}`, failed = box.failed ? " failed" : "";
+      const group = make("g", { class: `box ${kind}${heat}${failed}`, "data-id": box.id, tabindex: box.kind === "group" ? 0 : -1 });
       if (box.kind === "group") {
         group.setAttribute("role", "button");
         group.setAttribute("aria-expanded", String(opened));
