@@ -29,5 +29,6 @@ def test_all_of_it_on_daft_with_ray():
         capture_output=True,
         text=True,
         check=False,
+        start_new_session=True,  # a signal to its group, as Ray may send one, is not for this process
     )
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]
