@@ -425,7 +425,7 @@ def test_the_context_knows_the_pipelines_of_the_run():
     inner = Pipeline([double], name="inner")
     Pipeline([inner, add], name="outer", callbacks=[places]).run({"x": 1})
     ctx = places.contexts["double"]
-    none = {"engine": "", "cache": ""}
+    none = {"executor": "sequential", "engine": "", "cache": ""}
     assert ctx.get_pipeline_metadata("inner") == {
         "name": "inner",
         "node_ids": ["double"],

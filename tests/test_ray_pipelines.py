@@ -8,7 +8,7 @@ import pytest
 from conftest import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
-from hypernodes.callbacks.base import NotSent
+from hypernodes.callbacks.event import NotSent
 from hypernodes.exceptions import GraphError, NodeTimeoutError, WorkerDiedError
 from hypernodes.executors.ray.future import KeptOnRay
 

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.cache.content import digest
-from hypernodes.callbacks.base import Scope
+from hypernodes.callbacks.event import Scope
 from hypernodes.exceptions import SignatureError
 from hypernodes.execution.batched import call_batch, values
 from hypernodes.execution.lane import Lanes

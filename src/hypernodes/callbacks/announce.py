@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.base import CallbackContext, Event, NotSent, PipelineCallback, Shared, hooks_of
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback, Shared, hooks_of
+from hypernodes.callbacks.event import Event, NotSent, Scope
 from hypernodes.portable import Gathered, Kept
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from hypernodes.callbacks.node_context import NodeContext
 
 _logger = logging.getLogger("hypernodes")
 
@@ -18,20 +21,34 @@ class Announcer:
     """Calls, for each event, the hooks of the callbacks that its pipeline has.
 
     Args:
-        callbacks: The callbacks of each plan, by the plan's key.
+        callbacks: The callbacks of each plan, by where it is.
         pipelines: Metadata by pipeline id.
+
+    Attributes:
+        around: What the callbacks put around the calls of nodes, by the key of their plan.
     """
 
     def __init__(
-        self, callbacks: Mapping[int, Iterable[PipelineCallback]], pipelines: Mapping[str, dict[str, Any]]
+        self, callbacks: Mapping[Scope, Iterable[PipelineCallback]], pipelines: Mapping[str, dict[str, Any]]
     ) -> None:
+        self.around: dict[int, tuple[NodeContext, ...]] = {}
         self._shared = Shared(pipelines)
         self._hooks: dict[tuple[int, str], list[Callable[..., None]]] = {}
-        self._reported: set[Callable[..., None]] = set()
-        for plan, listeners in callbacks.items():
+        self._reported: set[Callable[..., Any]] = set()
+        contexts: dict[int, NodeContext | None] = {}
+        for scope, listeners in callbacks.items():
             for callback in listeners:
-                for hook in hooks_of(callback):
-                    self._hooks.setdefault((plan, hook), []).append(getattr(callback, hook))
+                hooks = hooks_of(callback)
+                for hook in hooks:
+                    self._hooks.setdefault((scope.plan, hook), []).append(getattr(callback, hook))
+                if "node_context" not in hooks:
+                    continue
+                if id(callback) not in contexts:
+                    begin = Event.now("node_context", (), scope)
+                    contexts[id(callback)] = self._call(callback.node_context, (), begin)
+                context = contexts[id(callback)]
+                if context is not None:
+                    self.around[scope.plan] = (*self.around.get(scope.plan, ()), context)
 
     def __call__(self, events: list[Event]) -> None:
         """Tell these events, in order, and empty the list."""
@@ -40,18 +57,22 @@ class Announcer:
             for hook in self._hooks.get((event.scope.plan, event.hook), ()):
                 if arguments is None:
                     arguments = tuple(map(_told, event.arguments))
-                try:
-                    hook(*arguments, CallbackContext(event.scope, self._shared))
-                except Exception:
-                    if hook not in self._reported:
-                        self._reported.add(hook)
-                        _logger.exception(
-                            "hook %s of %r raised in pipeline %r; the run goes on, and this is told once",
-                            event.hook,
-                            getattr(hook, "__self__", hook),
-                            "/".join(event.scope.path),
-                        )
+                self._call(hook, arguments, event)
         events.clear()
+
+    def _call(self, hook: Callable[..., Any], arguments: tuple[Any, ...], event: Event) -> Any:
+        try:
+            return hook(*arguments, CallbackContext(event, self._shared))
+        except Exception:
+            if hook not in self._reported:
+                self._reported.add(hook)
+                _logger.exception(
+                    "hook %s of %r raised in pipeline %r; the run goes on, and this is told once",
+                    event.hook,
+                    getattr(hook, "__self__", hook),
+                    "/".join(event.scope.path),
+                )
+            return None
 
 
 def _told(argument: Any) -> Any:

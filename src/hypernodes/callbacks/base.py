@@ -1,4 +1,4 @@
-"""The hooks, and where in the pipelines they are called."""
+"""The hooks, and what they are told of where they are called."""
 
 from __future__ import annotations
 
@@ -8,39 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Where an event happened.
-
-    Attributes:
-        plan: The key of the plan that was being run.
-        path: The ids of the pipelines, from the outermost to the one it happened in.
-        items: The item indices of the maps around, from the outermost to the innermost.
-    """
-
-    plan: int
-    path: tuple[str, ...]
-    items: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One call of a hook, less its context: what travels from a worker to the driver."""
-
-    hook: str
-    arguments: tuple[Any, ...]
-    scope: Scope
-
-
-@dataclass(frozen=True, slots=True)
-class NotSent:
-    """Stands in an event for a value that stayed with its worker."""
-
-    type: str
-
-    def __repr__(self) -> str:
-        return f"<{self.type}, not sent>"
+    from hypernodes.callbacks.event import Event, Worker
+    from hypernodes.callbacks.node_context import NodeContext
 
 
 @dataclass(slots=True)
@@ -54,10 +23,11 @@ class Shared:
 class CallbackContext:
     """Where an event happened, and a place for state that callbacks share during one run."""
 
-    __slots__ = ("_scope", "_shared")
+    __slots__ = ("_event", "_scope", "_shared")
 
-    def __init__(self, scope: Scope, shared: Shared) -> None:
-        self._scope = scope
+    def __init__(self, event: Event, shared: Shared) -> None:
+        self._event = event
+        self._scope = event.scope
         self._shared = shared
 
     @property
@@ -85,6 +55,21 @@ class CallbackContext:
         """The pipeline around that one, if there is one."""
         return self._scope.path[-2] if len(self._scope.path) > 1 else None
 
+    @property
+    def time(self) -> float:
+        """When it happened, in seconds since the epoch, by the clock of the host where it happened."""
+        return self._event.time
+
+    @property
+    def worker(self) -> Worker:
+        """Who has computed what this is about: ``host``, ``pid`` and ``thread``."""
+        return self._event.worker
+
+    @property
+    def signature(self) -> str | None:
+        """What identifies the node's computation in the cache, once it is known and if it may be cached."""
+        return self._event.signature
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return state that a callback has set during this run."""
         return self._shared.state.get(key, default)
@@ -98,8 +83,8 @@ class CallbackContext:
 
         Returns:
             ``name``, ``node_ids``, ``total`` (how many nodes), ``needs`` (the nodes that each node takes
-            something of), and as text ``engine`` and ``cache``, which are empty where none is named. Nothing
-            of a pipeline that is not part of this run.
+            something of), and as text ``executor`` (what makes its calls), ``engine`` and ``cache``, which
+            are empty where none is named. Nothing of a pipeline that is not part of this run.
         """
         return self._shared.pipelines.get(pipeline_id, {})
 
@@ -176,12 +161,44 @@ class PipelineCallback:
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
         """A node, nested pipeline or the outermost pipeline failed."""
 
+    def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
+        """The context that this callback has put around a call, by `node_context`, has noted something."""
+
+    def node_context(self, ctx: CallbackContext) -> NodeContext | None:
+        """Return what is to be put around each call of a node, in the process and thread where it is made.
+
+        It is asked for once a run, in the driver, before anything starts, and travels to workers: it must
+        pickle. For each call it is given the `NodeCall`, and returns a context manager; what that yields, if
+        anything, is read after the call and told by `on_node_notes`.
+
+        Example:
+            >>> from contextlib import contextmanager
+            >>> class Around(PipelineCallback):
+            ...     def node_context(self, ctx):
+            ...         return loudly
+            ...     def on_node_notes(self, node_id, notes, ctx):
+            ...         print(node_id, *notes)
+            >>> @contextmanager
+            ... def loudly(call):
+            ...     print("before", call.node_id)
+            ...     yield ["was called"]
+            ...     print("after", call.node_id)
+            >>> from hypernodes import Pipeline, node
+            >>> Pipeline([node(abs, output_name="size")], callbacks=[Around()]).run({"x": -3})
+            before abs
+            after abs
+            abs was called
+            {'size': 3}
+        """
+        return None
+
 
 HOOKS: Final = frozenset(name for name in vars(PipelineCallback) if name.startswith("on_"))
 
 
 def hooks_of(callback: PipelineCallback) -> frozenset[str]:
-    """Return the names of the hooks that a callback overrides."""
+    """Return the names of the hooks that a callback overrides; its `node_context` is one, too."""
+    names = HOOKS | {"node_context"}
     return frozenset(
-        name for name in HOOKS if getattr(type(callback), name, None) is not getattr(PipelineCallback, name)
-    ) | (HOOKS & getattr(callback, "__dict__", {}).keys())
+        name for name in names if getattr(type(callback), name, None) is not getattr(PipelineCallback, name)
+    ) | (names & getattr(callback, "__dict__", {}).keys())

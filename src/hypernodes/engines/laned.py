@@ -9,7 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes.callbacks.announce import Announcer
-from hypernodes.callbacks.base import Event, Scope
+from hypernodes.callbacks.event import Event, Scope
 from hypernodes.engines.base import Engine
 from hypernodes.exceptions import ClusterConnectionError
 from hypernodes.execution.drive import proceed
@@ -19,8 +19,10 @@ from hypernodes.execution.lane import BUSY
 from hypernodes.execution.plan import build_plan
 from hypernodes.execution.run import Run
 from hypernodes.execution.signature import read_codes
+from hypernodes.execution.steps import NestedStep
 from hypernodes.execution.sweep import Streamed
 from hypernodes.execution.worker import Dispatch
+from hypernodes.executors.aliases import SEQUENTIAL
 from hypernodes.executors.loops import HOME, Home, can_reenter, in_thread, running_loop
 from hypernodes.mapping import Columns
 
@@ -70,7 +72,9 @@ class LanedEngine(Engine):
             return outputs
 
         def work() -> dict[str, Any]:
-            result: dict[str, Any] = self._carry_through(plan, Run.of(plan, inputs, read_codes(plan)))
+            announce = announcer(plan)
+            run = Run.of(plan, inputs, read_codes(plan), announce.around)
+            result: dict[str, Any] = self._carry_through(plan, run, announce)
             return result
 
         return _on_the_right_thread(plan, work)
@@ -98,10 +102,11 @@ class LanedEngine(Engine):
             return [compute(item, (index,)) for index, item in enumerate(every)]
 
         def work() -> list[Any]:
-            codes = read_codes(plan)
-            rows = self._carry_through(
-                plan, Run.over_items(plan, items, inputs, codes=codes, on_error=on_error)
+            announce = announcer(plan)
+            run = Run.over_items(
+                plan, items, inputs, codes=read_codes(plan), around=announce.around, on_error=on_error
             )
+            rows = self._carry_through(plan, run, announce)
             return [row.error if isinstance(row, Failure) else row for row in rows]
 
         return _on_the_right_thread(plan, work)
@@ -135,9 +140,12 @@ class LanedEngine(Engine):
         on_error: OnError,
         rows: Streamed,
     ) -> Iterator[tuple[int, Any]]:
-        run = Run.over_items(plan, items, inputs, codes=read_codes(plan), on_error=on_error, rows=rows)
+        announce = announcer(plan)
+        run = Run.over_items(
+            plan, items, inputs, codes=read_codes(plan), around=announce.around, on_error=on_error, rows=rows
+        )
         assert run.root is not None  # noqa: S101
-        for _ in self._proceed(plan, run):
+        for _ in self._proceed(plan, run, announce):
             for at, row in rows.take():
                 yield at, row.error if isinstance(row, Failure) else row
                 run.later(run.root.refill)
@@ -165,21 +173,20 @@ class LanedEngine(Engine):
             pipeline.plans[(self, BUSY.get(), *kind, output_name, *fixed)] = plan
         return plan
 
-    def _carry_through(self, plan: Plan, run: Run) -> Any:
+    def _carry_through(self, plan: Plan, run: Run, announce: Announcer) -> Any:
         """Drive a run to its end, and return its result or raise its error."""
-        for _ in self._proceed(plan, run):
+        for _ in self._proceed(plan, run, announce):
             pass
         if run.error is not None:
             raise run.error
         return run.result
 
-    def _proceed(self, plan: Plan, run: Run) -> Iterator[None]:
+    def _proceed(self, plan: Plan, run: Run, announce: Announcer) -> Iterator[None]:
         """Drive a run to its end, and stop wherever there is nothing to do but wait."""
         completed: Completed = SimpleQueue()
         home = HOME.get()
         if home is not None:
             home.on_stop(lambda: completed.put(None))
-        announce = announcer(plan)
         try:
             yield from proceed(run, Dispatch(), announce, completed)
         except GeneratorExit:  # nobody wants the rest
@@ -187,7 +194,7 @@ class LanedEngine(Engine):
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 shut_down(self._in_use, at_once=True)
-            announce([Event("on_error", (plan.path[-1], error), Scope(plan.key, plan.path))])
+            announce([Event.now("on_error", (plan.path[-1], error), Scope(plan.key, plan.path))])
             raise
         finally:
             plan.flush()
@@ -216,13 +223,15 @@ def _one_by_one(
 def announcer(plan: Plan) -> Announcer:
     """Return who tells the callbacks of a plan, and of those nested in it."""
     plans = list(plan.tree())
+    executors = dict(_executors(plan, SEQUENTIAL))
     return Announcer(
-        {inner.key: inner.callbacks for inner in plans},
+        {Scope(inner.key, inner.path): inner.callbacks for inner in plans},
         {
             inner.path[-1]: {
                 "name": inner.path[-1],
                 "node_ids": [step.name for step in inner.steps],
                 "total": len(inner.steps),
+                "executor": executors[inner.path],
                 "engine": inner.engine,
                 "cache": "" if inner.cache is None else repr(inner.cache),
                 "needs": {
@@ -235,6 +244,17 @@ def announcer(plan: Plan) -> Announcer:
             for inner in plans
         },
     )
+
+
+def _executors(plan: Plan, around: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Say for each pipeline of a plan what makes the calls of its nodes."""
+    if plan.map_lane is not None:
+        around = plan.map_lane.label
+    plan = plan.shipped or plan
+    yield plan.path, around if plan.node_lane is None else plan.node_lane.label
+    for step in plan.steps:
+        if isinstance(step, NestedStep):
+            yield from _executors(step.inner, around)
 
 
 def _on_the_right_thread(plan: Plan, work: Callable[[], T]) -> T:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.base import Event, Scope
+from hypernodes.callbacks.event import Event, here
 from hypernodes.exceptions import BatchError
 from hypernodes.execution.deadline import within
-from hypernodes.execution.invoke import UNKNOWN, attempt, note, now
+from hypernodes.execution.invoke import UNKNOWN, attempt, note, now, within_contexts
 from hypernodes.execution.jobs import Outcome
 from hypernodes.execution.mutation import watch
 from hypernodes.tables import values_of
@@ -18,6 +18,7 @@ from hypernodes.tables import values_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hypernodes.callbacks.event import Scope
     from hypernodes.execution.jobs import Call
     from hypernodes.execution.steps import CallStep
 
@@ -45,7 +46,7 @@ def call_batch(
         return _returned(step, varying, fixed, len(numbers), scope)
     except Exception as error:
         for arguments, number in zip(_rows(varying, fixed), numbers, strict=True):
-            outcome = now(attempt(step, arguments, Scope(scope.plan, scope.path, (*scope.items, number))))
+            outcome = now(attempt(step, arguments, scope.of_item(number)))
             if outcome.error is not None:
                 raise outcome.error from None
         raise _noted(error, step, numbers, scope) from None
@@ -66,11 +67,13 @@ def call_together(calls: Sequence[Call]) -> list[Outcome]:
     }
     fixed = {parameter: first.arguments[parameter] for parameter in common}
     numbers = [call.frame.scope.items[-1] for call in calls]
-    around = Scope(scope.plan, scope.path, scope.items[:-1])
-    started = perf_counter()
+    around = replace(scope, items=scope.items[:-1])
+    started, began = perf_counter(), time()
     events: list[Event] = []
     try:
-        columns = _returned(step, varying, fixed, len(calls), scope, events)
+        with within_contexts(step, scope) as leave:
+            columns = _returned(step, varying, fixed, len(calls), scope, events)
+            events += leave()
     except Exception as error:
         outcomes = [now(attempt(step, call.arguments, call.frame.scope)) for call in calls]
         if all(outcome.error is None for outcome in outcomes):
@@ -80,7 +83,10 @@ def call_together(calls: Sequence[Call]) -> list[Outcome]:
         return outcomes
     seconds = (perf_counter() - started) / len(calls)
     rows = zip(*map(values, columns), strict=True)
-    outcomes = [Outcome(row, None, seconds) for row in rows]
+    outcomes = [
+        Outcome(row, None, seconds, ended=(began + number * seconds, here()))
+        for number, row in enumerate(rows, 1)
+    ]
     outcomes[0] = replace(outcomes[0], events=tuple(events))
     return outcomes
 
@@ -120,7 +126,7 @@ def _returned(
         except Exception as error:
             if len(events) >= step.retries or not isinstance(error, step.retry_on):
                 raise
-            events.append(Event("on_node_retry", (step.name, len(events) + 1, error), scope))
+            events.append(Event.now("on_node_retry", (step.name, len(events) + 1, error), scope))
     if watched is not None:
         watched.check(step, scope)
     columns = (returned,) if len(step.outputs) == 1 else _several(returned, step)

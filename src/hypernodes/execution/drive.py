@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from concurrent.futures import Future
 
-    from hypernodes.callbacks.base import Event
+    from hypernodes.callbacks.event import Event
     from hypernodes.execution.invoke import InThread
     from hypernodes.execution.jobs import BatchOutcome, Job, Outcome
     from hypernodes.execution.run import Run

@@ -25,8 +25,8 @@ from hypernodes.portable import Gathered, fetched
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes.callbacks.base import Scope
-    from hypernodes.execution.jobs import Values
+    from hypernodes.callbacks.event import Scope, Worker
+    from hypernodes.execution.jobs import Outcome, Values
     from hypernodes.execution.probe import Signed
     from hypernodes.execution.run import Run
 
@@ -148,7 +148,7 @@ class Frame(Scene):
         if signature is not None and self.plan.cache is not None and not self.run.is_absent(signature):
             outputs = self.plan.cache.get(signature.hex())
             if outputs is not MISS:
-                self.emit("on_node_cached", step.name, signature.hex())
+                self.emit("on_node_cached", step.name, signature.hex(), signature=signature)
                 self._resolve(step, outputs)
                 return
         self._wait_for_values(step)
@@ -195,7 +195,7 @@ class Frame(Scene):
             scene=self,
         )
         try:
-            self.run.open_nested(step, arguments, identities, self.scope.items, waiter)
+            self.run.open_nested(step, arguments, identities, self.scope, waiter)
         except MapError as error:
             locate(error, step.name, self.scope.path, self.scope.items, arguments)
             self.failed(step, error)
@@ -213,21 +213,23 @@ class Frame(Scene):
         self.emit("on_node_end", step.name, dict(zip(step.outputs, outputs, strict=True)), seconds)
         self._resolve(step, outputs)
 
-    def called(self, step: CallStep, outputs: tuple[Any, ...], seconds: float, *, stored: bool) -> None:
+    def called(self, step: CallStep, outcome: Outcome) -> None:
         """Take note of what a call returned."""
         if self.over:
             return
         self.count_call()
-        if not stored:
-            keep(self, step, outputs, seconds)
+        outputs = outcome.outputs
+        if not outcome.stored:
+            keep(self, step, outputs, outcome.seconds)
         named = {name: value for name, value in zip(step.outputs, outputs, strict=True) if name is not None}
-        self.emit("on_node_end", step.name, named, seconds)
+        signature = self.signatures.get(step.index)
+        self.emit("on_node_end", step.name, named, outcome.seconds, signature=signature, ended=outcome.ended)
         self._resolve(step, outputs)
 
-    def failed(self, step: Step, error: BaseException) -> None:
+    def failed(self, step: Step, error: BaseException, ended: tuple[float, Worker] | None = None) -> None:
         """Take note that a step raised, which ends the frame."""
         if not self.over:
-            self.emit("on_error", step.name, error)
+            self.emit("on_error", step.name, error, signature=self.signatures.get(step.index), ended=ended)
             self.fail(error)
 
     def _resolve(self, step: Step, outputs: tuple[Any, ...]) -> None:

@@ -8,14 +8,17 @@ cache, no callbacks, no executor), in which a node costs what its call costs.
 from __future__ import annotations
 
 import inspect
+from contextlib import contextmanager
 from contextvars import copy_context
+from dataclasses import replace
 from functools import partial
 from itertools import count
-from time import perf_counter
+from time import perf_counter, time
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from hypernodes.callbacks.base import Event, Scope
+from hypernodes.callbacks.event import Event, Scope, here
+from hypernodes.callbacks.node_context import NodeCall, entered
 from hypernodes.exceptions import OutputCountError
 from hypernodes.execution.claims import CALLING
 from hypernodes.execution.deadline import awaited, within
@@ -27,7 +30,7 @@ from hypernodes.mapping import expand
 from hypernodes.portable import short
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
+    from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 
     InThread = Callable[..., Awaitable[Any]]
 
@@ -42,6 +45,29 @@ async def attempt(
     With ``in_thread`` this awaits coroutines and moves plain functions out of the event loop; without,
     it never suspends, so that `now` can run it where there is no loop.
     """
+    if not scope.node_contexts:
+        return await _attempt(step, arguments, scope, in_thread)
+    with within_contexts(step, scope) as leave:
+        outcome = await _attempt(step, arguments, scope, in_thread)
+        return replace(outcome, events=(*outcome.events, *leave()))
+
+
+@contextmanager
+def within_contexts(step: CallStep, scope: Scope) -> Iterator[Callable[[], tuple[Event, ...]]]:
+    """Make a call within what callbacks put around it; yields what leaves it and returns the events."""
+    items = tuple(number for number in scope.items if number != UNKNOWN)
+    with entered(scope.node_contexts, NodeCall(scope.path, step.name, items)) as leave:
+
+        def told() -> tuple[Event, ...]:
+            notes = leave()
+            return (Event.now("on_node_notes", (step.name, notes), scope),) if notes else ()
+
+        yield told
+
+
+async def _attempt(
+    step: CallStep, arguments: Mapping[str, Any], scope: Scope, in_thread: InThread | None
+) -> Outcome:
     named = dict(arguments)
     args = [named.pop(name, default) for name, default in step.positional]
     call = partial(step.function, *args, **named)
@@ -62,13 +88,13 @@ async def attempt(
             outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
             if watched is not None:
                 watched.check(step, scope)
-            return Outcome(outputs, None, perf_counter() - started, tuple(events))
+            return Outcome(outputs, None, perf_counter() - started, tuple(events), ended=(time(), here()))
         except Exception as error:
             if len(events) < step.retries and isinstance(error, step.retry_on):
-                events.append(Event("on_node_retry", (step.name, len(events) + 1, error), scope))
+                events.append(Event.now("on_node_retry", (step.name, len(events) + 1, error), scope))
                 continue
             locate(error, step.name, scope.path, scope.items, arguments)
-            return Outcome((), error, perf_counter() - started, tuple(events))
+            return Outcome((), error, perf_counter() - started, tuple(events), ended=(time(), here()))
         finally:
             CALLING.reset(calling)
 

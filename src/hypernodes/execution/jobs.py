@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from concurrent.futures import Future
 
-    from hypernodes.callbacks.base import Event
+    from hypernodes.callbacks.event import Event, Worker
     from hypernodes.execution.frame import Frame
     from hypernodes.execution.lane import Lane
     from hypernodes.execution.steps import CallStep
@@ -121,6 +121,7 @@ class Outcome:
         seconds: How long it took, retries included.
         events: What happened on the way.
         stored: Whether the worker has put it into the cache.
+        ended: When it ended, in seconds since the epoch, and who has made it.
     """
 
     outputs: tuple[Any, ...] = ()
@@ -128,6 +129,7 @@ class Outcome:
     seconds: float = 0.0
     events: tuple[Event, ...] = ()
     stored: bool = False
+    ended: tuple[float, Worker] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

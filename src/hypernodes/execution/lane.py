@@ -66,6 +66,11 @@ class Lane:
             return self._executor
 
     @property
+    def label(self) -> str:
+        """How it is named to people: its alias, or the executor's type."""
+        return self._alias or type(self._executor).__name__
+
+    @property
     def is_remote(self) -> bool:
         """Whether what is sent there must be pickled: unless it is known to share memory."""
         if self._alias is not None:

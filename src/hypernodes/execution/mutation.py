@@ -11,7 +11,7 @@ from hypernodes.exceptions import MutationError, SignatureError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes.callbacks.base import Scope
+    from hypernodes.callbacks.event import Scope
     from hypernodes.execution.steps import CallStep
 
 

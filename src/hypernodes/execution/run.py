@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from hypernodes.callbacks.base import Scope
+from hypernodes.callbacks.event import Scope
 from hypernodes.exceptions import WorkerDiedError
 from hypernodes.execution.claims import CLAIMS
 from hypernodes.execution.deadline import overdue
@@ -31,10 +31,16 @@ from hypernodes.portable import Kept, fetched
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from hypernodes.callbacks.base import Event
+    from hypernodes.callbacks.event import Event
+    from hypernodes.callbacks.node_context import NodeContext
     from hypernodes.execution.jobs import Claim, Job, OnError, Outcome, Probe, Task, Values
     from hypernodes.execution.steps import NestedStep, Plan
     from hypernodes.execution.sweep import Rows
+
+    Around: TypeAlias = Mapping[int, tuple[NodeContext, ...]]
+
+NOTHING: Final[dict[int, Any]] = {}
+"""What is around calls that nobody puts anything around."""
 
 _MOMENT: Final = 0.1  # seconds
 
@@ -80,11 +86,18 @@ class Run:
         return signer
 
     @classmethod
-    def of(cls, plan: Plan, inputs: Mapping[str, Any], codes: Codes = NO_CODES) -> Run:
+    def of(
+        cls,
+        plan: Plan,
+        inputs: Mapping[str, Any],
+        codes: Codes = NO_CODES,
+        around: Around = NOTHING,
+    ) -> Run:
         """Run a plan once."""
         run = cls(codes)
         values = {**plan.bound, **inputs}
-        Frame(run, plan, Scope(plan.key, plan.path), run._waiter, values, identities={}).begin(plan.path[-1])
+        scope = Scope(plan.key, plan.path, around=around)
+        Frame(run, plan, scope, run._waiter, values, identities={}).begin(plan.path[-1])
         return run
 
     @classmethod
@@ -95,6 +108,7 @@ class Run:
         fixed: Mapping[str, Any],
         *,
         codes: Codes = NO_CODES,
+        around: Around = NOTHING,
         on_error: OnError = "raise",
         rows: Rows | None = None,
     ) -> Run:
@@ -103,7 +117,7 @@ class Run:
         sweep = Sweep(
             run,
             plan,
-            Scope(plan.key, plan.path),
+            Scope(plan.key, plan.path, around=around),
             run._waiter,
             items,
             fixed={**plan.bound, **fixed},
@@ -152,7 +166,7 @@ class Run:
         step: NestedStep,
         arguments: Values,
         identities: dict[str, bytes | None],
-        items: tuple[int, ...],
+        around: Scope,
         waiter: Waiter,
     ) -> None:
         """Begin a nested plan, as a part of this run.
@@ -161,7 +175,7 @@ class Run:
             MapError: What it maps over is no collection, or zipped ones differ in length.
         """
         inner = step.inner
-        scope = Scope(inner.key, inner.path, items)
+        scope = around.of_nested(inner.key, inner.path)
         if not step.map_over:
             values = {**inner.bound, **arguments}
             Frame(self, inner, scope, waiter, values, identities=identities).begin(step.name)
@@ -193,7 +207,8 @@ class Run:
                     if future is not None:
                         return Awaited(job, future)
                     self._claimed.add(claim)
-                job.frame.emit("on_node_start", job.step.name, job.arguments)
+                signature = job.frame.signatures.get(job.step.index)
+                job.frame.emit("on_node_start", job.step.name, job.arguments, signature=signature)
             return job
         return None
 
@@ -230,10 +245,10 @@ class Run:
         else:
             assert not isinstance(outcome, BatchOutcome)  # noqa: S101
             if outcome.error is not None:
-                job.frame.failed(job.step, outcome.error)
+                job.frame.failed(job.step, outcome.error, outcome.ended)
             else:
                 self.has_kept = self.has_kept or any(isinstance(value, Kept) for value in outcome.outputs)
-                job.frame.called(job.step, outcome.outputs, outcome.seconds, stored=outcome.stored)
+                job.frame.called(job.step, outcome)
         self._release(job)
 
     def fail(self, job: Job, error: BaseException) -> None:

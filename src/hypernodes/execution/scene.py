@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.base import Event
+from hypernodes.callbacks.event import Event, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypernodes.callbacks.base import Scope
+    from hypernodes.callbacks.event import Scope, Worker
     from hypernodes.execution.jobs import Values
     from hypernodes.execution.run import Run
     from hypernodes.execution.steps import Plan
@@ -58,10 +58,25 @@ class Scene:
             scene = scene.waiter.scene
         return True
 
-    def emit(self, hook: str, *arguments: Any) -> None:
-        """Put an event down, if anybody wants to hear of it."""
+    def emit(
+        self,
+        hook: str,
+        *arguments: Any,
+        signature: bytes | None = None,
+        ended: tuple[float, Worker] | None = None,
+    ) -> None:
+        """Put an event down, if anybody wants to hear of it.
+
+        Args:
+            hook: The hook.
+            arguments: What it is called with.
+            signature: The signature of the node it is about.
+            ended: When and where it happened, if not now and here.
+        """
         if hook in self.plan.hears:
-            self.run.events.append(Event(hook, arguments, self.scope))
+            when, worker = (time(), here()) if ended is None else ended
+            signed = None if signature is None else signature.hex()
+            self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed))
 
     def count_call(self) -> None:
         """Note that something was computed here, and so in every scene around."""

@@ -15,7 +15,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from hypernodes.callbacks.base import Scope
+from hypernodes.callbacks.event import Scope
 from hypernodes.execution.batched import call_batch, values
 from hypernodes.execution.drive import drive, drive_on_loop
 from hypernodes.execution.invoke import attempt, is_straight, straight_over
@@ -160,7 +160,7 @@ def compute(
     columns: Mapping[str, Any],
     fixed: Mapping[str, Any],
     numbers: Sequence[int],
-    within: tuple[int, ...] = (),
+    within: Scope | None = None,
 ) -> dict[str, Any]:
     """Go over items.
 
@@ -169,13 +169,13 @@ def compute(
         columns: Lists or Arrow arrays, by name, of what the stage takes.
         fixed: What all items have in common.
         numbers: The index of each item.
-        within: The indices of the items around, where the map is a part of one.
+        within: Where it is, where that is not the outermost map.
 
     Returns:
         Lists by name of what the stage makes; a batch function's arrays as they are.
     """
     plan = stage.plan
-    scope = Scope(plan.key, plan.path, within)
+    scope = within or Scope(plan.key, plan.path)
     given = {**plan.bound, **fixed}
     if stage.kind == "batch":
         (step,) = plan.steps
@@ -186,7 +186,7 @@ def compute(
         return {name: made[name] for name in stage.makes}
     columns = {name: values(columns[name]) for name in stage.takes}
     if stage.takes and is_straight(plan):
-        return straight_over(plan, stage.takes)(columns, fixed, within, numbers)
+        return straight_over(plan, stage.takes)(columns, fixed, scope.items, numbers)
     run = _run(stage, columns, given, numbers, scope)
     drive(run, _Nobody(), list.clear)
     return _columns(stage, run)
@@ -207,6 +207,7 @@ async def compute_on_loop(
     numbers: Sequence[int],
     in_thread: InThread,
     at_once: int,
+    within: Scope | None = None,
 ) -> dict[str, Any]:
     """Go over items on an event loop, several at once.
 
@@ -217,11 +218,13 @@ async def compute_on_loop(
         numbers: The index of each item.
         in_thread: Calls plain functions beside the loop.
         at_once: How many items are under way at a time.
+        within: Where it is, where that is not the outermost map.
 
     Returns:
         Lists by name of what the stage makes.
     """
     plan = stage.plan
+    scope = within or Scope(plan.key, plan.path)
     given = {**plan.bound, **fixed}
     columns = {name: values(columns[name]) for name in stage.takes}
     room = asyncio.Semaphore(at_once)
@@ -241,13 +244,13 @@ async def compute_on_loop(
                     name: columns[name][at] if name in columns else given[name] for _, name in step.arguments
                 }
                 arguments = {parameter: source[name] for parameter, name in step.arguments}
-                outcome = await attempt(step, arguments, Scope(plan.key, plan.path, (number,)), in_thread)
+                outcome = await attempt(step, arguments, scope.of_item(number), in_thread)
                 if outcome.error is not None:
                     raise outcome.error
                 made = dict(zip(step.outputs, outcome.outputs, strict=True))
                 return tuple(made[name] for name in stage.makes)
             item = {name: [column[at]] for name, column in columns.items()}
-            run = _run(stage, item, given, [number], Scope(plan.key, plan.path))
+            run = _run(stage, item, given, [number], scope)
             await drive_on_loop(run, in_thread)
             return tuple(column[0] for column in _columns(stage, run).values())
 
@@ -286,7 +289,7 @@ def over_columns(
     columns: Mapping[str, list[Any]],
     fixed: Mapping[str, Any],
     numbers: Sequence[int],
-    within: tuple[int, ...],
+    within: Scope,
 ) -> list[dict[str, Any]]:
     """Go over items with a plan that has batch functions, and return a row of outputs for each."""
     known: dict[str, Any] = dict(columns)

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
 from math import ceil
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from hypernodes.callbacks.base import Event, Scope
+from hypernodes.callbacks.event import Event, here
 from hypernodes.exceptions import TransportError
 from hypernodes.execution.deadline import overdue
 from hypernodes.execution.frame import Frame
@@ -25,6 +25,7 @@ from hypernodes.portable import fetched
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from hypernodes.callbacks.event import Scope
     from hypernodes.exceptions import WorkerDiedError
     from hypernodes.execution.jobs import BatchOutcome, OnError, Values
     from hypernodes.execution.probe import Found, Signed
@@ -325,13 +326,17 @@ class Sweep(Scene):
         assert self._prober is not None  # noqa: S101
         number = self.number(at)
         if not self.plan.hears.isdisjoint(_HOOKS_OF_ITEMS):
-            scope = Scope(self.scope.plan, self.scope.path, (*self.scope.items, number))
-            told = [Event("on_map_item_start", (number,), scope)]
+            told: list[tuple[str, tuple[Any, ...], str | None]] = [("on_map_item_start", (number,), None)]
             for step, signature in zip(self._prober.steps, known.wanted, strict=True):
-                told.append(Event("on_node_cached", (step.name, signature.hex()), scope))
-            told.append(Event("on_map_item_cached", (number, self._prober.signature_of(known).hex()), scope))
-            told.append(Event("on_map_item_end", (number, seconds), scope))
-            self.run.events += [event for event in told if event.hook in self.plan.hears]
+                told.append(("on_node_cached", (step.name, signature.hex()), signature.hex()))
+            told.append(("on_map_item_cached", (number, self._prober.signature_of(known).hex()), None))
+            told.append(("on_map_item_end", (number, seconds), None))
+            scope, when, worker = self.scope.of_item(number), time(), here()
+            self.run.events += [
+                Event(hook, arguments, scope, when, worker, signature)
+                for hook, arguments, signature in told
+                if hook in self.plan.hears
+            ]
         self._put(at, known.outputs)
 
     def _put(self, at: int, row: Any) -> None:
@@ -394,9 +399,7 @@ class Sweep(Scene):
         lane = self.plan.map_lane
         assert lane is not None  # noqa: S101
         deaths, alone = batch.deaths + 1, len(batch.at) == 1
-        scope = Scope(
-            self.scope.plan, self.scope.path, (*self.scope.items, *batch.numbers[: 1 if alone else 0])
-        )
+        scope = self.scope.of_item(batch.numbers[0]) if alone else self.scope
         late = overdue(error, self._timeout) if alone else None
         if late is not None or (alone and deaths > lane.retries):
             self._active -= 1
@@ -411,7 +414,8 @@ class Sweep(Scene):
             self.run.later(self.refill)
             return
         if "on_node_retry" in self.plan.hears:
-            self.run.events.append(Event("on_node_retry", (self.plan.path[-1], deaths, error), scope))
+            told = (self.plan.path[-1], deaths, error)
+            self.run.events.append(Event.now("on_node_retry", told, scope))
         self._take_apart(batch, deaths)
 
     @cached_property
@@ -423,7 +427,7 @@ class Sweep(Scene):
 
     def _start_item(self, at: int) -> None:
         index = self.number(at)
-        scope = Scope(self.scope.plan, self.scope.path, (*self.scope.items, index))
+        scope = self.scope.of_item(index)
         started = perf_counter()
 
         def finish(outputs: Values) -> None:

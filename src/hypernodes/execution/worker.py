@@ -17,7 +17,7 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hypernodes.callbacks.base import Event, NotSent, Scope
+from hypernodes.callbacks.event import Event, NotSent, Scope
 from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
 from hypernodes.execution.deadline import MAY_END_PROCESS
 from hypernodes.execution.drive import drive, drive_on_loop
@@ -146,9 +146,7 @@ class BatchTask:
         common = self.sweeping
         columns = {name: [item[name] for item in self.items] for name in self.items[0]}
         try:
-            rows: list[Any] = over_columns(
-                common.plan, columns, common.fixed, self.numbers, common.scope.items
-            )
+            rows: list[Any] = over_columns(common.plan, columns, common.fixed, self.numbers, common.scope)
         except Exception as error:
             return [Failure(error)]
         return rows
@@ -348,7 +346,7 @@ def _deaths(job: Job, future: Future[Any]) -> list[Event]:
     """Return the events of an executor that has tried again by itself."""
     assert isinstance(job, Call)  # noqa: S101
     return [
-        Event(
+        Event.now(
             "on_node_retry",
             (job.step.name, attempt, WorkerDiedError("a worker ended before its work was done")),
             job.frame.scope,
@@ -555,15 +553,13 @@ def _holding(value: object) -> str:
 def _portable(event: Event) -> Event:
     """Return an event whose values stay behind."""
     arguments = tuple(
-        {name: NotSent(type(value).__qualname__) for name, value in part.items()}
-        if isinstance(part, dict)
-        else part
+        {name: NotSent.of(value) for name, value in part.items()} if isinstance(part, dict) else part
         for part in event.arguments
     )
     arguments = tuple(
         _EventError(pack_error(part)) if isinstance(part, BaseException) else part for part in arguments
     )
-    return replace(event, arguments=arguments)
+    return event._replace(arguments=arguments)
 
 
 class _EventError:

@@ -8,7 +8,7 @@ from functools import cache, cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.callbacks.base import Scope
+from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import exact
 from hypernodes.engines.daft.gather import DaftLane
 from hypernodes.engines.daft.query import Job, Options, over_frame, over_items, stages_of, through

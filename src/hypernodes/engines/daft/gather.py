@@ -22,7 +22,7 @@ from hypernodes.resources import Resources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from hypernodes.callbacks.base import Event
+    from hypernodes.callbacks.event import Event
     from hypernodes.engines.daft.query import Options
     from hypernodes.execution import jobs
 
@@ -149,7 +149,7 @@ class Gathering:
             stage.makes,
             {name: fetched(call.arguments[parameter]) for parameter, name in call.step.arguments},
             numbers=[items[-1] if items else UNKNOWN],
-            within=items[:-1],
+            within=replace(call.frame.scope, items=items[:-1]),
         )
         results = Results(job)
         try:
@@ -175,7 +175,7 @@ class Gathering:
             sweeping.plan.outputs,
             fixed,
             numbers=[number for batch in batches for number in batch.numbers],
-            within=sweeping.scope.items,
+            within=sweeping.scope,
             sweeping=None if staged else replace(sweeping, fixed={}),
         )
         options = self._options

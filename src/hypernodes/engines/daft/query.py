@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from daft import DataFrame, DataType, Expression, Series
 
+    from hypernodes.callbacks.event import Scope
     from hypernodes.execution.stages import Stage
     from hypernodes.execution.steps import Plan
     from hypernodes.execution.worker import Sweeping
@@ -84,7 +85,7 @@ class Job:
         outputs: What is asked for.
         fixed: What all items have in common.
         numbers: The index of each item, if that is not its place.
-        within: The indices of the items around.
+        within: Where it is, where that is not the outermost map.
         sweeping: For items that are run whole, what they have in common.
     """
 
@@ -92,7 +93,7 @@ class Job:
     outputs: tuple[str, ...]
     fixed: Mapping[str, Any]
     numbers: Sequence[int] | None = None
-    within: tuple[int, ...] = ()
+    within: Scope | None = None
     sweeping: Sweeping | None = None
 
     @cached_property

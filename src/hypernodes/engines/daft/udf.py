@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from daft import Series
 
+    from hypernodes.callbacks.event import Scope
     from hypernodes.portable import Packed, Shared
 
 IN_DAFT: Final = -1
@@ -50,7 +51,7 @@ class Task:
         returned: What it makes for the driver.
         fixed: What all items have in common.
         numbers: The index of each item, by its place in the query; by default they are the same.
-        within: The indices of the items around, where the map is a part of one.
+        within: Where it is, where that is not the outermost map.
         sweeping: For items that are run whole, what they have in common, less what is fixed.
         at_once: How many coroutines run at a time.
         has_places: Whether the first column has the places of the items.
@@ -62,7 +63,7 @@ class Task:
     returned: tuple[str, ...]
     fixed: Mapping[str, Any]
     numbers: Sequence[int] | None = None
-    within: tuple[int, ...] = ()
+    within: Scope | None = None
     sweeping: Sweeping | None = None
     at_once: int = 1
     has_places: bool = True
@@ -136,7 +137,13 @@ class Udf:
                     places, batches, await asyncio.gather(*(_awaited(batch, room) for batch in batches))
                 )
             made = await compute_on_loop(
-                self.task.stage, columns, self.task.fixed, numbers, asyncio.to_thread, self.task.at_once
+                self.task.stage,
+                columns,
+                self.task.fixed,
+                numbers,
+                asyncio.to_thread,
+                self.task.at_once,
+                self.task.within,
             )
             return self._returned(places, made)
         except Ended as ended:
@@ -224,14 +231,15 @@ class Udf:
             raise self._not_returned(report, failure) from failure
 
     def _not_returned(self, report: Report, failure: Exception) -> Exception:
-        plan = self.task.stage.plan
+        plan, within = self.task.stage.plan, self.task.within
+        around = () if within is None else within.items
         for name, column in report.outputs.items():
             for number, value in zip(self.task.numbers_of(report.places), column, strict=True):
                 try:
                     dumps(value)
                 except Exception as failed:
                     error = not_returned({name: value}, failed)
-                    locate(error, plan.producers[name].name, plan.path, (*self.task.within, number), {})
+                    locate(error, plan.producers[name].name, plan.path, (*around, number), {})
                     return error
         return failure
 
