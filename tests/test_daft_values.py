@@ -78,6 +78,8 @@ def same(one, other):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, set | frozenset):  # whose order pickle does not keep
+        return sorted(map(repr, one)) == sorted(map(repr, other))
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
     if isinstance(one, pa.Array):
