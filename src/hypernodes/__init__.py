@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hypernodes.executors import AsyncExecutor as AsyncExecutor
     from hypernodes.executors import ParallelExecutor as ParallelExecutor
     from hypernodes.executors import RayExecutor as RayExecutor
+    from hypernodes.telemetry import TelemetryCallback as TelemetryCallback
 
 _LAZY = {
     "AsyncExecutor": "hypernodes.executors.asynchronous",
@@ -52,6 +53,7 @@ _LAZY = {
     "ProgressCallback": "hypernodes.callbacks.progress",
     "RayExecutor": "hypernodes.executors.ray",
     "RunReport": "hypernodes.callbacks.report",
+    "TelemetryCallback": "hypernodes.telemetry.callback",
 }
 
 __version__ = "0.1.0"
@@ -74,6 +76,7 @@ __all__ = [
     "ProgressCallback",
     "RayExecutor",
     "RunReport",
+    "TelemetryCallback",
     "node",
 ]
 

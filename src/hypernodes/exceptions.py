@@ -28,7 +28,8 @@ HyperNodesError
 ├── HintError (TypeError)                 a node returned something else than its hint says
 └── SignatureError (TypeError)            a value or function without a stable fingerprint
 
-CacheWarning, HintWarning (UserWarning)   less was done than was asked for; results are right
+CacheWarning, HintWarning,
+TelemetryWarning (UserWarning)            less was done than was asked for; results are right
 
 The user's own exceptions are never wrapped: they arrive as they are, with a note that says where.
 """
@@ -178,6 +179,10 @@ class HintWarning(UserWarning):
 
 class CacheWarning(UserWarning):
     """The cache did less than it was asked to; results are right all the same."""
+
+
+class TelemetryWarning(UserWarning):
+    """What is told of a run goes nowhere; results are right all the same."""
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

@@ -1,0 +1,511 @@
+"""TelemetryCallback: a run as a trace.
+
+    pipeline ── map ── item ── node ── whatever the node's function opens
+        └───────────────────── node
+
+Spans are made in the driver, from events, with the times of where things happened; see `trace` for their ids.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import warnings
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.callbacks.base import PipelineCallback
+from hypernodes.callbacks.event import NotSent, sizes
+from hypernodes.exceptions import ExtraMissingError, TelemetryWarning
+from hypernodes.telemetry.trace import Trace
+from hypernodes.telemetry.worker import SpanAround
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span, SpanContext, TracerProvider
+
+    from hypernodes.callbacks.base import CallbackContext
+    from hypernodes.telemetry.metrics import Metrics
+    from hypernodes.telemetry.span import Happening, Recorder
+
+Path = tuple[str, ...]
+Items = tuple[int, ...]
+Key = tuple[str, Path, Items]
+
+_NANO: Final = 1_000_000_000
+_NOWHERE: Final = (
+    "OpenTelemetry has no tracer provider, so that TelemetryCallback has nobody to tell. Set one before the "
+    "run, opentelemetry.trace.set_tracer_provider(...), or name a collector: "
+    "TelemetryCallback(endpoint='http://localhost:4318')."
+)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """What has begun and is not over."""
+
+    time: float
+    span: Span | None = None  # of what has one from its start
+    retries: list[Happening] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Run:
+    """The trace of one run."""
+
+    trace: Trace
+    around: SpanContext | None
+    outermost: Path
+    begun: dict[Key, _Begun] = field(default_factory=dict)
+    heard: set[Path] = field(default_factory=set)
+    mapped: set[Path] = field(default_factory=set)
+    failed: set[Key] = field(default_factory=set)  # what has a span since something in it has failed
+
+    def has_span(self, key: Key) -> bool:
+        """Whether a span is made of it."""
+        return bool(self.trace.flags) and (key in self.failed or self.trace.has_span(key[2]))
+
+    def above(self, key: Key) -> Key | None:
+        """Return what something is a part of, or ``None`` if that is outside the run."""
+        kind, path, items = key
+        match kind:
+            case "map":
+                return "node", path, items
+            case "item":
+                return "map", path, items[:-1]
+        pipeline = path[:-1]
+        if path == self.outermost or pipeline not in self.heard:
+            return None
+        return ("item" if pipeline in self.mapped else "node"), pipeline, items
+
+    def fail(self, key: Key) -> None:
+        """Note that something has failed, and so what it is a part of."""
+        above: Key | None = key
+        while above is not None and above not in self.failed:
+            self.failed.add(above)
+            above = self.above(above)
+
+
+class TelemetryCallback(PipelineCallback):
+    """Tell OpenTelemetry what happens: spans for pipelines, maps, items and nodes, and metrics.
+
+    Spans hang under the one that is current where ``run`` or ``map`` is called, and what a node's function
+    opens hangs under the node's, in any thread, process or host. In a worker process in which nobody has set
+    a tracer provider, one is set that brings the spans home with the results.
+
+    Args:
+        tracer_provider: Where spans go; by default to OpenTelemetry's own provider, if one is set, or else to
+            the collector that the environment variable ``OTEL_EXPORTER_OTLP_ENDPOINT`` names.
+        meter_provider: Where metrics go.
+        endpoint: The URL of a collector that takes both by OTLP over HTTP: ``"http://localhost:4318"``. Its
+            provider becomes OpenTelemetry's own, if none is set.
+        sample_items: The share of a map's items that have spans, from 0 to 1. By default all of the first
+            1 000, every 10th of the first 10 000, every 100th of the first 100 000, and so on. Items that
+            fail always have.
+
+    Raises:
+        ExtraMissingError: OpenTelemetry is not installed.
+        ValueError: `sample_items` is no share, or there are both an `endpoint` and a provider.
+
+    Example:
+        >>> from opentelemetry.sdk.trace import TracerProvider
+        >>> from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        >>> from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        >>> spans, provider = InMemorySpanExporter(), TracerProvider()
+        >>> provider.add_span_processor(SimpleSpanProcessor(spans))
+        >>> from hypernodes import Pipeline, node
+        >>> told = [TelemetryCallback(provider)]
+        >>> sizes = Pipeline([node(abs, output_name="size")], callbacks=told, name="sizes")
+        >>> sizes.map({"x": [-1, 2]}, map_over="x")
+        {'size': [1, 2]}
+        >>> [span.name for span in spans.get_finished_spans()]
+        ['abs', 'item', 'abs', 'item', 'map', 'sizes']
+    """
+
+    def __init__(
+        self,
+        tracer_provider: TracerProvider | None = None,
+        meter_provider: MeterProvider | None = None,
+        *,
+        endpoint: str | None = None,
+        sample_items: float | None = None,
+    ) -> None:
+        try:
+            import opentelemetry.trace  # noqa: F401, PLC0415
+        except ImportError as error:
+            raise ExtraMissingError(
+                "telemetry needs OpenTelemetry: pip install opentelemetry-sdk, or this package with its "
+                "extra 'telemetry'"
+            ) from error
+        if sample_items is not None and not 0 <= sample_items <= 1:
+            raise ValueError(
+                f"sample_items is the share of items that have spans, from 0 to 1: {sample_items!r}"
+            )
+        if endpoint is not None and (tracer_provider is not None or meter_provider is not None):
+            raise ValueError("endpoint= makes providers of its own: give it, or providers")
+        self._endpoint = endpoint
+        self._tracer_provider = tracer_provider
+        self._meter_provider = meter_provider
+        self._sample_items = sample_items
+        self._recorder: Recorder | None = None
+        self._meters: Metrics | None = None
+        self._is_warned = False
+
+    # ---------------------------------------------------------------------------------- the whole run
+
+    def node_context(self, ctx: CallbackContext) -> SpanAround | None:
+        from opentelemetry import trace as otel  # noqa: PLC0415
+
+        recorder = self._ready()
+        if recorder is None:
+            return None
+        current = otel.get_current_span().get_span_context()
+        around = current if current.is_valid else None
+        trace = Trace(
+            around.trace_id if around else secrets.randbits(128) or 1,
+            secrets.token_bytes(8),
+            int(around.trace_flags) if around else otel.TraceFlags.SAMPLED,
+            self._sample_items,
+        )
+        run = _Run(trace, around, ctx.hierarchy_path)
+        ctx.set(self._key, run)
+        parent = None if recorder.can_choose else around and around.span_id
+        return SpanAround(trace, parent, (socket.gethostname(), os.getpid()))
+
+    def _ready(self) -> Recorder | None:
+        """Return what makes spans, or ``None`` where nobody would have them."""
+        if self._recorder is not None:
+            return self._recorder
+        from opentelemetry import metrics  # noqa: PLC0415
+        from opentelemetry import trace as otel  # noqa: PLC0415
+
+        from hypernodes.telemetry.metrics import Metrics  # noqa: PLC0415
+        from hypernodes.telemetry.span import Recorder  # noqa: PLC0415
+
+        spans = self._tracer_provider or otel.get_tracer_provider()
+        numbers = self._meter_provider or metrics.get_meter_provider()
+        is_set = not isinstance(spans, otel.ProxyTracerProvider)
+        endpoint = self._endpoint or (None if is_set else os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
+        if endpoint is not None:
+            spans, numbers = _to(endpoint)
+            if not is_set:
+                otel.set_tracer_provider(spans)
+        elif not is_set:
+            if not self._is_warned:
+                self._is_warned = True
+                warnings.warn(_NOWHERE, TelemetryWarning, stacklevel=2)
+            return None
+        self._recorder, self._meters = Recorder(spans), Metrics(numbers)
+        return self._recorder
+
+    @property
+    def _key(self) -> str:
+        return f"telemetry {id(self)}"
+
+    def _run(self, ctx: CallbackContext) -> _Run | None:
+        run: _Run | None = ctx.get(self._key)
+        return run
+
+    def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is not None:
+            run.heard.add(ctx.hierarchy_path)
+            self._begin(run, ("node", ctx.hierarchy_path, ctx.item_path), ctx, self._of_pipeline(ctx))
+
+    def on_pipeline_end(
+        self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
+    ) -> None:
+        run = self._run(ctx)
+        if run is None:
+            return
+        key = ("node", ctx.hierarchy_path, ctx.item_path)
+        if key[1] == run.outermost:
+            self._abandon(run, key, ctx.time)
+        self._end(run, key, ctx.time, {})
+        self._metrics.pipeline_duration.record(duration, {"hypernodes.pipeline": "/".join(key[1])})
+
+    def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is None:
+            return
+        path = ctx.hierarchy_path
+        is_outermost = node_id == ctx.current_pipeline_id and path == run.outermost
+        key = ("node", path if is_outermost else (*path, node_id), ctx.item_path)
+        is_pipeline = key[1] in run.heard
+        run.fail(key)
+        self._abandon(run, key, ctx.time)
+        attributes = {} if is_pipeline else self._of_node(node_id, ctx)
+        self._end(run, key, ctx.time, attributes, error=error, told=not is_pipeline)
+        if not is_pipeline:
+            self._metrics.errors.add(1, self._labels(node_id, ctx))
+            if len(run.outermost) > 1 and path == run.outermost:
+                # Nobody says of a nested pipeline whose parent is not listened to that it has failed.
+                around = ("node", path, ctx.item_path[: -1 if path in run.mapped else None])
+                self._abandon(run, around, ctx.time)
+                self._end(run, around, ctx.time, {}, error=error, told=False)
+
+    # ------------------------------------------------------------------------------------------- maps
+
+    def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is not None:
+            run.mapped.add(ctx.hierarchy_path)
+            attributes = {} if total_items is None else {"hypernodes.map.items": total_items}
+            self._begin(run, ("map", ctx.hierarchy_path, ctx.item_path), ctx, attributes)
+
+    def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is not None:
+            self._end(run, ("map", ctx.hierarchy_path, ctx.item_path), ctx.time, {})
+
+    def on_map_item_start(self, item_index: int, ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is not None:
+            run.begun["item", ctx.hierarchy_path, ctx.item_path] = _Begun(ctx.time)
+
+    def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is not None:
+            self._end(run, ("item", ctx.hierarchy_path, ctx.item_path), ctx.time, _of_worker(ctx))
+            self._metrics.items.add(1, {"hypernodes.pipeline": "/".join(ctx.hierarchy_path)})
+
+    # ------------------------------------------------------------------------------------------ nodes
+
+    def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is not None:
+            run.begun["node", (*ctx.hierarchy_path, node_id), ctx.item_path] = _Begun(ctx.time)
+
+    def on_node_end(
+        self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
+    ) -> None:
+        run = self._run(ctx)
+        if run is None:
+            return
+        key = ("node", (*ctx.hierarchy_path, node_id), ctx.item_path)
+        begun = run.begun.get(key)
+        if begun is None:  # a nested pipeline, which is over
+            return
+        begun.time = ctx.time - duration  # it may have waited for a worker
+        attributes = self._of_node(node_id, ctx, outputs) if run.has_span(key) else {}
+        self._end(run, key, ctx.time, attributes)
+        self._metrics.node_duration.record(duration, self._labels(node_id, ctx))
+
+    def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
+        run = self._run(ctx)
+        if run is None:
+            return
+        key = ("node", (*ctx.hierarchy_path, node_id), ctx.item_path)
+        if run.has_span(key):
+            run.begun[key] = _Begun(ctx.time)
+            self._end(run, key, ctx.time, {**self._of_node(node_id, ctx), "hypernodes.cache.hit": True})
+        self._metrics.hits.add(1, self._labels(node_id, ctx))
+
+    def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
+        from hypernodes.telemetry.span import Happening  # noqa: PLC0415
+
+        run = self._run(ctx)
+        if run is None:
+            return
+        begun = run.begun.get(("node", (*ctx.hierarchy_path, node_id), ctx.item_path))
+        if begun is not None:
+            told = {
+                "hypernodes.attempt": attempt,
+                "exception.type": type(error).__qualname__,
+                "exception.message": str(error),
+            }
+            begun.retries.append(Happening("retry", round(ctx.time * _NANO), told))
+        self._metrics.retries.add(1, self._labels(node_id, ctx))
+
+    def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
+        from hypernodes.telemetry.span import SpanData  # noqa: PLC0415
+
+        run = self._run(ctx)
+        if run is None:
+            return
+        for note in notes:
+            if isinstance(note, SpanData):
+                note.attributes = {**_of_worker(ctx), **note.attributes}
+                self._made.record(note, run.trace.flags)
+
+    # ------------------------------------------------------------------------------------------ spans
+
+    def _begin(self, run: _Run, key: Key, ctx: CallbackContext, attributes: dict[str, Any]) -> None:
+        """Start the span of something that may take long, so that it can be seen before it is over."""
+        begun = run.begun.setdefault(key, _Begun(ctx.time))
+        if run.has_span(key):
+            begun.span = self._made.start(
+                _name(key),
+                self._above(run, key),
+                run.trace.trace_id,
+                run.trace.span_id(*key),
+                round(begun.time * _NANO),
+                attributes={**_of_worker(ctx), **_place(key), **attributes},
+            )
+
+    def _end(
+        self,
+        run: _Run,
+        key: Key,
+        time: float,
+        attributes: dict[str, Any],
+        *,
+        error: BaseException | None = None,
+        told: bool = False,
+    ) -> None:
+        """Make the span of something that is over, or end it.
+
+        Args:
+            run: The run.
+            key: What is over.
+            time: When it ended.
+            attributes: What else is to be said of it.
+            error: What ended it.
+            told: Whether the error is put down with its traceback, which is done where it happened.
+        """
+        begun = run.begun.pop(key, None)
+        if begun is None or not run.has_span(key):
+            return
+        from opentelemetry import trace as otel  # noqa: PLC0415
+
+        span = begun.span
+        if span is None:
+            span = self._made.start(
+                _name(key),
+                self._above(run, key),
+                run.trace.trace_id,
+                run.trace.span_id(*key),
+                round(min(begun.time, time) * _NANO),
+                attributes={**_place(key), **attributes},
+            )
+        if begun.retries:
+            span.set_attribute("hypernodes.retries", len(begun.retries))
+        for retry in begun.retries:
+            span.add_event(retry.name, retry.attributes, retry.time)
+        if error is not None and told:
+            span.record_exception(error, timestamp=round(time * _NANO))
+        if error is not None or key in run.failed:
+            reason = None if error is None else f"{type(error).__qualname__}: {error}"
+            span.set_status(otel.Status(otel.StatusCode.ERROR, reason))
+        span.end(round(time * _NANO))
+        run.failed.discard(key)
+
+    def _abandon(self, run: _Run, key: Key, time: float) -> None:
+        """End what has begun inside something that is over."""
+        _, path, items = key
+        inside = [
+            other
+            for other in run.begun
+            if other != key and other[1][: len(path)] == path and other[2][: len(items)] == items
+        ]
+        for other in inside:
+            self._end(run, other, time, {"hypernodes.unfinished": True})
+
+    def _above(self, run: _Run, key: Key) -> SpanContext | None:
+        """Return the span that another one hangs under."""
+        from hypernodes.telemetry.span import context_of  # noqa: PLC0415
+
+        above = run.above(key)
+        while above is not None and not self._made.can_choose:
+            begun = run.begun.get(above)
+            if begun is not None and begun.span is not None:
+                return begun.span.get_span_context()
+            above = run.above(above)
+        if above is None:
+            return run.around
+        return context_of(run.trace.trace_id, run.trace.span_id(*above), run.trace.flags)
+
+    @property
+    def _made(self) -> Recorder:
+        assert self._recorder is not None  # noqa: S101  else there would be no run
+        return self._recorder
+
+    @property
+    def _metrics(self) -> Metrics:
+        assert self._meters is not None  # noqa: S101  else there would be no run
+        return self._meters
+
+    # ------------------------------------------------------------------------------------- attributes
+
+    def _of_pipeline(self, ctx: CallbackContext) -> dict[str, Any]:
+        known = ctx.get_pipeline_metadata(ctx.current_pipeline_id)
+        return {
+            f"hypernodes.{name}": known[name] for name in ("executor", "engine", "cache") if known.get(name)
+        }
+
+    def _of_node(
+        self, node_id: str, ctx: CallbackContext, outputs: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        told = {
+            **_of_worker(ctx),
+            "hypernodes.node": node_id,
+            "hypernodes.executor": self._executor(ctx),
+            "hypernodes.cache.hit": False,
+        }
+        if ctx.signature is not None:
+            told["hypernodes.signature"] = ctx.signature
+        for name, value in (outputs or {}).items():
+            told |= _sizes(name, value)
+        return told
+
+    def _executor(self, ctx: CallbackContext) -> str:
+        executor: str = ctx.get_pipeline_metadata(ctx.current_pipeline_id).get("executor", "")
+        return executor
+
+    def _labels(self, node_id: str, ctx: CallbackContext) -> dict[str, str]:
+        """Return the attributes of a metric, of which there are few."""
+        return {
+            "hypernodes.pipeline": "/".join(ctx.hierarchy_path),
+            "hypernodes.node": node_id,
+            "hypernodes.executor": self._executor(ctx),
+        }
+
+
+@cache
+def _to(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
+    """Return the providers for a collector, of which there is one pair."""
+    try:
+        from hypernodes.telemetry.otlp import providers  # noqa: PLC0415
+    except ImportError as error:
+        raise ExtraMissingError(
+            "endpoint= needs OpenTelemetry's SDK and its OTLP exporter: pip install opentelemetry-sdk "
+            "opentelemetry-exporter-otlp-proto-http, or this package with its extra 'telemetry'"
+        ) from error
+    return providers(endpoint)
+
+
+def _name(key: Key) -> str:
+    kind, path, _ = key
+    return path[-1] if kind == "node" else kind
+
+
+def _place(key: Key) -> dict[str, Any]:
+    kind, path, items = key
+    pipeline = path[:-1] if kind == "node" and len(path) > 1 else path
+    told: dict[str, Any] = {"hypernodes.pipeline": "/".join(pipeline)}
+    if items:
+        told["hypernodes.item"] = ".".join(map(str, items))
+    return told
+
+
+def _of_worker(ctx: CallbackContext) -> dict[str, Any]:
+    worker = ctx.worker
+    return {"host.name": worker.host, "process.pid": worker.pid, "thread.name": worker.thread}
+
+
+def _sizes(name: str, value: object) -> dict[str, Any]:
+    length, nbytes = sizes(value)
+    told: dict[str, Any] = {
+        f"hypernodes.output.{name}.type": (
+            value.type if isinstance(value, NotSent) else type(value).__qualname__
+        )
+    }
+    if length is not None:
+        told[f"hypernodes.output.{name}.length"] = length
+    if nbytes is not None:
+        told[f"hypernodes.output.{name}.bytes"] = nbytes
+    return told
