@@ -5,7 +5,7 @@ import shutil
 import pytest
 import sample
 
-from hypernodes import Pipeline, node
+from hypernodes import Pipeline, RunReport, node
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -27,12 +27,13 @@ def browser():
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """Open the page of a pipeline; nothing may be complained of, and nothing fetched."""
+    """Open a page, or that of a pipeline; nothing may be complained of, and nothing fetched."""
     told, pages = [], []
 
-    def open_page(pipeline, **options):
-        file = tmp_path / "page.html"
-        pipeline.visualize(file, **options)
+    def open_page(shown, **options):
+        file = tmp_path / "page.html" if isinstance(shown, Pipeline) else shown
+        if isinstance(shown, Pipeline):
+            shown.visualize(file, **options)
         page = browser.new_page(viewport={"width": 1000, "height": 800})
         pages.append(page)
         page.on("console", lambda message: told.append(message.text))
@@ -148,3 +149,17 @@ def test_many_nodes_are_still_drawn(opened):
     chain = [node(eval(f"lambda v{n}: v{n}"), output_name=f"v{n + 1}") for n in range(500)]
     page = opened(Pipeline(chain, name="big"))
     assert page.locator(".node").count() == 500
+
+
+def test_waterfalls_and_reports_are_pages_that_need_nothing_else(opened, tmp_path):
+    pipeline = words.with_callbacks([RunReport()])
+    pipeline.map({"text": ["a bcd", "<i>e</i>"], "unit": 1}, "text")
+    report = pipeline.last_run
+    page = opened(report.waterfall("worker").save(tmp_path / "run.html"))
+    page.wait_for_selector(".bars .point path")
+    assert page.locator(".bars .point path").count() == 7
+    assert "split" in page.locator(".legend").inner_text()
+    page = opened(report.save(tmp_path / "report.html"))
+    page.wait_for_selector(".bars .point path")
+    assert page.locator(".js-plotly-plot").count() == 2
+    assert "word" in page.locator("table").first.inner_text()

@@ -1,5 +1,7 @@
 """RunReport: what the last run has done."""
 
+import os
+import sys
 import time
 
 import pytest
@@ -133,3 +135,101 @@ def test_without_a_report_there_is_none_and_unknown_nodes_are_named():
     joined.with_callbacks([report]).run({"x": 1}, "quick")
     with pytest.raises(KeyError, match="no node of the last run is 'slow'; there are: joined/hurry"):
         report.node("slow")
+
+
+# ------------------------------------------------------------------------------------------ waterfalls
+
+
+@node(output_name="y", retries=1)
+def flicker(x, marks):
+    if x == 2 and not marks.exists():
+        marks.touch()
+        raise OSError("not yet")
+    if x == 3:
+        raise ValueError("three")
+    return x
+
+
+def drawn(figure):
+    """Return how many marks each entry of the legend has."""
+    return {trace.name: len(trace.y) for trace in figure.data}
+
+
+@pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
+def test_a_waterfall_shows_what_was_done_cached_retried_and_failed(tmp_path, alias):
+    cache = DiskCache(tmp_path / "cache")
+    inputs = {"marks": tmp_path / "marks"}
+    with HyperNodesEngine(map_executor=alias) as engine:
+        one = Pipeline([flicker], engine, cache, [RunReport()], name="one")
+        one.map({"x": [0, 1], **inputs}, "x")
+        one.map({"x": [0, 1, 2, 3, 4], **inputs}, "x", on_error="return")
+    report = one.last_run
+    figure = report.waterfall().figure
+    assert drawn(figure) == {"done": 1, "↻ retried": 1, "✗ failed": 1, "⚡ cached": 2}
+    assert figure.layout.yaxis.ticktext[0] == "flicker"
+    by_worker = report.waterfall("worker").figure
+    assert drawn(by_worker) == {"flicker": 3, "⚡ cached": 2, "↻ retried": 1, "✗ failed": 1}
+    here = sum(str(os.getpid()) in label for label in by_worker.layout.yaxis.ticktext)
+    assert here == len(by_worker.layout.yaxis.ticktext) or alias == "parallel"
+    hover = next(trace.hovertext[0] for trace in figure.data if trace.name == "↻ retried")
+    assert hover.startswith("<b>one/flicker</b>, item 2<br>↻ retried, ")
+
+
+def test_bars_are_where_the_calls_were(tmp_path):
+    pipeline = joined.with_callbacks([RunReport()])
+    pipeline.run({"x": 1})
+    rows = pipeline.last_run.waterfall().figure.data[0]
+    starts = dict(zip(rows.y, rows.base, strict=True))
+    lasted = dict(zip(rows.y, rows.x, strict=True))
+    names = dict(enumerate(pipeline.last_run.waterfall().figure.layout.yaxis.ticktext))
+    at = {name: number for number, name in names.items()}
+    assert lasted[at["dawdle"]] >= 0.02
+    assert starts[at["join"]] >= starts[at["dawdle"]] + lasted[at["dawdle"]] - 0.001
+    assert min(starts.values()) == 0
+
+
+def test_calls_that_overlap_are_on_rows_of_their_own():
+    inner = Pipeline([dawdle], name="inner", engine=HyperNodesEngine(map_executor="threaded"))
+    outer = Pipeline([inner.as_node(map_over="x")], name="outer", callbacks=[RunReport()])
+    outer.run({"x": range(8)})
+    bars = [
+        (row, start, start + lasted)
+        for trace in outer.last_run.waterfall().figure.data
+        for row, start, lasted in zip(trace.y, trace.base, trace.x, strict=True)
+    ]
+    assert len({row for row, _, _ in bars}) > 2
+    for row, start, end in bars:
+        others = [(s, e) for r, s, e in bars if r == row and (s, e) != (start, end)]
+        assert all(e <= start + 1e-5 or s >= end - 1e-5 for s, e in others)
+
+
+def test_of_very_many_calls_those_that_matter_are_drawn():
+    @node(output_name="y")
+    def work(x):
+        if x == 17:
+            raise ValueError(x)
+        return x
+
+    pipeline = Pipeline([work], callbacks=[RunReport()], name="many")
+    pipeline.map({"x": range(6000)}, "x", on_error="return")
+    figure = pipeline.last_run.waterfall().figure
+    assert drawn(figure) == {"done": 4999, "✗ failed": 1}
+    assert "the 5,000 of 6,000 calls" in figure.layout.title.text
+
+
+def test_a_report_stays_that_of_its_run():
+    pipeline = joined.with_callbacks([RunReport()])
+    pipeline.map({"x": [1, 2]}, "x")
+    first = pipeline.last_run
+    pipeline.map({"x": [1, 2, 3]}, "x")
+    assert (first.items, pipeline.last_run.items) == (2, 3)
+
+
+def test_a_waterfall_needs_plotly_and_knows_two_views(monkeypatch):
+    pipeline = joined.with_callbacks([RunReport()])
+    pipeline.run({"x": 1})
+    with pytest.raises(ValueError, match="'node' or 'worker'"):
+        pipeline.last_run.waterfall("host")
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(ImportError, match="'viz'"):
+        pipeline.last_run.waterfall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -564,11 +565,11 @@ class Pipeline:
 
     @property
     def last_run(self) -> RunReport | None:
-        """The report of the last run, if a `RunReport` is among its callbacks."""
+        """The report of the last run, if a `RunReport` is among its callbacks; it stays that of this run."""
         from hypernodes.callbacks.report import RunReport  # noqa: PLC0415
 
         reports = (callback for callback in self.effective_callbacks if isinstance(callback, RunReport))
-        return next(reports, None)
+        return next(map(copy, reports), None)
 
     @property
     def input_names(self) -> tuple[str, ...]:

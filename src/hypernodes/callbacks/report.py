@@ -5,9 +5,11 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hypernodes.callbacks.base import PipelineCallback
+from hypernodes.callbacks.waterfall import Bar, Bars, Waterfall, What
 from hypernodes.exceptions import ExtraMissingError
 from hypernodes.portable import seconds, short
 
@@ -20,6 +22,14 @@ Path = tuple[str, ...]
 
 _SLOWEST: Final = 10
 _FAILURES: Final = 100  # of which texts are kept; all are counted
+_VIEWS: Final[tuple[Literal["node", "worker"], ...]] = ("node", "worker")
+_STYLE: Final = (
+    "body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; "
+    "color: #1d2733 } table { border-collapse: collapse } caption { text-align: left; font-weight: 600; "
+    "padding-bottom: .5rem } td, th { padding: .2rem .9rem; text-align: right; "
+    "border-bottom: 1px solid #e3e7ee } th:first-child { text-align: left } "
+    "h2 { font-size: 1rem; margin: 2rem 0 0 }"
+)
 _TITLES: Final = ("node", "runs", "⚡ cached", "↻ retried", "✗ failed", "in all", "each", "slowest")
 
 
@@ -80,6 +90,16 @@ class _Run:
     needs: dict[Path, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     failures: list[FailedNode] = field(default_factory=list)
     slowest: list[tuple[float, Path, tuple[int, ...]]] = field(default_factory=list)
+    bars: Bars = field(default_factory=Bars)
+    begun: dict[tuple[Path, tuple[int, ...]], _Begun] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Begun:
+    """What is under way."""
+
+    time: float
+    is_retried: bool = False
 
 
 class RunReport(PipelineCallback):
@@ -124,15 +144,27 @@ class RunReport(PipelineCallback):
         node.runs += 1
         node.seconds += duration
         node.slowest = max(node.slowest, duration)
+        begun = self._run.begun.pop((node.path, ctx.item_path), None)
+        what: What = "retried" if begun is not None and begun.is_retried else "done"
+        self._bar(node, ctx, ctx.time - duration, what)
+
+    def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
+        self._run.begun[(*ctx.hierarchy_path, node_id), ctx.item_path] = _Begun(ctx.time)
 
     def on_nested_pipeline_start(self, parent_id: str, child_pipeline_id: str, ctx: CallbackContext) -> None:
         self._node(child_pipeline_id, ctx).is_nested = True
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
-        self._node(node_id, ctx).cached += 1
+        node = self._node(node_id, ctx)
+        node.cached += 1
+        self._bar(node, ctx, ctx.time, "cached")
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        self._node(node_id, ctx).retried += 1
+        node = self._node(node_id, ctx)
+        node.retried += 1
+        begun = self._run.begun.get((node.path, ctx.item_path))
+        if begun is not None:
+            begun.is_retried = True
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
         self._run.items += 1
@@ -149,10 +181,16 @@ class RunReport(PipelineCallback):
         if node_id != ctx.current_pipeline_id:
             node = self._node(node_id, ctx)
             node.failed += 1
+            begun = self._run.begun.pop((node.path, ctx.item_path), None)
+            self._bar(node, ctx, ctx.time if begun is None else begun.time, "failed")
             if not node.is_nested and len(self._run.failures) < _FAILURES:
                 self._run.failures.append(FailedNode(node.path, ctx.item_path, error))
         elif self._outermost == (ctx.hierarchy_path, ctx.item_path):
             self._outermost = None
+
+    def _bar(self, node: NodeReport, ctx: CallbackContext, start: float, what: What) -> None:
+        bar = Bar(node.path, ctx.item_path, min(start, ctx.time), ctx.time, ctx.worker, what, node.is_nested)
+        self._run.bars.add(bar)
 
     def _node(self, node_id: str, ctx: CallbackContext) -> NodeReport:
         path = (*ctx.hierarchy_path, node_id)
@@ -221,6 +259,47 @@ class RunReport(PipelineCallback):
         """
         outermost = next(iter(self._run.needs), None)
         return [] if outermost is None else list(self._chain(outermost))
+
+    def waterfall(self, by: Literal["node", "worker"] = "node") -> Waterfall:
+        """Return a chart of when each node was called, by whom, and what came of it.
+
+        It has the 5 000 calls that failed, were retried, or took longest. A notebook shows it; its ``save``
+        writes it as a page, and its ``figure`` is plotly's.
+
+        Args:
+            by: ``"node"`` for a row for each node, ``"worker"`` for one for each thread of each process.
+
+        Raises:
+            ExtraMissingError: plotly is not installed.
+        """
+        bars = self._run.bars
+        return Waterfall(self._title, bars, self._tree(), by, bars.total)
+
+    def save(self, filename: str | File) -> File:
+        """Write the report as a page that needs nothing else, with its waterfalls if plotly is installed.
+
+        Args:
+            filename: Where to, as ``"report.html"``.
+
+        Returns:
+            The file.
+        """
+        try:
+            charts = [self.waterfall(by).figure.update_layout(title_text="") for by in _VIEWS]
+        except ExtraMissingError:
+            charts = []
+        drawn = "".join(
+            f"<h2>by {by}</h2>" + chart.to_html(full_html=False, include_plotlyjs=by == _VIEWS[0])
+            for by, chart in zip(_VIEWS, charts, strict=False)
+        )
+        file = File(filename)
+        title = escape(self._title)
+        file.write_text(
+            f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{title}</title>"
+            f"<style>{_STYLE}</style><body>{self._repr_html_()}{drawn}</body></html>",
+            encoding="utf-8",
+        )
+        return file
 
     def _chain(self, around: Path) -> Iterator[NodeReport]:
         best: dict[str, tuple[float, tuple[str, ...]]] = {}
