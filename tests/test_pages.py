@@ -158,7 +158,7 @@ def test_waterfalls_and_reports_are_pages_that_need_nothing_else(opened, tmp_pat
     page = opened(report.waterfall("worker").save(tmp_path / "run.html"))
     page.wait_for_selector(".bars .point path")
     assert page.locator(".bars .point path").count() == 7
-    assert "split" in page.locator(".legend").inner_text()
+    assert "split" in page.locator(".legend").text_content()
     page = opened(report.save(tmp_path / "report.html"))
     page.wait_for_selector(".bars .point path")
     assert page.locator(".js-plotly-plot").count() == 2

@@ -7,17 +7,26 @@ from typing import TYPE_CHECKING
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 
 if TYPE_CHECKING:
+    from hypernodes.callbacks.labels import JsonFormatter as JsonFormatter
     from hypernodes.callbacks.log import LoggingCallback as LoggingCallback
     from hypernodes.callbacks.progress import ProgressCallback as ProgressCallback
     from hypernodes.callbacks.report import RunReport as RunReport
 
 _LAZY = {
+    "JsonFormatter": "hypernodes.callbacks.labels",
     "LoggingCallback": "hypernodes.callbacks.log",
     "ProgressCallback": "hypernodes.callbacks.progress",
     "RunReport": "hypernodes.callbacks.report",
 }
 
-__all__ = ["CallbackContext", "LoggingCallback", "PipelineCallback", "ProgressCallback", "RunReport"]
+__all__ = [
+    "CallbackContext",
+    "JsonFormatter",
+    "LoggingCallback",
+    "PipelineCallback",
+    "ProgressCallback",
+    "RunReport",
+]
 
 
 def __getattr__(name: str) -> object:

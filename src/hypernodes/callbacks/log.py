@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hypernodes.callbacks.base import PipelineCallback
+from hypernodes.callbacks.labels import JsonFormatter, Labels
 from hypernodes.portable import seconds
 
 if TYPE_CHECKING:
@@ -13,83 +16,154 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.base import CallbackContext
 
+_TEXT = "%(asctime)s %(levelname)-7s %(message)s"
+
 
 class LoggingCallback(PipelineCallback):
     """Log what happens: nodes and pipelines at `level`, single items one step below it, errors as errors.
 
-    Each record carries ``pipeline_path``, ``item_path`` and ``depth``, for formatters and filters.
+    Records carry ``event``, ``pipeline_path``, ``node``, ``item_path``, ``depth``, ``duration`` (in seconds),
+    ``signature`` and ``host``, for formatters and filters; their time, process and thread are those of where
+    it happened. What nodes print or log themselves, here or in a worker, is labelled with the node and its
+    item.
 
     Args:
         logger: Where to log; the logger ``hypernodes.run`` by default.
         level: The level of ordinary records.
+        to: A file or stream to write to, instead of a logger.
+        json: Whether lines are JSON; they go to stderr, if `to` does not say where.
+        items: Whether single items are logged at `level`, too.
+        label: Whether what nodes print or log is labelled.
+
+    Raises:
+        ValueError: There is a `logger` together with `to` or `json`.
 
     Example:
-        >>> import logging, sys
+        >>> import sys
+        >>> from hypernodes import Pipeline, node
+        >>> @node(output_name="size")
+        ... def measure(x):
+        ...     print("measuring")
+        ...     return abs(x)
         >>> logger = logging.Logger("example")
         >>> logger.addHandler(logging.StreamHandler(sys.stdout))
-        >>> from hypernodes import Pipeline, node
-        >>> told = [LoggingCallback(logger)]
-        >>> sizes = Pipeline([node(abs, output_name="size")], callbacks=told, name="sizes")
+        >>> sizes = Pipeline([measure], callbacks=[LoggingCallback(logger)], name="sizes")
         >>> sizes.run({"x": -1})  # doctest: +ELLIPSIS
         pipeline sizes: started
-          node abs: started
-          node abs: done in ...
+          node measure: started
+        sizes/measure | measuring
+          node measure: done in ...
         pipeline sizes: done in ...
         {'size': 1}
     """
 
-    def __init__(self, logger: logging.Logger | None = None, level: int = logging.INFO) -> None:
-        self._logger = logger or logging.getLogger("hypernodes.run")
+    def __init__(
+        self,
+        logger: logging.Logger | None = None,
+        level: int = logging.INFO,
+        *,
+        to: str | Path | TextIO | None = None,
+        json: bool = False,
+        items: bool = False,
+        label: bool = True,
+    ) -> None:
+        if logger is not None and (to is not None or json):
+            raise ValueError(
+                "to= and json= are for lines that no logger of yours gets. Give its handler "
+                "hypernodes.callbacks.JsonFormatter() instead, or leave out the logger."
+            )
+        self._as_json = json
+        self._label = label
         self._level = level
-        self._item_level = max(level - 10, 1)
+        self._item_level = level if items else max(level - 10, 1)
+        if to is not None or json:
+            logger = _logger_to(sys.stderr if to is None else to, as_json=json)
+            logger.setLevel(level)
+        self._logger = logger or logging.getLogger("hypernodes.run")
 
-    def _log(self, level: int, ctx: CallbackContext, inward: int, message: str, *args: Any) -> None:
-        if self._logger.isEnabledFor(level):
-            extra = {
-                "pipeline_path": "/".join(ctx.hierarchy_path),
-                "item_path": ctx.item_path,
-                "depth": ctx.depth,
-            }
-            self._logger.log(level, f"{'  ' * (ctx.depth + inward)}{message}", *args, extra=extra)  # noqa: G004
+    def node_context(self, ctx: CallbackContext) -> Labels | None:
+        return Labels.here(as_json=self._as_json) if self._label else None
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        self._log(self._level_in(ctx), ctx, 0, "pipeline %s: started", pipeline_id)
+        self._log(ctx, 0, "pipeline_start", "pipeline %s: started", pipeline_id)
 
     def on_pipeline_end(
         self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        self._log(self._level_in(ctx), ctx, 0, "pipeline %s: done in %s", pipeline_id, seconds(duration))
+        message = "pipeline %s: done in %s"
+        self._log(ctx, 0, "pipeline_end", message, pipeline_id, seconds(duration), duration=duration)
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        self._log(self._level_in(ctx), ctx, 1, "node %s%s: started", node_id, _item(ctx))
+        self._log(ctx, 1, "node_start", "node %s%s: started", node_id, _item(ctx), node=node_id)
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        self._log(
-            self._level_in(ctx), ctx, 1, "node %s%s: done in %s", node_id, _item(ctx), seconds(duration)
-        )
+        told = node_id, _item(ctx), seconds(duration)
+        self._log(ctx, 1, "node_end", "node %s%s: done in %s", *told, node=node_id, duration=duration)
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
-        self._log(self._level_in(ctx), ctx, 1, "node %s%s: cached", node_id, _item(ctx))
+        self._log(ctx, 1, "node_cached", "node %s%s: cached", node_id, _item(ctx), node=node_id)
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        self._log(
-            logging.WARNING, ctx, 1, "node %s%s: attempt %d failed: %r", node_id, _item(ctx), attempt, error
-        )
+        told = node_id, _item(ctx), attempt, error
+        message = "node %s%s: attempt %d failed: %r"
+        self._log(ctx, 1, "node_retry", message, *told, level=logging.WARNING, node=node_id, attempt=attempt)
 
     def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
         many = "items" if total_items is None else f"{total_items} items"
-        self._log(self._level_in(ctx), ctx, 1, "map over %s", many)
+        self._log(ctx, 1, "map_start", "map over %s", many, items=total_items)
 
     def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
-        self._log(self._level_in(ctx), ctx, 1, "map done in %s", seconds(total_duration))
+        self._log(ctx, 1, "map_end", "map done in %s", seconds(total_duration), duration=total_duration)
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        self._log(logging.ERROR, ctx, 1, "%s%s: failed: %r", node_id, _item(ctx), error)
+        told = node_id, _item(ctx), error
+        self._log(ctx, 1, "error", "%s%s: failed: %r", *told, level=logging.ERROR, node=node_id)
 
-    def _level_in(self, ctx: CallbackContext) -> int:
-        return self._item_level if ctx.item_path else self._level
+    def _log(
+        self,
+        ctx: CallbackContext,
+        inward: int,
+        event: str,
+        message: str,
+        *args: Any,
+        level: int | None = None,
+        **fields: Any,
+    ) -> None:
+        if level is None:
+            level = self._item_level if ctx.item_path else self._level
+        if not self._logger.isEnabledFor(level):
+            return
+        extra = {
+            "event": event,
+            "pipeline_path": "/".join(ctx.hierarchy_path),
+            "item_path": ctx.item_path,
+            "depth": ctx.depth,
+            "host": ctx.worker.host,
+            **fields,
+        }
+        if ctx.signature is not None:
+            extra["signature"] = ctx.signature
+        indent = "" if self._as_json else "  " * (ctx.depth + inward)
+        name = self._logger.name
+        record = self._logger.makeRecord(name, level, "", 0, f"{indent}{message}", args, None, extra=extra)
+        record.created, record.msecs = ctx.time, ctx.time % 1 * 1000
+        record.process, record.threadName = ctx.worker.pid, ctx.worker.thread
+        self._logger.handle(record)
+
+
+def _logger_to(to: str | Path | TextIO, *, as_json: bool) -> logging.Logger:
+    """Return a logger that nobody else has, with one handler."""
+    logger = logging.Logger("hypernodes.run")  # noqa: LOG001  it is nobody else's
+    handler = (
+        logging.FileHandler(to, delay=True, encoding="utf-8")
+        if isinstance(to, str | Path)
+        else logging.StreamHandler(to)
+    )
+    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(_TEXT))
+    logger.addHandler(handler)
+    return logger
 
 
 def _item(ctx: CallbackContext) -> str:

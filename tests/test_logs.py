@@ -1,0 +1,179 @@
+"""LoggingCallback: a run as log records, and whose the lines are that nodes print and log."""
+
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+
+import pytest
+
+from hypernodes import DaftEngine, HyperNodesEngine, LoggingCallback, Pipeline, node
+from hypernodes.callbacks import JsonFormatter
+
+
+@node(output_name="words")
+def split(text):
+    print("split", end="")
+    print("ting")
+    return text.split()
+
+
+@node(output_name="size", retries=1)
+def measure(word):
+    print("measuring", word)
+    logging.getLogger("app").warning("careful with %s, 100%%", word)
+    sys.stderr.write("10 %\r100 %")
+    return len(word)
+
+
+def text(engine=None, **options):
+    words = Pipeline([measure], name="words", engine=engine)
+    return Pipeline(
+        [split, words.as_node({"words": "word"}, {"size": "sizes"}, map_over="words")],
+        name="text",
+        callbacks=[LoggingCallback(**options)],
+    )
+
+
+LINES = [
+    "text/split | splitting",
+    "text/words/measure[0] | measuring a",
+    "text/words/measure[1] | measuring bcd",
+    "text/words/measure[0] | 100 %",
+    "text/words/measure[1] | 100 %",
+]
+
+
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+@pytest.mark.parametrize("alias", ["sequential", "async", "threaded", "parallel"])
+def test_what_nodes_print_is_labelled_whatever_the_executor(capfd, alias, level):
+    out = sys.stdout
+    with HyperNodesEngine(**{level: alias}) as engine:
+        assert text(engine).run({"text": "a bcd"})["sizes"] == [1, 3]
+    assert sys.stdout is out
+    told = capfd.readouterr()
+    assert set(LINES) <= set((told.out + told.err).splitlines())
+    assert "measuring" not in [line.split(" ")[0] for line in told.out.splitlines()]
+
+
+def test_what_nodes_print_in_a_daft_query_is_labelled(capfd, daft_runner):
+    if daft_runner == "native":
+        text().with_engine(DaftEngine()).map({"text": ["a bcd"]}, "text")
+        told = capfd.readouterr()
+        assert {"text/split[0] | splitting", "text/words/measure[0.1] | measuring bcd"} <= set(
+            told.out.splitlines()
+        )
+
+
+RAY = """
+import logging, time
+import ray
+from hypernodes import HyperNodesEngine, LoggingCallback, Pipeline, node
+
+@node(output_name="size")
+def measure(word):
+    print("measuring", word)
+    logging.getLogger("app").info("looked at %s", word)
+    return len(word)
+
+logging.basicConfig(level=logging.INFO)
+ray.init(num_cpus=1, include_dashboard=False, address="local")
+engine = HyperNodesEngine(map_executor="ray")
+pipeline = Pipeline([measure], engine, name="words", callbacks=[LoggingCallback()])
+pipeline.map({"word": ["a", "bcd"]}, "word")
+time.sleep(2)  # Ray's lines come later
+ray.shutdown()
+"""
+
+
+def test_what_workers_of_ray_print_and_log_comes_to_the_driver_with_its_label():
+    env = {**os.environ, "RAY_DEDUP_LOGS": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", RAY], env=env, capture_output=True, text=True, check=False, timeout=100
+    )
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout + ended.stderr
+    for item, word in enumerate(["a", "bcd"]):
+        assert f"words/measure[{item}] | measuring {word}" in said
+        assert f"words/measure[{item}] | looked at {word}  (INFO app)" in said
+
+
+def test_records_made_in_nodes_carry_node_and_item(caplog):
+    text().run({"text": "a bcd"})
+    first, second = [record for record in caplog.records if record.name == "app"]
+    assert first.getMessage() == "text/words/measure[0] | careful with a, 100%"
+    assert (second.pipeline_path, second.node, second.item_path) == ("text/words", "measure", (1,))
+    assert second.depth == 1
+
+
+def test_labels_can_be_left_out_and_nobody_else_is_labelled(capsys, caplog):
+    text(label=False).run({"text": "a"})
+    print("afterwards")
+    logging.getLogger("app").warning("afterwards")
+    assert capsys.readouterr().out == "splitting\nmeasuring a\nafterwards\n"
+    assert [record.getMessage() for record in caplog.records] == ["careful with a, 100%", "afterwards"]
+
+
+def lines_of(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("alias", ["sequential", "parallel"])
+def test_json_lines_have_fields_also_those_that_workers_print(capfd, alias):
+    with HyperNodesEngine(map_executor=alias) as engine:
+        text(engine, json=True, items=True).run({"text": "a bcd"})
+    told = capfd.readouterr()
+    printed, logged = lines_of(told.out), [line for line in lines_of(told.err) if "event" in line]
+    assert {(line["node"], tuple(line["item_path"]), line["message"]) for line in printed} == {
+        ("split", (), "splitting"),
+        ("measure", (0,), "measuring a"),
+        ("measure", (1,), "measuring bcd"),
+    }
+    assert all(line["stream"] == "stdout" for line in printed)
+    (end,) = [line for line in logged if line["event"] == "node_end" and line["node"] == "split"]
+    assert end["duration"] > 0
+    assert (end["level"], end["pipeline_path"], end["depth"]) == ("INFO", "text", 0)
+    ends = [line for line in logged if line["event"] == "node_end" and line["node"] == "measure"]
+    assert {line["pid"] for line in ends} == {line["pid"] for line in printed if line["node"] == "measure"}
+    assert (os.getpid() in {line["pid"] for line in ends}) == (alias == "sequential")
+    assert logged[0]["time"].endswith("+00:00")
+
+
+def test_lines_go_to_a_file_or_a_stream(tmp_path):
+    file, stream = tmp_path / "run.log", io.StringIO()
+    pipeline = text(to=file).with_callbacks([LoggingCallback(to=file), LoggingCallback(to=stream, json=True)])
+    pipeline.run({"text": "a"})
+    first, *_, last = file.read_text().splitlines()
+    assert first.endswith("INFO    pipeline text: started")
+    assert "INFO    pipeline text: done in " in last
+    events = [line["event"] for line in lines_of(stream.getvalue())]
+    assert events[:3] == ["pipeline_start", "node_start", "node_end"]
+    assert "map_start" in events
+    assert "error" not in events
+
+
+def test_records_are_of_the_time_and_place_of_what_they_tell(caplog):
+    with caplog.at_level(logging.DEBUG), HyperNodesEngine(map_executor="parallel") as engine:
+        text(engine).run({"text": "a bcd"})
+    told = [record for record in caplog.records if getattr(record, "event", "") == "node_end"]
+    times = {record.node: record.created for record in told}
+    assert times["split"] <= times["measure"] <= times["words"]
+    assert {record.process for record in told if record.node == "measure"} != {os.getpid()}
+
+
+def test_errors_have_their_exception_and_formatters_show_tracebacks():
+    formatter = JsonFormatter()
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        record = logging.LogRecord("app", logging.ERROR, __file__, 1, "oh", (), sys.exc_info())
+    line = json.loads(formatter.format(record))
+    assert "ZeroDivisionError" in line["exception"]
+    assert line["message"] == "oh"
+
+
+def test_a_logger_has_handlers_of_its_own():
+    with pytest.raises(ValueError, match=r"JsonFormatter\(\)"):
+        LoggingCallback(logging.getLogger("mine"), json=True)
