@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 import time
+from collections import Counter
 
 import pytest
 
@@ -429,6 +430,7 @@ def test_the_context_knows_the_pipelines_of_the_run():
     assert ctx.get_pipeline_metadata("inner") == {
         "name": "inner",
         "node_ids": ["double"],
+        "nested": [],
         "total": 1,
         "needs": {"double": ()},
         **none,
@@ -436,6 +438,7 @@ def test_the_context_knows_the_pipelines_of_the_run():
     assert ctx.get_pipeline_metadata("outer") == {
         "name": "outer",
         "node_ids": ["inner", "add"],
+        "nested": ["inner"],
         "total": 2,
         "needs": {"inner": (), "add": ("inner",)},
         **none,
@@ -645,3 +648,138 @@ def test_progress_tells_the_time_that_is_left(capsys):
     told = []
     Pipeline([double], name="doubles", callbacks=[Bars(display="lines")]).map({"x": range(4)}, "x")
     assert re.search(r"2/4  .*/s  \d+ ms left", told[0])
+
+
+# ------------------------------------------------------------------------------- told in numbers
+
+
+class Counting(PipelineCallback):
+    """Counts, and says which hooks it has heard of."""
+
+    counts_items = True
+
+    def __init__(self):
+        self.done = Counter()
+        self.hooks = Counter()
+
+    def on_map_items_end(self, items, ctx):
+        self.done[ctx.current_pipeline_id] += items
+        self.hooks["on_map_items_end"] += 1
+
+    def on_map_item_end(self, item_index, duration, ctx):
+        self.done[ctx.current_pipeline_id] += 1
+        self.hooks["on_map_item_end"] += 1
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        self.hooks["on_node_end"] += 1
+
+    def on_error(self, node_id, error, ctx):
+        self.hooks["on_error", node_id, ctx.item_path] += 1
+
+
+@node(output_name="y")
+def odd(x):
+    if x % 1000 == 999:
+        raise ValueError(x)
+    return 2 * x
+
+
+@node(output_name="y")
+async def odd_later(x):
+    return odd(x)
+
+
+@pytest.mark.parametrize("kind", [odd, odd_later], ids=["plain", "async"])
+@pytest.mark.parametrize("alias", ["sequential", "async", "threaded", "parallel"])
+def test_short_items_are_counted_and_what_fails_is_told(alias, kind):
+    xs = range(3000)
+    counting = Counting()
+    with HyperNodesEngine(map_executor=alias) as engine:
+        inner = Pipeline([kind], name="inner")
+        pipeline = Pipeline([inner], engine, name="outer", callbacks=[counting])
+        rows = pipeline.map({"x": xs}, "x", on_error="return")["y"]
+    assert [row for row in rows if not isinstance(row, ValueError)] == [2 * x for x in xs if x % 1000 != 999]
+    assert counting.done["outer"] == 3000
+    for item in (999, 1999, 2999):
+        assert counting.hooks["on_error", kind.name, (item,)] == 1
+        assert counting.hooks["on_error", "inner", (item,)] == 1
+        assert f"node '{kind.name}' of pipeline 'outer/inner', item {item}," in rows[item].__notes__[0]
+    if kind is odd and alias != "async":
+        assert counting.hooks["on_map_items_end"]
+    if (alias, kind) == ("sequential", odd):
+        assert counting.hooks["on_node_end"] <= 20  # those before it is known that items are short
+
+
+def test_counted_or_not_the_run_ends_with_the_first_error():
+    counting = Counting()
+    pipeline = Pipeline([odd], name="p", callbacks=[counting])
+    with pytest.raises(ValueError, match="999") as raised:
+        pipeline.map({"x": range(3000)}, "x")
+    assert "node 'odd' of pipeline 'p', item 999, called with x=999" in raised.value.__notes__[0]
+    assert counting.hooks["on_error", "odd", (999,)] == 1
+    assert counting.hooks["on_error", "p", ()] == 1
+    assert counting.done["p"] == 999
+
+
+def test_slow_items_nodes_that_retry_and_other_listeners_are_not_counted(tmp_path, recorder):
+    @node(output_name="y")
+    def slow(x):
+        time.sleep(0.006)
+        return x
+
+    @node(output_name="y", retries=1)
+    def again(x):
+        return x
+
+    class Derived(Counting):
+        def on_node_start(self, node_id, inputs, ctx):
+            self.hooks["on_node_start"] += 1
+
+    cache = DiskCache(tmp_path)
+    for pipeline, others in (
+        (Pipeline([slow]), []),
+        (Pipeline([again]), []),
+        (Pipeline([odd], cache=cache), []),
+        (Pipeline([odd]), [recorder]),
+        (Pipeline([odd]), [Derived()]),
+    ):
+        counting = Counting()
+        pipeline.with_callbacks([counting, *others]).map({"x": range(5)}, "x")
+        assert counting.hooks["on_map_items_end"] == 0
+        assert counting.hooks["on_node_end"] == 5
+
+
+def test_a_stream_is_counted_too():
+    counting = Counting()
+    pipeline = Pipeline([odd], name="p", callbacks=[counting])
+    rows = list(pipeline.imap({"x": iter(range(900))}, "x"))
+    assert [row["y"] for _, row in rows] == [2 * x for x in range(900)]
+    assert counting.done["p"] == 900
+    assert counting.hooks["on_map_items_end"]
+
+
+def test_maps_in_maps_are_counted_where_they_are():
+    counting = Counting()
+    inner = Pipeline([odd], name="inner")
+    outer = Pipeline([inner.as_node({"xs": "x"}, map_over="xs")], name="outer", callbacks=[counting])
+    outer.map({"xs": [range(500), range(300)]}, "xs")
+    assert counting.done == {"inner": 800, "outer": 2}
+
+
+def test_progress_counts_the_same_with_and_without(capsys, recorder):
+    def rows_of(callback, engine=None):
+        inner = Pipeline([odd], name="inner")
+        pipeline = Pipeline([inner, node(abs, output_name="z")], engine, name="outer", callbacks=callback)
+        pipeline.map({"x": range(2500)}, "x", on_error="return")
+        rows = callback[0]._rows
+        return {
+            path: (row.done, row.total, row.failed, row.is_shown)
+            for path, row in rows.items()
+            if path[-1] != "abs"  # which may have been called, or not, when another node fails
+        }
+
+    counted = rows_of([ProgressCallback("lines")])
+    assert counted == rows_of([ProgressCallback("lines"), recorder])
+    assert counted["outer",][:3] == (2500, 2500, 0)
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        assert counted == rows_of([ProgressCallback("lines")], engine)

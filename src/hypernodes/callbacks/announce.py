@@ -53,11 +53,11 @@ class Announcer:
     def __call__(self, events: list[Event]) -> None:
         """Tell these events, in order, and empty the list."""
         for event in events:
-            arguments: tuple[Any, ...] | None = None
-            for hook in self._hooks.get((event.scope.plan, event.hook), ()):
-                if arguments is None:
-                    arguments = tuple(map(_told, event.arguments))
-                self._call(hook, arguments, event)
+            hooks = self._hooks.get((event.scope.plan, event.hook))
+            if hooks is not None:
+                arguments = tuple(map(_told, event.arguments))
+                for hook in hooks:
+                    self._call(hook, arguments, event)
         events.clear()
 
     def _call(self, hook: Callable[..., Any], arguments: tuple[Any, ...], event: Event) -> Any:
@@ -77,7 +77,7 @@ class Announcer:
 
 def _told(argument: Any) -> Any:
     """Return values as callbacks get them: those that have stayed elsewhere are not brought here for them."""
-    if not isinstance(argument, dict):
+    if argument.__class__ is not dict:
         return argument
     return {
         name: NotSent(value.kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -82,9 +82,10 @@ class CallbackContext:
         """Return what is known of a pipeline of this run.
 
         Returns:
-            ``name``, ``node_ids``, ``total`` (how many nodes), ``needs`` (the nodes that each node takes
-            something of), and as text ``executor`` (what makes its calls), ``engine`` and ``cache``, which
-            are empty where none is named. Nothing of a pipeline that is not part of this run.
+            ``name``, ``node_ids``, ``nested`` (those of them that are pipelines), ``total`` (how many nodes),
+            ``needs`` (the nodes that each node takes something of), and as text ``executor`` (what makes its
+            calls), ``engine`` and ``cache``, which are empty where none is named. Nothing of a pipeline that
+            is not part of this run.
         """
         return self._shared.pipelines.get(pipeline_id, {})
 
@@ -112,6 +113,12 @@ class PipelineCallback:
         sizes abs
         {'size': 3}
     """
+
+    counts_items: ClassVar[bool] = False
+    """Whether it only counts items and nodes. If all callbacks of a pipeline do, then the short items of a
+    map in which nothing but calls can happen (no cache, no retries) are told in numbers, by
+    `on_map_items_end` instead of by hooks for each: a million of them costs next to nothing. What fails is
+    told as always."""
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
         """A pipeline, outermost or nested, starts; for a map once, with the collections as inputs."""
@@ -154,6 +161,9 @@ class PipelineCallback:
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
         """An item is done; with ``on_error="return"`` also one that failed, after `on_error`."""
+
+    def on_map_items_end(self, items: int, ctx: CallbackContext) -> None:
+        """So many items are done, and each node of the pipeline as often; see `counts_items`."""
 
     def on_map_item_cached(self, item_index: int, signature: str, ctx: CallbackContext) -> None:
         """All outputs of an item came from the cache; comes just before its end."""
@@ -202,3 +212,13 @@ def hooks_of(callback: PipelineCallback) -> frozenset[str]:
     return frozenset(
         name for name in names if getattr(type(callback), name, None) is not getattr(PipelineCallback, name)
     ) | (names & getattr(callback, "__dict__", {}).keys())
+
+
+def counts_items(callback: PipelineCallback) -> bool:
+    """Whether a callback only counts: its class says so, and none derived from that overrides hooks."""
+    for cls in type(callback).__mro__:
+        if "counts_items" in vars(cls):
+            return bool(vars(cls)["counts_items"])
+        if HOOKS & vars(cls).keys():
+            return False
+    return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,15 +23,27 @@ class Worker(NamedTuple):
     thread: str
 
 
-_known = threading.local()
+class _Known(threading.local):
+    worker: Worker | None = None
+
+
+_known = _Known()
 
 
 def here() -> Worker:
     """Return the thread that asks."""
-    worker: Worker | None = getattr(_known, "worker", None)
-    if worker is None or worker.pid != os.getpid():  # a process that was forked is another one
+    worker = _known.worker
+    if worker is None:
         worker = _known.worker = Worker(socket.gethostname(), os.getpid(), threading.current_thread().name)
     return worker
+
+
+def _forget() -> None:
+    _known.worker = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)  # a process that was forked is another one
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +64,11 @@ class Scope:
 
     def of_item(self, number: int) -> Scope:
         """Return the place of an item of a map that is here."""
-        return replace(self, items=(*self.items, number))
+        return Scope(self.plan, self.path, (*self.items, number), self.around)
 
     def of_nested(self, plan: int, path: tuple[str, ...]) -> Scope:
         """Return the place of a plan that is nested in the one here."""
-        return replace(self, plan=plan, path=path)
+        return Scope(plan, path, self.items, self.around)
 
     @property
     def node_contexts(self) -> tuple[NodeContext, ...]:

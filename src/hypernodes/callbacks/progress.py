@@ -36,6 +36,8 @@ class ProgressCallback(PipelineCallback):
         ExtraMissingError: The library for the display is not installed; it names the extra.
     """
 
+    counts_items = True
+
     def __init__(self, display: Literal["auto", "terminal", "notebook", "lines"] = "auto") -> None:
         if display == "auto":
             display = "notebook" if _in_notebook() else "terminal" if sys.stderr.isatty() else "lines"
@@ -68,6 +70,25 @@ class ProgressCallback(PipelineCallback):
         if row is not None and row.is_open:
             row.total += 1
             self._expect(ctx.hierarchy_path, ctx, 1)
+
+    def on_map_items_end(self, items: int, ctx: CallbackContext) -> None:
+        row = self._row(ctx.hierarchy_path)
+        row.done += items
+        if row.is_open:
+            row.total += items
+            self._expect(ctx.hierarchy_path, ctx, items)
+        self._count_nodes(ctx.hierarchy_path, ctx, items)
+        self._draw()
+
+    def _count_nodes(self, path: tuple[str, ...], ctx: CallbackContext, items: int) -> None:
+        for node_id in ctx.get_pipeline_metadata(path[-1]).get("node_ids", ()):
+            row = self._row((*path, node_id))
+            row.is_shown = True
+            row.done += items
+            if node_id in ctx.get_pipeline_metadata(path[-1]).get("nested", ()):
+                row.is_nested, row.settings = True, _settings((*path, node_id), ctx)
+                self._expect((*path, node_id), ctx, items)
+                self._count_nodes((*path, node_id), ctx, items)
 
     def _expect(self, path: tuple[str, ...], ctx: CallbackContext, more: int) -> None:
         """Count on so many more runs of each node of a pipeline."""
@@ -131,6 +152,7 @@ class ProgressCallback(PipelineCallback):
         row = self._row(ctx.hierarchy_path if is_outermost else (*ctx.hierarchy_path, node_id))
         row.failed += 1
         row.done += not is_outermost
+        row.total = max(row.total, row.done)
         if (ctx.hierarchy_path, ctx.item_path) == self._outermost:
             self._close()
         else:

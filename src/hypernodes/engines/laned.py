@@ -230,6 +230,7 @@ def announcer(plan: Plan) -> Announcer:
             inner.path[-1]: {
                 "name": inner.path[-1],
                 "node_ids": [step.name for step in inner.steps],
+                "nested": [step.name for step in inner.steps if isinstance(step, NestedStep)],
                 "total": len(inner.steps),
                 "executor": executors[inner.path],
                 "engine": inner.engine,

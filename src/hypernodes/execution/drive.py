@@ -38,6 +38,9 @@ class Sender(Protocol):
     def receive(self, job: Job, future: Future[Any]) -> Outcome | BatchOutcome:
         """Return what came of it."""
 
+    def here(self, batch: Batch) -> BatchOutcome:
+        """Carry out some items right here."""
+
     def wait(self, completed: Completed) -> Future[Any] | None:
         """Return what is done next, once it is."""
 
@@ -60,7 +63,7 @@ def drive(
         pass
 
 
-async def drive_on_loop(run: Run, in_thread: InThread) -> None:
+async def drive_on_loop(run: Run, in_thread: InThread, sender: Sender) -> None:
     """Work until a run is over, on an event loop; plain functions are called in threads."""
     try:
         while (job := run.ready()) is not None:
@@ -73,7 +76,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
                 case Call():
                     run.settle(job, await attempt(job.step, job.arguments, job.frame.scope, in_thread))
                 case Batch():
-                    raise AssertionError("in a worker maps run item by item")
+                    run.settle(job, await in_thread(sender.here, job))
     finally:
         run.release()
 
@@ -136,8 +139,10 @@ def proceed(
             elif isinstance(job, Awaited):
                 under_way[job.future] = job
                 job.future.add_done_callback(completed.put)
+            elif job.lane is None and isinstance(job, Batch):
+                run.settle(job, sender.here(job))
             elif job.lane is None:
-                assert not isinstance(job, Batch)  # noqa: S101  items that are run here are frames
+                assert isinstance(job, Call)  # noqa: S101
                 if job.is_batched:
                     together.setdefault((job.frame.waiter.scene, job.step), []).append(job)
                     continue

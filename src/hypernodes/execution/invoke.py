@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -192,6 +192,12 @@ UNKNOWN: Final = -1
 
 # ---------------------------------------------------------------------------------- straight plans
 
+IN_NUMBERS: Final = frozenset(("on_map_items_end",))
+"""What is heard where items are only counted."""
+
+BLAMED: ContextVar[list[tuple[Scope, str]] | None] = ContextVar("hypernodes_blamed", default=None)
+"""Where a straight plan puts down which node has raised, then each pipeline around it."""
+
 
 def straight(plan: Plan) -> Callable[..., dict[str, Any]] | None:
     """Return one function ``(inputs, items=()) -> outputs`` for a plan, or ``None`` where it is watched."""
@@ -223,7 +229,7 @@ def straight_over(plan: Plan, names: Sequence[str]) -> Callable[..., dict[str, l
 
 def is_straight(plan: Plan, *, on_loop: bool = False) -> bool:
     """Whether nothing has to happen between the calls of a plan."""
-    if plan.cache is not None or plan.hears or plan.node_lane is not None:
+    if plan.cache is not None or plan.hears - IN_NUMBERS or plan.node_lane is not None:
         return False
     for step in plan.steps:
         match step:
@@ -412,5 +418,8 @@ def _blame(
         step = plan.steps[at]
         arguments = {parameter: local[variable[name]] for parameter, name in step.arguments}
         locate(error, step.name, plan.path, items, arguments)
+        blamed = BLAMED.get()
+        if blamed is not None:
+            blamed.append((Scope(plan.key, plan.path, items), step.name))
 
     return blame

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hypernodes.cache.bulk import in_bulk
-from hypernodes.callbacks.base import hooks_of
+from hypernodes.callbacks.base import counts_items, hooks_of
 from hypernodes.config import INHERIT
 from hypernodes.exceptions import (
     MissingInputError,
@@ -16,12 +16,13 @@ from hypernodes.exceptions import (
     did_you_mean,
     listing,
 )
+from hypernodes.execution.invoke import IN_NUMBERS, is_straight
 from hypernodes.execution.steps import CallStep, NestedStep, Plan, Step
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hypernodes.callbacks import PipelineCallback
     from hypernodes.config import Cache
@@ -158,7 +159,27 @@ def _build(builder: _Builder, given: Sequence[str], outputs: tuple[str, ...] | N
             # executor that was named for the items.
             spread = replace(settings, lanes=lanes.spread())
             plan = builder.with_settings(spread).build(given, outputs)
+    if mapped and (lanes.map is None or plan.shipped is not None) and all(map(_counts, plan.tree())):
+        counted = _in_numbers(plan.shipped or _grounded(plan, None))
+        on_loop = lanes.map is not None and lanes.map.runs_coroutines and counted.awaits
+        if counted.hears and is_straight(counted, on_loop=on_loop):
+            plan.shipped = counted
     return plan
+
+
+def _counts(plan: Plan) -> bool:
+    """Whether the items of a map over this plan, or over one around it, can be told in numbers."""
+    for step in plan.steps:
+        if isinstance(step, NestedStep) and step.map_over:
+            return False  # of which there may be more in one item than in another
+        if isinstance(step, CallStep) and step.batch is not None and plan.map_lane is None:
+            return False
+    return all(map(counts_items, plan.callbacks))
+
+
+def _in_numbers(plan: Plan) -> Plan:
+    """Return a plan in which items are counted, and no other event is made."""
+    return _with_steps(plan, _in_numbers, hears=IN_NUMBERS if plan.hears else plan.hears)
 
 
 def _can_ship(plan: Plan, to: Lane) -> bool:
@@ -177,23 +198,32 @@ def _can_ship(plan: Plan, to: Lane) -> bool:
     return True
 
 
-def _grounded(plan: Plan, at: Lane) -> Plan:
+def _grounded(plan: Plan, at: Lane | None) -> Plan:
     """Return a plan as it is for a worker of a lane, where that lane means "right here"."""
+    return _with_steps(
+        plan,
+        lambda inner: _grounded(inner, at),
+        callbacks=(),
+        node_lane=None if plan.node_lane is at else plan.node_lane,
+        map_lane=None if plan.map_lane is at else plan.map_lane,
+        shipped=None if plan.map_lane is at else plan.shipped,
+    )
+
+
+def _with_steps(plan: Plan, change: Callable[[Plan], Plan], **options: Any) -> Plan:
+    """Return a plan with other options, in which nested plans are changed."""
     steps = tuple(
-        replace(step, inner=_grounded(step.inner, at)) if isinstance(step, NestedStep) else step
+        replace(step, inner=change(step.inner)) if isinstance(step, NestedStep) else step
         for step in plan.steps
     )
     return replace(
         plan,
         steps=steps,
         producers={name: step for step in steps for name in step.outputs if name is not None},
-        callbacks=(),
-        node_lane=None if plan.node_lane is at else plan.node_lane,
-        map_lane=None if plan.map_lane is at else plan.map_lane,
-        shipped=None if plan.map_lane is at else plan.shipped,
         compiled=None,
         compiled_on_loop=None,
         compiled_over=None,
+        **options,
     )
 
 

@@ -251,7 +251,7 @@ async def compute_on_loop(
                 return tuple(made[name] for name in stage.makes)
             item = {name: [column[at]] for name, column in columns.items()}
             run = _run(stage, item, given, [number], scope)
-            await drive_on_loop(run, in_thread)
+            await drive_on_loop(run, in_thread, _Nobody())
             return tuple(column[0] for column in _columns(stage, run).values())
 
     try:
@@ -322,6 +322,9 @@ class _Nobody:
 
     def receive(self, job: Any, future: Any) -> Any:
         raise AssertionError(f"{job!r} was never sent: {future!r}")
+
+    def here(self, batch: Any) -> Any:
+        raise AssertionError(f"{batch!r} is told in numbers, and nobody listens")
 
     def wait(self, completed: Any) -> Any:
         return completed.get()

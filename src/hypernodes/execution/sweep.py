@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _REMOTE_AIM: Final = 0.075  # seconds of work in a chunk; sending one costs about a millisecond
 _LOCAL_AIM: Final = 0.002  # seconds; handing a chunk to a thread costs some 20 microseconds
+_HERE_AIM: Final = 0.01  # seconds; of items that are run right here, and told in numbers
+_SHORT: Final = 0.005  # seconds
 _ROUNDS: Final = 3  # chunks that each worker shall still get, so that all end at about the same time
 _FIRST_BLOCK: Final = 32  # items that are looked up at once; twice as many each time
 _LARGEST_BLOCK: Final = 512
@@ -152,7 +154,8 @@ class Sweep(Scene):
         self._size = 1
         self._item_seconds = 0.0
         self._item_bytes = 0.0
-        self._ships = plan.shipped is not None
+        # Items that are run here go together only if they are short; else each step is told as it happens.
+        self._ships = plan.shipped is not None and plan.map_lane is not None
         self._prober: Prober | None = None
         self._prepared = False
         self._unknown: deque[int] = deque()  # items to look up before they are started
@@ -266,7 +269,9 @@ class Sweep(Scene):
     @cached_property
     def _aim(self) -> float:
         lane = self.plan.map_lane
-        return _REMOTE_AIM if lane is not None and lane.is_remote else _LOCAL_AIM
+        if lane is None:
+            return _HERE_AIM
+        return _REMOTE_AIM if lane.is_remote else _LOCAL_AIM
 
     @cached_property
     def _largest(self) -> int:
@@ -358,7 +363,7 @@ class Sweep(Scene):
         if self.over:
             return
         self._active -= 1
-        self._item_seconds = max(outcome.seconds / max(1, len(outcome.rows)), 1e-7)
+        self._note_seconds(outcome.seconds / max(1, len(outcome.rows)))
         self._item_bytes = outcome.size / max(1, len(outcome.rows))
         put, items, raises = self.rows.put, self._items, self.on_error == "raise"
         for at, row in zip(batch.at, outcome.rows, strict=False):  # an error may have ended it early
@@ -371,6 +376,12 @@ class Sweep(Scene):
             for at in batch.at:
                 self._settled(at)
         self.run.later(self.refill)
+
+    def _note_seconds(self, seconds: float) -> None:
+        """Take note of how long an item took."""
+        self._item_seconds = max(seconds, 1e-7)
+        if self.plan.shipped is not None and self.plan.map_lane is None:
+            self._ships = seconds < _SHORT
 
     def failed(self, batch: Batch, error: BaseException) -> None:
         """Take note that a batch could not be carried out."""
@@ -454,7 +465,9 @@ class Sweep(Scene):
         frame.begin()
 
     def _item_done(self, frame: Frame, at: int, row: Any, started: float) -> None:
-        frame.emit("on_map_item_end", self.number(at), perf_counter() - started)
+        seconds = perf_counter() - started
+        frame.emit("on_map_item_end", self.number(at), seconds)
+        self._note_seconds(seconds)
         if self.run.has_kept and self.waiter.scene is None and isinstance(row, dict):
             row = {name: fetched(value) for name, value in row.items()}  # it was asked for
         self._put(at, row)

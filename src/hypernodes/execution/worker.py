@@ -21,7 +21,7 @@ from hypernodes.callbacks.event import Event, NotSent, Scope
 from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
 from hypernodes.execution.deadline import MAY_END_PROCESS
 from hypernodes.execution.drive import drive, drive_on_loop
-from hypernodes.execution.invoke import attempt, locate, now, straight, straight_on_loop
+from hypernodes.execution.invoke import BLAMED, attempt, locate, now, straight, straight_on_loop
 from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, OnError, Outcome
 from hypernodes.execution.lane import A_PROCESS, BUSY
 from hypernodes.execution.parcel import OWN_PARCEL, Parcel, parcel_of
@@ -115,16 +115,17 @@ class BatchTask:
     async def carry_out(self, in_thread: InThread | None) -> Outcome | BatchOutcome:
         """Run the items one after the other."""
         common, started = self.sweeping, perf_counter()
+        events: list[Event] = []
         if has_batch(common.plan):
             compute = None
             if in_thread is None and common.on_error == "raise" and straight(common.plan):
-                return BatchOutcome(self._over_columns(), [], perf_counter() - started)
+                rows = self._over_columns()
+                return BatchOutcome(rows, self._counted(rows), perf_counter() - started)
         else:
             compute = straight(common.plan) if in_thread is None else straight_on_loop(common.plan)
         if compute is not None:
-            rows = await self._straight(compute, on_loop=in_thread is not None)
-            return BatchOutcome(rows, [], perf_counter() - started)
-        events: list[Event] = []
+            rows = await self._straight(compute, events, on_loop=in_thread is not None)
+            return BatchOutcome(rows, [*self._counted(rows), *events], perf_counter() - started)
         run = Run.over_batch(
             common.plan,
             common.scope,
@@ -138,7 +139,7 @@ class BatchTask:
         if in_thread is None:
             drive(run, Dispatch(), _keep_in(events))
         else:
-            await drive_on_loop(run, in_thread)
+            await drive_on_loop(run, in_thread, Dispatch())
         events += run.events
         return BatchOutcome(_rows(run), events, perf_counter() - started)
 
@@ -151,19 +152,38 @@ class BatchTask:
             return [Failure(error)]
         return rows
 
-    async def _straight(self, compute: Callable[..., Any], *, on_loop: bool) -> list[Any]:
+    async def _straight(
+        self, compute: Callable[..., Any], events: list[Event], *, on_loop: bool
+    ) -> list[Any]:
         common = self.sweeping
         rows: list[Any] = []
-        for index, item in zip(self.numbers, self.items, strict=True):
-            values = {**common.fixed, **item}
-            try:
-                row = compute(values, (*common.scope.items, index))
-                rows.append(await row if on_loop else row)
-            except Exception as error:
-                rows.append(Failure(error))
-                if common.on_error == "raise":
-                    break
+        blamed: list[tuple[Scope, str]] = []
+        blaming = BLAMED.set(blamed)
+        try:
+            for index, item in zip(self.numbers, self.items, strict=True):
+                values = {**common.fixed, **item}
+                try:
+                    row = compute(values, (*common.scope.items, index))
+                    rows.append(await row if on_loop else row)
+                except Exception as error:
+                    rows.append(Failure(error))
+                    if common.plan.hears:
+                        events += [Event.now("on_error", (name, error), scope) for scope, name in blamed]
+                    blamed.clear()
+                    if common.on_error == "raise":
+                        break
+                    if common.plan.hears:
+                        events.append(Event.now("on_map_item_end", (index, 0.0), common.scope.of_item(index)))
+        finally:
+            BLAMED.reset(blaming)
         return rows
+
+    def _counted(self, rows: list[Any]) -> list[Event]:
+        """Return what is told of items in numbers, if that is how they are told."""
+        if not self.sweeping.plan.hears:
+            return []
+        done = sum(row.__class__ is not Failure for row in rows)
+        return [Event.now("on_map_items_end", (done,), self.sweeping.scope)] if done else []
 
 
 def _rows(run: Run) -> list[Any]:
@@ -253,6 +273,12 @@ class Dispatch:
         while completed.empty() and any(lane.give_way() for lane in self._placing):
             pass
         return completed.get()
+
+    def here(self, batch: Batch) -> BatchOutcome:
+        """Carry out some items right here."""
+        outcome = now(BatchTask(self._common(batch), batch.numbers, batch.items).carry_out(None))
+        assert isinstance(outcome, BatchOutcome)  # noqa: S101
+        return outcome
 
     def close(self) -> None:
         """Leave undone what is gathered."""
