@@ -783,3 +783,11 @@ def test_progress_counts_the_same_with_and_without(capsys, recorder):
     assert counted["outer",][:3] == (2500, 2500, 0)
     with HyperNodesEngine(map_executor="threaded") as engine:
         assert counted == rows_of([ProgressCallback("lines")], engine)
+
+
+@pytest.mark.parametrize(("alias", "told"), [("sequential", False), ("threaded", True), ("parallel", True)])
+def test_progress_tells_how_many_workers_there_are(capsys, alias, told):
+    with HyperNodesEngine(map_executor=alias) as engine:
+        pipeline = Pipeline([double], engine, name="doubles", callbacks=[ProgressCallback("lines")])
+        pipeline.map({"x": range(50)}, "x")
+    assert bool(re.search(r"50/50 .*  \d+ workers?$", capsys.readouterr().err.strip())) == told

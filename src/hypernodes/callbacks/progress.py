@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from hypernodes.callbacks.base import PipelineCallback
+from hypernodes.callbacks.event import here
 from hypernodes.exceptions import ExtraMissingError
 from hypernodes.portable import seconds
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes.callbacks.base import CallbackContext
+    from hypernodes.callbacks.event import Worker
 
 _LINE = 5.0  # seconds between lines where there is no terminal
+_LATELY = 5.0  # seconds
 _REDRAW = 0.1  # seconds between redraws: a map of a million items must not notice its bars
 
 
@@ -24,9 +27,9 @@ class ProgressCallback(PipelineCallback):
     """Show a bar for each node and each map, nested pipelines indented below their parents.
 
     A bar tells how much is done, items per second, the time that is left, and how many were cached (⚡),
-    retried (↻) and failed (✗). A pipeline's engine and cache stand beside its name where they are others
-    than those of the pipeline around. Where there are more nodes than fit, those are shown that are under way
-    or have failed.
+    retried (↻) and failed (✗); the first one also how many workers have been heard of lately. A pipeline's
+    engine and cache stand beside its name where they are others than those of the pipeline around. Where
+    there are more nodes than fit, those are shown that are under way or have failed.
 
     Args:
         display: ``"terminal"``, ``"notebook"`` (needs tqdm and ipywidgets), ``"lines"`` (a line every few
@@ -48,11 +51,13 @@ class ProgressCallback(PipelineCallback):
         self._rows: dict[tuple[str, ...], _Row] = {}
         self._drawn = 0.0
         self._outermost: tuple[tuple[str, ...], tuple[int, ...]] = ((), ())
+        self._workers: dict[Worker, _Heard] = {}
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
         path = ctx.hierarchy_path
         if self._bars is None:
             self._bars, self._rows, self._outermost = self._make(), {}, (path, ctx.item_path)
+            self._workers = {}
         if path == self._outermost[0]:
             self._row(path, title=True).total += 1  # a nested one is expected as a node of its parent
         self._row(path).settings = _settings(path, ctx)
@@ -78,7 +83,7 @@ class ProgressCallback(PipelineCallback):
             row.total += items
             self._expect(ctx.hierarchy_path, ctx, items)
         self._count_nodes(ctx.hierarchy_path, ctx, items)
-        self._draw()
+        self._draw(ctx.worker)
 
     def _count_nodes(self, path: tuple[str, ...], ctx: CallbackContext, items: int) -> None:
         for node_id in ctx.get_pipeline_metadata(path[-1]).get("node_ids", ()):
@@ -129,7 +134,7 @@ class ProgressCallback(PipelineCallback):
         row = self._row((*ctx.hierarchy_path, node_id))
         if not row.is_nested:
             row.done += 1
-        self._draw()
+            self._draw(ctx.worker)
 
     def on_nested_pipeline_start(self, parent_id: str, child_pipeline_id: str, ctx: CallbackContext) -> None:
         self._row((*ctx.hierarchy_path, child_pipeline_id)).is_nested = True
@@ -158,8 +163,14 @@ class ProgressCallback(PipelineCallback):
         else:
             self._draw()
 
-    def _draw(self) -> None:
+    def _draw(self, worker: Worker | None = None) -> None:
         now = monotonic()
+        if worker is not None:
+            heard = self._workers.get(worker)
+            if heard is None:
+                self._workers[worker] = _Heard(now)
+            else:
+                heard.silence, heard.last = max(heard.silence, now - heard.last), now
         if self._bars is not None and now - self._drawn >= _REDRAW:
             self._drawn = now
             self._bars.draw(self._shown(), now)
@@ -167,6 +178,8 @@ class ProgressCallback(PipelineCallback):
     def _shown(self) -> dict[tuple[str, ...], _Row]:
         """Return the rows that are to be seen: all, or those that matter most."""
         shown = {path: row for path, row in self._rows.items() if row.is_shown}
+        if self._outermost[0] in shown:
+            shown[self._outermost[0]].workers = self._active(monotonic())
         assert self._bars is not None  # noqa: S101
         most = self._bars.room
         if len(shown) <= most:
@@ -176,11 +189,27 @@ class ProgressCallback(PipelineCallback):
         rest = _Row(f"… {len(shown) - len(kept)} more", 1, started=0.0, is_title=False, is_rest=True)
         return {**{path: row for path, row in shown.items() if path in kept}, (_REST,): rest}
 
+    def _active(self, now: float) -> int:
+        """Return how many workers, this thread left out, are heard of as often as before."""
+        return sum(
+            now - heard.last <= max(_LATELY, 2 * heard.silence)
+            for worker, heard in self._workers.items()
+            if worker != here()
+        )
+
     def _close(self) -> None:
         if self._bars is not None:
             self._bars.draw(self._shown(), monotonic())
             self._bars.close()
             self._bars = None
+
+
+@dataclass(slots=True)
+class _Heard:
+    """When something was last heard of a worker, and how long at most it was not."""
+
+    last: float
+    silence: float = 0.0
 
 
 @dataclass(slots=True)
@@ -200,6 +229,7 @@ class _Row:
     is_nested: bool = False
     is_open: bool = False  # nobody knows how many there will be
     settings: str = ""
+    workers: int = 0  # that are heard of
     is_rest: bool = False  # stands for the rows that there is no room for
     is_shown: bool = False  # nodes that nobody asks for, since what they make is cached, are not shown
     seen: int = -1  # what was done when it was last drawn, and since when
@@ -228,6 +258,8 @@ class _Row:
             for sign, count in (("⚡", self.cached), ("↻", self.retried), ("✗", self.failed))
             if count
         ]
+        if self.workers:
+            parts.append("1 worker" if self.workers == 1 else f"{self.workers} workers")
         return "  ".join(parts)
 
 
