@@ -11,7 +11,7 @@ WORKERS  ?= 2
 CPUS     ?= 1
 JOBS     := http://127.0.0.1:$(or $(RAY_DASHBOARD_PORT),8299)
 
-.PHONY: help test lint types run docs-pictures bench bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help test lint types run docs-pictures bench bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
@@ -21,6 +21,7 @@ help:
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
+	@echo "make bench-observe  what progress, logs, reports and traces cost"
 	@echo "make bench   the overheads, as ratios to hand-written code"
 
 # `make run` needs the example's packages; `make test` and `make bench` need those of development, too.
@@ -67,7 +68,11 @@ bench: $(BIN)/.dev
 	$(BIN)/python benchmarks/cache.py --peers
 
 docs-pictures: $(BIN)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	$(BIN)/python docs/pictures/draw.py
+
+bench-observe: $(BIN)/.dev
+	$(BIN)/python benchmarks/observe.py
 
 bench-daft: $(BIN)/.dev
 	$(BIN)/python benchmarks/daft_engine.py --peers

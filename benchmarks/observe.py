@@ -2,9 +2,9 @@
 
     python benchmarks/observe.py [--items 10000] [--executor sequential|threaded|parallel|ray]
 
-A map of trivial items with no callback, and with each of those that the library brings. Without a callback the
-pipeline is compiled to a plain loop and no event is made, so the ratios of trivial items are the worst there are;
-what counts for items of your own is the time that looking adds to each.
+A map of trivial items with no callback, and with each of those that the library brings. Without a callback
+the pipeline is compiled to a plain loop and no event is made, so the ratios of trivial items are the worst
+there are; what counts for items of your own is the time that looking adds to each.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if options.executor == "ray":
-        import ray
+        import ray  # noqa: PLC0415  the others need none
 
         ray.init(include_dashboard=False, logging_level="error")
     table = Table(

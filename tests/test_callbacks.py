@@ -614,10 +614,10 @@ def test_progress_says_which_engine_and_cache_where_they_change(progress, capsys
     outer = Pipeline([inner, same], name="outer", cache=DiskCache(tmp_path), callbacks=[progress])
     outer.run({"x": 1})
     rows = {line.split()[0]: line for line in capsys.readouterr().err.splitlines() if line.strip()}
-    assert "DiskCache(" in rows["outer"]
-    assert "HyperNodesEngine(map_executor='threaded') · no cache" in rows["inner"]
-    assert "Cache" not in rows["same"]
-    assert "Engine" not in rows["same"]
+    assert f"cache {tmp_path}" in rows["outer"]
+    assert "items: threaded · no cache" in rows["inner"]
+    assert "cache" not in rows["same"]
+    assert "items" not in rows["same"]
 
 
 def test_many_nodes_do_not_flood_the_screen(progress, capsys, monkeypatch):
@@ -637,17 +637,46 @@ def test_many_nodes_do_not_flood_the_screen(progress, capsys, monkeypatch):
     assert any("… 184 more" in line for line in shown)
 
 
-def test_progress_tells_the_time_that_is_left(capsys):
-    class Bars(ProgressCallback):
-        def on_map_item_end(self, item_index, duration, ctx):
-            super().on_map_item_end(item_index, duration, ctx)
-            if item_index == 1:
-                time.sleep(0.05)
-                told.append(self._row(ctx.hierarchy_path).note(time.monotonic()))
+@node(output_name="z")
+def nap(y):
+    time.sleep(0.03)
+    if y == 3:
+        raise Refused(y)
+    return y
 
-    told = []
-    Pipeline([double], name="doubles", callbacks=[Bars(display="lines")]).map({"x": range(4)}, "x")
-    assert re.search(r"2/4  .*/s  \d+ ms left", told[0])
+
+@pytest.fixture
+def told_lines(monkeypatch, capsys):
+    """What progress prints, a line for each redraw."""
+    monkeypatch.setattr("hypernodes.callbacks.bars._LINE", 0)
+    monkeypatch.setattr("hypernodes.callbacks.progress._REDRAW", 0)
+    return lambda: capsys.readouterr().err.splitlines()
+
+
+def test_progress_tells_the_time_that_is_left(told_lines):
+    Pipeline([nap], name="naps", callbacks=[ProgressCallback(display="lines")]).map({"y": range(3)}, "y")
+    assert any(re.fullmatch(r"naps: 2/3  \d+ ms  \d+(\.\d)?/s  \d+ ms left", line) for line in told_lines())
+
+
+def test_what_comes_after_a_node_that_has_failed_is_not_waited_for(told_lines):
+    inner = Pipeline([nap], name="inner")
+    outer = Pipeline([inner.as_node(map_over="y"), node(sum, output_name="sum").rename({"iterable": "z"})])
+    progress = ProgressCallback(display="lines")
+    outer.with_callbacks([progress]).with_name("outer").map(
+        {"y": [[1, 2], [3, 4], [5]]}, "y", on_error="return"
+    )
+    *_, title, inner_line = told_lines()
+    assert title.startswith("outer: 3/3 ")
+    assert re.match(r"outer/inner: 3/3 .* ✗ 1$", inner_line)
+
+
+def test_items_of_maps_that_have_not_begun_are_estimated(told_lines):
+    inner = Pipeline([nap], name="inner")
+    outer = Pipeline([inner.as_node(map_over="y")], name="outer", callbacks=[ProgressCallback("lines")])
+    outer.map({"y": [[1, 2], [4, 5], [6, 7]]}, "y")
+    lines = told_lines()
+    assert any(line.startswith("outer/inner: 2/~6 ") for line in lines)
+    assert lines[-1].startswith("outer/inner: 6/6 ")
 
 
 # ------------------------------------------------------------------------------- told in numbers
@@ -771,10 +800,9 @@ def test_progress_counts_the_same_with_and_without(capsys, recorder):
         inner = Pipeline([odd], name="inner")
         pipeline = Pipeline([inner, node(abs, output_name="z")], engine, name="outer", callbacks=callback)
         pipeline.map({"x": range(2500)}, "x", on_error="return")
-        rows = callback[0]._rows
         return {
-            path: (row.done, row.total, row.failed, row.is_shown)
-            for path, row in rows.items()
+            path: (tally.done, tally.total, tally.failed, tally.is_shown)
+            for path, tally in callback[0]._tallies.items()
             if path[-1] != "abs"  # which may have been called, or not, when another node fails
         }
 

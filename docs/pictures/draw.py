@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 import tempfile
+from contextlib import chdir
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import nightly
+from browser import CHROMIUM, opened
 
 HERE = Path(__file__).parent
-SEARCH = HERE.parents[1] / "examples" / "semantic_search"
+EXAMPLES = HERE.parents[1] / "examples"
+SEARCH = EXAMPLES / "semantic_search"
 sys.path.insert(0, str(SEARCH))
 
 from model import Embedder  # noqa: E402
@@ -18,6 +25,29 @@ from hypernodes import RunReport  # noqa: E402
 
 
 def main() -> None:
+    draw_pipelines()
+    left = []
+    for draw, name, needs in (
+        (draw_page, "page.png", ("playwright", "Chromium")),
+        (draw_waterfall, "waterfall-node.png", ("plotly", "playwright", "Chromium")),
+        (draw_waterfall, "waterfall-worker.png", ("plotly", "playwright", "Chromium")),
+        (draw_terminal, "terminal.svg", ("pyte",)),
+        (draw_notebook, "notebook.png", ("jupyterlab", "playwright", "Chromium")),
+    ):
+        lacking = [need for need in needs if not is_here(need)]
+        if lacking:
+            left.append(f"{name} (no {' and no '.join(lacking)})")
+        else:
+            draw(HERE / name)
+    if left:
+        sys.exit(f"left as they are: {', '.join(left)}")
+
+
+def is_here(need: str) -> bool:
+    return CHROMIUM is not None if need == "Chromium" else find_spec(need) is not None
+
+
+def draw_pipelines() -> None:
     for depth, name in ((1, "depth-1"), (2, "depth-2"), (None, "depth-all")):
         semantic_search.visualize(HERE / f"{name}.svg", depth=depth)
     semantic_search.visualize(HERE / "left-to-right.svg", "LR", None, show_legend=True)
@@ -31,26 +61,46 @@ def main() -> None:
         }
     )
     searched.visualize(HERE / "run.svg", depth=None, run=searched.last_run)
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        sys.exit("page.png is left as it is: there is no Chromium to open the page in")
-    photograph(chromium)
 
 
-def photograph(chromium: str) -> None:
+def draw_page(picture: Path) -> None:
     """Open the page of the pipeline in a browser, and take a picture of one that is opened by hand."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
-
-    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
-        page_file = Path(directory, "page.html")
-        semantic_search.visualize(page_file)
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 900, "height": 820})
-        page.goto(page_file.as_uri())
+    with tempfile.TemporaryDirectory() as directory, opened(900, 820) as page:
+        file = Path(directory, "page.html")
+        semantic_search.visualize(file)
+        page.goto(file.as_uri())
         page.locator(".pipeline", has_text="module").first.click()
         page.locator(".node", has_text="read").hover()
-        page.screenshot(path=HERE / "page.png")
-        browser.close()
+        page.screenshot(path=picture)
+
+
+@cache
+def reported() -> RunReport:
+    """Run the pipeline of the terminal's picture over a few feeds."""
+    with tempfile.TemporaryDirectory() as directory, chdir(directory):
+        report = nightly.run(nightly.FEEDS[6:10], nightly.FEEDS[6:7], RunReport()).last_run
+    assert report is not None  # noqa: S101
+    return report
+
+
+def draw_waterfall(picture: Path) -> None:
+    by: Any = picture.stem.removeprefix("waterfall-")
+    with tempfile.TemporaryDirectory() as directory, opened(1000, 400, 1.5) as page:
+        page.goto(reported().waterfall(by).save(Path(directory, "run.html")).as_uri())
+        page.locator(".js-plotly-plot").screenshot(path=picture)
+
+
+def draw_terminal(picture: Path) -> None:
+    import terminal  # noqa: PLC0415
+
+    terminal.photograph(HERE / "nightly.py", picture)
+
+
+def draw_notebook(picture: Path) -> None:
+    import lab  # noqa: PLC0415
+
+    notebook = EXAMPLES / "notebooks" / "first_steps.ipynb"
+    lab.photograph(notebook, picture, first="A pipeline", beyond="The cache")
 
 
 if __name__ == "__main__":

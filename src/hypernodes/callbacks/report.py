@@ -370,7 +370,7 @@ class RunReport(PipelineCallback):
             table.add_column(title, justify="left" if title == "node" else "right", no_wrap=title != "node")
         for row in self._rows():
             table.add_row(*map(Text, row))
-        console = Console(width=120)
+        console = Console(width=120, force_jupyter=False, force_terminal=False)
         with console.capture() as captured:
             console.print(table)
         return "\n".join([captured.get().rstrip(), *self._remarks])

@@ -23,6 +23,7 @@ What: TypeAlias = Literal["done", "cached", "retried", "failed"]
 
 _MOST: Final = 5000  # bars of one chart: browsers draw as many at once
 _ROW: Final = 26  # pixels
+_ENTRY: Final = 24  # pixels; of the legend
 _LANES: Final = 6  # rows of one node at most, where its calls overlap
 _COLOURS: Final[dict[What, str]] = {
     "done": "#4c78a8",
@@ -245,9 +246,8 @@ def _figure(title: str, rows: list[_Row], bars: list[Bar], by: str) -> Figure:
         },
         barmode="overlay",
         template="plotly_white",
-        height=150 + _ROW * max(3, len(rows)),
-        margin={"l": 10, "r": 20, "t": 84, "b": 50},
-        legend={"orientation": "h", "y": 1, "yanchor": "bottom", "x": 0, "xanchor": "left"},
+        height=110 + max(_ROW * max(3, len(rows)), _ENTRY * (len(drawn) + len(marked))),
+        margin={"l": 10, "r": 20, "t": 60, "b": 50},
         showlegend=True,
         xaxis={"title": "seconds since the start", "rangemode": "tozero"},
         yaxis={

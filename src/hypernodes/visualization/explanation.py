@@ -59,7 +59,10 @@ def as_text(rows: Sequence[Row], width: int = 110) -> str:
     from rich.console import Console  # noqa: PLC0415
 
     text = StringIO()
-    Console(file=text, width=width, no_color=True, legacy_windows=False).print(rich_table(rows))
+    console = Console(
+        file=text, width=width, no_color=True, legacy_windows=False, force_jupyter=False, force_terminal=False
+    )
+    console.print(rich_table(rows))
     return "\n".join(line[1:].rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from copy import deepcopy
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Literal
 from xml.etree import ElementTree as ET
 
@@ -19,6 +21,14 @@ Theme = Literal["auto", "light", "dark"]
 
 _SVG: Final = "http://www.w3.org/2000/svg"
 _TIMEOUT: Final = 120  # seconds
+# In a process of its own: the package's fontconfig complains of newer systems' files to whoever reads
+# standard error, a notebook's cell among them.
+_CARRIED: Final = """
+import sys
+import pygraphviz
+drawn = pygraphviz.AGraph(string=sys.stdin.read()).draw(format="svg", prog="dot")
+sys.stdout.buffer.write(drawn)
+"""
 
 
 def svg(scheme: Scheme, *, theme: Theme = "auto", **options: Any) -> str:
@@ -43,29 +53,16 @@ def svg(scheme: Scheme, *, theme: Theme = "auto", **options: Any) -> str:
 def _laid_out(source: str) -> str:
     """Have Graphviz place and draw: the program if it is there, else the package that carries it."""
     program = shutil.which("dot")
-    if program is not None:
-        done = subprocess.run(  # noqa: S603  a fixed program, with what we have written as its input
-            [program, "-Tsvg"],
-            input=source,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=_TIMEOUT,
-            check=True,
-        )
-        return done.stdout
-    try:
-        import pygraphviz  # noqa: PLC0415
-    except ImportError as error:
+    if program is None and find_spec("pygraphviz") is None:
         raise ExtraMissingError(
-            f"an SVG is drawn by Graphviz, which is not here ({error}): pip install 'hypernodes[viz]', or "
-            f"install Graphviz itself. visualize(return_type='mermaid') needs neither."
-        ) from error
-    graph = pygraphviz.AGraph(string=source)
-    try:
-        drawn: bytes = graph.draw(format="svg", prog="dot")
-    finally:
-        graph.close()
-    return drawn.decode()
+            "an SVG is drawn by Graphviz, which is not here: pip install 'hypernodes[viz]', or install "
+            "Graphviz itself. visualize(return_type='mermaid') needs neither."
+        )
+    command = [program, "-Tsvg"] if program is not None else [sys.executable, "-c", _CARRIED]
+    done = subprocess.run(  # noqa: S603  a fixed program, with what we have written as its input
+        command, input=source, capture_output=True, encoding="utf-8", timeout=_TIMEOUT, check=True
+    )
+    return done.stdout
 
 
 def _legible(drawn: str) -> str:
