@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -15,6 +16,7 @@ from hypernodes import (
     Pipeline,
     PipelineCallback,
     ProgressCallback,
+    RunReport,
     node,
 )
 
@@ -819,3 +821,40 @@ def test_progress_tells_how_many_workers_there_are(capsys, alias, told):
         pipeline = Pipeline([double], engine, name="doubles", callbacks=[ProgressCallback("lines")])
         pipeline.map({"x": range(50)}, "x")
     assert bool(re.search(r"50/50 .*  \d+ workers?$", capsys.readouterr().err.strip())) == told
+
+
+def test_one_callback_of_each_kind_serves_runs_beside_each_other(capsys):
+    report, progress = RunReport(), ProgressCallback("lines")
+
+    class Alone(PipelineCallback):
+        busy = 0
+        worst = 0
+
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            self.busy += 1
+            time.sleep(0.0005)
+            self.worst = max(self.worst, self.busy)
+            self.busy -= 1
+
+    alone = Alone()
+    pipeline = SUMS.with_callbacks([report, progress, alone])
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda n: pipeline.map({"x": range(n)}, "x"), [20, 30, 40, 50]))
+    assert alone.worst == 1
+    assert pipeline.last_run.items in (20, 30, 40, 50)
+    assert pipeline.last_run.node("double").runs == pipeline.last_run.items
+    assert "140/140" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_hook_may_run_a_pipeline_that_it_listens_to():
+    class Deeper(PipelineCallback):
+        seen = 0
+
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            self.seen += 1
+            if self.seen == 1:
+                SUMS.with_callbacks([self]).run({"x": 1})
+
+    deeper = Deeper()
+    SUMS.with_callbacks([deeper]).run({"x": 1})
+    assert deeper.seen == 4

@@ -1,9 +1,12 @@
-"""From events to the hooks of callbacks, in the driver, one at a time."""
+"""From events to the hooks of callbacks, in the driver, one at a time, also of runs beside each other."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import threading
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback, Shared, hooks_of
 from hypernodes.callbacks.event import Event, NotSent, Scope
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from hypernodes.callbacks.node_context import NodeContext
+
+_Lock: TypeAlias = Any  # threading.RLock is a function
 
 _logger = logging.getLogger("hypernodes")
 
@@ -33,19 +38,21 @@ class Announcer:
     ) -> None:
         self.around: dict[int, tuple[NodeContext, ...]] = {}
         self._shared = Shared(pipelines)
-        self._hooks: dict[tuple[int, str], list[Callable[..., None]]] = {}
+        self._hooks: dict[tuple[int, str], list[tuple[Callable[..., None], _Lock]]] = {}
         self._reported: set[Callable[..., Any]] = set()
         contexts: dict[int, NodeContext | None] = {}
         for scope, listeners in callbacks.items():
             for callback in listeners:
                 hooks = hooks_of(callback)
                 for hook in hooks:
-                    self._hooks.setdefault((scope.plan, hook), []).append(getattr(callback, hook))
+                    called = (getattr(callback, hook), _lock_of(callback))
+                    self._hooks.setdefault((scope.plan, hook), []).append(called)
                 if "node_context" not in hooks:
                     continue
                 if id(callback) not in contexts:
                     begin = Event.now("node_context", (), scope)
-                    contexts[id(callback)] = self._call(callback.node_context, (), begin)
+                    with _lock_of(callback):
+                        contexts[id(callback)] = self._call(callback.node_context, (), begin)
                 context = contexts[id(callback)]
                 if context is not None:
                     self.around[scope.plan] = (*self.around.get(scope.plan, ()), context)
@@ -56,8 +63,9 @@ class Announcer:
             hooks = self._hooks.get((event.scope.plan, event.hook))
             if hooks is not None:
                 arguments = tuple(map(_told, event.arguments))
-                for hook in hooks:
-                    self._call(hook, arguments, event)
+                for hook, lock in hooks:
+                    with lock:
+                        self._call(hook, arguments, event)
         events.clear()
 
     def _call(self, hook: Callable[..., Any], arguments: tuple[Any, ...], event: Event) -> Any:
@@ -73,6 +81,22 @@ class Announcer:
                     "/".join(event.scope.path),
                 )
             return None
+
+
+_guard = threading.Lock()
+_locks: dict[int, _Lock] = {}
+
+
+def _lock_of(callback: PipelineCallback) -> _Lock:
+    """Return the lock under which the hooks of a callback are called, whatever runs it listens to."""
+    with _guard:
+        lock = _locks.get(id(callback))
+        if lock is None:
+            lock = threading.RLock()  # a hook may run a pipeline that it listens to itself
+            with suppress(TypeError):  # of what has no weak references, each run has its own
+                weakref.finalize(callback, _locks.pop, id(callback), None)
+                _locks[id(callback)] = lock
+        return lock
 
 
 def _told(argument: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -55,7 +56,7 @@ class ProgressCallback(PipelineCallback):
         self._display: Display | None = None
         self._tallies: dict[Path, _Tally] = {}
         self._drawn = 0.0
-        self._outermost: tuple[Path, tuple[int, ...]] = ((), ())
+        self._under_way: Counter[tuple[Path, tuple[int, ...]]] = Counter()  # outermost pipelines
         self._workers: dict[Worker, _Heard] = {}
 
     # ------------------------------------------------------------------------------------ listening
@@ -64,9 +65,9 @@ class ProgressCallback(PipelineCallback):
         path = ctx.hierarchy_path
         if self._display is None:
             self._display, self._tallies, self._workers = self._make(), {}, {}
-            self._outermost = path, ctx.item_path
         tally = self._tally(path)
-        if path == self._outermost[0]:
+        if self._is_outermost(path):
+            self._under_way[path, ctx.item_path] += 1
             tally.runs += 1
             tally.is_shown = True
         self._open(path, ctx)
@@ -114,8 +115,7 @@ class ProgressCallback(PipelineCallback):
         if not tally.is_map:
             tally.done += 1
         self._draw()
-        if (ctx.hierarchy_path, ctx.item_path) == self._outermost:
-            self._close()
+        self._leave(ctx)
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
@@ -143,10 +143,21 @@ class ProgressCallback(PipelineCallback):
         tally = self._tally(ctx.hierarchy_path if is_outermost else (*ctx.hierarchy_path, node_id))
         tally.failed += 1
         tally.done += not is_outermost and not tally.is_map
-        if (ctx.hierarchy_path, ctx.item_path) == self._outermost:
-            self._close()
-        else:
-            self._draw()
+        self._draw()
+        if is_outermost or ctx.depth:  # nobody tells a nested pipeline's callbacks that it has failed
+            self._leave(ctx)
+
+    def _leave(self, ctx: CallbackContext) -> None:
+        """Leave the bars as they are, if this was the last run that they show."""
+        place = ctx.hierarchy_path, ctx.item_path
+        if place in self._under_way:
+            self._under_way[place] -= 1
+            self._under_way += Counter()  # without those of which none is left
+            if not self._under_way:
+                self._close()
+
+    def _is_outermost(self, path: Path) -> bool:
+        return path[:-1] not in self._tallies
 
     def _tally(self, path: Path) -> _Tally:
         if path not in self._tallies:
@@ -211,7 +222,7 @@ class ProgressCallback(PipelineCallback):
 
     def _row(self, path: Path, now: float) -> Row:
         tally = self._tallies[path]
-        is_title = path == self._outermost[0]
+        is_title = self._is_outermost(path)
         signs = [
             f"{sign} {count:,}"
             for sign, count in (("⚡", tally.cached), ("↻", tally.retried), ("✗", tally.failed))
@@ -222,7 +233,7 @@ class ProgressCallback(PipelineCallback):
             signs.append(f"{workers} worker{'s' if workers > 1 else ''}")
         return Row(
             label=path[-1],
-            depth=len(path) - len(self._outermost[0]),
+            depth=sum(path[:end] in self._tallies for end in range(1, len(path))),
             done=tally.done,
             total=tally.total,
             cells=tally.cells(now),

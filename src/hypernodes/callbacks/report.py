@@ -83,6 +83,8 @@ class FailedNode:
 @dataclass(slots=True)
 class _Run:
     name: str = ""
+    outermost: Path = ()
+    started: float = 0.0
     seconds: float | None = None
     items: int = 0
     cached_items: int = 0
@@ -119,23 +121,32 @@ class RunReport(PipelineCallback):
     """
 
     def __init__(self) -> None:
-        self._run = _Run()
-        self._outermost: tuple[Path, tuple[int, ...]] | None = None
+        self._last = _Run()
 
     # ------------------------------------------------------------------------------------ listening
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        if self._outermost is None:
-            self._outermost = ctx.hierarchy_path, ctx.item_path
-            self._run = _Run(pipeline_id)
-        if ctx.hierarchy_path not in self._run.needs:
-            self._run.needs[ctx.hierarchy_path] = ctx.get_pipeline_metadata(pipeline_id).get("needs", {})
+        run = self._run(ctx)
+        if not run.needs:
+            run.name, run.outermost, run.started = pipeline_id, ctx.hierarchy_path, ctx.time
+        if ctx.hierarchy_path not in run.needs:
+            run.needs[ctx.hierarchy_path] = ctx.get_pipeline_metadata(pipeline_id).get("needs", {})
+
+    def _run(self, ctx: CallbackContext) -> _Run:
+        """Return the run that something is told of; others may go on beside it."""
+        key = f"report {id(self)}"
+        run: _Run | None = ctx.get(key)
+        if run is None:
+            run = self._last = _Run()
+            ctx.set(key, run)
+        return run
 
     def on_pipeline_end(
         self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        if self._outermost == (ctx.hierarchy_path, ctx.item_path):
-            self._run.seconds, self._outermost = duration, None
+        run = self._run(ctx)
+        if ctx.hierarchy_path == run.outermost:
+            run.seconds = ctx.time - run.started
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
@@ -144,12 +155,12 @@ class RunReport(PipelineCallback):
         node.runs += 1
         node.seconds += duration
         node.slowest = max(node.slowest, duration)
-        begun = self._run.begun.pop((node.path, ctx.item_path), None)
+        begun = self._run(ctx).begun.pop((node.path, ctx.item_path), None)
         what: What = "retried" if begun is not None and begun.is_retried else "done"
         self._bar(node, ctx, ctx.time - duration, what)
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        self._run.begun[(*ctx.hierarchy_path, node_id), ctx.item_path] = _Begun(ctx.time)
+        self._run(ctx).begun[(*ctx.hierarchy_path, node_id), ctx.item_path] = _Begun(ctx.time)
 
     def on_nested_pipeline_start(self, parent_id: str, child_pipeline_id: str, ctx: CallbackContext) -> None:
         self._node(child_pipeline_id, ctx).is_nested = True
@@ -162,78 +173,76 @@ class RunReport(PipelineCallback):
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
         node = self._node(node_id, ctx)
         node.retried += 1
-        begun = self._run.begun.get((node.path, ctx.item_path))
+        begun = self._run(ctx).begun.get((node.path, ctx.item_path))
         if begun is not None:
             begun.is_retried = True
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
-        self._run.items += 1
-        kept, item = self._run.slowest, (duration, ctx.hierarchy_path, ctx.item_path)
+        self._run(ctx).items += 1
+        kept, item = self._run(ctx).slowest, (duration, ctx.hierarchy_path, ctx.item_path)
         if len(kept) < _SLOWEST:
             heapq.heappush(kept, item)
         elif item > kept[0]:
             heapq.heapreplace(kept, item)
 
     def on_map_item_cached(self, item_index: int, signature: str, ctx: CallbackContext) -> None:
-        self._run.cached_items += 1
+        self._run(ctx).cached_items += 1
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
         if node_id != ctx.current_pipeline_id:
             node = self._node(node_id, ctx)
             node.failed += 1
-            begun = self._run.begun.pop((node.path, ctx.item_path), None)
+            begun = self._run(ctx).begun.pop((node.path, ctx.item_path), None)
             self._bar(node, ctx, ctx.time if begun is None else begun.time, "failed")
-            if not node.is_nested and len(self._run.failures) < _FAILURES:
-                self._run.failures.append(FailedNode(node.path, ctx.item_path, error))
-        elif self._outermost == (ctx.hierarchy_path, ctx.item_path):
-            self._outermost = None
+            if not node.is_nested and len(self._run(ctx).failures) < _FAILURES:
+                self._run(ctx).failures.append(FailedNode(node.path, ctx.item_path, error))
 
     def _bar(self, node: NodeReport, ctx: CallbackContext, start: float, what: What) -> None:
         bar = Bar(node.path, ctx.item_path, min(start, ctx.time), ctx.time, ctx.worker, what, node.is_nested)
-        self._run.bars.add(bar)
+        self._run(ctx).bars.add(bar)
 
     def _node(self, node_id: str, ctx: CallbackContext) -> NodeReport:
         path = (*ctx.hierarchy_path, node_id)
-        if path not in self._run.nodes:
-            self._run.nodes[path] = NodeReport(path)
-        return self._run.nodes[path]
+        if path not in self._run(ctx).nodes:
+            self._run(ctx).nodes[path] = NodeReport(path)
+        return self._run(ctx).nodes[path]
 
     # -------------------------------------------------------------------------------------- reading
 
     @property
     def name(self) -> str:
         """The outermost pipeline."""
-        return self._run.name
+        return self._last.name
 
     @property
     def seconds(self) -> float | None:
         """How long the run took; ``None`` if it has failed, or goes on."""
-        return self._run.seconds
+        return self._last.seconds
 
     @property
     def items(self) -> int:
         """How many items were done, in maps of every depth."""
-        return self._run.items
+        return self._last.items
 
     @property
     def cached_items(self) -> int:
         """How many of them came from the cache as a whole."""
-        return self._run.cached_items
+        return self._last.cached_items
 
     @property
     def nodes(self) -> list[NodeReport]:
         """What became of each node, in the order of their first events."""
-        return list(self._run.nodes.values())
+        return list(self._last.nodes.values())
 
     @property
     def failures(self) -> list[FailedNode]:
         """The first failures."""
-        return list(self._run.failures)
+        return list(self._last.failures)
 
     @property
     def slowest_items(self) -> list[SlowItem]:
         """The items that took longest, the slowest first."""
-        return [SlowItem(path, item, took) for took, path, item in sorted(self._run.slowest, reverse=True)]
+        return [SlowItem(path, item, took) for took, path, item in sorted(self._last.slowest, reverse=True)]
 
     def node(self, *names: str) -> NodeReport:
         """Return what became of a node.
@@ -244,9 +253,9 @@ class RunReport(PipelineCallback):
         Raises:
             KeyError: No node of the run is called so, or several are.
         """
-        found = [node for path, node in self._run.nodes.items() if path[-len(names) :] == names]
+        found = [node for path, node in self._last.nodes.items() if path[-len(names) :] == names]
         if len(found) != 1:
-            known = ", ".join("/".join(path) for path in self._run.nodes)
+            known = ", ".join("/".join(path) for path in self._last.nodes)
             what = "no node" if not found else "more than one node"
             raise KeyError(f"{what} of the last run is {'/'.join(names)!r}; there are: {known or 'none'}")
         return found[0]
@@ -257,7 +266,7 @@ class RunReport(PipelineCallback):
         Nodes that do not need each other may run beside each other; those of this chain cannot. A nested
         pipeline is followed by its own chain.
         """
-        outermost = next(iter(self._run.needs), None)
+        outermost = next(iter(self._last.needs), None)
         return [] if outermost is None else list(self._chain(outermost))
 
     def waterfall(self, by: Literal["node", "worker"] = "node") -> Waterfall:
@@ -272,7 +281,7 @@ class RunReport(PipelineCallback):
         Raises:
             ExtraMissingError: plotly is not installed.
         """
-        bars = self._run.bars
+        bars = self._last.bars
         return Waterfall(self._title, bars, self._tree(), by, bars.total)
 
     def save(self, filename: str | File) -> File:
@@ -303,19 +312,19 @@ class RunReport(PipelineCallback):
 
     def _chain(self, around: Path) -> Iterator[NodeReport]:
         best: dict[str, tuple[float, tuple[str, ...]]] = {}
-        for name, needs in self._run.needs.get(around, {}).items():
+        for name, needs in self._last.needs.get(around, {}).items():
             before = max((best[other] for other in needs if other in best), default=(0.0, ()))
-            node = self._run.nodes.get((*around, name))
+            node = self._last.nodes.get((*around, name))
             best[name] = (before[0] + (node.seconds if node else 0.0), (*before[1], name))
         for name in max(best.values(), default=(0.0, ()))[1]:
-            node = self._run.nodes.get((*around, name))
+            node = self._last.nodes.get((*around, name))
             if node is not None and node.runs:
                 yield node
                 yield from self._chain(node.path)
 
     def _rows(self) -> Iterator[tuple[str, ...]]:
         for path in self._tree():
-            node = self._run.nodes[path]
+            node = self._last.nodes[path]
             counts = (node.runs, node.cached, node.retried, node.failed)
             times = (node.seconds, node.mean, node.slowest)
             yield (
@@ -326,7 +335,7 @@ class RunReport(PipelineCallback):
 
     def _tree(self) -> list[Path]:
         """Return the paths as a tree is read: each nested pipeline, then what is in it."""
-        order = {path: at for at, path in enumerate(self._run.nodes)}
+        order = {path: at for at, path in enumerate(self._last.nodes)}
         first = {path: min(at for other, at in order.items() if other[: len(path)] == path) for path in order}
         return sorted(
             order, key=lambda path: [first.get(path[: depth + 1], -1) for depth in range(1, len(path))]
@@ -337,7 +346,7 @@ class RunReport(PipelineCallback):
         took = "not finished" if self.seconds is None else seconds(self.seconds)
         items = f", {self.items} items" if self.items else ""
         cached = f", {self.cached_items} of them cached" if self.cached_items else ""
-        failed = sum(node.failed for node in self._run.nodes.values() if not node.is_nested)
+        failed = sum(node.failed for node in self._last.nodes.values() if not node.is_nested)
         return f"{self.name}: {took}{items}{cached}" + (f", {failed} failed" if failed else "")
 
     @property
