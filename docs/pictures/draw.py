@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from contextlib import chdir
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import nightly
 from browser import CHROMIUM, opened
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
 SEARCH = EXAMPLES / "semantic_search"
-sys.path.insert(0, str(SEARCH))
+WATCHING = EXAMPLES / "watching"
+sys.path[:0] = [str(SEARCH), str(WATCHING)]
 
+import nightly  # noqa: E402
 from model import Embedder  # noqa: E402
 from pipelines import semantic_search  # noqa: E402
 
@@ -77,8 +77,7 @@ def draw_page(picture: Path) -> None:
 @cache
 def reported() -> RunReport:
     """Run the pipeline of the terminal's picture over a few feeds."""
-    with tempfile.TemporaryDirectory() as directory, chdir(directory):
-        report = nightly.run(nightly.FEEDS[6:10], nightly.FEEDS[6:7], RunReport()).last_run
+    report = nightly.run(nightly.FEEDS[6:10], nightly.FEEDS[6:7], [RunReport()]).last_run
     assert report is not None  # noqa: S101
     return report
 
@@ -93,7 +92,7 @@ def draw_waterfall(picture: Path) -> None:
 def draw_terminal(picture: Path) -> None:
     import terminal  # noqa: PLC0415
 
-    terminal.photograph(HERE / "nightly.py", picture)
+    terminal.photograph(WATCHING / "nightly.py", picture)
 
 
 def draw_notebook(picture: Path) -> None:

@@ -382,7 +382,7 @@ class RunReport(PipelineCallback):
         console = Console(width=120, force_jupyter=False, force_terminal=False)
         with console.capture() as captured:
             console.print(table)
-        return "\n".join([captured.get().rstrip(), *self._remarks])
+        return "\n".join([*map(str.rstrip, captured.get().rstrip().splitlines()), *self._remarks])
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{escape(title)}</th>" for title in _TITLES)
