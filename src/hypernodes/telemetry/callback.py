@@ -12,29 +12,26 @@ import os
 import secrets
 import socket
 import warnings
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.event import NotSent, sizes
 from hypernodes.exceptions import ExtraMissingError, TelemetryWarning
+from hypernodes.telemetry.attributes import labels, name_of, of_node, of_pipeline, of_place, of_worker
 from hypernodes.telemetry.trace import Trace
+from hypernodes.telemetry.tree import Begun, Tree
 from hypernodes.telemetry.worker import SpanAround
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from opentelemetry.metrics import MeterProvider
-    from opentelemetry.trace import Span, SpanContext, TracerProvider
+    from opentelemetry.trace import SpanContext, TracerProvider
 
     from hypernodes.callbacks.base import CallbackContext
     from hypernodes.telemetry.metrics import Metrics
-    from hypernodes.telemetry.span import Happening, Recorder
-
-Path = tuple[str, ...]
-Items = tuple[int, ...]
-Key = tuple[str, Path, Items]
+    from hypernodes.telemetry.span import Recorder
+    from hypernodes.telemetry.tree import Key
 
 _NANO: Final = 1_000_000_000
 _NOWHERE: Final = (
@@ -42,52 +39,6 @@ _NOWHERE: Final = (
     "run, opentelemetry.trace.set_tracer_provider(...), or name a collector: "
     "TelemetryCallback(endpoint='http://localhost:4318')."
 )
-
-
-@dataclass(slots=True)
-class _Begun:
-    """What has begun and is not over."""
-
-    time: float
-    span: Span | None = None  # of what has one from its start
-    retries: list[Happening] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Run:
-    """The trace of one run."""
-
-    trace: Trace
-    around: SpanContext | None
-    outermost: Path
-    begun: dict[Key, _Begun] = field(default_factory=dict)
-    heard: set[Path] = field(default_factory=set)
-    mapped: set[Path] = field(default_factory=set)
-    failed: set[Key] = field(default_factory=set)  # what has a span since something in it has failed
-
-    def has_span(self, key: Key) -> bool:
-        """Whether a span is made of it."""
-        return bool(self.trace.flags) and (key in self.failed or self.trace.has_span(key[2]))
-
-    def above(self, key: Key) -> Key | None:
-        """Return what something is a part of, or ``None`` if that is outside the run."""
-        kind, path, items = key
-        match kind:
-            case "map":
-                return "node", path, items
-            case "item":
-                return "map", path, items[:-1]
-        pipeline = path[:-1]
-        if path == self.outermost or pipeline not in self.heard:
-            return None
-        return ("item" if pipeline in self.mapped else "node"), pipeline, items
-
-    def fail(self, key: Key) -> None:
-        """Note that something has failed, and so what it is a part of."""
-        above: Key | None = key
-        while above is not None and above not in self.failed:
-            self.failed.add(above)
-            above = self.above(above)
 
 
 class TelemetryCallback(PipelineCallback):
@@ -171,7 +122,7 @@ class TelemetryCallback(PipelineCallback):
             int(around.trace_flags) if around else otel.TraceFlags.SAMPLED,
             self._sample_items,
         )
-        run = _Run(trace, around, ctx.hierarchy_path)
+        run = Tree(trace, around, ctx.hierarchy_path)
         ctx.set(self._key, run)
         parent = None if recorder.can_choose else around and around.span_id
         return SpanAround(trace, parent, (socket.gethostname(), os.getpid()))
@@ -206,15 +157,15 @@ class TelemetryCallback(PipelineCallback):
     def _key(self) -> str:
         return f"telemetry {id(self)}"
 
-    def _run(self, ctx: CallbackContext) -> _Run | None:
-        run: _Run | None = ctx.get(self._key)
+    def _run(self, ctx: CallbackContext) -> Tree | None:
+        run: Tree | None = ctx.get(self._key)
         return run
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
         run = self._run(ctx)
         if run is not None:
             run.heard.add(ctx.hierarchy_path)
-            self._begin(run, ("node", ctx.hierarchy_path, ctx.item_path), ctx, self._of_pipeline(ctx))
+            self._begin(run, ("node", ctx.hierarchy_path, ctx.item_path), ctx, of_pipeline(ctx))
 
     def on_pipeline_end(
         self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
@@ -238,10 +189,10 @@ class TelemetryCallback(PipelineCallback):
         is_pipeline = key[1] in run.heard
         run.fail(key)
         self._abandon(run, key, ctx.time)
-        attributes = {} if is_pipeline else self._of_node(node_id, ctx)
+        attributes = {} if is_pipeline else of_node(node_id, ctx)
         self._end(run, key, ctx.time, attributes, error=error, told=not is_pipeline)
         if not is_pipeline:
-            self._metrics.errors.add(1, self._labels(node_id, ctx))
+            self._metrics.errors.add(1, labels(node_id, ctx))
             if len(run.outermost) > 1 and path == run.outermost:
                 # Nobody says of a nested pipeline whose parent is not listened to that it has failed.
                 around = ("node", path, ctx.item_path[: -1 if path in run.mapped else None])
@@ -265,12 +216,12 @@ class TelemetryCallback(PipelineCallback):
     def on_map_item_start(self, item_index: int, ctx: CallbackContext) -> None:
         run = self._run(ctx)
         if run is not None:
-            run.begun["item", ctx.hierarchy_path, ctx.item_path] = _Begun(ctx.time)
+            run.begun["item", ctx.hierarchy_path, ctx.item_path] = Begun(ctx.time)
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
         run = self._run(ctx)
         if run is not None:
-            self._end(run, ("item", ctx.hierarchy_path, ctx.item_path), ctx.time, _of_worker(ctx))
+            self._end(run, ("item", ctx.hierarchy_path, ctx.item_path), ctx.time, of_worker(ctx))
             self._metrics.items.add(1, {"hypernodes.pipeline": "/".join(ctx.hierarchy_path)})
 
     # ------------------------------------------------------------------------------------------ nodes
@@ -278,7 +229,7 @@ class TelemetryCallback(PipelineCallback):
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
         run = self._run(ctx)
         if run is not None:
-            run.begun["node", (*ctx.hierarchy_path, node_id), ctx.item_path] = _Begun(ctx.time)
+            run.begun["node", (*ctx.hierarchy_path, node_id), ctx.item_path] = Begun(ctx.time)
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
@@ -291,9 +242,9 @@ class TelemetryCallback(PipelineCallback):
         if begun is None:  # a nested pipeline, which is over
             return
         begun.time = ctx.time - duration  # it may have waited for a worker
-        attributes = self._of_node(node_id, ctx, outputs) if run.has_span(key) else {}
+        attributes = of_node(node_id, ctx, outputs) if run.has_span(key) else {}
         self._end(run, key, ctx.time, attributes)
-        self._metrics.node_duration.record(duration, self._labels(node_id, ctx))
+        self._metrics.node_duration.record(duration, labels(node_id, ctx))
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
         run = self._run(ctx)
@@ -301,9 +252,9 @@ class TelemetryCallback(PipelineCallback):
             return
         key = ("node", (*ctx.hierarchy_path, node_id), ctx.item_path)
         if run.has_span(key):
-            run.begun[key] = _Begun(ctx.time)
-            self._end(run, key, ctx.time, {**self._of_node(node_id, ctx), "hypernodes.cache.hit": True})
-        self._metrics.hits.add(1, self._labels(node_id, ctx))
+            run.begun[key] = Begun(ctx.time)
+            self._end(run, key, ctx.time, {**of_node(node_id, ctx), "hypernodes.cache.hit": True})
+        self._metrics.hits.add(1, labels(node_id, ctx))
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
         from hypernodes.telemetry.span import Happening  # noqa: PLC0415
@@ -319,7 +270,7 @@ class TelemetryCallback(PipelineCallback):
                 "exception.message": str(error),
             }
             begun.retries.append(Happening("retry", round(ctx.time * _NANO), told))
-        self._metrics.retries.add(1, self._labels(node_id, ctx))
+        self._metrics.retries.add(1, labels(node_id, ctx))
 
     def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
         from hypernodes.telemetry.span import SpanData  # noqa: PLC0415
@@ -329,27 +280,27 @@ class TelemetryCallback(PipelineCallback):
             return
         for note in notes:
             if isinstance(note, SpanData):
-                note.attributes = {**_of_worker(ctx), **note.attributes}
+                note.attributes = {**of_worker(ctx), **note.attributes}
                 self._made.record(note, run.trace.flags)
 
     # ------------------------------------------------------------------------------------------ spans
 
-    def _begin(self, run: _Run, key: Key, ctx: CallbackContext, attributes: dict[str, Any]) -> None:
+    def _begin(self, run: Tree, key: Key, ctx: CallbackContext, attributes: dict[str, Any]) -> None:
         """Start the span of something that may take long, so that it can be seen before it is over."""
-        begun = run.begun.setdefault(key, _Begun(ctx.time))
+        begun = run.begun.setdefault(key, Begun(ctx.time))
         if run.has_span(key):
             begun.span = self._made.start(
-                _name(key),
+                name_of(key),
                 self._above(run, key),
                 run.trace.trace_id,
                 run.trace.span_id(*key),
                 round(begun.time * _NANO),
-                attributes={**_of_worker(ctx), **_place(key), **attributes},
+                attributes={**of_worker(ctx), **of_place(key), **attributes},
             )
 
     def _end(
         self,
-        run: _Run,
+        run: Tree,
         key: Key,
         time: float,
         attributes: dict[str, Any],
@@ -375,26 +326,30 @@ class TelemetryCallback(PipelineCallback):
         span = begun.span
         if span is None:
             span = self._made.start(
-                _name(key),
+                name_of(key),
                 self._above(run, key),
                 run.trace.trace_id,
                 run.trace.span_id(*key),
                 round(min(begun.time, time) * _NANO),
-                attributes={**_place(key), **attributes},
+                attributes={**of_place(key), **attributes},
             )
+        else:
+            span.set_attributes(attributes)
         if begun.retries:
             span.set_attribute("hypernodes.retries", len(begun.retries))
         for retry in begun.retries:
             span.add_event(retry.name, retry.attributes, retry.time)
         if error is not None and told:
             span.record_exception(error, timestamp=round(time * _NANO))
-        if error is not None or key in run.failed:
+        # A map that returns errors has not failed, though it has items that have.
+        is_over_by_it = key[0] == "item" or "hypernodes.unfinished" in attributes
+        if error is not None or (key in run.failed and is_over_by_it):
             reason = None if error is None else f"{type(error).__qualname__}: {error}"
             span.set_status(otel.Status(otel.StatusCode.ERROR, reason))
         span.end(round(time * _NANO))
         run.failed.discard(key)
 
-    def _abandon(self, run: _Run, key: Key, time: float) -> None:
+    def _abandon(self, run: Tree, key: Key, time: float) -> None:
         """End what has begun inside something that is over."""
         _, path, items = key
         inside = [
@@ -405,7 +360,7 @@ class TelemetryCallback(PipelineCallback):
         for other in inside:
             self._end(run, other, time, {"hypernodes.unfinished": True})
 
-    def _above(self, run: _Run, key: Key) -> SpanContext | None:
+    def _above(self, run: Tree, key: Key) -> SpanContext | None:
         """Return the span that another one hangs under."""
         from hypernodes.telemetry.span import context_of  # noqa: PLC0415
 
@@ -429,41 +384,6 @@ class TelemetryCallback(PipelineCallback):
         assert self._meters is not None  # noqa: S101  else there would be no run
         return self._meters
 
-    # ------------------------------------------------------------------------------------- attributes
-
-    def _of_pipeline(self, ctx: CallbackContext) -> dict[str, Any]:
-        known = ctx.get_pipeline_metadata(ctx.current_pipeline_id)
-        return {
-            f"hypernodes.{name}": known[name] for name in ("executor", "engine", "cache") if known.get(name)
-        }
-
-    def _of_node(
-        self, node_id: str, ctx: CallbackContext, outputs: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
-        told = {
-            **_of_worker(ctx),
-            "hypernodes.node": node_id,
-            "hypernodes.executor": self._executor(ctx),
-            "hypernodes.cache.hit": False,
-        }
-        if ctx.signature is not None:
-            told["hypernodes.signature"] = ctx.signature
-        for name, value in (outputs or {}).items():
-            told |= _sizes(name, value)
-        return told
-
-    def _executor(self, ctx: CallbackContext) -> str:
-        executor: str = ctx.get_pipeline_metadata(ctx.current_pipeline_id).get("executor", "")
-        return executor
-
-    def _labels(self, node_id: str, ctx: CallbackContext) -> dict[str, str]:
-        """Return the attributes of a metric, of which there are few."""
-        return {
-            "hypernodes.pipeline": "/".join(ctx.hierarchy_path),
-            "hypernodes.node": node_id,
-            "hypernodes.executor": self._executor(ctx),
-        }
-
 
 @cache
 def _to(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
@@ -476,36 +396,3 @@ def _to(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
             "opentelemetry-exporter-otlp-proto-http, or this package with its extra 'telemetry'"
         ) from error
     return providers(endpoint)
-
-
-def _name(key: Key) -> str:
-    kind, path, _ = key
-    return path[-1] if kind == "node" else kind
-
-
-def _place(key: Key) -> dict[str, Any]:
-    kind, path, items = key
-    pipeline = path[:-1] if kind == "node" and len(path) > 1 else path
-    told: dict[str, Any] = {"hypernodes.pipeline": "/".join(pipeline)}
-    if items:
-        told["hypernodes.item"] = ".".join(map(str, items))
-    return told
-
-
-def _of_worker(ctx: CallbackContext) -> dict[str, Any]:
-    worker = ctx.worker
-    return {"host.name": worker.host, "process.pid": worker.pid, "thread.name": worker.thread}
-
-
-def _sizes(name: str, value: object) -> dict[str, Any]:
-    length, nbytes = sizes(value)
-    told: dict[str, Any] = {
-        f"hypernodes.output.{name}.type": (
-            value.type if isinstance(value, NotSent) else type(value).__qualname__
-        )
-    }
-    if length is not None:
-        told[f"hypernodes.output.{name}.length"] = length
-    if nbytes is not None:
-        told[f"hypernodes.output.{name}.bytes"] = nbytes
-    return told
