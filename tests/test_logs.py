@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 
@@ -177,3 +178,94 @@ def test_errors_have_their_exception_and_formatters_show_tracebacks():
 def test_a_logger_has_handlers_of_its_own():
     with pytest.raises(ValueError, match=r"JsonFormatter\(\)"):
         LoggingCallback(logging.getLogger("mine"), json=True)
+
+
+def test_a_node_may_log_with_fields_and_messages_of_its_own(caplog):
+    @node(output_name="y")
+    def busy(x):
+        log = logging.getLogger("app")
+        log.warning("fetch", extra={"host": "db1", "node": 7})
+        log.warning({"structured": x})
+        inner = Pipeline([split], name="inner", callbacks=[LoggingCallback()])
+        with caplog.at_level(logging.INFO):
+            return inner.run({"text": "a"})["words"]
+
+    Pipeline([busy], name="p", callbacks=[LoggingCallback()]).run({"x": 1})
+    fetch, structured = [record for record in caplog.records if record.name == "app"]
+    assert (fetch.getMessage(), fetch.host, fetch.node) == ("p/busy | fetch", "db1", 7)
+    assert (structured.msg, structured.node) == ({"structured": 1}, "busy")
+    assert structured.getMessage() == "p/busy | {'structured': 1}"
+    assert logging.Formatter("%(node)s %(message)s").format(structured).startswith("busy p/busy | ")
+    told = [record.getMessage() for record in caplog.records if record.name == "hypernodes.run"]
+    assert "pipeline inner: started" in told
+    sent = pickle.loads(pickle.dumps(structured))
+    assert (type(sent), sent.getMessage(), sent.node) == (
+        logging.LogRecord,
+        structured.getMessage(),
+        "busy",
+    )
+    line = json.loads(JsonFormatter().format(structured))
+    assert (line["message"], line["node"]) == ("{'structured': 1}", "busy")
+
+
+def test_a_line_that_is_printed_piece_by_piece_costs_what_its_pieces_cost(capsys):
+    @node(output_name="y")
+    def dots(x):
+        for _ in range(100_000):
+            print(".", end="")
+        return x
+
+    Pipeline([dots], name="p", callbacks=[LoggingCallback()]).run({"x": 1})
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.count(".") for line in lines) == 100_000
+    assert all(line.startswith("p/dots | .") for line in lines)
+
+
+def test_a_factory_of_records_that_comes_later_is_respected(caplog):
+    pipeline = text()
+    pipeline.run({"text": "a"})
+    before = logging.getLogRecordFactory()
+
+    class Mine(logging.LogRecord):
+        pass
+
+    logging.setLogRecordFactory(Mine)
+    try:
+        pipeline.run({"text": "b"})
+    finally:
+        logging.setLogRecordFactory(before)
+    last = [record for record in caplog.records if record.name == "app"][-1]
+    assert isinstance(last, Mine)
+    assert last.getMessage() == "text/words/measure[0] | careful with b, 100%"
+
+
+def test_each_run_decides_what_its_workers_lines_look_like(capfd):
+    with HyperNodesEngine(map_executor="parallel") as engine:
+        for options in ({}, {"json": True}):
+            text(engine, **options).run({"text": "a bcd"})
+    told = capfd.readouterr().err.splitlines()
+    assert "text/words/measure[0] | careful with a, 100%  (WARNING app)" in told
+    logged = [json.loads(line) for line in told if line.startswith("{")]
+    assert [line["message"] for line in logged if line.get("logger") == "app"].count(
+        "careful with a, 100%"
+    ) == 1
+
+
+def test_json_takes_what_json_does_not_know():
+    record = logging.makeLogRecord({"msg": "odd", "d": {(1, 2): 3}, "n": float("nan"), "level": "mine"})
+    line = json.loads(JsonFormatter().format(record))
+    assert (line["d"], line["n"], line["message"]) == ("{(1, 2): 3}", "nan", "odd")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "error"),
+    [
+        (("app",), {}, TypeError),
+        ((), {"level": "LOUD"}, ValueError),
+        ((), {"to": "/nowhere/at/all.log"}, OSError),
+    ],
+)
+def test_what_cannot_be_logged_to_is_refused_at_once(arguments, options, error):
+    with pytest.raises(error):
+        LoggingCallback(*arguments, **options)
+    LoggingCallback(level="DEBUG")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Path = tuple[str, ...]
 
+_WIDE = 100  # columns from which on bars are long
 _LINE = 5.0  # seconds between lines where there is no terminal
 
 
@@ -89,14 +90,17 @@ class TerminalBars(Display):
             column = Column(no_wrap=True, **options)
             return TextColumn(f"{{task.fields[{field}]}}", justify=justify, table_column=column)
 
+        console = Console(file=sys.stderr)
+        # What gives way where the terminal is narrow: settings, long names, the bar; never the numbers.
+        name = Column(no_wrap=True, overflow="ellipsis", max_width=max(12, console.width // 4))
         self._progress = Progress(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=24, table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", table_column=name),
+            BarColumn(bar_width=24 if console.width >= _WIDE else 10, table_column=Column(no_wrap=True)),
             *(text(f"cell{number}", "right") for number in range(4)),
             text("signs"),
-            # What gives way where the terminal is narrow.
             text("settings", overflow="ellipsis", ratio=1, style="dim"),
-            console=Console(file=sys.stderr),
+            console=console,
+            redirect_stdout=sys.stdout.isatty(),  # what goes to a file goes on going there
             expand=True,
         )
         self._tasks: dict[Path, Any] = {}

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import here
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.node_context import NodeCall
 
+_PARTS: Final = 4096  # of a line that a node prints piece by piece
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -41,6 +43,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
+        if isinstance(record, _OfNode):
+            record._is_bare = True
         told = {
             "time": _iso(record.created),
             "level": record.levelname,
@@ -48,11 +52,25 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "pid": record.process,
             "thread": record.threadName,
-            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
         }
+        if isinstance(record, _OfNode):
+            del record._is_bare  # other handlers' formatters show the label
+        for name, value in vars(record).items():
+            if name not in _STANDARD and not name.startswith("_"):
+                told.setdefault(name, value)
         if record.exc_info:
             told["exception"] = self.formatException(record.exc_info)
-        return json.dumps(told, default=repr, ensure_ascii=False)
+        if record.stack_info:
+            told["stack"] = self.formatStack(record.stack_info)
+        try:
+            return json.dumps(told, default=repr, ensure_ascii=False, allow_nan=False)
+        except (TypeError, ValueError):  # keys that are no text, numbers that JSON does not have
+            return json.dumps({name: _plain(value) for name, value in told.items()}, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    is_plain = isinstance(value, str | bool | int | None) or (isinstance(value, float) and isfinite(value))
+    return value if is_plain else repr(value)
 
 
 def _iso(seconds: float) -> str:
@@ -65,7 +83,7 @@ class _Label:
 
     call: NodeCall
     as_json: bool
-    begun: dict[str, str] = field(default_factory=dict)
+    begun: dict[str, list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         items = f"[{'.'.join(map(str, self.call.item_path))}]" if self.call.item_path else ""
@@ -111,10 +129,16 @@ class _Labelled:
         if label is None:
             written: int = self.stream.write(text)
             return written
-        *lines, rest = (label.begun.get(self.name_of_stream, "") + text).split("\n")
-        label.begun[self.name_of_stream] = rest
-        for line in lines:
-            self._write_line(label, line)
+        begun = label.begun.setdefault(self.name_of_stream, [])
+        first, *rest = text.split("\n")
+        begun.append(first)
+        if rest:
+            self._write_line(label, "".join(begun))
+            for line in rest[:-1]:
+                self._write_line(label, line)
+            begun[:] = [rest[-1]]
+        elif len(begun) >= _PARTS:
+            self.finish(label)
         return len(text)
 
     def writelines(self, lines: list[str]) -> None:
@@ -123,7 +147,7 @@ class _Labelled:
 
     def finish(self, label: _Label) -> None:
         """Write the line that a node has begun and not ended."""
-        rest = label.begun.pop(self.name_of_stream, "")
+        rest = "".join(label.begun.pop(self.name_of_stream, ()))
         if rest:
             self._write_line(label, rest)
 
@@ -193,7 +217,7 @@ class Labels:
         """Call a node."""
         _label_records()
         if self.driver != (socket.gethostname(), os.getpid()):
-            _log_here(self.as_json, self.level)
+            _log_here(self.level)
         label = _Label(call, self.as_json)
         token = _LABEL.set(label)
         try:
@@ -203,34 +227,76 @@ class Labels:
             _LABEL.reset(token)
 
 
+class _OfNode(logging.LogRecord):
+    """A record that was made in a node: its message is labelled, and it has the node's fields."""
+
+    _label: _Label
+
+    def getMessage(self) -> str:  # noqa: N802  logging's name
+        for name, value in self._label.fields.items():
+            vars(self).setdefault(name, value)  # late, so that whoever logs may have fields of these names
+        text = super().getMessage()
+        return text if self._is_bare else f"{self._label} | {text}"
+
+    _is_bare = False
+
+    def __reduce__(self) -> tuple[Any, ...]:  # as queues between processes need it
+        told = {"msg": self.getMessage(), "args": None}
+        return logging.makeLogRecord, ({**vars(self), **told, "_label": None},)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or (value := self._label.fields.get(name, _NOTHING)) is _NOTHING:
+            raise AttributeError(name)
+        return value
+
+
+_NOTHING: Final = object()
+
+
 @cache
+def _of_node(kind: type[logging.LogRecord]) -> type[logging.LogRecord]:
+    return type(kind.__name__, (_OfNode, kind), {})
+
+
 def _label_records() -> None:
-    """Give the records of this process, from now on, the fields of the node in which they are made."""
+    """See to it that the records of this process are labelled, whoever has said how they are made."""
     make = logging.getLogRecordFactory()
+    if getattr(make, "_labels", False):
+        return
 
     def labelled(*args: Any, **options: Any) -> logging.LogRecord:
         record = make(*args, **options)
         label = _LABEL.get()
-        if label is not None:
-            vars(record).update(label.fields)
-            if not label.as_json:
-                text = str(label).replace("%", "%%") if record.args else str(label)
-                record.msg = f"{text} | {record.msg}"
+        if label is not None and not isinstance(record, _OfNode):
+            record.__class__ = _of_node(type(record))  # type: ignore[arg-type]
+            vars(record)["_label"] = label
         return record
 
+    labelled._labels = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(labelled)
 
 
+class _HereFormatter(logging.Formatter):
+    """Formats what is logged in a worker process as the run wants it that is being logged."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        label = _LABEL.get()
+        if label is not None and label.as_json:
+            return JsonFormatter().format(record)
+        first, *rest = super().format(record).split("\n")
+        return "\n".join([first, *(line if label is None else f"{label} | {line}" for line in rest)])
+
+
 @cache
-def _log_here(as_json: bool, level: int) -> None:  # noqa: FBT001
+def _log_here(level: int) -> None:
     """Print what is logged in a worker process, if nobody has said what becomes of it."""
     root = logging.getLogger()
-    if root.handlers:
+    ours = [handler for handler in root.handlers if isinstance(handler.formatter, _HereFormatter)]
+    if root.handlers and not ours:
         return
-    stream = sys.stderr.stream if isinstance(sys.stderr, _Labelled) else sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(
-        JsonFormatter() if as_json else logging.Formatter("%(message)s  (%(levelname)s %(name)s)")
-    )
-    root.addHandler(handler)
+    if not ours:
+        stream = sys.stderr.stream if isinstance(sys.stderr, _Labelled) else sys.stderr
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(_HereFormatter("%(message)s  (%(levelname)s %(name)s)"))
+        root.addHandler(handler)
     root.setLevel(level)

@@ -29,14 +29,16 @@ class LoggingCallback(PipelineCallback):
 
     Args:
         logger: Where to log; the logger ``hypernodes.run`` by default.
-        level: The level of ordinary records.
-        to: A file or stream to write to, instead of a logger.
+        level: The level of ordinary records, as a number or by name.
+        to: A file to append to, or a stream to write to, instead of a logger.
         json: Whether lines are JSON; they go to stderr, if `to` does not say where.
         items: Whether single items are logged at `level`, too.
         label: Whether what nodes print or log is labelled.
 
     Raises:
-        ValueError: There is a `logger` together with `to` or `json`.
+        ValueError: There is a `logger` together with `to` or `json`, or no such level.
+        TypeError: `logger` is none.
+        OSError: The file `to` cannot be opened.
 
     Example:
         >>> import sys
@@ -60,7 +62,7 @@ class LoggingCallback(PipelineCallback):
     def __init__(
         self,
         logger: logging.Logger | None = None,
-        level: int = logging.INFO,
+        level: int | str = logging.INFO,
         *,
         to: str | Path | TextIO | None = None,
         json: bool = False,
@@ -72,6 +74,15 @@ class LoggingCallback(PipelineCallback):
                 "to= and json= are for lines that no logger of yours gets. Give its handler "
                 "hypernodes.callbacks.JsonFormatter() instead, or leave out the logger."
             )
+        if logger is not None and not isinstance(logger, logging.Logger):
+            raise TypeError(
+                f"logger is a logging.Logger, as logging.getLogger({logger!r}) gives one: {logger!r}"
+            )
+        if isinstance(level, str):
+            names = logging.getLevelNamesMapping()
+            if level not in names:
+                raise ValueError(f"there is no level {level!r}; there are: {', '.join(names)}")
+            level = names[level]
         self._as_json = json
         self._label = label
         self._level = level
@@ -147,7 +158,9 @@ class LoggingCallback(PipelineCallback):
             extra["signature"] = ctx.signature
         indent = "" if self._as_json else "  " * (ctx.depth + inward)
         name = self._logger.name
-        record = self._logger.makeRecord(name, level, "", 0, f"{indent}{message}", args, None, extra=extra)
+        # Not as `extra`: within a node, records may have fields of these names already.
+        record = logging.LogRecord(name, level, "", 0, f"{indent}{message}", args, None)
+        vars(record).update(extra)
         record.created, record.msecs = ctx.time, ctx.time % 1 * 1000
         record.process, record.threadName = ctx.worker.pid, ctx.worker.thread
         self._logger.handle(record)
@@ -157,9 +170,7 @@ def _logger_to(to: str | Path | TextIO, *, as_json: bool) -> logging.Logger:
     """Return a logger that nobody else has, with one handler."""
     logger = logging.Logger("hypernodes.run")  # noqa: LOG001  it is nobody else's
     handler = (
-        logging.FileHandler(to, delay=True, encoding="utf-8")
-        if isinstance(to, str | Path)
-        else logging.StreamHandler(to)
+        logging.FileHandler(to, encoding="utf-8") if isinstance(to, str | Path) else logging.StreamHandler(to)
     )
     handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(_TEXT))
     logger.addHandler(handler)

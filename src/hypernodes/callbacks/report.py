@@ -374,7 +374,7 @@ class RunReport(PipelineCallback):
             raise ExtraMissingError(
                 "a report prints with rich: pip install rich, or this package with its extra 'progress'"
             ) from error
-        table = Table(title=self._title, title_justify="left", title_style="bold")
+        table = Table(title=Text(self._title), title_justify="left", title_style="bold")
         for title in _TITLES:
             table.add_column(title, justify="left" if title == "node" else "right", no_wrap=title != "node")
         for row in self._rows():
@@ -384,7 +384,12 @@ class RunReport(PipelineCallback):
             console.print(table)
         return "\n".join([*map(str.rstrip, captured.get().rstrip().splitlines()), *self._remarks])
 
+    def __repr__(self) -> str:
+        return f"<RunReport of {self._title}>" if self.name else "<RunReport: nothing has run yet>"
+
     def _repr_html_(self) -> str:
+        if not self.name:
+            return f"<p>{escape(str(self))}</p>"
         head = "".join(f"<th>{escape(title)}</th>" for title in _TITLES)
         rows = "".join(
             f"<tr><td style='text-align: left; white-space: pre'>{escape(name)}</td>"
