@@ -780,13 +780,33 @@ def test_slow_items_nodes_that_retry_and_other_listeners_are_not_counted(tmp_pat
         assert counting.hooks["on_node_end"] == 5
 
 
-def test_a_stream_is_counted_too():
-    counting = Counting()
-    pipeline = Pipeline([odd], name="p", callbacks=[counting])
-    rows = list(pipeline.imap({"x": iter(range(900))}, "x"))
-    assert [row["y"] for _, row in rows] == [2 * x for x in range(900)]
-    assert counting.done["p"] == 900
-    assert counting.hooks["on_map_items_end"]
+@pytest.mark.parametrize(
+    "callbacks", [[], [Counting()], [ProgressCallback("lines")]], ids=["none", "counting", "bars"]
+)
+def test_a_stream_draws_no_more_than_is_taken(callbacks):
+    drawn = []
+
+    def source():
+        for x in range(900):
+            drawn.append(x)
+            yield x
+
+    pipeline = Pipeline([odd], name="p", callbacks=callbacks)
+    for taken, (_, row) in enumerate(pipeline.imap({"x": source()}, "x"), 1):
+        assert row["y"] == 2 * (taken - 1)
+        assert len(drawn) <= taken + 2
+    assert len(drawn) == 900
+
+
+def test_a_stream_that_nobody_follows_to_its_end_has_an_end_all_the_same(capsys, recorder):
+    progress = ProgressCallback("lines")
+    pipeline = Pipeline([odd], name="p", callbacks=[recorder, progress])
+    for index, _ in pipeline.imap({"x": iter(range(900))}, "x"):
+        if index == 3:
+            break
+    assert told(recorder)[-1] == "pipeline_end p"
+    pipeline.map({"x": range(20)}, "x")
+    assert capsys.readouterr().err.splitlines()[-1].startswith("p: 20/20 ")
 
 
 def test_maps_in_maps_are_counted_where_they_are():

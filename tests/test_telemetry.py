@@ -559,3 +559,12 @@ def test_nothing_is_logged_of_hooks_that_raise(spans, caplog, tmp_path):
         list(pipeline.imap({"text": iter(["a b", "d"])}, "text"))
     assert not caplog.records
     assert not spans.orphans
+
+
+def test_a_stream_that_is_left_early_is_a_whole_tree(spans):
+    pipeline = text(callbacks=[TelemetryCallback(spans.provider)])
+    for index, _ in pipeline.imap({"text": iter(["a b"] * 100)}, "text"):
+        if index == 3:
+            break
+    assert not spans.orphans
+    assert spans.one("text").status.status_code is StatusCode.UNSET

@@ -190,6 +190,9 @@ class LanedEngine(Engine):
         try:
             yield from proceed(run, Dispatch(), announce, completed)
         except GeneratorExit:  # nobody wants the rest
+            if run.root is not None:
+                run.root.stop()
+                announce(run.events)
             raise
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):

@@ -193,6 +193,8 @@ class Sweep(Scene):
         """Start as many items as have room."""
         if self.over:
             return
+        if not self._prepared and not isinstance(self.rows, Listed):
+            self.prepare()  # what is not looked up in blocks is not drawn in blocks
         try:
             self._draw()
         except Exception as error:
@@ -380,7 +382,8 @@ class Sweep(Scene):
     def _note_seconds(self, seconds: float) -> None:
         """Take note of how long an item took."""
         self._item_seconds = max(seconds, 1e-7)
-        if self.plan.shipped is not None and self.plan.map_lane is None:
+        # Of a stream, nobody wants to wait for items that he has not asked for.
+        if self.plan.shipped is not None and self.plan.map_lane is None and isinstance(self.rows, Listed):
             self._ships = seconds < _SHORT
 
     def failed(self, batch: Batch, error: BaseException) -> None:
@@ -483,6 +486,11 @@ class Sweep(Scene):
             if step is not None and identity is not None:
                 return identity.hex()
         return None
+
+    def stop(self) -> None:
+        """End here, since nobody wants the rest."""
+        if not self.over:
+            self._end()
 
     def _end(self) -> None:
         self.over = True
