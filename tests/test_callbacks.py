@@ -1,6 +1,7 @@
 """Callbacks are told what happens, in order, and where."""
 
 import logging
+import os
 import re
 import threading
 import time
@@ -878,3 +879,78 @@ def test_a_hook_may_run_a_pipeline_that_it_listens_to():
     deeper = Deeper()
     SUMS.with_callbacks([deeper]).run({"x": 1})
     assert deeper.seen == 4
+
+
+# --------------------------------------------------------------------- what once was told of wrongly
+
+
+class Errors(PipelineCallback):
+    def __init__(self):
+        self.told = []
+
+    def on_error(self, node_id, error, ctx):
+        self.told.append((node_id, ctx.about, ctx.hierarchy_path, ctx.item_path))
+
+
+def test_a_node_may_be_named_as_its_pipeline():
+    errors, report = Errors(), RunReport()
+    pipeline = Pipeline([check], name="check", callbacks=[errors, report])
+    with pytest.raises(Refused):
+        pipeline.run({"x": -1})
+    assert errors.told == [("check", "node", ("check",), ()), ("check", "pipeline", ("check",), ())]
+    assert [failure.path for failure in report.failures] == [("check", "check")]
+    assert pipeline.last_run.node("check").failed == 1
+
+
+def test_pipelines_of_one_name_at_different_places_are_told_apart():
+    class Executors(PipelineCallback):
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            known.add((ctx.hierarchy_path[1], ctx.get_pipeline_metadata()["executor"]))
+
+    known = set()
+    with HyperNodesEngine("threaded") as engine:
+        one = Pipeline([double], name="prep")
+        two = Pipeline([double], engine, name="prep")
+        first = Pipeline([one.as_node(output_mapping={"y": "a"})], name="first")
+        second = Pipeline([two.as_node(output_mapping={"y": "b"})], name="second")
+        Pipeline([first, second], name="outer", callbacks=[Executors()]).run({"x": 1})
+    assert {(path, executor) for path, executor in known if executor != "sequential"} == {
+        ("second", "threaded")
+    }
+
+
+def test_callbacks_of_nested_pipelines_alone_hear_that_these_fail():
+    errors = Errors()
+    good = Pipeline([double], name="good", callbacks=[errors])
+    bad = Pipeline([check], name="bad", callbacks=[errors])
+    with pytest.raises(Refused):
+        Pipeline([good, bad.as_node(map_over="x", output_mapping={"checked": "c"})], name="outer").run(
+            {"x": [-1]}
+        )
+    assert errors.told == [
+        ("check", "node", ("outer", "bad"), (0,)),
+        ("bad", "pipeline", ("outer", "bad"), ()),
+    ]
+    errors.told.clear()
+    with pytest.raises(Refused):
+        Pipeline([bad], name="outer", callbacks=[errors]).run({"x": -1})
+    assert [told[:2] for told in errors.told] == [("check", "node"), ("bad", "node"), ("outer", "pipeline")]
+
+
+def test_items_whose_worker_dies_fail_for_callbacks_too():
+    @node(output_name="y")
+    def die(x):
+        if x == 1:
+            os._exit(3)
+        return x
+
+    errors, report, progress = Errors(), RunReport(), ProgressCallback("lines")
+    with HyperNodesEngine(map_executor="parallel") as engine:
+        pipeline = Pipeline([die], engine, name="p", callbacks=[errors, report, progress])
+        rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
+    failed = [index for index, row in enumerate(rows) if isinstance(row, Exception)]
+    assert 1 in failed
+    assert sorted(errors.told) == [("p", "item", ("p",), (index,)) for index in failed]
+    assert sorted(failure.item for failure in report.failures) == [(index,) for index in failed]
+    assert report.items == 3
+    assert progress._tallies["p",].done == 3

@@ -27,23 +27,29 @@ class Announcer:
 
     Args:
         callbacks: The callbacks of each plan, by where it is.
-        pipelines: Metadata by pipeline id.
+        pipelines: Metadata by the path of the pipeline.
 
     Attributes:
         around: What the callbacks put around the calls of nodes, by the key of their plan.
     """
 
     def __init__(
-        self, callbacks: Mapping[Scope, Iterable[PipelineCallback]], pipelines: Mapping[str, dict[str, Any]]
+        self,
+        callbacks: Mapping[Scope, Iterable[PipelineCallback]],
+        pipelines: Mapping[tuple[str, ...], dict[str, Any]],
     ) -> None:
         self.around: dict[int, tuple[NodeContext, ...]] = {}
         self._shared = Shared(pipelines)
         self._hooks: dict[tuple[int, str], list[tuple[Callable[..., None], _Lock]]] = {}
         self._reported: set[Callable[..., Any]] = set()
+        self._outermost: set[tuple[int, int]] = set()  # plans, and callbacks that none around has
         contexts: dict[int, NodeContext | None] = {}
+        by_path = {scope.path: {id(callback) for callback in its} for scope, its in callbacks.items()}
         for scope, listeners in callbacks.items():
             for callback in listeners:
                 hooks = hooks_of(callback)
+                if id(callback) not in by_path.get(scope.path[:-1], ()):
+                    self._outermost.add((scope.plan, id(callback)))
                 for hook in hooks:
                     called = (getattr(callback, hook), _lock_of(callback))
                     self._hooks.setdefault((scope.plan, hook), []).append(called)
@@ -64,6 +70,11 @@ class Announcer:
             if hooks is not None:
                 arguments = tuple(map(_told, event.arguments))
                 for hook, lock in hooks:
+                    # Of a nested pipeline that has failed, those around hear as of a node of theirs.
+                    if event.about == "pipeline":
+                        of = event.scope.plan, id(getattr(hook, "__self__", hook))
+                        if of not in self._outermost:
+                            continue
                     with lock:
                         self._call(hook, arguments, event)
         events.clear()

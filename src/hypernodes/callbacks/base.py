@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes.callbacks.event import Event, Worker
+    from hypernodes.callbacks.event import About, Event, Worker
     from hypernodes.callbacks.node_context import NodeContext
 
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Shared:
     """What all contexts of one run have in common."""
 
-    pipelines: Mapping[str, dict[str, Any]]
+    pipelines: Mapping[tuple[str, ...], dict[str, Any]]
     state: dict[str, Any] = field(default_factory=dict)
 
 
@@ -70,6 +70,11 @@ class CallbackContext:
         """What identifies the node's computation in the cache, once it is known and if it may be cached."""
         return self._event.signature
 
+    @property
+    def about(self) -> About:
+        """What an error is of: ``"node"``, ``"item"`` (as a whole), or ``"pipeline"`` (the outermost)."""
+        return self._event.about
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return state that a callback has set during this run."""
         return self._shared.state.get(key, default)
@@ -78,8 +83,12 @@ class CallbackContext:
         """Keep state for the callbacks of this run."""
         self._shared.state[key] = value
 
-    def get_pipeline_metadata(self, pipeline_id: str) -> dict[str, Any]:
+    def get_pipeline_metadata(self, pipeline_id: str | tuple[str, ...] | None = None) -> dict[str, Any]:
         """Return what is known of a pipeline of this run.
+
+        Args:
+            pipeline_id: Its id, of which the nearest is taken, or the ids from the outermost to it. By
+                default it is the pipeline in which it happened.
 
         Returns:
             ``name``, ``node_ids``, ``nested`` (those of them that are pipelines), ``total`` (how many nodes),
@@ -87,7 +96,13 @@ class CallbackContext:
             calls), ``engine`` and ``cache``, which are empty where none is named. Nothing of a pipeline that
             is not part of this run.
         """
-        return self._shared.pipelines.get(pipeline_id, {})
+        pipelines, here = self._shared.pipelines, self._scope.path
+        if pipeline_id is None or isinstance(pipeline_id, tuple):
+            return pipelines.get(here if pipeline_id is None else pipeline_id, {})
+        around = [here[:end] for end in range(len(here), 0, -1) if here[end - 1] == pipeline_id]
+        others = [path for path in pipelines if path[-1] == pipeline_id]
+        found = next((path for path in (*around, (*here, pipeline_id), *others) if path in pipelines), ())
+        return pipelines.get(found, {})
 
     def __repr__(self) -> str:
         items = f", items={self.item_path}" if self.item_path else ""
@@ -169,7 +184,10 @@ class PipelineCallback:
         """All outputs of an item came from the cache; comes just before its end."""
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        """A node, nested pipeline or the outermost pipeline failed."""
+        """A node, nested pipeline, item or the outermost pipeline failed; `ctx.about` says which.
+
+        Items fail as a whole where their worker has died, or what they returned cannot be sent.
+        """
 
     def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
         """The context that this callback has put around a call, by `node_context`, has noted something."""

@@ -7,12 +7,15 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from time import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes.callbacks.node_context import NodeContext
+
+
+About: TypeAlias = Literal["node", "item", "pipeline"]
 
 
 class Worker(NamedTuple):
@@ -86,6 +89,7 @@ class Event(NamedTuple):
         time: When, in seconds since the epoch, by the clock of the host where it happened.
         worker: Who computed.
         signature: What identifies the computation, if it can be cached.
+        about: What an error is of: a node, an item as a whole, or the pipeline.
     """
 
     hook: str
@@ -94,11 +98,12 @@ class Event(NamedTuple):
     time: float
     worker: Worker
     signature: str | None = None
+    about: About = "node"
 
     @classmethod
-    def now(cls, hook: str, arguments: tuple[Any, ...], scope: Scope, signature: str | None = None) -> Event:
+    def now(cls, hook: str, arguments: tuple[Any, ...], scope: Scope, *, about: About = "node") -> Event:
         """Return an event that happens now and here."""
-        return cls(hook, arguments, scope, time(), here(), signature)
+        return cls(hook, arguments, scope, time(), here(), None, about)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ class ProgressCallback(PipelineCallback):
         if display == "auto":
             display = "notebook" if _in_notebook() else "terminal" if sys.stderr.isatty() else "lines"
         displays: dict[str, Any] = {"notebook": NotebookBars, "terminal": TerminalBars, "lines": Lines}
+        if display not in displays:
+            raise ValueError(f"display is 'auto', {', '.join(map(repr, displays))}: {display!r}")
         self._make: type[Display] = displays[display]
         self._make.check()
         self._display: Display | None = None
@@ -75,7 +77,7 @@ class ProgressCallback(PipelineCallback):
 
     def _open(self, path: Path, ctx: CallbackContext) -> None:
         """Make room for the nodes of a pipeline, in their order."""
-        known = ctx.get_pipeline_metadata(path[-1])
+        known = ctx.get_pipeline_metadata(path)
         self._tally(path).settings = _settings(path, ctx)
         for node_id in known.get("node_ids", ()):
             self._tally((*path, node_id)).is_nested = node_id in known.get("nested", ())
@@ -94,7 +96,7 @@ class ProgressCallback(PipelineCallback):
 
     def _count_nodes(self, path: Path, ctx: CallbackContext, items: int) -> None:
         self._open(path, ctx)
-        for node_id in ctx.get_pipeline_metadata(path[-1]).get("node_ids", ()):
+        for node_id in ctx.get_pipeline_metadata(path).get("node_ids", ()):
             tally = self._tally((*path, node_id))
             tally.is_shown = True
             tally.done += items
@@ -139,12 +141,12 @@ class ProgressCallback(PipelineCallback):
         self._tally(ctx.hierarchy_path).cached += 1
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        is_outermost = node_id == ctx.current_pipeline_id
-        tally = self._tally(ctx.hierarchy_path if is_outermost else (*ctx.hierarchy_path, node_id))
+        is_of_node = ctx.about == "node"
+        tally = self._tally((*ctx.hierarchy_path, node_id) if is_of_node else ctx.hierarchy_path)
         tally.failed += 1
-        tally.done += not is_outermost and not tally.is_map
+        tally.done += is_of_node and not tally.is_map
         self._draw()
-        if is_outermost or ctx.depth:  # nobody tells a nested pipeline's callbacks that it has failed
+        if ctx.about == "pipeline":
             self._leave(ctx)
 
     def _leave(self, ctx: CallbackContext) -> None:
@@ -309,8 +311,7 @@ class _Tally:
 
 def _settings(path: Path, ctx: CallbackContext) -> str:
     """Return a pipeline's engine and cache, where they are others than those of the pipeline around."""
-    own = ctx.get_pipeline_metadata(path[-1])
-    around = ctx.get_pipeline_metadata(path[-2]) if len(path) > 1 else {}
+    own, around = ctx.get_pipeline_metadata(path), ctx.get_pipeline_metadata(path[:-1])
     return " · ".join(
         _SHORT[name](own.get(name, "")) for name in _SHORT if own.get(name, "") != around.get(name, "")
     )

@@ -130,7 +130,7 @@ class RunReport(PipelineCallback):
         if not run.needs:
             run.name, run.outermost, run.started = pipeline_id, ctx.hierarchy_path, ctx.time
         if ctx.hierarchy_path not in run.needs:
-            run.needs[ctx.hierarchy_path] = ctx.get_pipeline_metadata(pipeline_id).get("needs", {})
+            run.needs[ctx.hierarchy_path] = ctx.get_pipeline_metadata().get("needs", {})
 
     def _run(self, ctx: CallbackContext) -> _Run:
         """Return the run that something is told of; others may go on beside it."""
@@ -189,7 +189,10 @@ class RunReport(PipelineCallback):
         self._run(ctx).cached_items += 1
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        if node_id != ctx.current_pipeline_id:
+        if ctx.about == "item":
+            if len(self._run(ctx).failures) < _FAILURES:
+                self._run(ctx).failures.append(FailedNode(ctx.hierarchy_path, ctx.item_path, error))
+        elif ctx.about == "node":
             node = self._node(node_id, ctx)
             node.failed += 1
             begun = self._run(ctx).begun.pop((node.path, ctx.item_path), None)

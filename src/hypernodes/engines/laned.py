@@ -197,7 +197,8 @@ class LanedEngine(Engine):
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 shut_down(self._in_use, at_once=True)
-            announce([Event.now("on_error", (plan.path[-1], error), Scope(plan.key, plan.path))])
+            scope = Scope(plan.key, plan.path)
+            announce([Event.now("on_error", (plan.path[-1], error), scope, about="pipeline")])
             raise
         finally:
             plan.flush()
@@ -230,7 +231,7 @@ def announcer(plan: Plan) -> Announcer:
     return Announcer(
         {Scope(inner.key, inner.path): inner.callbacks for inner in plans},
         {
-            inner.path[-1]: {
+            inner.path: {
                 "name": inner.path[-1],
                 "node_ids": [step.name for step in inner.steps],
                 "nested": [step.name for step in inner.steps if isinstance(step, NestedStep)],

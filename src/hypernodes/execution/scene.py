@@ -11,7 +11,7 @@ from hypernodes.callbacks.event import Event, here
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypernodes.callbacks.event import Scope, Worker
+    from hypernodes.callbacks.event import About, Scope, Worker
     from hypernodes.execution.jobs import Values
     from hypernodes.execution.run import Run
     from hypernodes.execution.steps import Plan
@@ -64,6 +64,7 @@ class Scene:
         *arguments: Any,
         signature: bytes | None = None,
         ended: tuple[float, Worker] | None = None,
+        about: About = "node",
     ) -> None:
         """Put an event down, if anybody wants to hear of it.
 
@@ -72,11 +73,12 @@ class Scene:
             arguments: What it is called with.
             signature: The signature of the node it is about.
             ended: When and where it happened, if not now and here.
+            about: What an error is of.
         """
         if hook in self.plan.hears:
             when, worker = (time(), here()) if ended is None else ended
             signed = None if signature is None else signature.hex()
-            self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed))
+            self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed, about))
 
     def count_call(self) -> None:
         """Note that something was computed here, and so in every scene around."""
@@ -90,6 +92,6 @@ class Scene:
         if self.over:
             return
         self.over = True
-        if self.told_as is not None and self.waiter.scene is None:
-            self.emit("on_error", self.told_as, error)
+        if self.told_as is not None:
+            self.emit("on_error", self.told_as, error, about="pipeline")
         self.waiter.fail(error)

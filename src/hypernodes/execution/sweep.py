@@ -395,9 +395,21 @@ class Sweep(Scene):
         elif not self.over:
             self._active -= 1
             for at in batch.at:
-                self._put(at, Failure(error))
-                self._settled(at)
+                self._lost(at, error)
             self.run.later(self.refill)
+
+    def _lost(self, at: int, error: BaseException) -> None:
+        """Put the error of an item as a whole into its row; what it has told is lost with its worker."""
+        number = self.number(at)
+        scope, name = self.scope.of_item(number), self.plan.path[-1]
+        told = [
+            Event.now("on_map_item_start", (number,), scope),
+            Event.now("on_error", (name, error), scope, about="item"),
+            Event.now("on_map_item_end", (number, 0.0), scope),
+        ]
+        self.run.events += [event for event in told if event.hook in self.plan.hears]
+        self._put(at, Failure(error))
+        self._settled(at)
 
     def _take_apart(self, batch: Batch, deaths: int) -> None:
         size = ceil(len(batch.at) / _PARTS)
@@ -423,8 +435,7 @@ class Sweep(Scene):
             if self.on_error == "raise":
                 self.fail(failed)
                 return
-            self._put(batch.at[0], Failure(failed))
-            self._settled(batch.at[0])
+            self._lost(batch.at[0], failed)
             self.run.later(self.refill)
             return
         if "on_node_retry" in self.plan.hears:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def of_pipeline(ctx: CallbackContext) -> dict[str, Any]:
     """Return what is said of the pipeline in which something happened."""
-    known = ctx.get_pipeline_metadata(ctx.current_pipeline_id)
+    known = ctx.get_pipeline_metadata()
     return {f"hypernodes.{name}": known[name] for name in ("executor", "engine", "cache") if known.get(name)}
 
 
@@ -35,7 +35,7 @@ def of_node(node_id: str, ctx: CallbackContext, outputs: Mapping[str, Any] | Non
 
 
 def _executor(ctx: CallbackContext) -> str:
-    executor: str = ctx.get_pipeline_metadata(ctx.current_pipeline_id).get("executor", "")
+    executor: str = ctx.get_pipeline_metadata().get("executor", "")
     return executor
 
 

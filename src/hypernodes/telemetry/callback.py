@@ -184,8 +184,10 @@ class TelemetryCallback(PipelineCallback):
         if run is None:
             return
         path = ctx.hierarchy_path
-        is_outermost = node_id == ctx.current_pipeline_id and path == run.outermost
-        key = ("node", path if is_outermost else (*path, node_id), ctx.item_path)
+        if ctx.about == "item":  # it ends with an error
+            run.fail(("item", path, ctx.item_path))
+            return
+        key = ("node", path if ctx.about == "pipeline" else (*path, node_id), ctx.item_path)
         is_pipeline = key[1] in run.heard
         run.fail(key)
         self._abandon(run, key, ctx.time)
@@ -193,11 +195,6 @@ class TelemetryCallback(PipelineCallback):
         self._end(run, key, ctx.time, attributes, error=error, told=not is_pipeline)
         if not is_pipeline:
             self._metrics.errors.add(1, labels(node_id, ctx))
-            if len(run.outermost) > 1 and path == run.outermost:
-                # Nobody says of a nested pipeline whose parent is not listened to that it has failed.
-                around = ("node", path, ctx.item_path[: -1 if path in run.mapped else None])
-                self._abandon(run, around, ctx.time)
-                self._end(run, around, ctx.time, {}, error=error, told=False)
 
     # ------------------------------------------------------------------------------------------- maps
 
