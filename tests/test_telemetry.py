@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -15,10 +16,19 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, TelemetryCallback, node
-from hypernodes.exceptions import TelemetryWarning
+from hypernodes import (
+    DaftEngine,
+    DiskCache,
+    HyperNodesEngine,
+    Pipeline,
+    PipelineCallback,
+    TelemetryCallback,
+    node,
+)
+from hypernodes.exceptions import TelemetryWarning, TransportError
 
 EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray", "loky", "dask")
 
@@ -349,6 +359,7 @@ def test_a_tracer_that_chooses_its_ids_has_one_tree_all_the_same(spans):
     [
         ({"sample_items": 2}, "from 0 to 1"),
         ({"endpoint": "http://localhost:1", "tracer_provider": TracerProvider()}, "giv"),
+        ({"endpoint": "localhost:4318"}, "is a URL"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, match):
@@ -568,3 +579,51 @@ def test_a_stream_that_is_left_early_is_a_whole_tree(spans):
             break
     assert not spans.orphans
     assert spans.one("text").status.status_code is StatusCode.UNSET
+
+
+@pytest.mark.parametrize("wanted", [0.0, 1.0])
+def test_the_providers_sampler_decides(wanted):
+    found = Spans()
+    found.provider = TracerProvider(sampler=ParentBased(TraceIdRatioBased(wanted)))
+    found.provider.add_span_processor(SimpleSpanProcessor(found._memory))
+    text(callbacks=[TelemetryCallback(found.provider)]).run({"text": "a bcd"})
+    assert bool(found.all) == bool(wanted)
+    assert not found.orphans
+
+
+def test_workers_keep_nothing_of_runs_that_are_not_traced(everywhere):
+    told = TelemetryCallback()
+    with HyperNodesEngine(map_executor="parallel") as engine:
+        pipeline = Pipeline([measure], engine, name="p")
+        for callbacks in ([told], [], [told]):
+            everywhere._memory.clear()
+            pipeline.with_callbacks(callbacks).map({"word": ["a", "b"]}, "word")
+    assert len(everywhere.named("inside")) == 2
+    assert len({span.context.trace_id for span in everywhere.all}) == 1
+
+
+class Noting(PipelineCallback):
+    def __init__(self, context):
+        self.context, self.notes = context, []
+
+    def node_context(self, ctx):
+        return self.context
+
+    def on_node_notes(self, node_id, notes, ctx):
+        self.notes.append(notes)
+
+
+@contextmanager
+def noting_a_lock(call):
+    yield [threading.Lock()]
+
+
+def test_notes_and_contexts_that_cannot_be_sent_are_told_by_name():
+    with HyperNodesEngine(map_executor="parallel") as engine:
+        noting = Noting(noting_a_lock)
+        pipeline = Pipeline([add], engine, name="p", callbacks=[noting])
+        assert pipeline.map({"sizes": [[1], [2]]}, "sizes") == {"total": [1, 2]}
+        assert noting.notes == [(), ()]
+        lock = threading.Lock()
+        with pytest.raises(TransportError, match="node_context"):
+            pipeline.with_callbacks([Noting(lambda call: lock)]).map({"sizes": [[1]]}, "sizes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from html import escape
@@ -104,7 +105,17 @@ class TerminalBars(Display):
             expand=True,
         )
         self._tasks: dict[Path, Any] = {}
+        streams = sys.stdout, sys.stderr
         self._progress.start()
+        # What is logged to the terminal goes above the bars, as what is printed does.
+        self._moved = [
+            (handler, stream)
+            for stream, now in zip(streams, (sys.stdout, sys.stderr), strict=True)
+            if now is not stream
+            for handler in _handlers_on(stream)
+        ]
+        for handler, stream in self._moved:
+            handler.setStream(sys.stdout if stream is streams[0] else sys.stderr)
 
     @property
     def room(self) -> int:
@@ -134,6 +145,19 @@ class TerminalBars(Display):
     def close(self) -> None:
         """Leave the bars as they are."""
         self._progress.stop()
+        for handler, stream in self._moved:
+            handler.setStream(stream)
+
+
+def _handlers_on(stream: Any) -> list[logging.StreamHandler[Any]]:
+    """Return the handlers of all loggers that write to a stream."""
+    known = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {handler for logger in known for handler in getattr(logger, "handlers", ())}
+    return [
+        handler
+        for handler in handlers
+        if isinstance(handler, logging.StreamHandler) and getattr(handler, "stream", None) is stream
+    ]
 
 
 class Lines(Display):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
+import weakref
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 Path = tuple[str, ...]
 
 _REDRAW = 0.1  # seconds between redraws: a map of a million items must not notice its bars
+_TICK = 0.5  # seconds between redraws where nothing is heard
 _LATELY = 5.0  # seconds
 
 
@@ -60,6 +65,9 @@ class ProgressCallback(PipelineCallback):
         self._drawn = 0.0
         self._under_way: Counter[tuple[Path, tuple[int, ...]]] = Counter()  # outermost pipelines
         self._workers: dict[Worker, _Heard] = {}
+        self._driver = here()
+        self._ended = threading.Event()
+        self._order = count(1)
 
     # ------------------------------------------------------------------------------------ listening
 
@@ -67,6 +75,9 @@ class ProgressCallback(PipelineCallback):
         path = ctx.hierarchy_path
         if self._display is None:
             self._display, self._tallies, self._workers = self._make(), {}, {}
+            self._driver, self._ended = here(), threading.Event()
+            going = weakref.ref(self), self._ended
+            threading.Thread(target=_keep_going, args=going, name="hypernodes-progress", daemon=True).start()
         tally = self._tally(path)
         if self._is_outermost(path):
             self._under_way[path, ctx.item_path] += 1
@@ -92,7 +103,7 @@ class ProgressCallback(PipelineCallback):
     def on_map_items_end(self, items: int, ctx: CallbackContext) -> None:
         self._tally(ctx.hierarchy_path).done += items
         self._count_nodes(ctx.hierarchy_path, ctx, items)
-        self._draw(ctx.worker)
+        self._draw(self._tally(ctx.hierarchy_path), ctx.worker)
 
     def _count_nodes(self, path: Path, ctx: CallbackContext, items: int) -> None:
         self._open(path, ctx)
@@ -100,15 +111,20 @@ class ProgressCallback(PipelineCallback):
             tally = self._tally((*path, node_id))
             tally.is_shown = True
             tally.done += items
+            tally.changed = monotonic()
             if tally.is_nested:
                 self._count_nodes((*path, node_id), ctx, items)
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        self._tally((*ctx.hierarchy_path, node_id)).is_shown = True
+        tally = self._tally((*ctx.hierarchy_path, node_id))
+        tally.is_shown = True
+        tally.touched = next(self._order)
+        self._draw()
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
-        self._tally(ctx.hierarchy_path).done += 1
-        self._draw()
+        tally = self._tally(ctx.hierarchy_path)
+        tally.done += 1
+        self._draw(tally)
 
     def on_pipeline_end(
         self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
@@ -116,7 +132,7 @@ class ProgressCallback(PipelineCallback):
         tally = self._tally(ctx.hierarchy_path)
         if not tally.is_map:
             tally.done += 1
-        self._draw()
+        self._draw(tally)
         self._leave(ctx)
 
     def on_node_end(
@@ -125,14 +141,14 @@ class ProgressCallback(PipelineCallback):
         tally = self._tally((*ctx.hierarchy_path, node_id))
         if not tally.is_nested:
             tally.done += 1
-            self._draw(ctx.worker)
+            self._draw(tally, ctx.worker)
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
         tally = self._tally((*ctx.hierarchy_path, node_id))
         tally.is_shown = True
         tally.done += 1
         tally.cached += 1
-        self._draw()
+        self._draw(tally)
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
         self._tally((*ctx.hierarchy_path, node_id)).retried += 1
@@ -145,7 +161,7 @@ class ProgressCallback(PipelineCallback):
         tally = self._tally((*ctx.hierarchy_path, node_id) if is_of_node else ctx.hierarchy_path)
         tally.failed += 1
         tally.done += is_of_node and not tally.is_map
-        self._draw()
+        self._draw(tally)
         if ctx.about == "pipeline":
             self._leave(ctx)
 
@@ -170,8 +186,10 @@ class ProgressCallback(PipelineCallback):
 
     # -------------------------------------------------------------------------------------- drawing
 
-    def _draw(self, worker: Worker | None = None) -> None:
+    def _draw(self, changed: _Tally | None = None, worker: Worker | None = None) -> None:
         now = monotonic()
+        if changed is not None:
+            changed.changed = now
         if worker is not None:
             heard = self._workers.get(worker)
             if heard is None:
@@ -187,6 +205,7 @@ class ProgressCallback(PipelineCallback):
             self._display.draw(self._rows(self._display.room, monotonic()))
             self._display.close()
             self._display = None
+            self._ended.set()
 
     def _rows(self, room: int, now: float) -> dict[Path, Row]:
         """Return the rows that are to be seen, as they are read: all, or those that matter most."""
@@ -197,7 +216,7 @@ class ProgressCallback(PipelineCallback):
             by_weight = sorted(shown, key=lambda path: self._tallies[path].weight, reverse=True)
             kept = set(by_weight[: room - 1])
             rows = {path: row for path, row in rows.items() if path in kept}
-            rows[_REST,] = Row(f"… {len(shown) - len(kept)} more", 1)
+            rows[_REST,] = Row(f"… {len(shown) - len(kept)} more", 1, total=1)
         return rows
 
     def _expect(self) -> None:
@@ -251,7 +270,7 @@ class ProgressCallback(PipelineCallback):
         return sum(
             now - heard.last <= max(_LATELY, 2 * heard.silence)
             for worker, heard in self._workers.items()
-            if worker != here()
+            if worker != self._driver
         )
 
 
@@ -282,20 +301,18 @@ class _Tally:
     settings: str = ""
     total: int | None = None  # of how much, as far as is known now
     is_estimated: bool = False
-    seen: int = -1  # what was done when it was last drawn, and since when
-    changed: float = 0.0
+    touched: int = 0  # the later it was begun, the higher
+    changed: float = 0.0  # when it was last done
 
     @property
     def weight(self) -> tuple[int, ...]:
         """How much it matters that it is seen, where not all can be."""
         is_around = self.runs > 0 or self.is_map or self.is_nested
         is_open = self.total is None or self.done < self.total
-        return (is_around, self.failed > 0, is_open and self.done > 0, is_open, self.retried)
+        return (is_around, self.failed > 0, is_open, self.touched)
 
     def cells(self, now: float) -> tuple[str, str, str, str]:
         """Return how much is done, the time it took, the rate, and the time that is left."""
-        if self.done != self.seen:
-            self.seen, self.changed = self.done, now
         is_open = self.total is None or self.done < self.total
         taken = max((now if is_open else self.changed) - self.started, 1e-9)
         about = "~" if self.is_estimated else ""
@@ -307,6 +324,17 @@ class _Tally:
             if is_open and self.total is not None:
                 left = f"{about}{seconds(taken / self.done * (self.total - self.done))} left"
         return count, seconds(taken), rate, left
+
+
+def _keep_going(progress: weakref.ref[ProgressCallback], ended: threading.Event) -> None:
+    """Draw while nothing is heard, so that a long node is seen."""
+    while not ended.wait(_TICK):
+        callback = progress()
+        if callback is None:
+            return
+        with suppress(RuntimeError):  # something was heard meanwhile, and is drawn by whom it was told to
+            callback._draw()
+        del callback
 
 
 def _settings(path: Path, ctx: CallbackContext) -> str:

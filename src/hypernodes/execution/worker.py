@@ -11,9 +11,10 @@ map) are parcels that each worker process unpacks once.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from hypernodes.execution.lane import Gatherer, Lane
     from hypernodes.execution.signature import Codes
     from hypernodes.execution.steps import Plan
+
+
+_logger = logging.getLogger("hypernodes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,6 +536,14 @@ def _pickles(value: object) -> bool:
 
 def _culprit(job: Job, failure: Exception) -> TransportError:
     """Say which part of a job does not pickle, and whose it is."""
+    scope = job.frame.scope if isinstance(job, Call) else job.sweep.scope
+    for context in {id(each): each for each in chain(*scope.around.values())}.values():
+        if not _pickles(context):
+            return TransportError(
+                f"what a callback's node_context has returned, {context!r}, cannot be pickled on its way to "
+                f"a worker process: {failure}. Return a function of a module, or an instance of a class that "
+                f"pickles."
+            )
     if isinstance(job, Call):
         return not_sent([job.step], job.arguments, repr("/".join(job.frame.scope.path)), failure)
     sweep = job.sweep
@@ -585,6 +597,9 @@ def _portable(event: Event) -> Event:
     arguments = tuple(
         _EventError(pack_error(part)) if isinstance(part, BaseException) else part for part in arguments
     )
+    if event.hook == "on_node_notes" and not _pickles(arguments):
+        _logger.warning("what was noted around node %r cannot be pickled, and is lost", arguments[0])
+        arguments = (arguments[0], ())
     return event._replace(arguments=arguments)
 
 

@@ -12,6 +12,7 @@ import os
 import secrets
 import socket
 import warnings
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -60,7 +61,8 @@ class TelemetryCallback(PipelineCallback):
 
     Raises:
         ExtraMissingError: OpenTelemetry is not installed.
-        ValueError: `sample_items` is no share, or there are both an `endpoint` and a provider.
+        ValueError: `sample_items` is no share, `endpoint` no URL, or there are both it and a provider.
+        TypeError: `tracer_provider` is none.
 
     Example:
         >>> from opentelemetry.sdk.trace import TracerProvider
@@ -92,7 +94,13 @@ class TelemetryCallback(PipelineCallback):
                 "telemetry needs OpenTelemetry: pip install opentelemetry-sdk, or this package with its "
                 "extra 'telemetry'"
             ) from error
-        if sample_items is not None and not 0 <= sample_items <= 1:
+        if isinstance(tracer_provider, str):
+            raise TypeError(
+                f"a collector is named by endpoint=: TelemetryCallback(endpoint={tracer_provider!r})"
+            )
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"endpoint is a URL, as 'http://localhost:4318': {endpoint!r}")
+        if isinstance(sample_items, str) or (sample_items is not None and not 0 <= sample_items <= 1):
             raise ValueError(
                 f"sample_items is the share of items that have spans, from 0 to 1: {sample_items!r}"
             )
@@ -123,6 +131,14 @@ class TelemetryCallback(PipelineCallback):
             self._sample_items,
         )
         run = Tree(trace, around, ctx.hierarchy_path)
+        if not ctx.depth:  # a nested pipeline may never begin
+            key = ("node", ctx.hierarchy_path, ())
+            self._begin(run, key, ctx, of_pipeline(ctx))
+            span = run.begun[key].span
+            if span is not None:  # only now it is known whether the provider wants the trace, and which it is
+                made = span.get_span_context()
+                flags = int(made.trace_flags) if made.trace_flags.sampled else 0
+                run.trace = trace = replace(trace, trace_id=made.trace_id, flags=flags)
         ctx.set(self._key, run)
         parent = None if recorder.can_choose else around and around.span_id
         return SpanAround(trace, parent, (socket.gethostname(), os.getpid()))
@@ -285,7 +301,7 @@ class TelemetryCallback(PipelineCallback):
     def _begin(self, run: Tree, key: Key, ctx: CallbackContext, attributes: dict[str, Any]) -> None:
         """Start the span of something that may take long, so that it can be seen before it is over."""
         begun = run.begun.setdefault(key, Begun(ctx.time))
-        if run.has_span(key):
+        if begun.span is None and run.has_span(key):
             begun.span = self._made.start(
                 name_of(key),
                 self._above(run, key),

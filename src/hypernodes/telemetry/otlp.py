@@ -29,7 +29,7 @@ _logger = logging.getLogger("hypernodes")
 _PATIENCE: Final = 1.0  # seconds for a collector to take a connection
 _AGAIN: Final = 10.0  # seconds after which one that did not is asked again
 _TIMEOUT: Final = 5.0  # seconds for a collector to take what it is sent
-_WAITING: Final = 1 << 16  # spans that may wait to be sent: those of a map come all at once
+_WAITING: Final = 1 << 18  # spans that may wait to be sent: those of a map come all at once
 
 
 class Collector:

@@ -47,6 +47,8 @@ class SpanAround:
         span_id = self.trace.of_call(call) if self.parent_id is None else self.parent_id
         around = context_of(self.trace.trace_id, span_id, self.trace.flags if has_span else 0)
         kept = None if self.driver == (socket.gethostname(), os.getpid()) else kept_here()
+        if kept is not None:
+            kept.enter(self.trace.trace_id)
         token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(around)))
         brought: list[SpanData] = []
         try:
@@ -54,7 +56,7 @@ class SpanAround:
         finally:
             context.detach(token)
             if kept is not None:
-                brought += kept.take()
+                brought += kept.leave(self.trace.trace_id)
 
 
 _setting = threading.Lock()
