@@ -954,3 +954,17 @@ def test_items_whose_worker_dies_fail_for_callbacks_too():
     assert sorted(failure.item for failure in report.failures) == [(index,) for index in failed]
     assert report.items == 3
     assert progress._tallies["p",].done == 3
+
+
+def test_a_map_over_nothing_is_told_too(recorder):
+    report = RunReport()
+    pipeline = SUMS.with_callbacks([recorder, report])
+    pipeline.run({"x": 1})
+    assert pipeline.map({"x": []}, "x") == {"y": [], "z": []}
+    assert [hook for hook, *_ in recorder.events][-4:] == [
+        "pipeline_start",
+        "map_start",
+        "map_end",
+        "pipeline_end",
+    ]
+    assert pipeline.last_run.nodes == []

@@ -222,7 +222,10 @@ class Pipeline:
                     return found  # type: ignore[no-any-return]
         names, items, fixed = self._mapped(inputs, map_over, map_mode)
         if not items and not engine.is_lazy:
-            return {name: [] for name in self._outputs_of_no_items(names, fixed, wanted)}
+            outputs_of_none = self._outputs_of_no_items(names, fixed, wanted)
+            if self.effective_callbacks:  # who are told that there is nothing to do
+                list(engine.imap(self, iter(()), names, fixed, wanted))
+            return {name: [] for name in outputs_of_none}
         rows = engine.map(self, items, fixed, wanted, on_error=on_error)
         if engine.is_lazy:
             return rows  # type: ignore[return-value]
