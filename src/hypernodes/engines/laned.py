@@ -189,12 +189,11 @@ class LanedEngine(Engine):
             home.on_stop(lambda: completed.put(None))
         try:
             yield from proceed(run, Dispatch(), announce, completed)
-        except GeneratorExit:  # nobody wants the rest
-            if run.root is not None:
-                run.root.stop()
-                announce(run.events)
-            raise
         except BaseException as error:
+            if isinstance(error, GeneratorExit) and run.root is not None and run.root.is_stream:
+                run.root.stop()  # nobody wants the rest
+                announce(run.events)
+                raise
             if isinstance(error, KeyboardInterrupt):
                 shut_down(self._in_use, at_once=True)
             scope = Scope(plan.key, plan.path)

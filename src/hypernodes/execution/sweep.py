@@ -193,7 +193,7 @@ class Sweep(Scene):
         """Start as many items as have room."""
         if self.over:
             return
-        if not self._prepared and not isinstance(self.rows, Listed):
+        if not self._prepared and self.is_stream:
             self.prepare()  # what is not looked up in blocks is not drawn in blocks
         try:
             self._draw()
@@ -383,7 +383,7 @@ class Sweep(Scene):
         """Take note of how long an item took."""
         self._item_seconds = max(seconds, 1e-7)
         # Of a stream, nobody wants to wait for items that he has not asked for.
-        if self.plan.shipped is not None and self.plan.map_lane is None and isinstance(self.rows, Listed):
+        if self.plan.shipped is not None and self.plan.map_lane is None and not self.is_stream:
             self._ships = seconds < _SHORT
 
     def failed(self, batch: Batch, error: BaseException) -> None:
@@ -497,6 +497,11 @@ class Sweep(Scene):
             if step is not None and identity is not None:
                 return identity.hex()
         return None
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its rows are handed out as they come."""
+        return isinstance(self.rows, Streamed)
 
     def stop(self) -> None:
         """End here, since nobody wants the rest."""
