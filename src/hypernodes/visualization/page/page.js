@@ -96,6 +96,19 @@
     return found;
   }
 
+  // From side to side along the way of the data: at the other sides arrows would cross their boxes' neighbours.
+  function attached(graph, edge) {
+    const points = graph.edge(edge).points.slice(1, -1);
+    const [along, across, length, breadth] = scheme.orient === "LR" ? ["x", "y", "width", "height"] : ["y", "x", "height", "width"];
+    const end = (node, toward, sign) => {
+      const room = Math.max(0, node[breadth] / 2 - 12);
+      const aside = Math.min(room, Math.max(-room, toward[across] - node[across]));
+      return { [along]: node[along] + sign * node[length] / 2, [across]: node[across] + aside };
+    };
+    const source = graph.node(edge.v), target = graph.node(edge.w);
+    return [end(source, points[0] || target, 1), ...points, end(target, points[points.length - 1] || source, -1)];
+  }
+
   const curve = (points) => {
     const [first, ...rest] = points;
     let drawn = `M${first.x},${first.y}`;
@@ -121,7 +134,7 @@
     let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
     const reach = (l, t, r, b) => { [left, top, right, bottom] = [Math.min(left, l), Math.min(top, t), Math.max(right, r), Math.max(bottom, b)]; };
     for (const edge of graph.edges()) {
-      const { points, names } = graph.edge(edge);
+      const { names } = graph.edge(edge), points = attached(graph, edge);
       const group = make("g", { class: "arrow", "data-source": edge.v, "data-target": edge.w }, make("path", { d: curve(points), "marker-end": "url(#head)" }));
       for (const point of points) reach(point.x, point.y, point.x, point.y);
       if (names.length) { const { x, y } = graph.edge(edge); group.append(text({ kind: "along", parts: [names.join(", "), ""] }, x, y + 4, "middle")); }
