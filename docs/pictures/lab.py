@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.error import URLError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from browser import opened
 
@@ -27,7 +27,8 @@ WIDTH, HEIGHT, SCALE = 900, 1600, 1.5
 PATIENCE: Final = 90  # seconds, for a server to start and for all cells to run
 SETTINGS: Final = {
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "notebook-extension/tracker": {"windowingMode": "none"},
+    # Else it may ask which kernel to take.
+    "notebook-extension/tracker": {"windowingMode": "none", "autoStartDefaultKernel": True},
 }
 ATTEMPTS: Final = 3
 ALL_RUN: Final = """() => {
@@ -41,7 +42,6 @@ FAULTS: Final = ".jp-mod-error, [data-mime-type$=stderr], [data-mime-type$=error
 def photograph(notebook: Path, picture: Path, first: str, beyond: str) -> None:
     """Run a notebook, and take a picture of it from one heading up to another."""
     with served(notebook.parent) as (url, token), opened(WIDTH, HEIGHT, SCALE) as page:
-        start_kernel(url, token, notebook.name)
         page.goto(f"{url}/doc/tree/{notebook.name}?token={token}")
         run_all(page)
         complain(page)
@@ -56,14 +56,6 @@ def photograph(notebook: Path, picture: Path, first: str, beyond: str) -> None:
         page.screenshot(path=picture, clip={**panel, "width": width, "height": height})
 
 
-def start_kernel(url: str, token: str, path: str) -> None:
-    """Start the kernel of a notebook, or JupyterLab might ask which one to take."""
-    session = {"path": path, "name": path, "type": "notebook", "kernel": {"name": "python3"}}
-    headers = {"Authorization": f"token {token}", "Content-Type": "application/json"}
-    with urlopen(Request(f"{url}/api/sessions", json.dumps(session).encode(), headers)):  # noqa: S310
-        pass
-
-
 def run_all(page: Page) -> None:
     """Run all cells as a reader does, and wait for the last one."""
     from playwright.sync_api import TimeoutError  # noqa: A004, PLC0415
@@ -75,7 +67,7 @@ def run_all(page: Page) -> None:
         page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
         try:
             page.wait_for_function(ALL_RUN, timeout=1000 * PATIENCE / ATTEMPTS)
-        except TimeoutError:  # now and then JupyterLab does not hear the first click
+        except TimeoutError:  # on a busy machine a kernel says that it is idle before it hears anything
             if attempt == ATTEMPTS:
                 raise
         else:
