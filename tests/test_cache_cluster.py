@@ -1,8 +1,10 @@
 """One cache for a cluster: several raylets, of which only one has the directory."""
 
+import contextlib
 import os
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -183,3 +185,37 @@ def test_sealed_entries_travel_too(cluster, tmp_path):
         assert len(cache) == 10
         assert cache.verify().damaged == {}
         assert len(DiskCache(tmp_path / "cache", key="another").verify().damaged) == 10
+
+
+@pytest.mark.timeout(180)
+def test_forged_rows_are_damaged_entries_on_all_nodes(cluster, cache, tmp_path):
+    mark, outside = tmp_path / "code was run", tmp_path / "outside"
+    outside.write_text("mine")
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(mark),)
+
+    for key in "abcd":
+        cache.put(key, key)
+    cache.flush()
+    forged = [(pickle.dumps(Evil()), 4, None, "a"), (None, 2, "../outside", "b"), (7, 1, None, "c")]
+    with contextlib.closing(sqlite3.connect(cache.path / "cache.db")) as database, database:
+        database.executemany("UPDATE Cache SET value = ?, mode = ?, filename = ? WHERE key = ?", forged)
+
+    @ray.remote
+    def look(cache):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = cache.get_many("abcd")
+            damaged = cache.verify().damaged
+            cache.put("b", "again")
+            cache.flush()
+        return found, damaged, len(told)
+
+    found, damaged, told = ray.get(look.remote(cache))  # through the actor, which drops what is damaged
+    assert (found, damaged, told) == ({"d": "d"}, {}, 1)
+    assert cache.get_many("abcd") == {"b": "again", "d": "d"}
+    assert pid_of(keeper_of(cache))
+    assert not mark.exists()
+    assert outside.read_text() == "mine"

@@ -1,8 +1,11 @@
 """The command ``hypernodes cache``."""
 
+import contextlib
 import json
 import os
+import pickle
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from hypernodes import DiskCache, Pipeline, node
+from hypernodes.cache.about import About, Taken
+from hypernodes.cache.entry import seal
+from hypernodes.cache.store import Record
 from hypernodes.cli import main
 
 
@@ -141,3 +147,91 @@ def test_the_installed_command_runs(cache):
         env={**os.environ, "HYPERNODES_CACHE": str(cache.path)},
     )
     assert "split" in done.stdout
+
+
+FORGED_ABOUTS = [
+    "",
+    "null",
+    "7",
+    "[]",
+    '{"node": 1}',
+    '["node", "c0de", "soon", {}]',
+    '["node", "c0de", NaN, {}]',
+    '["node", "c0de", -Infinity, {}]',
+    '["node", "c0de", 1e300, {}]',
+    '["node", "c0de", 0.5, []]',
+    '["node", "c0de", 0.5, {"x": "abc"}]',
+    '["node", "c0de", 0.5, {"x": [1, 2, 3]}]',
+    '["node", "c0de", 0.5, {"x": ["", "", null]}]',
+    '["node", ["c0de"], 0.5, {}]',
+    '[["node"], "c0de", 0.5, {}]',
+    '["node", "c0de", 0.5, {"x": ["\\u001b[2J", "\\u001b]0;t\\u0007", "\\ud800\\u202e"]}]',
+    '["no\\u001b[2Jde", "\\u001b[2J", 0.5, {"\\u001b[31mx": ["1d", "", "\\u009b2J"]}]',
+    "[" * 60_000,
+]
+
+
+@pytest.mark.parametrize("about", FORGED_ABOUTS, ids=range(len(FORGED_ABOUTS)))
+def test_forged_accounts_of_how_entries_were_made_are_shown_harmlessly(tmp_path, about):
+    with DiskCache(tmp_path / "cache") as cache:
+        for key in ("aa\x1b[2J", "ab"):
+            sealed = b"".join(seal(key, 1, about.encode() if key[1] == "a" else b""))
+            store = cache._opened()
+            store.write([Record.of(key, "node \x1b[2J", [sealed])])
+        cache.put("ac", 1, About("node \x1b[2J", "c1de", {"x": Taken("1d")}, 0.5))
+        for arguments in (
+            ["ls"],
+            ["stats"],
+            ["show", "aa"],
+            ["verify"],
+            ["explain", "ac"],
+            ["explain", "aa"],
+        ):
+            for form in ([], ["--json"]):
+                done = CliRunner().invoke(main, ["cache", "--path", str(cache.path), *arguments, *form])
+                assert done.exit_code in (0, 1), done.output
+                assert done.exception is None or isinstance(done.exception, SystemExit)
+                assert not {sign for sign in done.output if not sign.isprintable()} - {"\n"}
+        assert list(cache.computations("node \x1b[2J"))
+
+
+def test_forged_rows_are_damaged_entries(cache):
+    mark = cache.path.parent / "code was run"
+    outside = cache.path.parent / "outside"
+    outside.write_text("mine")
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(mark),)
+
+    with contextlib.closing(sqlite3.connect(cache.path / "cache.db")) as database, database:
+        (first, second, third, *_) = [
+            key for (key,) in database.execute("SELECT key FROM Cache WHERE tag <> ''")
+        ]
+        forged = [
+            (pickle.dumps(Evil()), 4, None, first),
+            (None, 2, "../outside", second),
+            (7, 1, None, third),
+        ]
+        database.executemany("UPDATE Cache SET value = ?, mode = ?, filename = ? WHERE key = ?", forged)
+    assert len(as_json(cache, "ls")) == 3
+    assert as_json(cache, "stats")["entries"] == 3
+    found = as_json(cache, "verify", exit_code=1)
+    assert (found["whole"], set(found["damaged"])) == (3, {first, second, third})
+    assert "is not of the form that this library writes" in command(cache, "verify", exit_code=1)
+    command(cache, "show", first, exit_code=1)
+    command(cache, "explain", first, exit_code=1)
+    assert len(as_json(cache, "verify", "--drop")["damaged"]) == 3
+    assert as_json(cache, "verify")["damaged"] == {}
+    command(cache, "clear", "--yes")
+    assert not mark.exists()
+    assert outside.read_text() == "mine"
+
+
+def test_a_database_of_another_program_is_an_error_in_one_line(cache):
+    with contextlib.closing(sqlite3.connect(cache.path / "cache.db")) as database, database:
+        database.execute("CREATE TRIGGER t AFTER DELETE ON Cache BEGIN DELETE FROM Settings; END")
+    for arguments in (["ls"], ["stats"], ["show", "a"], ["verify"], ["explain", "a"], ["clear", "--yes"]):
+        text = command(cache, *arguments, exit_code=1)
+        assert text.startswith("Error: cache ")
+        assert "delete the directory" in text

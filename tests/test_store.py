@@ -1,9 +1,13 @@
 """What a cache on disk survives: kills, damage, full disks, deleted directories, other processes."""
 
 import contextlib
+import hashlib
 import os
+import pickle
 import random
+import shutil
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,6 +22,7 @@ import pytest
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.cache.about import About, Part, Taken
+from hypernodes.cache.entry import seal
 from hypernodes.config import MISS
 from hypernodes.exceptions import CacheWarning
 
@@ -299,8 +304,6 @@ def test_a_read_only_directory_is_read(tmp_path):
 
 
 def test_a_deleted_directory_is_made_again(directory):
-    import shutil
-
     with DiskCache(directory) as cache, warnings.catch_warnings():
         warnings.simplefilter("ignore", CacheWarning)
         cache.put("one", 1)
@@ -353,6 +356,491 @@ def test_entries_expire(directory):
 def test_limits_that_keep_nothing_are_refused(directory, options):
     with pytest.raises(ValueError, match="must be more than 0"):
         DiskCache(directory, **options)
+
+
+# ------------------------------------------------------------------------------------- forged rows
+
+FILE = "0" * 28 + ".val"
+NAME = f"ab/cd/{FILE}"
+NAME_AND_NUL = f"{NAME}\0/../../../outside/file".encode().hex()
+
+
+class Forgery:
+    """A cache directory, and a forger who can write to it, but not to what lies beside it."""
+
+    def __init__(self, tmp_path):
+        self.directory = tmp_path / "cache"
+        self.outside = tmp_path / "outside"
+        self.mark = tmp_path / "code was run"
+        self.pickle = pickle.dumps(evil(self.mark))
+        self.folder = self.directory / "00"
+        (self.outside / "cd").mkdir(parents=True)
+        for path in (self.outside / "file", self.outside / "cd" / FILE):
+            path.write_bytes(self.pickle)
+            os.utime(path, (1e9, 1e9))
+        self.before = self.state()
+
+    def state(self):
+        return {path: path.is_file() and path.read_bytes() for path in self.outside.rglob("*")}
+
+    def is_harmless(self):
+        return not self.mark.exists() and self.state() == self.before
+
+    def sql(self, statement, *arguments):
+        with contextlib.closing(sqlite3.connect(self.directory / "cache.db")) as database, database:
+            return database.execute(statement, arguments).fetchall()
+
+    def row(self, key, columns, **more):
+        """Write a row that is like those of the library but for some columns, which are SQL."""
+        whole = {
+            "key": f"'{key}'", "raw": "1", "store_time": "1e9", "access_time": "1e9", "tag": "'node'",
+            "size": "1", "mode": "1", "filename": "NULL", "value": "x'00'",
+        } | columns | more  # fmt: skip
+        self.sql(f"INSERT OR REPLACE INTO Cache ({', '.join(whole)}) VALUES ({', '.join(whole.values())})")
+
+    def clean(self):
+        """Remove what was forged last, and take another folder for the next, in which there are no values."""
+        outer, inner, file = self.folder, self.folder / "cd", self.folder / "cd" / FILE
+        for path in (outer, inner, file):
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                path.unlink()
+        if file.is_dir():
+            file.rmdir()
+        free = (self.directory / f"{number:02x}" for number in range(256))
+        self.folder = next(folder for folder in free if not folder.exists())
+
+    def place(self):
+        """Return a path that has the form of the library's own files."""
+        (self.folder / "cd").mkdir(parents=True)
+        return self.folder / "cd" / FILE
+
+    def forge(self, form, key="forged", **more):
+        self.clean()
+        name = f"{self.folder.name}/cd/{FILE}"
+        self.row(key, ROWS.get(form, {"mode": "2", "filename": f"'{name}'", "value": "NULL"}), **more)
+        if form == "a pickle":
+            self.row(key, {"mode": "4", "value": f"x'{self.pickle.hex()}'"}, **more)
+        elif form == "the file of a pickle":
+            (self.directory / "file").write_bytes(self.pickle)
+            self.row(key, {"mode": "4", "value": "NULL", "filename": "'file'"}, **more)
+        elif form in ("a file above", "a pickle above", "a text above"):
+            mode = {"a file above": "2", "a pickle above": "4", "a text above": "3"}[form]
+            self.row(key, {"mode": mode, "value": "NULL", "filename": "'../outside/file'"}, **more)
+        elif form == "an absolute path":
+            self.row(key, {"mode": "2", "value": "NULL", "filename": f"'{self.outside}/file'"}, **more)
+        elif form == "a longer way":
+            name = f"ab/cd/../../../outside/{'0' * 28}.val"
+            self.row(key, {"mode": "2", "value": "NULL", "filename": f"'{name}'"}, **more)
+        elif form == "a small value with a file":
+            self.row(key, {"filename": "'../outside/file'"}, **more)
+        elif form == "a link to a file":
+            self.place().symlink_to(self.outside / "file")
+        elif form == "a link to a folder":
+            self.folder.symlink_to(self.outside)
+        elif form == "an inner link to a folder":
+            self.place().parent.rmdir()
+            (self.folder / "cd").symlink_to(self.outside / "cd")
+        elif form == "a pipe":
+            os.mkfifo(self.place())
+        elif form == "a folder":
+            self.place().mkdir()
+        elif form == "a socket":
+            self.place()
+            with contextlib.chdir(self.folder / "cd"), socket.socket(socket.AF_UNIX) as made:
+                made.bind(FILE)
+        elif form not in ROWS:
+            raise ValueError(form)
+
+
+ROWS = {
+    "a number": {"value": "7"},
+    "a fraction": {"value": "0.5"},
+    "nothing": {"value": "NULL"},
+    "a text": {"value": "'text'"},
+    "a text that is no UTF-8": {"value": "CAST(x'ff' AS TEXT)"},
+    "no mode": {"mode": "NULL"},
+    "a mode that is none": {"mode": "'mode'"},
+    "a name with a NUL": {"mode": "2", "value": "NULL", "filename": f"CAST(x'{NAME_AND_NUL}' AS TEXT)"},
+    "a name that is no UTF-8": {"mode": "2", "value": "NULL", "filename": "CAST(x'ff' AS TEXT)"},
+    "a blob for a name": {"mode": "2", "value": "NULL", "filename": f"x'{NAME.encode().hex()}'"},
+    "no name": {"mode": "2", "value": "NULL", "filename": "NULL"},
+    "a number for a tag": {"tag": "7"},
+    "a tag that is no UTF-8": {"tag": "CAST(x'ff1b5b324a' AS TEXT)"},
+    "no time of use": {"access_time": "NULL"},
+    "a text for a time of use": {"access_time": "'x'"},
+    "a number and a text for a size": {"value": "7", "size": "'x'"},
+    "a number and no size": {"value": "7", "size": "NULL"},
+    "a number and a text for a time": {"value": "7", "store_time": "'x'"},
+    "a number and a text for an end": {"value": "7", "expire_time": "'x'"},
+}  # fmt: skip
+FORMS = [
+    *ROWS, "a pickle", "the file of a pickle", "a file above", "a pickle above", "a text above",
+    "an absolute path", "a longer way", "a small value with a file", "a link to a file", "a link to a folder",
+    "an inner link to a folder", "a pipe", "a folder", "a socket",
+]  # fmt: skip
+
+
+@pytest.fixture
+def forgery(tmp_path):
+    return Forgery(tmp_path)
+
+
+both = pytest.mark.parametrize("key", [None, "secret"], ids=["no key", "key"])
+
+
+@both
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.timeout(60)
+def test_a_forged_row_is_one_damaged_entry(forgery, form, key):
+    with DiskCache(forgery.directory, key=key) as cache:
+        cache.put("small", 1, About("node"))
+        cache.put("large", np.ones(100_000, np.uint8), About("node"))
+        cache.flush()
+        forgery.forge(form)
+        with pytest.warns(CacheWarning, match="an entry is .*computed again") as told:
+            found = cache.get_many(["small", "forged", "large"])
+            assert cache.get("forged") is MISS
+        assert len(told) == 1
+        assert set(found) == {"small", "large"}
+        assert found["large"].sum() == 100_000
+        forgery.forge(form)
+        assert {"small", "large"} <= cache.contains(["small", "forged", "large"])
+        assert {"small", "large"} <= {entry.signature for entry in cache.entries("node")}
+        assert cache.about("forged") is None
+        assert cache.code("forged") == {}
+        assert cache.stats().entries >= 2
+        assert forgery.is_harmless()
+
+
+@both
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.timeout(60)
+def test_what_a_forged_row_names_is_not_removed(forgery, form, key):
+    with DiskCache(forgery.directory, key=key) as cache:
+        cache.put("small", 1)
+        cache.flush()
+        for value in (2, np.full(100_000, 2, np.uint8)):  # in place of the row
+            forgery.forge(form)
+            cache.put("forged", value)
+            cache.flush()
+            assert np.all(cache.get("forged") == 2)
+        forgery.forge(form)
+        assert cache.delete("forged") == 1
+        forgery.forge(form)
+        assert len(cache.verify().damaged) == 1
+        assert len(cache.verify(drop=True).damaged) == 1
+        assert cache.verify().damaged == {}
+        assert cache.get("small") == 1
+        forgery.forge(form, expire_time="1e9")
+        with DiskCache(forgery.directory, key=key, expire=100) as other:
+            other.put("another", 1)
+        assert forgery.sql("SELECT * FROM Cache WHERE key = 'forged'") == []
+        forgery.forge(form)
+        with DiskCache(forgery.directory, key=key, size_limit=1) as other:
+            other.put("another", 1)
+        assert forgery.sql("SELECT * FROM Cache WHERE key = 'forged'") == []
+        forgery.forge(form)
+        cache.clear()
+        assert forgery.sql("SELECT * FROM Cache") == []
+        assert forgery.is_harmless()
+
+
+@both
+@pytest.mark.timeout(60)
+def test_a_pipeline_computes_what_forged_rows_stand_for(forgery, key):
+    def square(x):
+        return x * x
+
+    numbers = range(len(FORMS))
+    with DiskCache(forgery.directory, key=key) as cache:
+        pipeline = Pipeline([node(square, output_name="y")], cache=cache)
+        expected = pipeline.map({"x": numbers}, map_over="x")
+        for form, signature in zip(FORMS, list(cache), strict=True):
+            forgery.forge(form, signature)  # those before it may have lost their file by that
+        with pytest.warns(CacheWarning, match="computed again") as told:
+            assert pipeline.map({"x": numbers}, map_over="x") == expected
+        assert len(told) == 1
+        assert pipeline.map({"x": numbers}, map_over="x") == expected
+        assert cache.stats().hits == len(FORMS)
+        assert cache.verify().damaged == {}
+    assert forgery.is_harmless()
+
+
+@pytest.mark.parametrize("key", ["x'6b6579'", "7", "NULL", "CAST(x'ff' AS TEXT)", "'code/' || x'ff'"])
+def test_rows_whose_key_is_no_text_are_found_and_dropped(forgery, key):
+    with DiskCache(forgery.directory) as cache:
+        cache.put("small", 1)
+        cache.flush()
+        forgery.row("", {"key": key, "mode": "4", "value": f"x'{forgery.pickle.hex()}'"})
+        forgery.row("", {"key": key, "raw": "0", "filename": "'../outside/file'"})
+        assert [entry.signature for entry in cache.entries()] == ["small"]
+        assert cache.stats().entries == len(cache) == 1
+        assert len(cache.verify(drop=True).damaged) >= 1
+        assert forgery.sql("SELECT key FROM Cache") == [("small",)]
+    assert forgery.is_harmless()
+
+
+@pytest.mark.parametrize("value", ["'text'", "NULL", "x'00'", "0.5", "-5", "9223372036854775807"])
+def test_a_forged_counter_costs_no_entry(forgery, value):
+    with DiskCache(forgery.directory) as cache:
+        cache.put("one", 1, About("node"))
+        cache.flush()
+        forgery.row("hits/node", {"tag": "NULL", "size": "0", "value": value})
+        assert cache.get("one") == 1
+        cache.put("two", 2, About("node"))
+        cache.flush()
+        assert cache.stats().entries == 2
+        assert cache.get("two") == 2
+        cache.flush()
+        assert cache.stats().by_node["node"].hits >= 1
+
+
+# -------------------------------------------------------------------------------- forged databases
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("_directory", "{outside}"),
+        ("disk__directory", "{outside}"),
+        ("disk_remove", "x"),
+        ("disk", "os.system"),
+        ("_path", "{outside}"),
+        ("sqlite_temp_store_directory", "'{outside}'"),
+        ("sqlite_writable_schema", 1),
+        ("sqlite_hard_heap_limit", 100),
+        ("sqlite_no such pragma; ", "x"),
+        ("eviction_policy", "no such policy"),
+        (b"sqlite_", b""),
+        ("count", None),
+        ("size", b"\xff"),
+    ],
+)
+def test_settings_that_are_not_the_librarys_have_no_effect(forgery, key, value):
+    with DiskCache(forgery.directory) as cache:
+        cache.put("entry", 1)
+    if isinstance(value, str):
+        value = value.format(outside=forgery.outside)
+    forgery.sql("INSERT OR REPLACE INTO Settings VALUES (?, ?)", key, value)
+    with DiskCache(forgery.directory, size_limit=1_000_000) as cache:
+        assert cache.get("entry") == 1
+        cache.put("large", np.ones(100_000, np.uint8))
+        cache.put("small", 1)
+        cache.flush()
+        assert list(forgery.directory.glob("??/??/*.val")) != []
+        forgery.sql("INSERT OR REPLACE INTO Settings VALUES (?, ?)", key, value)
+        found = []
+        thread = threading.Thread(target=lambda: found.append(cache.get("large").sum()))  # connects itself
+        thread.start()
+        thread.join()
+        assert found == [100_000]
+        cache.clear()
+        assert list(forgery.directory.glob("??/??/*.val")) == []
+    assert forgery.is_harmless()
+
+
+@pytest.mark.parametrize("size", [None, "x", -(10**15), 10**18, b"\xff", 0.5])
+def test_a_forged_sum_of_sizes_drops_nothing(forgery, size):
+    with DiskCache(forgery.directory, size_limit=1_000_000) as cache:
+        cache.put("entry", bytes(100_000))
+        cache.flush()
+        forgery.sql("UPDATE Settings SET value = ? WHERE key = 'size'", size)
+        cache.put("another", 1)
+        cache.flush()
+        assert set(cache) == {"entry", "another"}
+        for number in range(20):
+            cache.put(str(number), bytes(100_000))
+        assert 5 < len(cache) < 11
+
+
+def test_a_forged_size_drops_nothing_else(forgery):
+    with DiskCache(forgery.directory, size_limit=1_000_000) as cache:
+        cache.put("entry", bytes(100_000))
+        cache.flush()
+        forgery.row("forged", {"size": str(10**18), "access_time": "9e9"})
+        forgery.row("none", {"size": "NULL"})
+        cache.put("another", 1)
+        cache.flush()
+        assert set(cache) == {"entry", "another"}
+
+
+ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+TRIGGER = "CREATE TRIGGER Settings_size_insert AFTER"
+SCHEMAS = {
+    "a trigger": "CREATE TRIGGER t AFTER INSERT ON Cache BEGIN DELETE FROM Cache WHERE key = 'entry'; END",
+    "another trigger of the same name": f"""
+        DROP TRIGGER Settings_size_insert;
+        {TRIGGER} INSERT ON Cache BEGIN UPDATE Settings SET value = ({ENDLESS}); END""",
+    "a trigger of settings": f"""
+        DROP TRIGGER Settings_size_insert;
+        {TRIGGER} UPDATE ON Settings BEGIN UPDATE Settings SET value = 1; END""",
+    "a view": f"""
+        ALTER TABLE Cache RENAME TO Real;
+        CREATE VIEW Cache AS SELECT *, ({ENDLESS}) AS more FROM Real""",
+    "a view of settings": f"""
+        ALTER TABLE Settings RENAME TO Real;
+        CREATE VIEW Settings AS SELECT 'size' AS key, ({ENDLESS}) AS value""",
+    "an index of a computation": "CREATE INDEX i ON Cache (length(hex(zeroblob(400000000 + length(key)))))",
+    "another table": """
+        DROP TABLE Cache;
+        CREATE TABLE Cache (rowid INTEGER PRIMARY KEY, key, raw, store_time, expire_time, access_time,
+        access_count, tag, size, mode, filename, value, CHECK (length(randomblob(900000000)) > 0))""",
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@pytest.mark.timeout(60)
+def test_nothing_that_a_forged_schema_says_is_executed(forgery, schema):
+    with DiskCache(forgery.directory) as cache:
+        cache.put("entry", 1)
+    for statement in SCHEMAS[schema].split(";\n"):
+        forgery.sql(statement)
+    before = forgery.sql("SELECT sql FROM sqlite_master")
+
+    @node(output_name="y")
+    def square(x):
+        return x * x
+
+    with DiskCache(forgery.directory) as cache, pytest.warns(CacheWarning) as told:
+        pipeline = Pipeline([square], cache=cache)
+        assert pipeline(x=3) == {"y": 9}
+        pipeline.explain({"x": 4})
+    assert {str(one.message).partition(": ")[2][:17] for one in told} <= {
+        "cannot be read (F",
+        "cannot be written",
+    }
+    assert "delete the directory" in str(told[0].message)
+    assert forgery.sql("SELECT sql FROM sqlite_master") == before
+
+
+@pytest.mark.parametrize("schema", ["a trigger", "another trigger of the same name", "a view"])
+@pytest.mark.timeout(60)
+def test_nor_what_is_added_to_the_schema_while_a_cache_is_open(forgery, schema):
+    with DiskCache(forgery.directory) as cache, warnings.catch_warnings():
+        warnings.simplefilter("ignore", CacheWarning)
+        cache.put("entry", 1)
+        cache.flush()
+        for statement in SCHEMAS[schema].split(";\n"):
+            forgery.sql(statement)
+        cache.put("another", 1)
+        cache.flush()
+        assert cache.get("entry") in (1, MISS)
+        table = "Real" if schema == "a view" else "Cache"
+        assert forgery.sql(f"SELECT key FROM {table}") == [("entry",)]
+
+
+@pytest.mark.parametrize("name", ["cache.db", "cache.db-wal", "cache.db-shm", "cache.db-journal"])
+@pytest.mark.parametrize("form", ["a link", "a pipe"])
+@pytest.mark.timeout(60)
+def test_a_database_is_not_opened_through_a_link_or_a_pipe(forgery, tmp_path, name, form):
+    with DiskCache(tmp_path / "elsewhere") as elsewhere:
+        elsewhere.put("entry", 1)
+    shutil.copy(tmp_path / "elsewhere" / "cache.db", forgery.outside / "other.db")
+    forgery.before = forgery.state()
+    with DiskCache(forgery.directory) as cache:
+        cache.put("entry", 1)
+    (forgery.directory / name).unlink(missing_ok=True)
+    if form == "a link":
+        (forgery.directory / name).symlink_to(forgery.outside / "other.db")
+    else:
+        os.mkfifo(forgery.directory / name)
+    with DiskCache(forgery.directory) as cache, pytest.warns(CacheWarning, match="is no regular file"):
+        assert cache.get("entry") is MISS
+        cache.put("entry", 2)
+        cache.flush()
+    assert forgery.is_harmless()
+
+
+def test_large_values_are_not_written_through_links(forgery):
+    with DiskCache(forgery.directory) as cache:
+        cache.put("entry", 1)
+        cache.flush()
+        for number in range(256):
+            (forgery.directory / f"{number:02x}").symlink_to(forgery.outside)
+        cache.put("large", bytes(100_000))
+        with pytest.warns(CacheWarning, match="cannot be written"):
+            cache.flush()
+        assert cache.get("entry") == 1
+    assert forgery.is_harmless()
+
+
+def test_left_files_are_not_looked_for_through_links(forgery):
+    with DiskCache(forgery.directory) as cache:
+        cache.put("entry", 1)
+        cache.flush()
+        (forgery.directory / "ab").symlink_to(forgery.outside)
+        (forgery.directory / "cd").mkdir()
+        (forgery.directory / "cd" / "cd").symlink_to(forgery.outside / "cd")
+        assert cache.verify().orphans == 0
+    assert forgery.is_harmless()
+
+
+def test_where_there_is_a_key_a_loaded_value_is_not_changed_through_its_file(directory):
+    with DiskCache(directory, key="secret") as cache:
+        cache.put("entry", np.ones(8_000_000, np.uint8))
+        cache.flush()
+        loaded = cache.get("entry")
+        (file,) = directory.glob("??/??/*.val")
+        with file.open("r+b") as changed:
+            changed.write(bytes(file.stat().st_size))
+        assert loaded.sum() == 8_000_000
+
+
+def test_why_something_was_computed_is_told_without_unpickling(forgery):
+    with DiskCache(forgery.directory) as cache:
+        cache.put("entry", 1, About("node", "c0de"))
+        cache.flush()
+        sealed = b"".join(seal("code/c0de", evil(forgery.mark)))
+        forgery.row("code/c0de", {"tag": "NULL", "size": str(len(sealed)), "value": f"x'{sealed.hex()}'"})
+        assert cache.code("c0de") == {}
+        assert not cache.has_code("c0de")
+        cache.keep_code("c0de", {"own code": Part("ab", "1")})
+        cache.flush()
+        assert cache.code("c0de") == {"own code": Part("ab", "1")}
+    assert forgery.is_harmless()
+
+
+def test_a_sealed_entry_without_its_lengths_is_damaged(forgery):
+    whole = b"".join(seal("entry", 1))
+    start = whole[:4] + hashlib.blake2b(b"entry", digest_size=16).digest()
+    with DiskCache(forgery.directory) as cache:
+        cache.put("other", 1)
+        cache.flush()
+        forgery.row("entry", {"value": f"x'{start.hex()}'", "size": str(len(start))})
+        with pytest.warns(CacheWarning, match="damaged"):
+            assert cache.get_many(["entry", "other"]) == {"other": 1}
+
+
+FORGED_READ_ONLY = READ_ONLY.replace(
+    'print(cache.get("small")', 'print(cache.get("forged"), cache.get("small")'
+)
+
+
+@pytest.mark.parametrize(
+    "form", ["a pickle", "a pickle above", "a number", "a tag that is no UTF-8", "a pipe"]
+)
+def test_a_forged_row_in_a_read_only_directory_is_one_damaged_entry(form):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as parent:
+        path = Path(parent)
+        path.chmod(0o777)
+        forgery = Forgery(path)
+        (path / "other").mkdir()
+        with DiskCache(path / "cache") as cache:
+            cache.put("small", 1)
+            cache.put("large", np.ones(100_000))
+        forgery.forge(form)
+        for file in (path / "cache").rglob("*"):
+            file.chmod(0o555 if file.is_dir() else 0o444)
+        (path / "cache").chmod(0o555)
+        out = output_of(FORGED_READ_ONLY, path / "cache", path / "other")
+        for directory in [path / "cache", *(path / "cache").rglob("*")]:
+            directory.chmod(0o755)
+        assert forgery.is_harmless()
+    first, second = out.splitlines()
+    assert first.startswith("_Marker.MISS 1 100000.0 [MISS]")
+    assert second == "['an entry is not of', 'cannot be written ']"
 
 
 # ---------------------------------------------------------------------------------- other processes

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,16 @@ class About:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Return what `to_json` has written."""
-        node, code, seconds, takes = json.loads(text)
-        return cls(node, code, {name: Taken(*taken) for name, taken in takes.items()}, seconds)
+        """Return what `to_json` has written, with nothing in it that could control a terminal.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        match _parsed(text):
+            case [str(node), str(code), float(seconds), dict(takes)] if 0 <= seconds < _LONGEST_CALL:
+                taken = {printable(name): Taken(*_texts(of_name, 3)) for name, of_name in takes.items()}
+                return cls(printable(node), printable(code), taken, seconds)
+        raise ValueError("no account of how an entry was made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,48 @@ class Part:
     shown: str = ""
 
 
+def parts_to_json(parts: Mapping[str, Part]) -> bytes:
+    """Return what code is made of as JSON."""
+    return json.dumps({name: (part.digest, part.shown) for name, part in parts.items()}).encode()
+
+
+def parts_from_json(text: bytes) -> dict[str, Part]:
+    """Return what `parts_to_json` has written, with nothing in it that could control a terminal.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    match _parsed(text):
+        case dict(parts):
+            return {printable(name): Part(*_texts(part, 2)) for name, part in parts.items()}
+    raise ValueError("no account of what code is made of")
+
+
+def printable(text: str) -> str:
+    r"""Return a text with escapes in place of what would control a terminal, or could not be printed.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join([sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text])
+
+
+def _parsed(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except RecursionError:  # lists in lists in lists
+        raise ValueError("nested too deeply") from None
+
+
+def _texts(value: object, number: int) -> list[str]:
+    if isinstance(value, list) and len(value) == number and all(isinstance(text, str) for text in value):
+        return [printable(text) for text in value]
+    raise ValueError(f"no {number} texts")
+
+
+_LONGEST_CALL: Final = 1e10  # seconds
 _AS_THEY_ARE: Final = frozenset({int, float, complex, bool, type(None), str, bytes})
 _LONGEST: Final = 60  # characters
 

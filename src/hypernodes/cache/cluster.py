@@ -119,6 +119,14 @@ class RemoteStore:
         """Remove files that writers who died have left behind, and return how many."""
         return self._ask("tidy") or 0
 
+    def foreign(self) -> dict[int, str]:
+        """Return the rows that are not of this library: their keys, by the numbers of the rows."""
+        return self._ask("foreign") or {}
+
+    def delete_rows(self, numbers: Iterable[int]) -> int:
+        """Drop rows by their numbers, and return how many there were."""
+        return self._ask("delete_rows", list(numbers)) or 0
+
     def clear(self) -> int:
         """Drop everything, and return how many entries there were."""
         self._forget(list(self._copies))
@@ -215,7 +223,8 @@ class Keeper:
     """A store for those who cannot reach its directory: an actor on the directory's node."""
 
     def __init__(self, path: str, size_limit: int | None, expire: float | None) -> None:
-        self._store = Store(Path(path), size_limit, expire)
+        # Its entries are copied in any case, and a mapped file that somebody cuts off would end the actor.
+        self._store = Store(Path(path), size_limit, expire, can_map=False)
         self._asked = time.monotonic()
         threading.Thread(target=self._end_when_idle, daemon=True).start()
 

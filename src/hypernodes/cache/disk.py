@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.cache import entry
-from hypernodes.cache.about import About, Part
+from hypernodes.cache.about import About, Part, parts_from_json, parts_to_json
 from hypernodes.cache.inventory import Entry, NodeStats, Stats, Verified
 from hypernodes.config import MISS
 from hypernodes.exceptions import CacheWarning
@@ -228,7 +228,8 @@ class DiskCache:
                 self._pending, self._pending_bytes = {}, 0
                 hits, self._hits = self._hits, Counter()
             try:
-                self._opened().write(records, {f"{_HITS}{node}": number for node, number in hits.items()})
+                if records or hits:  # else what was closed would be opened again
+                    self._opened().write(records, {f"{_HITS}{node}": number for node, number in hits.items()})
             except Exception as error:
                 if records:
                     self._warn("write", f"cannot be written ({error!r}); results are returned but not kept")
@@ -251,31 +252,36 @@ class DiskCache:
 
     def has_code(self, code: str) -> bool:
         """Whether it is known what a node's code is made of."""
-        if code not in self._codes and self.contains([_CODE + code]):
+        if code not in self._codes and self.code(code):
             self._codes.add(code)
         return code in self._codes
 
     def keep_code(self, code: str, parts: Mapping[str, Part]) -> None:
         """Store what a node's code is made of."""
         self._codes.add(code)
-        plain = {name: (part.digest, part.shown) for name, part in parts.items()}
-        self._add(_CODE + code, None, entry.seal(_CODE + code, plain, b"", self._key))
+        # As text beside no value, so that nothing is unpickled to say why something was computed.
+        self._add(_CODE + code, None, entry.seal(_CODE + code, None, parts_to_json(parts), self._key))
 
     def code(self, code: str) -> dict[str, Part]:
         """Return what a node's code is made of; nothing where that is not known."""
         for key, (_, blob) in self._read([_CODE + code]).items():
             try:
-                plain = entry.open_entry(key, blob, self._key)
-            except entry.EntryError:
+                entry.check(key, blob, self._key)
+                return parts_from_json(entry.read_about(blob))
+            except (entry.EntryError, ValueError):
                 return {}
-            return {name: Part(*part) for name, part in plain.items()}
         return {}
 
     def computations(self, node: str) -> Iterator[About]:
         """Walk how the entries of a node were made, the latest first."""
-        for found in self.entries(node, limit=_COMPARED):
-            if found.about is not None:
-                yield found.about
+        try:
+            found = list(self.entries(node, limit=_COMPARED))
+        except Exception as error:
+            self._warn("read", f"cannot be read ({error!r}); everything is computed")
+            return
+        for of_node in found:
+            if of_node.about is not None:
+                yield of_node.about
 
     def entries(self, node: str | None = None, *, start: str = "", limit: int = -1) -> Iterator[Entry]:
         """Walk entries, the latest first.
@@ -349,8 +355,11 @@ class DiskCache:
                     whole += 1
                 except entry.EntryError as error:
                     damaged[key] = str(error)
+        foreign = store.foreign()
+        damaged.update(dict.fromkeys(foreign.values(), entry.WHY_NOT_OWN))
         if drop:
             self.delete(*damaged)
+            store.delete_rows(foreign)
         return Verified(whole, damaged, store.tidy())
 
     def close(self) -> None:
@@ -407,7 +416,8 @@ class DiskCache:
             return RemoteStore(self._home.node, self.path, self.size_limit, self.expire, self._warn)
         from hypernodes.cache.store import Store  # noqa: PLC0415  loads diskcache
 
-        store = Store(self.path, self.size_limit, self.expire)
+        # What is mapped could still be changed by others when its seal has been checked.
+        store = Store(self.path, self.size_limit, self.expire, can_map=self._key is None)
         if self._key is None and stat.S_IMODE(self.path.stat().st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
             self._warn(
                 "open to others",
@@ -434,7 +444,7 @@ def _about(blob: entry.Blob) -> About | None:
     try:
         text = entry.read_about(blob)
         return About.from_json(text) if text else None
-    except (entry.EntryError, ValueError, TypeError):
+    except (entry.EntryError, ValueError):
         return None
 
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 Blob: TypeAlias = Any  # bytes, or anything else that has the buffer protocol
 
+NOT_OWN: Final = b""
+"""What stands for the bytes of an entry that this library has not written, whatever is in its place."""
+WHY_NOT_OWN: Final = "is not of the form that this library writes"
+
 _MAGIC: Final = b"hn02"
 _SEAL_SIZE: Final = 16
 _LENGTHS: Final = struct.Struct("<III")  # about, pickle, number of buffers
@@ -80,11 +84,13 @@ def check(signature: str, blob: Blob, key: bytes | None = None) -> None:
         ForeignEntryError: It is of another version.
         DamagedEntryError: It is damaged, or was sealed with another key.
     """
+    if not blob:
+        raise ForeignEntryError(WHY_NOT_OWN)
     if blob[: len(_MAGIC)] != _MAGIC:
         raise ForeignEntryError("is of another version")
     with memoryview(blob) as view, view[_START:] as rest:
         is_whole = hmac.compare_digest(blob[len(_MAGIC) : _START], _digest(signature, [rest], key))
-    if not is_whole:
+    if not is_whole or len(blob) < _BODY:
         raise DamagedEntryError("is damaged, or was written with another key")
 
 

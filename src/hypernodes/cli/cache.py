@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from hypernodes.cache.about import printable
 from hypernodes.cli.show import ago, as_bytes, as_seconds, print_json, print_table
 
 if TYPE_CHECKING:
@@ -33,7 +35,19 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
         return float(found[1]) * _UNITS[found[2]]
 
 
-@click.group()
+class _OfACache(click.Group):
+    """Commands that say in one line when a cache cannot be read."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (sqlite3.Error, OSError) as error:
+            raise click.ClickException(
+                f"cache {str(ctx.params['path'])!r} cannot be used: {error}."
+            ) from error
+
+
+@click.group(cls=_OfACache)
 @click.option(
     "--path",
     type=click.Path(path_type=Path, file_okay=False),
@@ -147,7 +161,7 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
 
     entry = _find(cache, signature)
     if entry.about is None:
-        raise click.ClickException(f"it is not known how entry {entry.signature} was made.")
+        raise click.ClickException(f"it is not known how entry {printable(entry.signature)} was made.")
     others = [other for other in cache.entries(entry.node) if other.signature != entry.signature]
     earlier = [other for other in others if other.stored <= entry.stored] or others
     abouts = {id(other.about): other for other in earlier if other.about is not None}
@@ -164,9 +178,10 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
         )
         return
     if other is None:
-        click.echo(f"It is the only entry of {entry.node}.")
+        click.echo(f"It is the only entry of {printable(entry.node)}.")
         return
-    click.echo(f"{entry.node}, compared with {other.signature[:_SHORT]}, stored {ago(other.stored)}:")
+    node, like_it = printable(entry.node), printable(other.signature[:_SHORT])
+    click.echo(f"{node}, compared with {like_it}, stored {ago(other.stored)}:")
     for change in changes:
         click.echo(f"  {change}")
 
@@ -201,7 +216,7 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
     else:
         click.echo(f"{found.whole:,} entries are whole, {len(found.damaged):,} are not.")
         for signature, why in found.damaged.items():
-            click.echo(f"  {signature} {why}{', and was dropped' if drop else ''}")
+            click.echo(f"  {printable(signature)} {why}{', and was dropped' if drop else ''}")
         if found.orphans:
             click.echo(f"{found.orphans:,} files that belonged to no entry were removed.")
     if found.damaged and not drop:

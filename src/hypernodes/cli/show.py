@@ -31,6 +31,8 @@ def print_table(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    from hypernodes.cache.about import printable  # noqa: PLC0415
+
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(titles), show_footer=total is not None)
     for position, title in enumerate(titles):
         table.add_column(
@@ -40,7 +42,7 @@ def print_table(
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))  # who wrote the entries is not known
     # Into a pipe goes all of it, however wide.
     console = Console(width=None if "COLUMNS" in os.environ or os.isatty(1) else 160)
     console.print(table)
