@@ -69,6 +69,25 @@ def own_code(code: CodeType) -> Iterator[object]:
             yield (step.arg, step.argval if step.opcode in dis.hasname else None)
 
 
+def reads_of(function: FunctionType) -> Iterator[tuple[str, object]]:
+    """Walk what a function reads beside its instructions: defaults, closure values and globals, by name."""
+    code = function.__code__
+    defaults = function.__defaults__ or ()
+    for name, value in zip(code.co_varnames[: code.co_argcount][-len(defaults) :], defaults, strict=False):
+        yield f"default of {name}", value
+    for name, value in sorted((function.__kwdefaults__ or {}).items()):
+        yield f"default of {name}", value
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield f"closure value {name}", cell.cell_contents
+        except ValueError:  # a name that is not bound yet
+            continue
+    for name, value in sorted(attributes_read(function).items()):
+        yield f"attribute {name}", value
+    for name, value in sorted(global_reads(function).items()):
+        yield f"global {name}", value
+
+
 def global_reads(function: FunctionType) -> dict[str, object]:
     """Return what a function reads of the world around: globals, what it imports, attributes of modules.
 

@@ -6,7 +6,7 @@ code. What has no stable content raises `SignatureError`, and is never guessed.
 
 from __future__ import annotations
 
-import dataclasses
+import collections
 import datetime as dt
 import decimal
 import enum
@@ -20,16 +20,20 @@ import threading
 import types
 import uuid
 from array import array
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from hypernodes.cache.code import Release, attributes_read, global_reads, own_code
+from hypernodes.cache.accesses import is_private
+from hypernodes.cache.code import Release, own_code, reads_of
 from hypernodes.cache.hashing import combine, joined
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
 from hypernodes.cache.known import taken_apart
+from hypernodes.cache.reach import NO_REACH
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
+
+    from hypernodes.cache.reach import Reach
 
 _PYTHON: Final = "python-{}.{}".format(*sys.version_info[:2]).encode()
 _NO_INPUT: Final = (
@@ -43,8 +47,17 @@ _NO_INPUT: Final = (
 )
 
 
-def digest(value: object) -> bytes:
+LeftOut: TypeAlias = "Mapping[type, Mapping[str, str]]"
+"""The private attributes that have no stable content, by class, each with what is wrong with it."""
+
+
+def digest(value: object, reach: Reach = NO_REACH) -> bytes:
     """Return the digest of a value's content and type.
+
+    Args:
+        value: The value.
+        reach: What the code reaches that works with it. The private attributes which that code itself
+            changes as it goes (counters, caches) do not count.
 
     Raises:
         SignatureError: The value, or something in it, has no content that is equal in every process.
@@ -55,17 +68,36 @@ def digest(value: object) -> bytes:
         >>> digest({"a": {3, 1, 2}}) == digest({"a": {1, 2, 3}})
         True
     """
+    return digest_and_gaps(value, reach)[0]
+
+
+def digest_and_gaps(value: object, reach: Reach = NO_REACH) -> tuple[bytes, LeftOut]:
+    """Return the digest of a value, and the private attributes that had to be left out of it.
+
+    Raises:
+        SignatureError: The value, or something in it, has no content that is equal in every process.
+    """
     simple = _SIMPLE.get(type(value))
     if simple is not None:  # all that most calls take
-        return combine(_TAGS[type(value)], (simple(value),))
-    return _Walk().digest(value)
+        return combine(_TAGS[type(value)], (simple(value),)), _NO_GAPS
+    walk = _Walk(reach)
+    return walk.digest(value), walk.left_out
+
+
+_NO_GAPS: Final[LeftOut] = {}
+
+
+class _TooDeepError(SignatureError):
+    """A value is nested too deeply: what is left out of it would be no attribute, but all the rest."""
 
 
 class _Walk:
     """One walk through a value. Knows where it has been, so that values may contain themselves."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: Reach = NO_REACH) -> None:
         self._open: dict[int, int] = {}
+        self._reach = reach
+        self.left_out: dict[type, dict[str, str]] = {}
 
     def digest(self, value: object) -> bytes:
         kind = type(value)
@@ -78,7 +110,7 @@ class _Walk:
             tag, parts = self._parts(kind, value)
             return combine(tag, parts)
         except RecursionError:
-            raise SignatureError(f"a {kind.__qualname__} is nested too deeply to be fingerprinted") from None
+            raise _TooDeepError(f"a {kind.__qualname__} is nested too deeply to be fingerprinted") from None
         finally:
             del self._open[id(value)]
 
@@ -93,9 +125,14 @@ class _Walk:
         if isinstance(value, type):
             return b"class", self._class_parts(value)
         if isinstance(value, enum.Enum):
-            return b"enum", self._all((kind, value._value_))
+            return b"enum", [
+                *self._all((kind, value._value_)),
+                *self._attributes(kind, _of_member(value)),
+            ]
         if (known := taken_apart(kind, value)) is not None:
-            return kind.__qualname__.encode(), self._all(known)
+            private = getattr(value, "__pydantic_private__", None)
+            more = self._attributes(kind, private) if isinstance(private, dict) else []
+            return kind.__qualname__.encode(), [*self._all(known), *more]
         if isinstance(value, _NO_INPUT):
             return b"no input", [kind.__qualname__.encode()]
         return self._callable(kind, value) or (b"object", self._object(kind, value))
@@ -143,7 +180,7 @@ class _Walk:
         try:
             return self.digest(value)
         except SignatureError as error:
-            raise SignatureError(f"{what}: {error}") from None
+            raise type(error)(f"{what}: {error}") from None
 
     def _class(self, kind: type) -> bytes:
         return self.digest(kind)
@@ -183,18 +220,39 @@ class _Walk:
         """What an object is made of: its class, its state, and what a class of a library keeps for itself."""
         if is_class_of_library(kind):
             return [self.digest(kind), *self._reduced(value, with_state=True)]
-        state = _state(value)
-        fields = (
-            {field.name for field in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
-        )
-        public = {name: part for name, part in state.items() if not name.startswith("_") or name in fields}
-        parts = [self.digest(kind), *self._sorted_items(public or state)]
+        parts = [self.digest(kind), *self._attributes(kind, _state(value))]
         foreign = next(base for base in kind.__mro__ if is_installed(base.__module__))
         if issubclass(kind, _BUILTIN_BASES):
             base = next(base for base in _BUILTIN_BASES if issubclass(kind, base))
             parts.append(self.digest(base(value)))
         elif foreign is not object:
             parts += self._reduced(value, with_state=False)
+        return parts
+
+    def _attributes(self, kind: type, state: Mapping[str, object]) -> list[bytes]:
+        """Walk the attributes of an object, but for what its own code leaves there as it works."""
+        parts: list[bytes] = []
+        around = self._reach
+        for name, part in sorted(state.items()):
+            if _is_kept_result(kind, name):
+                continue
+            private = is_private(name)
+            effects = around.effects(kind) if private else {}
+            if name in effects and (type(part) in _PLAIN or not effects[name]):
+                continue
+            self._reach = around.within(kind)
+            try:
+                content = self.digest(part)
+            except _TooDeepError:
+                raise
+            except SignatureError as error:
+                if not private:
+                    raise SignatureError(f"attribute {name!r}: {error}") from None
+                self.left_out.setdefault(kind, {})[name] = str(error)
+            else:
+                parts += [name.encode(), content]
+            finally:
+                self._reach = around
         return parts
 
     def _reduced(self, value: object, *, with_state: bool) -> list[bytes]:
@@ -214,6 +272,8 @@ class _Walk:
             and (isinstance(state, dict) or len(state) == 2)
         ):
             state = None  # the attributes, which the caller has chosen from
+        elif isinstance(state, dict):
+            state = {name: part for name, part in state.items() if not _is_kept_result(type(value), name)}
         return self._all((make, args, state, list(items or ()), list(pairs or ())))
 
     def _sorted_items(self, mapping: dict[str, Any]) -> list[bytes]:
@@ -235,25 +295,6 @@ class _Walk:
         return sorted(self._all(values))
 
 
-def reads_of(function: types.FunctionType) -> Iterator[tuple[str, object]]:
-    """Walk what a function reads beside its instructions: defaults, closure values and globals, by name."""
-    code = function.__code__
-    defaults = function.__defaults__ or ()
-    for name, value in zip(code.co_varnames[: code.co_argcount][-len(defaults) :], defaults, strict=False):
-        yield f"default of {name}", value
-    for name, value in sorted((function.__kwdefaults__ or {}).items()):
-        yield f"default of {name}", value
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield f"closure value {name}", cell.cell_contents
-        except ValueError:  # a name that is not bound yet
-            continue
-    for name, value in sorted(attributes_read(function).items()):
-        yield f"attribute {name}", value
-    for name, value in sorted(global_reads(function).items()):
-        yield f"global {name}", value
-
-
 @functools.lru_cache(maxsize=4096)
 def code_digest(code: types.CodeType) -> bytes:
     """Return the digest of what a code object does, of itself alone."""
@@ -270,6 +311,19 @@ def _state(value: Any) -> dict[str, Any]:
             if slot not in ("__dict__", "__weakref__") and hasattr(value, name):
                 state[name] = getattr(value, name)
     return state
+
+
+def _of_member(member: enum.Enum) -> dict[str, Any]:
+    """Return the attributes of a member of an enumeration that are not those of the enumeration itself."""
+    return {name: part for name, part in _state(member).items() if not (name[0] == "_" and name[-1] == "_")}
+
+
+def _is_kept_result(kind: type, name: str) -> bool:
+    """Whether this is where a `functools.cached_property` keeps its result."""
+    for base in kind.__mro__:
+        if (found := base.__dict__.get(name)) is not None:
+            return any(one.__name__ == "cached_property" for one in type(found).__mro__)
+    return False
 
 
 _LONG: Final = 64  # values
@@ -325,6 +379,12 @@ _CONTAINERS: Final[dict[type, Callable[[_Walk, Any], list[bytes]]]] = {
     slice: lambda walk, value: walk._all((value.start, value.stop, value.step)),
     types.SimpleNamespace: lambda walk, value: walk._sorted_items(vars(value)),
 }
+
+_PLAIN: Final = {
+    *(type(None), dict, list, set, bytearray),
+    *(collections.deque, collections.Counter, collections.OrderedDict, collections.defaultdict),
+}
+"""Containers whose methods are known to do what their names say."""
 
 _BUILTIN_BASES: Final = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
 

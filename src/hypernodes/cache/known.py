@@ -40,7 +40,8 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
         case "re" if isinstance(value, re.Pattern):
             return (value.pattern, value.flags)
     if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
-        return (kind, {name: getattr(value, name) for name in kind.model_fields}, value.model_extra)
+        fields = {name: getattr(value, name) for name in kind.model_fields}
+        return (kind, fields, value.model_extra, value.model_fields_set)  # which decides what is written out
     return None
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 from hypernodes.cache.about import Part, shown
-from hypernodes.cache.code import Release
-from hypernodes.cache.content import code_digest, digest, reads_of
+from hypernodes.cache.code import Release, reads_of
+from hypernodes.cache.content import code_digest, digest
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
+from hypernodes.cache.reach import Reach
 from hypernodes.exceptions import SignatureError
 
 
@@ -21,7 +22,7 @@ def parts(function: object) -> dict[str, Part]:
         >>> parts(partial(lambda x, rate: x * rate, rate=2))["argument rate"].shown
         '2'
     """
-    trace = _Trace()
+    trace = _Trace(Reach(cast("Any", function)))
     trace.visit(function, "own code")
     python = release("sys")
     trace.found["python"] = Part(python, python.removeprefix("python-"))
@@ -31,8 +32,9 @@ def parts(function: object) -> dict[str, Part]:
 class _Trace:
     """A walk through what a function reaches, that goes into code and not into values."""
 
-    def __init__(self) -> None:
+    def __init__(self, reach: Reach) -> None:
         self.found: dict[str, Part] = {}
+        self._reach = reach
         self._seen: list[object] = []  # kept, so that no other object gets its id
 
     def visit(self, value: Any, label: str) -> None:
@@ -111,6 +113,6 @@ class _Trace:
 
     def _value(self, value: object, label: str) -> None:
         try:
-            self.found[label] = Part(digest(value).hex(), shown(value))
+            self.found[label] = Part(digest(value, self._reach).hex(), shown(value))
         except SignatureError:
             self.found[label] = Part("")

@@ -117,7 +117,7 @@ def _returned(
     assert step.batch is not None  # noqa: S101
     arrays = {name: _array(name, column, step) for name, column in varying.items()}
     call = partial(step.batch, **arrays, **fixed)
-    watched = watch(fixed) if step.strict else None
+    watched = watch(step, fixed) if step.strict else None
     events = [] if events is None else events
     while True:
         try:

@@ -244,7 +244,7 @@ class _Known:
         signer = Signer(plan, codes)
         for name in signer.inputs:
             if name not in self.identities and name in values:
-                self.identities[name] = identify(values[name], name, plan)
+                self.identities[name] = identify(values[name], name, plan, codes)
         signer.sign(self.identities, self.signatures)
         keys = [signature.hex() for signature in self.signatures.values() if signature is not None]
         self._found = plan.cache.contains(keys) if plan.cache is not None and keys else set()

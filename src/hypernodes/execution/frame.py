@@ -76,7 +76,7 @@ class Frame(Scene):
         """Sign every step that can be signed before anything is computed."""
         for name in self.signer.inputs:
             if name not in self.identities and name in self.values:
-                self.identities[name] = identify(fetched(self.values[name]), name, self.plan)
+                self.identities[name] = identify(fetched(self.values[name]), name, self.plan, self.run.codes)
         self.signer.sign(self.identities, self.signatures)
 
     def begin(self, told_as: str | None = None) -> None:
@@ -115,7 +115,7 @@ class Frame(Scene):
             if name in self.identities:
                 continue
             if name in self.values:
-                self.identities[name] = identify(fetched(self.values[name]), name, self.plan)
+                self.identities[name] = identify(fetched(self.values[name]), name, self.plan, self.run.codes)
                 is_known = True
             else:
                 producer = self.plan.producers[name]
@@ -238,7 +238,7 @@ class Frame(Scene):
                 continue
             self.values[name] = value
             if self._unsigned and name not in self.identities:
-                self.identities[name] = identify(fetched(value), name, self.plan)
+                self.identities[name] = identify(fetched(value), name, self.plan, self.run.codes)
                 self._identified()
             for waiting in self._for_value.pop(name, ()):
                 self._unmet[waiting.index] -= 1

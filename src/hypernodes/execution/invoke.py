@@ -71,7 +71,7 @@ async def _attempt(
     named = dict(arguments)
     args = [named.pop(name, default) for name, default in step.positional]
     call = partial(step.function, *args, **named)
-    watched = watch(arguments) if step.strict else None
+    watched = watch(step, arguments) if step.strict else None
     started = perf_counter()
     events: list[Event] = []
     while True:

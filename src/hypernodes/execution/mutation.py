@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.cache.content import digest
+from hypernodes.cache.reach import Reach
 from hypernodes.exceptions import MutationError, SignatureError
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """The arguments of a call, and what they were before it."""
+    """The arguments of a call, what they were before it, and what the code of the call reaches."""
 
     arguments: Mapping[str, Any]
     before: Mapping[str, bytes]
+    reach: Reach
 
     def check(self, step: CallStep, scope: Scope) -> None:
         """See whether all are as they were.
@@ -28,7 +30,7 @@ class Watched:
         Raises:
             MutationError: One of them is not.
         """
-        after = _digests(self.arguments)
+        after = _digests(self.arguments, self.reach)
         changed = [name for name, known in self.before.items() if after.get(name) != known]
         if changed:
             names = " and ".join(
@@ -41,16 +43,17 @@ class Watched:
             )
 
 
-def watch(arguments: Mapping[str, Any]) -> Watched:
+def watch(step: CallStep, arguments: Mapping[str, Any]) -> Watched:
     """Note what arguments are; those without stable content (a generator, say) cannot be watched."""
-    return Watched(dict(arguments), _digests(arguments))
+    reach = Reach(step.function, step.batch)
+    return Watched(dict(arguments), _digests(arguments, reach), reach)
 
 
-def _digests(arguments: Mapping[str, Any]) -> dict[str, bytes]:
+def _digests(arguments: Mapping[str, Any], reach: Reach) -> dict[str, bytes]:
     found = {}
     for name, value in arguments.items():
         try:
-            found[name] = digest(value)
+            found[name] = digest(value, reach)
         except SignatureError:
             continue
     return found

@@ -127,7 +127,7 @@ class Prober:
     def _sign(self, item: Mapping[str, Any]) -> Signed:
         identities = dict(self._identities)
         for name in self._varying:
-            identities[name] = identify(item[name], name, self._plan)
+            identities[name] = identify(item[name], name, self._plan, self._run.codes)
         signatures: dict[int, bytes | None] = {}
         self._signer.sign(identities, signatures)
         return Signed(identities, signatures)

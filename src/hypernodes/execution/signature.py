@@ -8,18 +8,21 @@ identities of what a plan takes into signatures of what it does.
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.content import digest
+from hypernodes.cache.content import digest, digest_and_gaps
 from hypernodes.cache.hashing import combine, digest_of, joined
+from hypernodes.cache.reach import NO_REACH, Reach
 from hypernodes.exceptions import CacheWarning, SignatureError
 from hypernodes.execution.steps import CallStep, NestedStep
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
+    from hypernodes.cache.content import LeftOut
     from hypernodes.execution.steps import Plan, Step
 
     Identities = MutableMapping[str, bytes | None]
@@ -41,11 +44,13 @@ class Codes:
         calls: The digest of each function that may be cached, by plan key and step index.
         nested: How each result of a nested plan is made; ``None`` for one that is identified by content.
         bound: The identities of the values that a pipeline fixes, by plan key.
+        reach: What all this code reaches: it decides which private attributes of inputs are effects.
     """
 
     calls: dict[tuple[int, int], bytes] = field(default_factory=dict)
     nested: dict[tuple[int, int], tuple[_Lineage | None, ...]] = field(default_factory=dict)
     bound: dict[int, dict[str, bytes | None]] = field(default_factory=dict)
+    reach: Reach = NO_REACH
 
 
 NO_CODES = Codes()
@@ -58,7 +63,7 @@ def read_codes(plan: Plan) -> Codes:
     """
     if all(inner.cache is None for inner in plan.tree()):
         return NO_CODES
-    codes = Codes()
+    codes = Codes(reach=plan.code_reach())
     _read(plan, codes)
     return codes
 
@@ -67,7 +72,7 @@ def _read(plan: Plan, codes: Codes) -> dict[str, _Lineage | None]:
     made: dict[str, _Lineage | None] = {}
     for name in plan.inputs:
         if name in plan.bound:
-            fixed = identify(plan.bound[name], name, plan)
+            fixed = identify(plan.bound[name], name, plan, codes)
             codes.bound.setdefault(plan.key, {})[name] = fixed
             made[name] = None if fixed is None else _Lineage(combine(b"bound", (fixed,)), frozenset())
         else:
@@ -117,7 +122,12 @@ def _code(step: CallStep, plan: Plan) -> bytes | None:
     version = () if step.version is None else (digest(step.version),)
     try:
         both = (step.function,) if step.batch is None else (step.function, step.batch)
-        return combine(b"call %d" % len(step.outputs), (*map(digest, both), *version))
+        # What it reaches itself, and not what the plan does: it is the same in any other pipeline.
+        reach = Reach(step.function, step.batch)
+        found = [digest_and_gaps(function, reach) for function in both]
+        for _, left_out in found:
+            _tell_of_gaps(left_out)
+        return combine(b"call %d" % len(step.outputs), (*(code for code, _ in found), *version))
     except SignatureError as error:
         if version:  # stands for what cannot be read, as its author has said
             named = (getattr(step.function, name, step.name) for name in ("__module__", "__qualname__"))
@@ -136,6 +146,31 @@ def _tell(plan: Plan, message: str) -> None:
     if message not in plan.told:
         plan.told.add(message)
         warnings.warn(message, CacheWarning, stacklevel=2)
+
+
+def _tell_of_gaps(left_out: LeftOut) -> None:
+    """Warn, once for each class, of private attributes that do not count since they cannot.
+
+    Processes that were started for a pool are silent: the one that started them does the same work.
+    """
+    for kind, attributes in left_out.items():
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if name in _TOLD or multiprocessing.parent_process() is not None:
+            continue
+        _TOLD.add(name)
+        listed = " and ".join(map(repr, attributes))
+        reasons = "; ".join(dict.fromkeys(attributes.values()))
+        warnings.warn(
+            f"objects of class {kind.__qualname__!r} count without their private attribute {listed}, which "
+            f"cannot be fingerprinted: {reasons}. If results depend on it, say what it stands for: define a "
+            f"method __cache_key__(self) that returns all that counts of the object.",
+            CacheWarning,
+            stacklevel=2,
+        )
+
+
+_TOLD: Final[set[str]] = set()
+"""The classes of which users of this process were warned."""
 
 
 class Signer:
@@ -232,10 +267,10 @@ def identity_of_output(signature: bytes, step: Step, position: int) -> bytes:
     return signature if len(step.outputs) == 1 else combine(signature, (b"%d" % position,))
 
 
-def identify(value: Any, name: str, plan: Plan) -> bytes | None:
+def identify(value: Any, name: str, plan: Plan, codes: Codes) -> bytes | None:
     """Return the identity of a value that is known by its content, or ``None`` where it has none."""
     try:
-        return digest(value)
+        identity, left_out = digest_and_gaps(value, codes.reach)
     except SignatureError as error:
         _tell(
             plan,
@@ -243,3 +278,6 @@ def identify(value: Any, name: str, plan: Plan) -> bytes | None:
             f"cached: {error}.",
         )
         return None
+    if left_out:
+        _tell_of_gaps(left_out)
+    return identity

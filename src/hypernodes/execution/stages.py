@@ -368,4 +368,5 @@ def _part(plan: Plan, steps: Sequence[Step], makes: tuple[str, ...]) -> Plan:
         compiled_on_loop=None,
         compiled_over=None,
         told=plan.told,
+        reach=None if all(inner.cache is None for inner in plan.tree()) else plan.code_reach(),
     )

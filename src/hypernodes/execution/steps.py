@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hypernodes.cache.reach import Reach
 from hypernodes.resources import Resources
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ class Plan:
         compiled_on_loop: Room for `invoke.straight_on_loop`.
         compiled_over: Room for `invoke.straight_over`.
         told: What users were warned of.
+        reach: For a part of a plan, what the code of the whole plan reaches.
     """
 
     key: int
@@ -125,6 +127,7 @@ class Plan:
     compiled_on_loop: Any = field(default=None, repr=False)
     compiled_over: Any = field(default=None, repr=False)
     told: set[str] = field(default_factory=set, repr=False)
+    reach: Reach | None = field(default=None, repr=False)
 
     @property
     def label(self) -> str:
@@ -137,6 +140,13 @@ class Plan:
         for step in self.steps:
             if isinstance(step, NestedStep):
                 yield from step.inner.tree()
+
+    def code_reach(self) -> Reach:
+        """Return what the code of this plan reaches, and of those nested in it, as things stand now."""
+        if self.reach is not None:
+            return self.reach
+        calls = [step for plan in self.tree() for step in plan.steps if isinstance(step, CallStep)]
+        return Reach(*(function for step in calls for function in (step.function, step.batch)))
 
     def flush(self) -> None:
         """Store now what was put into the caches of this plan and of those nested in it."""
@@ -162,4 +172,9 @@ class Plan:
             self.awaits,
             self.engine,
             self.shipped,
+            None,
+            None,
+            None,
+            set(),
+            self.reach,
         )

@@ -184,7 +184,7 @@ class Sweep(Scene):
         self._prepared = True
         for name in self.run.signer(self.plan).inputs:
             if name in self.fixed and name not in self.identities:
-                self.identities[name] = identify(fetched(self.fixed[name]), name, self.plan)
+                self.identities[name] = identify(fetched(self.fixed[name]), name, self.plan, self.run.codes)
         prober = Prober(self.run, self.plan, self.fixed, self.identities)
         if prober.can_find:
             self._prober = prober
