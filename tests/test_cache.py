@@ -418,8 +418,9 @@ def test_a_changed_state_of_a_callable_object_computes_anew(cache):
     assert results_of_changes(cache, Adder(1), Adder(2), Adder(1)) == [(3, 3), (4, 2), (3, 0)]
 
 
-def test_private_attributes_of_a_callable_object_do_not_count(cache):
-    assert results_of_changes(cache, Adder(1, "a"), Adder(1, "b")) == [(3, 3), (3, 0)]
+def test_private_attributes_of_a_callable_object_count(cache):
+    one, other, same = Adder(1, "a"), Adder(1, "b"), Adder(1, "a")
+    assert results_of_changes(cache, one, other, same) == [(3, 3), (3, 2), (3, 0)]
 
 
 def test_a_changed_node_that_is_called_as_a_function_computes_anew(cache):
@@ -554,10 +555,11 @@ def test_public_attributes_of_an_input_count(cache):
     assert computes(pipeline, {"thing": Box(2)}) == ["<lambda>"]
 
 
-def test_private_attributes_of_an_input_do_not_count(cache):
+def test_private_attributes_of_an_input_count(cache):
     pipeline = SEE.with_cache(cache)
     pipeline.run({"thing": Box(1, session="a")})
-    assert computes(pipeline, {"thing": Box(1, session="b")}) == []
+    assert computes(pipeline, {"thing": Box(1, session="a")}) == []
+    assert computes(pipeline, {"thing": Box(1, session="b")}) == ["<lambda>"]
 
 
 def test_private_attributes_count_where_there_are_no_others(cache):

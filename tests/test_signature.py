@@ -15,8 +15,10 @@ import sys
 import types
 from typing import NamedTuple
 
+import networkx as nx
 import numpy as np
 import pandas as pd
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,6 +156,10 @@ class Pair(NamedTuple):
     b: object
 
 
+class MyPair(Pair):
+    pass
+
+
 class Public:
     def __init__(self, value, hidden=None):
         self.value, self._hidden = value, hidden
@@ -171,7 +177,38 @@ class Mangled:
         self.__value = value
 
 
+class MangledToo:
+    def __init__(self, value, hidden):
+        self.value, self.__hidden = value, hidden
+
+
+class Slotted:
+    __slots__ = ("_hidden", "value")
+
+    def __init__(self, value, hidden):
+        self.value, self._hidden = value, hidden
+
+
+class SlottedToo(Slotted):
+    __slots__ = ("more",)
+
+
+class Model(pydantic.BaseModel):
+    a: int = 1
+    _rows: list[int] = pydantic.PrivateAttr(default_factory=list)
+
+
+def model(row):
+    made = Model(a=1)
+    made._rows.append(row)
+    return made
+
+
 class MyArray(np.ndarray):
+    pass
+
+
+class MyGraph(nx.Graph):
     pass
 
 
@@ -221,6 +258,31 @@ def table(content, name=""):
     made = Table(name)
     made.update(content)
     return made
+
+
+class Kept:
+    def __init__(self):
+        self.value = 1
+
+    @functools.cached_property
+    def total(self):
+        return self.value
+
+    @functools.cached_property
+    def _hidden(self):
+        return self.value
+
+
+class KeptInList(list):
+    @functools.cached_property
+    def total(self):
+        return sum(self)
+
+
+def asked(thing, *names):
+    for name in names:
+        getattr(thing, name)
+    return thing
 
 
 def anew(text):
@@ -290,7 +352,43 @@ DIFFERENT = {
     "named tuple and tuple": (Pair(1, 2), (1, 2)),
     "public attribute": (Public(1), Public(2)),
     "private attribute where there is no other": (Hidden(1), Hidden(2)),
+    "private attribute beside a public one": (Public(1, 2), Public(1, 3)),
+    "private attribute of an item": ([{"a": Public(1, 2)}], [{"a": Public(1, 3)}]),
+    "private attribute of an attribute": (Public(Public(1, 2)), Public(Public(1, 3))),
+    "private attribute of a private attribute": (Public(1, Hidden(2)), Public(1, Hidden(3))),
+    "private attribute of a list": (
+        with_attribute(MyList([1]), a=1, _b=1),
+        with_attribute(MyList([1]), a=1, _b=2),
+    ),
+    "private attribute of a dict": (with_attribute(MyDict(), a=1, _b=1), with_attribute(MyDict(), a=1, _b=2)),
+    "private attribute of a named tuple": (
+        with_attribute(MyPair(1, 2), _b=1),
+        with_attribute(MyPair(1, 2), _b=2),
+    ),
+    "private attribute of an error": (
+        with_attribute(MyError(1), a=1, _b=1),
+        with_attribute(MyError(1), a=1, _b=2),
+    ),
+    "private attribute of a deque": (
+        with_attribute(MyDeque(), a=1, _b=1),
+        with_attribute(MyDeque(), a=1, _b=2),
+    ),
+    "private attribute of an array": (
+        with_attribute(np.array([1]).view(MyArray), a=1, _b=1),
+        with_attribute(np.array([1]).view(MyArray), a=1, _b=2),
+    ),
+    "private attribute that was added": (Public(1), with_attribute(Public(1), _more=1)),
+    "private attribute of a bound method's object": (Public(1, 2).__repr__, Public(1, 3).__repr__),
+    "private attribute of an argument of a partial": (
+        functools.partial(print, Public(1, 2)),
+        functools.partial(print, Public(1, 3)),
+    ),
+    "private slot beside a public one": (Slotted(1, 2), Slotted(1, 3)),
+    "private slot of a base": (SlottedToo(1, 2), SlottedToo(1, 3)),
+    "private attribute of a model": (model(1), model(2)),
+    "fields of a model that were given": (Model(a=1), Model()),
     "mangled slot": (Mangled(1), Mangled(2)),
+    "mangled attribute beside a public one": (MangledToo(1, 2), MangledToo(1, 3)),
     "class and instance": (Public, Public(1)),
     "list of a class of its own": (MyList([1]), [1]),
     "attribute of a list": (with_attribute(MyList([1]), more=1), with_attribute(MyList([1]), more=2)),
@@ -369,7 +467,7 @@ SAME = {
     "flags": lambda: Access.READ | Access.WRITE,
     "dataclass": lambda: Point([1], {2}),
     "object": lambda: Public(1),
-    "private attribute beside a public one": lambda counter=iter(range(9)): Public(1, hidden=next(counter)),
+    "private attribute beside a public one": lambda: Public(1, hidden=[1]),
     "array that is not contiguous": lambda: np.arange(10)[::2],
     "objects in an array": lambda: np.array(["a", None, {1}], object),
     "series": lambda: pd.Series(["a", None]),
@@ -389,6 +487,63 @@ SAME = {
 @pytest.mark.parametrize("case", SAME)
 def test_values_of_the_same_content_share_a_digest(case):
     assert digest(SAME[case]()) == digest(SAME[case]())
+
+
+KEPT = {
+    "an object": lambda: (Kept(), asked(Kept(), "total", "_hidden")),
+    "an object that derives from a list": lambda: (KeptInList([1]), asked(KeptInList([1]), "total")),
+    "an object in an object": lambda: (Public(Kept()), Public(asked(Kept(), "total"))),
+    "an object of a library": lambda: (
+        nx.Graph([(1, 2)]),
+        asked(nx.Graph([(1, 2)]), "nodes", "edges", "adj"),
+    ),
+    "an object whose class derives from a library's": lambda: (
+        MyGraph([(1, 2)]),
+        asked(MyGraph([(1, 2)]), "nodes", "edges", "adj"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_what_a_cached_property_has_kept_does_not_count(case):
+    fresh, used = KEPT[case]()
+    assert digest(fresh) == digest(used)
+
+
+def test_private_attributes_of_a_class_made_by_attrs_count():
+    attrs = pytest.importorskip("attrs")
+
+    @attrs.define
+    class Made:
+        name: str
+        _rows: list[int]
+
+    assert digest(Made("a", [1])) == digest(Made("a", [1])) != digest(Made("a", [2]))
+
+
+def test_the_edges_of_a_graph_of_a_class_of_its_own_count():
+    assert digest(MyGraph([(1, 2)])) == digest(MyGraph([(1, 2)])) != digest(MyGraph([(1, 3)]))
+
+
+def test_an_attribute_of_a_member_of_an_enumeration_counts():
+    class Planet(enum.Enum):
+        EARTH = 1
+
+    before = digest(Planet.EARTH)
+    Planet.EARTH._moons = 1
+    with_one = digest(Planet.EARTH)
+    Planet.EARTH._moons = 2
+    assert len({before, with_one, digest(Planet.EARTH)}) == 3
+    del Planet.EARTH._moons
+    assert digest(Planet.EARTH) == before
+
+
+def test_a_chain_of_private_attributes_that_is_too_long_has_no_digest():
+    link = Public(0)
+    for number in range(5_000):
+        link = Public(number, link)
+    with pytest.raises(SignatureError, match="too deeply"):
+        digest(link)
 
 
 def test_an_array_that_is_not_contiguous_is_the_same_as_its_copy():

@@ -6,15 +6,17 @@ would not be caught in any trap.
 
 import importlib
 import json
+import logging
 import os
 import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 
 import pytest
 
-from hypernodes import DiskCache, File, Pipeline, node
+from hypernodes import DiskCache, File, HyperNodesEngine, Pipeline, node
 from hypernodes.cache.content import digest
 from hypernodes.exceptions import CacheWarning
 
@@ -480,7 +482,7 @@ class Written:
             file.parent.mkdir(exist_ok=True)
             file.write_text(source)
         importlib.invalidate_caches()
-        return importlib.import_module("written").f
+        return getattr(importlib.import_module("written"), "f", None)
 
     def run(self, cache):
         """Return the result, and whether it was computed."""
@@ -721,3 +723,810 @@ def test_a_file_travels_as_its_path(tmp_path):
     assert os.fspath(file) == str(tmp_path / "a")
     with pytest.raises(AttributeError):
         file.path = "b"
+
+
+# ------------------------------------------------------------------------- private state of objects
+
+# A module with the node ``f(thing)`` and a function ``make(v)`` for what it takes. Things that are made of other
+# values give other results, so that none of them may be taken for another.
+PRIVATE = {
+    "rows that a constructor is given": """
+        class Table:
+            def __init__(self, name, rows): self.name, self._rows = name, rows
+            def total(self): return sum(self._rows)
+        def make(v): return Table("t", [v])
+        def f(thing): return thing.total()
+        """,
+    "rows that were added before": """
+        class Table:
+            def __init__(self): self.name, self._rows = "t", []
+            def add(self, row): self._rows.append(row)
+            def total(self): return sum(self._rows)
+        def make(v):
+            t = Table()
+            t.add(v)
+            return t
+        def f(thing): return thing.total()
+        """,
+    "rows to which the node adds": """
+        class Table:
+            def __init__(self): self.name, self._rows = "t", []
+            def add(self, row): self._rows.append(row)
+            def total(self): return sum(self._rows)
+        def make(v):
+            t = Table()
+            t.add(v)
+            return t
+        def f(thing):
+            thing.add(1)
+            return thing.total()
+        """,
+    "rows to which the node adds, read by a helper": """
+        class Table:
+            def __init__(self): self.name, self._rows = "t", []
+            def add(self, row): self._rows.append(row)
+            def total(self): return added(self)
+        def added(table): return sum(table._rows)
+        def make(v):
+            t = Table()
+            t.add(v)
+            return t
+        def f(thing):
+            thing.add(1)
+            return thing.total()
+        """,
+    "rows to which the node adds, read by another class": """
+        class Table:
+            def __init__(self): self.name, self._rows = "t", []
+            def add(self, row): self._rows.append(row)
+        class View:
+            def __init__(self, table): self.table = table
+            def add(self, row): self.table.add(row)
+            def total(self): return sum(self.table._rows)
+        def make(v):
+            t = Table()
+            t.add(v)
+            return View(t)
+        def f(thing):
+            thing.add(1)
+            return thing.total()
+        """,
+    "what was fitted": """
+        class Model:
+            def __init__(self): self.name, self._mean = "m", None
+            def fit(self, data): self._mean = sum(data) / len(data); return self
+            def predict(self, x): return x - self._mean
+        def make(v): return Model().fit([v])
+        def f(thing): return thing.predict(10)
+        """,
+    "what was fitted, with a lazy default": """
+        class Model:
+            def __init__(self): self.name, self._mean = "m", None
+            def fit(self, data): self._mean = sum(data) / len(data); return self
+            def predict(self, x):
+                if self._mean is None: self._mean = 0
+                return x - self._mean
+        def make(v): return Model().fit([v])
+        def f(thing): return thing.predict(10)
+        """,
+    "what is loaded, unless the constructor is given it": """
+        class Model:
+            def __init__(self, weights=None): self.name, self._weights = "m", weights
+            def predict(self, x):
+                if self._weights is None: self._weights = [1]
+                return x * self._weights[0]
+        def make(v): return Model([v])
+        def f(thing): return thing.predict(10)
+        """,
+    "what is loaded, by an argument": """
+        class Client:
+            def __init__(self): self.name, self._url = "c", None
+            def connect(self, url):
+                if self._url is None: self._url = url
+            def get(self): return self._url
+        def make(v):
+            c = Client()
+            c.connect(v)
+            return c
+        def f(thing):
+            thing.connect(1)
+            return thing.get()
+        """,
+    "what is loaded, now and then anew": """
+        class Model:
+            def __init__(self): self.name, self._k = "m", None
+            def predict(self, x, k=None):
+                if self._k is None or k: self._k = k
+                return x * self._k
+        def make(v):
+            m = Model()
+            m.predict(1, v)
+            return m
+        def f(thing): return thing.predict(10)
+        """,
+    "functions that were registered": """
+        class Registry:
+            def __init__(self): self.name, self._known = "r", {}
+            def register(self, name, value):
+                if name not in self._known: self._known[name] = value
+            def get(self, name): return self._known[name]
+        def make(v):
+            r = Registry()
+            r.register("a", v)
+            return r
+        def f(thing):
+            thing.register("b", 5)
+            return thing.get("a")
+        """,
+    "numbers by name that go on": """
+        class Numbers:
+            def __init__(self): self.name, self._next = "n", {}
+            def draw(self, name):
+                number = self._next.get(name, 0) + 1
+                self._next[name] = number
+                return number
+        def make(v):
+            n = Numbers()
+            for _ in range(v): n.draw("a")
+            return n
+        def f(thing): return thing.draw("a")
+        """,
+    "a counter that the node reads": """
+        class Counter:
+            def __init__(self): self.name, self._n = "c", 0
+            def count(self): self._n += 1
+        def make(v):
+            c = Counter()
+            for _ in range(v): c.count()
+            return c
+        def f(thing):
+            thing.count()
+            return thing._n
+        """,
+    "a counter that the method reads": """
+        class Counter:
+            def __init__(self): self.name, self._n = "c", 0
+            def count(self):
+                self._n += 1
+                return self._n
+        def make(v):
+            c = Counter()
+            for _ in range(v): c.count()
+            return c
+        def f(thing): return thing.count()
+        """,
+    "a counter that a property reads": """
+        class Counter:
+            def __init__(self): self.name, self._n = "c", 0
+            def count(self): self._n += 1
+            n = property(lambda self: self._n)
+        def make(v):
+            c = Counter()
+            for _ in range(v): c.count()
+            return c
+        def f(thing):
+            thing.count()
+            return thing.n
+        """,
+    "a counter that is asked for by a made-up name": """
+        class Counter:
+            def __init__(self): self.name, self._n = "c", 0
+            def count(self): self._n += 1
+            def get(self, what): return getattr(self, "_" + what)
+        def make(v):
+            c = Counter()
+            for _ in range(v): c.count()
+            return c
+        def f(thing):
+            thing.count()
+            return thing.get("n")
+        """,
+    "a counter in a text": """
+        class Counter:
+            def __init__(self): self.name, self._n = "c", 0
+            def count(self): self._n += 1
+            def __repr__(self): return f"counted {self._n}"
+        def make(v):
+            c = Counter()
+            for _ in range(v): c.count()
+            return c
+        def f(thing):
+            thing.count()
+            return str(thing)
+        """,
+    "a model whose update is no change of a container": """
+        class Inner:
+            def __init__(self, k): self.k = k
+            def update(self, x): return x * self.k
+        class Model:
+            def __init__(self, inner): self.name, self._inner = "m", inner
+            def predict(self, x): return self._inner.update(x)
+        def make(v): return Model(Inner(v))
+        def f(thing): return thing.predict(10)
+        """,
+    "a mangled attribute": """
+        class Table:
+            def __init__(self, rows): self.name, self.__rows = "t", rows
+            def total(self): return sum(self.__rows)
+        def make(v): return Table([v])
+        def f(thing): return thing.total()
+        """,
+    "a private slot": """
+        class Table:
+            __slots__ = ("name", "_rows")
+            def __init__(self, rows): self.name, self._rows = "t", rows
+        class More(Table):
+            __slots__ = ("more",)
+        def make(v): return More([v])
+        def f(thing): return sum(thing._rows)
+        """,
+    "what a descriptor keeps": """
+        class Positive:
+            def __set_name__(self, owner, name): self.place = "_" + name
+            def __get__(self, thing, owner=None): return getattr(thing, self.place)
+            def __set__(self, thing, value): setattr(thing, self.place, abs(value))
+        class Thing:
+            size = Positive()
+            def __init__(self, size): self.name, self.size = "t", size
+        def make(v): return Thing(v)
+        def f(thing): return thing.size
+        """,
+    "what a property keeps": """
+        class Thing:
+            def __init__(self, size): self.name, self.size = "t", size
+            @property
+            def size(self): return self._size
+            @size.setter
+            def size(self, value): self._size = value
+        def make(v): return Thing(v)
+        def f(thing): return thing.size
+        """,
+    "a private field of a dataclass": """
+        import dataclasses
+        @dataclasses.dataclass
+        class Thing:
+            name: str
+            _size: int = dataclasses.field(default=0, init=False, repr=False, compare=False)
+            def resize(self, size): self._size = size
+            def get(self): return self._size
+        def make(v):
+            t = Thing("t")
+            t.resize(v)
+            return t
+        def f(thing): return thing.get()
+        """,
+    "a private attribute of a model": """
+        import pydantic
+        class Thing(pydantic.BaseModel):
+            name: str = "t"
+            _size: int = pydantic.PrivateAttr(0)
+            def get(self): return self._size
+        def make(v):
+            t = Thing()
+            t._size = v
+            return t
+        def f(thing): return thing.get()
+        """,
+    "a class that derives from a library's": """
+        import networkx
+        class Graph(networkx.Graph):
+            def __init__(self, *args): super().__init__(*args); self.title = "g"
+        def make(v): return Graph([(0, v)])
+        def f(thing): return sorted(thing.nodes)
+        """,
+    "a class that derives from a list": """
+        class Rows(list):
+            def __init__(self, unit): self.name, self._unit = "r", unit
+        def make(v): return Rows(v)
+        def f(thing): return thing._unit
+        """,
+    "an object with a state of its own for pickling": """
+        class Thing:
+            def __init__(self, size): self.name, self._size = "t", size
+            def __getstate__(self): return {"name": self.name}
+        def make(v): return Thing(v)
+        def f(thing): return thing._size
+        """,
+    "an object in containers": """
+        class Table:
+            def __init__(self, rows): self.name, self._rows = "t", rows
+        def make(v): return {"a": [(Table([v]),)]}
+        def f(thing): return thing["a"][0][0]._rows
+        """,
+    "a private object in an object": """
+        class Inner:
+            def __init__(self, size): self.name, self._size = "i", size
+        class Outer:
+            def __init__(self, size): self.name, self._inner = "o", Inner(size)
+            def get(self): return self._inner._size
+        def make(v): return Outer(v)
+        def f(thing): return thing.get()
+        """,
+    "the object behind a bound method": """
+        class Table:
+            def __init__(self, rows): self.name, self._rows = "t", rows
+            def total(self): return sum(self._rows)
+        def make(v): return Table([v]).total
+        def f(thing): return thing()
+        """,
+    "a callable object": """
+        class Scale:
+            def __init__(self, k): self.name, self._k = "s", k
+            def __call__(self, x): return x * self._k
+        def make(v): return Scale(v)
+        def f(thing): return thing(10)
+        """,
+    "an object that a closure holds": """
+        class Scale:
+            def __init__(self, k): self.name, self._k = "s", k
+        def make(v):
+            scale = Scale(v)
+            return lambda x: x * scale._k
+        def f(thing): return thing(10)
+        """,
+}
+
+
+def module_of(source, written):
+    written({"written": textwrap.dedent(source)}).function()
+    return sys.modules["written"]
+
+
+def run_with(function, cache, **inputs):
+    """Run a node, and return its result and whether it was computed."""
+    return counted(node(function, output_name="y"), cache, **inputs)
+
+
+@pytest.mark.parametrize("state", PRIVATE)
+def test_private_state_of_an_input_counts(state, written, tmp_path):
+    module = module_of(PRIVATE[state], written)
+    with DiskCache(tmp_path / "cache") as cache:
+        first, computed = run_with(module.f, cache, thing=module.make(2))
+        assert computed
+        assert run_with(module.f, cache, thing=module.make(2)) == (first, False)
+        second, computed = run_with(module.f, cache, thing=module.make(3))
+        assert computed
+        assert second != first
+
+
+@pytest.mark.parametrize("state", PRIVATE)
+def test_private_state_of_a_global_that_the_node_reads_counts(state, written, tmp_path):
+    module = module_of(f"{PRIVATE[state]}\n        def g(x): return f(THING)\n", written)
+    with DiskCache(tmp_path / "cache") as cache:
+        results = []
+        for value in (2, 2, 3):
+            module.THING = module.make(value)
+            results.append(run_with(module.g, cache, x=1))
+        (first, _), again, (second, computed) = results
+        assert again == (first, False)
+        assert computed
+        assert second != first
+
+
+# Here ``f(thing)`` changes private state on its way, of which nothing gets into a result.
+WORKING = {
+    "a counter": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x):
+                self._n += 1
+                return x * self.k
+        """,
+    "a counter that is added to in full": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x):
+                self._n = self._n + 1
+                return x * self.k
+        """,
+    "a counter that others may read": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x):
+                self._n += 1
+                return x * self.k
+            @property
+            def calls(self): return self._n
+            def reset(self): self._n = 0
+        """,
+    "a counter in a dictionary": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, {"calls": 0}
+            def call(self, x):
+                self._n["calls"] += 1
+                return x * self.k
+        """,
+    "a counter in a slot": """
+        class Thing:
+            __slots__ = ("k", "_n")
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x):
+                self._n += 1
+                return x * self.k
+        """,
+    "a mangled counter": """
+        class Thing:
+            def __init__(self): self.k, self.__n = 2, 0
+            def call(self, x):
+                self.__n += 1
+                return x * self.k
+        """,
+    "a counter of a base class": """
+        import abc
+        class Base(abc.ABC):
+            _n = 0
+            def call(self, x):
+                self._n += 1
+                return self.work(x)
+            @abc.abstractmethod
+            def work(self, x): ...
+        class Thing(Base):
+            def __init__(self): self.k = 2
+            def work(self, x): return x * self.k
+        """,
+    "a counter of a list": """
+        class Thing(list):
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x):
+                self._n += 1
+                return x * self.k
+        """,
+    "a counter that a decorator has": """
+        import functools
+        def counted(g):
+            @functools.wraps(g)
+            def call(self, x):
+                self._n += 1
+                return g(self, x)
+            return call
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            @counted
+            def call(self, x): return x * self.k
+        """,
+    "a log": """
+        class Thing:
+            def __init__(self): self.k, self._log = 2, []
+            def call(self, x):
+                self._log.append(x)
+                return x * self.k
+        """,
+    "the time that it took": """
+        import time
+        class Thing:
+            def __init__(self): self.k, self._seconds, self._last = 2, 0.0, None
+            def call(self, x):
+                before = time.perf_counter()
+                self._last = x * self.k
+                self._seconds += time.perf_counter() - before
+                return x * self.k
+        """,
+    "what is loaded on first use": """
+        class Thing:
+            def __init__(self): self.k, self._model = 2, None
+            def call(self, x):
+                if self._model is None: self._model = [self.k]
+                return x * self._model[0]
+        """,
+    "what is loaded on first use, in a method of its own": """
+        class Thing:
+            _model = None
+            def __init__(self): self.k = 2
+            @property
+            def model(self):
+                if not self._model:
+                    made = [self.k]
+                    made.append(0)
+                    self._model = made
+                return self._model
+            def call(self, x): return x * self.model[0]
+        """,
+    "what is loaded on first use, or returned": """
+        class Thing:
+            def __init__(self): self.k, self._model = 2, None
+            def _load(self):
+                if self._model is not None: return self._model
+                self._model = [self.k]
+                return self._model
+            def call(self, x): return x * self._load()[0]
+        """,
+    "what is loaded on first use, under a lock": """
+        import threading
+        class Thing:
+            def __init__(self): self.k, self._model, self._lock = 2, None, threading.Lock()
+            def call(self, x):
+                if self._model is None:
+                    with self._lock:
+                        if self._model is None: self._model = [k for k in range(self.k + 1)]
+                return x * self._model[-1]
+        """,
+    "what is there after the first use": """
+        class Thing:
+            def __init__(self): self.k = 2
+            def call(self, x):
+                if not hasattr(self, "_model"): self._model = [self.k]
+                return x * self._model[0]
+        """,
+    "what is missed on first use": """
+        class Thing:
+            def __init__(self): self.k = 2
+            def call(self, x):
+                try:
+                    return x * self._model
+                except AttributeError:
+                    self._model = self.k
+                return x * self._model
+        """,
+    "a cache": """
+        class Thing:
+            def __init__(self): self.k, self._cache = 2, {}
+            def call(self, x):
+                if x not in self._cache: self._cache[x] = x * self.k
+                return self._cache[x]
+        """,
+    "a cache that is asked for an item": """
+        class Thing:
+            def __init__(self): self.k, self._cache = 2, dict()
+            def call(self, x):
+                found = self._cache.get(x)
+                if found is None:
+                    found = x * self.k
+                    self._cache[x] = found
+                return found
+        """,
+    "a cache that misses by an error": """
+        class Thing:
+            def __init__(self): self.k, self._cache = 2, {}
+            def call(self, x):
+                try:
+                    return self._cache[x]
+                except KeyError:
+                    made = self._cache[x] = x * self.k
+                    return made
+        """,
+    "a cache of limited size": """
+        import collections
+        class Thing:
+            def __init__(self): self.k, self._cache = 2, collections.OrderedDict()
+            def call(self, x, y=0):
+                key = (x, y)
+                if key in self._cache: return self._cache[key]
+                made = x * self.k + y
+                if len(self._cache) >= 2: self._cache.popitem(last=False)
+                self._cache[key] = made
+                return made
+            def clear(self): self._cache.clear()
+        """,
+    "a cache in a dataclass": """
+        import dataclasses
+        @dataclasses.dataclass
+        class Thing:
+            k: int = 2
+            _cache: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+            def call(self, x):
+                if x not in self._cache: self._cache[x] = x * self.k
+                return self._cache[x]
+        """,
+    "a cache in an object in an object": """
+        class Inner:
+            def __init__(self): self.k, self._cache = 2, {}
+            def work(self, x):
+                if x not in self._cache: self._cache[x] = x * self.k
+                return self._cache[x]
+        class Thing:
+            def __init__(self): self.k, self._inner = 2, Inner()
+            def call(self, x): return self._inner.work(x)
+        """,
+    "a property that is kept": """
+        import functools
+        class Thing:
+            def __init__(self): self.k = 2
+            @functools.cached_property
+            def model(self): return [self.k]
+            @functools.cached_property
+            def _hidden(self): return [self.k]
+            def call(self, x): return x * self.model[0] * self._hidden[0]
+        """,
+    "a property that is kept in a class that derives from a library's": """
+        import functools, networkx
+        class Thing(networkx.Graph):
+            @functools.cached_property
+            def model(self): return [2]
+            def call(self, x): return x * self.model[0] * (1 + len(self.nodes) + len(self.adj))
+        """,
+    "a counter that the node itself adds to": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x): return x * self.k
+        def f(thing):
+            thing._n += 1
+            return thing.call(10)
+        """,
+    "a counter that a helper adds to": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x): return x * self.k
+        def note(thing): thing._n += 1
+        def f(thing):
+            note(thing)
+            return thing.call(10)
+        """,
+    "a counter in a callable object": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            def __call__(self, x):
+                self._n += 1
+                return x * self.k
+        def f(thing): return thing(10)
+        """,
+    "a counter of an object in a list": """
+        class Thing:
+            def __init__(self): self.k, self._n = 2, 0
+            def call(self, x):
+                self._n += 1
+                return x * self.k
+        def f(thing): return [one.call(10) for one in [thing]]
+        """,
+}
+
+
+def working(source, written):
+    module = module_of(f"def f(thing): return thing.call(10)\n{textwrap.dedent(source)}", written)
+    return module, module.Thing()
+
+
+@pytest.mark.parametrize("state", WORKING)
+def test_private_state_that_the_code_itself_changes_is_no_input(state, written, tmp_path):
+    module, thing = working(WORKING[state], written)
+    with DiskCache(tmp_path / "cache") as cache:
+        first, computed = run_with(module.f, cache, thing=thing)
+        assert computed
+        assert run_with(module.f, cache, thing=thing) == (first, False)
+        module.f(thing)  # a counter moves on once more
+        assert run_with(module.f, cache, thing=thing) == (first, False)
+        assert run_with(module.f, cache, thing=module.Thing()) == (first, False)
+        thing.k = 3
+        assert run_with(module.f, cache, thing=thing)[1]
+
+
+@pytest.mark.parametrize("state", WORKING)
+def test_private_state_that_the_code_itself_changes_in_a_global_is_no_input(state, written, tmp_path):
+    module, thing = working(f"{WORKING[state]}\n        def g(x): return f(THING)\n", written)
+    module.THING = thing
+    with DiskCache(tmp_path / "cache") as cache:
+        assert run_with(module.g, cache, x=1)[1]
+        assert not run_with(module.g, cache, x=1)[1]
+
+
+@pytest.mark.parametrize("state", WORKING)
+def test_a_strict_pipeline_lets_code_change_its_private_state(state, written):
+    module, thing = working(WORKING[state], written)
+    pipeline = Pipeline([node(module.f, output_name="y")], strict=True)
+    assert pipeline(thing=thing) == pipeline(thing=thing)
+
+
+@pytest.mark.parametrize("method", ["call", "__call__"])
+def test_a_node_may_be_a_method_that_counts_its_calls(method, tmp_path):
+    class Thing:
+        def __init__(self, k):
+            self.k, self._n = k, 0
+
+        def call(self, x):
+            self._n += 1
+            return x * self.k
+
+        __call__ = call
+
+    with DiskCache(tmp_path / "cache") as cache:
+        for k, computed in ((2, True), (3, True)):
+            thing = Thing(k)
+            function = thing if method == "__call__" else thing.call
+            assert run_with(function, cache, x=1) == (k, computed)
+            assert run_with(function, cache, x=1) == (k, False)
+
+
+def test_a_counter_counts_for_a_pipeline_that_does_not_count(tmp_path):
+    class Thing:
+        def __init__(self):
+            self.k, self._n = 2, 0
+
+        def count(self):
+            self._n += 1
+
+        def call(self):
+            return self.k
+
+    def f(thing):
+        return thing.call()
+
+    one, other = Thing(), Thing()
+    other.count()
+    with DiskCache(tmp_path / "cache") as cache:
+        assert run_with(f, cache, thing=one)[1]
+        assert run_with(f, cache, thing=other)[1]  # nothing can tell what it is good for
+
+
+class Session:
+    """Something with private attributes that have no content."""
+
+    def __init__(self, k):
+        self.k = k
+        self._numbers = (number for number in range(3))
+        self._more = memoryview(b"")
+
+    def call(self, x):
+        return x * self.k
+
+
+def test_private_attributes_without_content_are_left_out_with_one_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("hypernodes.execution.signature._TOLD", set())
+
+    @node(output_name="y")
+    def called(session, x):
+        return session.call(x)
+
+    with DiskCache(tmp_path / "cache") as cache:
+        pipeline = Pipeline([called], cache=cache)
+        with pytest.warns(CacheWarning) as caught:
+            for _ in range(2):
+                pipeline.map({"session": [Session(1), Session(2)], "x": [1, 1]}, map_over=["session", "x"])
+            Pipeline([called], cache=cache, name="other")(session=Session(1), x=1)
+        (warning,) = caught
+        for part in ("'Session'", "'_more' and '_numbers'", "generator", "__cache_key__"):
+            assert part in str(warning.message)
+        assert len(cache) == 2
+
+
+def test_workers_say_nothing_of_private_attributes_without_content(tmp_path, capfd):
+    with DiskCache(tmp_path / "cache") as cache, HyperNodesEngine(map_executor="parallel") as engine:
+        pipeline = Pipeline([node(made_in_a_worker, output_name="y")], cache=cache, engine=engine)
+        assert pipeline.map({"x": [1, 2]}, map_over="x") == {"y": [2, 4]}
+    assert "CacheWarning" not in capfd.readouterr().err
+
+
+def made_in_a_worker(x):
+    return Session(2).call(x)
+
+
+def test_locks_and_loggers_in_private_attributes_are_no_input(tmp_path):
+    class Thing:
+        def __init__(self, k):
+            self.k = k
+            self._lock, self._logger = threading.Lock(), logging.getLogger(f"of {k}")
+
+    with DiskCache(tmp_path / "cache") as cache:
+        assert run_with(lambda thing: thing.k, cache, thing=Thing(1))[1]
+        assert not run_with(lambda thing: thing.k, cache, thing=Thing(1))[1]
+
+
+class Embedder:
+    """A model that keeps what it has computed."""
+
+    def __init__(self, k):
+        self.k, self._calls, self._cache = k, 0, {}
+
+    def embed(self, x):
+        self._calls += 1
+        if x not in self._cache:
+            self._cache[x] = x * self.k
+        return self._cache[x]
+
+
+@node(output_name="embedded")
+def embedded(embedder, x):
+    return embedder.embed(x)
+
+
+@pytest.mark.parametrize("executor", ["sequential", "async", "threaded", "parallel"])
+def test_every_executor_finds_what_another_has_computed_with_an_object_that_changes(executor, tmp_path):
+    used = Embedder(2)
+    used.embed(7)
+    embedders = [Embedder(2), used]
+    with DiskCache(tmp_path / "cache") as cache:
+        Pipeline([embedded], cache=cache)(embedder=Embedder(2), x=1)
+        with HyperNodesEngine(map_executor=executor) as engine:
+            pipeline = Pipeline([embedded], cache=cache, engine=engine, name="inner")
+            pipeline.map({"embedder": embedders, "x": [1, 1]}, map_over=["embedder", "x"])
+            nested = Pipeline([pipeline.as_node(map_over="embedder")], cache=cache, engine=engine)
+            assert nested(embedder=embedders, x=1) == {"embedded": [2, 2]}
+            assert len(cache) == 1

@@ -6,6 +6,7 @@ the known patterns is a plain ``"read"`` or ``"store"``, of which nothing is ass
 
 from __future__ import annotations
 
+import builtins
 import dis
 import functools
 from dataclasses import dataclass
@@ -221,6 +222,75 @@ def _ops(code: CodeType) -> list[_Op]:
     return [op._replace(target=starts.get(op.target, len(ops))) if op.target >= 0 else op for op in ops]
 
 
+_Known: TypeAlias = Literal["nothing", "fixed", "container", ""]
+"""What is known of a value on the stack: that it is empty, the same each time, or a class of containers."""
+
+
+_UNKNOWN: Final[_Known] = ""
+
+
+def _stores_of_nothing(ops: Sequence[_Op], jumps_to: Collection[int]) -> Iterator[int]:
+    """Yield where an attribute is set to ``None``, zero, or an empty container.
+
+    The instructions are walked in their order with what is on the stack; where they may come from
+    elsewhere, nothing is known of it.
+    """
+    stack: list[_Known] = []
+    constants: dict[int, object] = {}  # by how deep they lie
+    for at, op in enumerate(ops):
+        if at in jumps_to or ops[at - 1].name in _LEAVES or op.name in _CHANGING_DEEPER:
+            stack = [_UNKNOWN] * len(stack)
+        stack = [*[_UNKNOWN] * (_DEEP - len(stack)), *stack]
+        match op.name:
+            case "LOAD_CONST":
+                is_code = isinstance(op.arg, CodeType)
+                _push(stack, op, "fixed" if op.arg or is_code else "nothing")
+                constants[len(stack)] = op.arg
+            case "LOAD_GLOBAL":
+                _push(stack, op, "container" if op.arg in _CONTAINERS else "fixed")
+            case "LOAD_ATTR" if stack[-1] == "fixed":
+                stack.pop()
+                is_class = op.arg in _CONTAINERS and not hasattr(builtins, str(op.arg))
+                _push(stack, op._replace(effect=op.effect + 1), "container" if is_class else "fixed")
+            case "BUILD_MAP" | "BUILD_LIST" | "BUILD_SET" | "BUILD_TUPLE" if not op.arg:
+                _push(stack, op, "nothing")
+            case "COPY" if isinstance(op.arg, int):
+                stack.append(stack[-op.arg])
+            case "SWAP" if isinstance(op.arg, int):
+                stack[-1], stack[-op.arg] = stack[-op.arg], stack[-1]
+            case "UNPACK_SEQUENCE" if ops[at - 1].name == "LOAD_CONST":
+                values = constants[len(stack)]
+                stack.pop()
+                # One that is no tuple is a text or bytes, which have no empty parts.
+                parts = reversed(values) if isinstance(values, tuple) else [True] * (op.effect + 1)
+                stack += ["fixed" if part else "nothing" for part in parts]
+            case "CALL":
+                kept = len(stack) + op.effect - 1
+                called = stack[kept:]
+                made = called[1:] if called[0] == _UNKNOWN else called  # without what stands for no object
+                is_new = made[:1] == ["container"] and _UNKNOWN not in made
+                stack = [*stack[:kept], "nothing" if is_new else _UNKNOWN]
+            case "STORE_ATTR":
+                if stack[-2] == "nothing":
+                    yield at
+                del stack[-2:]
+            case _:
+                stack = [*stack[: len(stack) + min(op.effect, 0)], *[_UNKNOWN] * op.effect]
+                if op.effect <= 0 and op.name not in _POPPING:
+                    stack[-1] = _UNKNOWN
+
+
+def _push(stack: list[_Known], op: _Op, known: _Known) -> None:
+    stack += [*[_UNKNOWN] * (op.effect - 1), known]
+
+
+_DEEP: Final = 32
+_POPPING: Final = frozenset(["STORE_FAST", "STORE_DEREF", "STORE_GLOBAL", "POP_TOP", "STORE_SUBSCR"])
+_CHANGING_DEEPER: Final = frozenset(
+    ["DICT_MERGE", "DICT_UPDATE", "LIST_APPEND", "LIST_EXTEND", "MAP_ADD", "SET_ADD", "SET_UPDATE"]
+)
+
+
 class _Reader:
     """Reads the instructions of one code object."""
 
@@ -234,13 +304,15 @@ class _Reader:
         self.parameters -= {owner or ""}
         self.jumps_to = {op.target for op in self.ops if op.target >= 0}
         self.is_dynamic = self.is_dynamic_on_self = False
+        self._emptied = frozenset(_stores_of_nothing(self.ops, self.jumps_to))
         self._own: set[int] = set()  # stores that were counted with the read before them
 
     def read(self) -> Iterator[Access]:
         """Yield every use of a private attribute."""
         for at, op in enumerate(self.ops):
             if self._is_dynamic(at):
-                on_self = self._is_self(at - 1 if op.name == "LOAD_ATTR" else at + 1)
+                follows = op.name == "LOAD_GLOBAL" and self._op(at + 2).name != "LOAD_ATTR"
+                on_self = self._is_self(at + 1) if follows else self._is_self(at - 1)
                 self.is_dynamic_on_self = self.is_dynamic_on_self or on_self
                 self.is_dynamic = self.is_dynamic or not on_self
             if op.name == "LOAD_CONST" and is_private(op.arg):
@@ -261,7 +333,7 @@ class _Reader:
         """Whether here attributes are used whose names are not written out."""
         op = self.ops[at]
         if op.name == "LOAD_GLOBAL" and op.arg in ("getattr", "setattr"):
-            return not self._is_text_next(at + 1)
+            return not self._is_named(at)
         return op.arg in (_DYNAMIC_GLOBALS if op.name == "LOAD_GLOBAL" else _DYNAMIC) and (
             op.name == "LOAD_GLOBAL" or op.name.startswith(("LOAD_ATTR", "LOAD_SUPER"))
         )
@@ -269,13 +341,20 @@ class _Reader:
     def _op(self, at: int) -> _Op:
         return self.ops[at] if 0 <= at < len(self.ops) else _Op("", None, 0, -1)
 
-    def _is_text_next(self, at: int) -> bool:
-        """Whether after an object like ``self.a.b`` there is a text."""
-        if not self._is_plain(at):
-            return False
-        while self._op(at + 1).name == "LOAD_ATTR":
-            at += 1
-        return isinstance(self._op(at + 1).arg, str) and self._op(at + 1).name == "LOAD_CONST"
+    def _is_named(self, at: int) -> bool:
+        """Whether the second argument of a call that begins here is a text."""
+        for call in range(at + 3, len(self.ops)):
+            count = self.ops[call].arg
+            if self.ops[call].name != "CALL" or not isinstance(count, int):
+                continue
+            starts = [call]
+            for _ in range(count):
+                starts.append(self._producer(starts[-1]))
+            if starts[-1] == at + 1:
+                second = self._op(starts[-2])
+                is_alone = starts[-2] + 1 == (call if count == 2 else starts[-3])
+                return is_alone and second.name == "LOAD_CONST" and isinstance(second.arg, str)
+        return False
 
     def _is_self(self, at: int) -> bool:
         op = self._op(at)
@@ -410,42 +489,12 @@ class _Reader:
         end = at - 1
         if self._op(end).name not in _LOADS:
             return "store"
-        start = self._producer(end)
-        if self._is_straight(start, end) and self._is_empty(start, end):
+        if at in self._emptied:
             return "empty"
         since = self._missing_since(at, name, of_items=False)
         if any(self._foreign(begin, end, name) <= {self.owner} for begin in since):
             return "fill"  # with what was made since then, of nothing else
         return "store"
-
-    def _is_empty(self, start: int, end: int) -> bool:
-        """Whether an expression gives nothing, or an empty container."""
-        at = start
-        while at < end:
-            op = self.ops[at]
-            if op.name == "LOAD_GLOBAL":
-                last = at
-                while self._op(last + 1).name == "LOAD_ATTR":
-                    last += 1
-                if self._op(last).arg not in _CONTAINERS:
-                    return False
-                at = last + 1
-                while self._op(at).name in ("LOAD_CONST", "LOAD_GLOBAL"):
-                    at += 1
-                if self._op(at).name != "CALL":
-                    return False
-            elif op.name == "LOAD_CONST":
-                if op.arg or isinstance(op.arg, CodeType):
-                    return False
-            elif op.name in ("BUILD_MAP", "BUILD_LIST", "BUILD_SET", "BUILD_TUPLE"):
-                if op.arg:
-                    return False
-            elif self._is_self(at) and self._op(at + 1).name == "STORE_ATTR":
-                at += 1  # a chain: self._a = self._b = None
-            elif op.name not in ("COPY", "SWAP"):
-                return False
-            at += 1
-        return True
 
     def _regions(self, name: str, *, of_items: bool) -> Iterator[tuple[int, int]]:
         """Yield where it is known that an attribute, or the item that is asked for, is missing."""

@@ -232,25 +232,27 @@ class _Walk:
     def _attributes(self, kind: type, state: Mapping[str, object]) -> list[bytes]:
         """Walk the attributes of an object, but for what its own code leaves there as it works."""
         parts: list[bytes] = []
-        around = self._reach
+        around, effects = self._reach, None
         for name, part in sorted(state.items()):
             if _is_kept_result(kind, name):
                 continue
             private = is_private(name)
-            effects = around.effects(kind) if private else {}
-            if name in effects and (type(part) in _PLAIN or not effects[name]):
+            if private:
+                effects = around.effects(kind) if effects is None else effects
+                if name in effects and (type(part) in _PLAIN or not effects[name]):
+                    continue
+            if type(part) in _SIMPLE:
+                parts += (name.encode(), self.digest(part))
                 continue
             self._reach = around.within(kind)
             try:
-                content = self.digest(part)
+                parts += (name.encode(), self.digest(part))
             except _TooDeepError:
                 raise
             except SignatureError as error:
                 if not private:
                     raise SignatureError(f"attribute {name!r}: {error}") from None
                 self.left_out.setdefault(kind, {})[name] = str(error)
-            else:
-                parts += [name.encode(), content]
             finally:
                 self._reach = around
         return parts
@@ -321,8 +323,8 @@ def _of_member(member: enum.Enum) -> dict[str, Any]:
 def _is_kept_result(kind: type, name: str) -> bool:
     """Whether this is where a `functools.cached_property` keeps its result."""
     for base in kind.__mro__:
-        if (found := base.__dict__.get(name)) is not None:
-            return any(one.__name__ == "cached_property" for one in type(found).__mro__)
+        if name in base.__dict__:
+            return any(one.__name__ == "cached_property" for one in type(base.__dict__[name]).__mro__)
     return False
 
 
@@ -381,10 +383,10 @@ _CONTAINERS: Final[dict[type, Callable[[_Walk, Any], list[bytes]]]] = {
 }
 
 _PLAIN: Final = {
-    *(type(None), dict, list, set, bytearray),
+    *(type(None), bool, int, float, complex, str, bytes, tuple, dict, list, set, bytearray),
     *(collections.deque, collections.Counter, collections.OrderedDict, collections.defaultdict),
 }
-"""Containers whose methods are known to do what their names say."""
+"""Types whose methods are known to do what their names say."""
 
 _BUILTIN_BASES: Final = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
 

@@ -84,17 +84,20 @@ class Reach:
             it is told from the names of methods.
         """
         if (known := self._effects.get(kind)) is None:
-            known = self._effects[kind] = {}
-            if self.seen.names and not self.seen.is_dynamic and _is_own(kind):
-                known |= _Class(kind).effects(self.seen, Reach(around=self, kind=kind).seen)
+            if self._seen is _NOTHING:
+                return {}
+            is_known = _is_own(kind) and not self.seen.is_dynamic
+            known = _Class(kind).effects(self.seen, self.within(kind).seen) if is_known else {}
+            self._effects[kind] = known
         return known
 
     def within(self, kind: type) -> Reach:
         """Return what is reached of objects in an object of a class, through the methods of that class."""
-        if is_class_of_library(kind):
+        if self._seen is _NOTHING:
             return self
         if (known := self._inside.get(kind)) is None:
-            known = self._inside[kind] = Reach(around=self, kind=kind)
+            known = self if is_class_of_library(kind) else Reach(around=self, kind=kind)
+            self._inside[kind] = known
         return known
 
 
@@ -102,10 +105,6 @@ def _rebuilt(seen: Seen) -> Reach:
     reach = Reach()
     reach._seen = seen
     return reach
-
-
-NO_REACH: Final = Reach()
-"""What is reached where no code is known: nothing, so that every private attribute counts."""
 
 
 class Seen(typing.NamedTuple):
@@ -120,6 +119,11 @@ class Seen(typing.NamedTuple):
     names: frozenset[str]
     outside: frozenset[Access]
     is_dynamic: bool
+
+
+_NOTHING: Final = Seen(frozenset(), frozenset(), is_dynamic=False)
+NO_REACH: Final = _rebuilt(_NOTHING)
+"""What is reached where no code is known: nothing, so that every private attribute counts."""
 
 
 def _is_own(kind: type) -> bool:
@@ -239,6 +243,11 @@ class _Method(typing.NamedTuple):
         """Whether it is called when an object is made."""
         return self.name in _MAKING
 
+    @property
+    def is_generated(self) -> bool:
+        """Whether it was not written by anybody, but made for a dataclass."""
+        return self.function.__code__.co_filename == "<string>"
+
     def is_called_by(self, names: Collection[str]) -> bool:
         """Whether code that mentions names may call it once an object is made."""
         return self.name in names or (self.name[:2] == "__" and not self.is_making)
@@ -296,7 +305,11 @@ class _Class:
         ]
         outside = {one.use for one in seen.outside if one.attribute == attribute}
         return _Uses(
-            made={use for method, use in own if method.is_making},
+            made={
+                use
+                for method, use in own
+                if method.is_making and not (method.is_generated and self._is_made_empty(attribute))
+            },
             reached={use for method, use in own if method.is_called_by(seen.names)},
             by_method=[(method.name, use) for method, use in own if not method.is_making],
             outside=outside,
@@ -305,6 +318,11 @@ class _Class:
             ),
             is_empty_in_class=self._is_empty_in_class(attribute),
         )
+
+    def _is_made_empty(self, attribute: str) -> bool:
+        """Whether a dataclass always begins with an empty container there."""
+        made = getattr(self.kind, "__dataclass_fields__", {}).get(attribute)
+        return made is not None and not made.init and made.default_factory in (dict, list, set)
 
     def _is_empty_in_class(self, attribute: str) -> bool:
         """Whether the class itself gives an attribute no value but an empty one."""
