@@ -791,6 +791,37 @@ PRIVATE = {
             thing.add(1)
             return thing.total()
         """,
+    "rows to which the node adds, read by another input": """
+        class Table:
+            def __init__(self): self.name, self._rows = "t", []
+            def add(self, row): self._rows.append(row)
+        class View:
+            def total(self, table): return sum(table._rows)
+        def make(v):
+            t = Table()
+            t.add(v)
+            return {"table": t, "view": View()}
+        def f(thing):
+            thing["table"].add(1)
+            return thing["view"].total(thing["table"])
+        """,
+    "a link that the node sets": """
+        class Link:
+            def __init__(self, value): self.value, self._next = value, None
+            def link(self, other): self._next = other
+        def values(link):
+            while link is not None:
+                yield link.value
+                link = link._next
+        def make(v):
+            link = Link(1)
+            link.link(Link(v))
+            return link
+        def f(thing):
+            first = list(values(thing))
+            thing.link(None)
+            return first
+        """,
     "what was fitted": """
         class Model:
             def __init__(self): self.name, self._mean = "m", None
@@ -798,6 +829,84 @@ PRIVATE = {
             def predict(self, x): return x - self._mean
         def make(v): return Model().fit([v])
         def f(thing): return thing.predict(10)
+        """,
+    "what was made on first use, and trained then": """
+        class Inner:
+            def fit(self, k): self.k = k
+            def predict(self, x): return x * self.k
+        class Model:
+            def __init__(self): self.name, self._inner = "m", None
+            def _ensure(self):
+                if self._inner is None: self._inner = Inner()
+            def train(self, k):
+                self._ensure()
+                self._inner.fit(k)
+            def predict(self, x):
+                self._ensure()
+                return self._inner.predict(x)
+        def make(v):
+            m = Model()
+            m.train(v)
+            return m
+        def f(thing): return thing.predict(10)
+        """,
+    "what was made on first use, and trained then under another name": """
+        class Inner:
+            def swallow(self, k): self.k = k
+            def predict(self, x): return x * self.k
+        class Model:
+            def __init__(self): self.name, self._inner = "m", None
+            def _ensure(self):
+                if self._inner is None: self._inner = Inner()
+            def train(self, k):
+                self._ensure()
+                inner = self._inner
+                inner.swallow(k)
+            def predict(self, x):
+                self._ensure()
+                return self._inner.predict(x)
+        def make(v):
+            m = Model()
+            m.train(v)
+            return m
+        def f(thing): return thing.predict(10)
+        """,
+    "rows that are made on first use": """
+        class Table:
+            def __init__(self): self.name, self._rows = "t", None
+            def add(self, row):
+                if self._rows is None: self._rows = [0]
+                self._rows.append(row)
+            def total(self):
+                if self._rows is None: self._rows = [0]
+                return sum(self._rows)
+        def make(v):
+            t = Table()
+            t.add(v)
+            return t
+        def f(thing):
+            thing.add(1)
+            return thing.total()
+        """,
+    "a setting of what is made on first use": """
+        class Inner: k = 1
+        class Model:
+            def __init__(self): self.name, self._inner = "m", None
+            def _ensure(self):
+                if self._inner is None: self._inner = Inner()
+            def set(self, k):
+                self._ensure()
+                self._inner.k = k
+            def predict(self, x):
+                self._ensure()
+                return x * self._inner.k
+        def make(v):
+            m = Model()
+            m.set(v)
+            return m
+        def f(thing):
+            if thing.name == "other": thing.set(1)
+            return thing.predict(10)
         """,
     "what was fitted, with a lazy default": """
         class Model:
@@ -1184,20 +1293,12 @@ WORKING = {
             @counted
             def call(self, x): return x * self.k
         """,
-    "a log": """
-        class Thing:
-            def __init__(self): self.k, self._log = 2, []
-            def call(self, x):
-                self._log.append(x)
-                return x * self.k
-        """,
     "the time that it took": """
         import time
         class Thing:
-            def __init__(self): self.k, self._seconds, self._last = 2, 0.0, None
+            def __init__(self): self.k, self._seconds = 2, 0.0
             def call(self, x):
                 before = time.perf_counter()
-                self._last = x * self.k
                 self._seconds += time.perf_counter() - before
                 return x * self.k
         """,

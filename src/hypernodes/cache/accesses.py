@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-Use: TypeAlias = Literal["read", "keyed", "test", "count", "log", "empty", "fill", "memo", "store"]
+Use: TypeAlias = Literal["read", "keyed", "evict", "test", "count", "sum", "empty", "fill", "memo", "store"]
 """What is done with an attribute.
 
 - ``read``: its value may go anywhere.
 - ``keyed``: one item is looked up (``self._x[k]``, ``k in self._x``, ``self._x.get(k)``).
+- ``evict``: an item is taken out of it.
 - ``test``: only whether it is set is asked (``if self._x is None``, ``hasattr(self, "_x")``).
 - ``count``: a constant is added to it (``self._x += 1``), and its value goes nowhere else.
-- ``log``: something else is added to it (``self._x.append(v)``, ``self._x[k] = v``), likewise.
+- ``sum``: something else is added to it (``self._x += v``), likewise.
 - ``empty``: it is set to nothing (``None``, ``0``, ``{}``), deleted or cleared.
 - ``fill``: it is set where it was missing, to something that no argument of the function goes into.
 - ``memo``: an item is set where it was missing, and all arguments of the function go into its key.
-- ``store``: it is set in any other way.
+- ``store``: it, or an item of it, is set in any other way.
 """
 
 
@@ -131,22 +132,28 @@ _SAME: Final = {
 _LOADS: Final = frozenset(["LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE", "LOAD_CLASSDEREF"])
 _STORES: Final = frozenset(["STORE_FAST", "STORE_DEREF"])
 _LEAVES: Final = frozenset(["RETURN_VALUE", "RAISE_VARARGS", "RERAISE", "JUMP_BACKWARD", "CONTINUE_LOOP"])
-_LOGGING: Final = frozenset(
-    [
-        "add",
-        "append",
-        "appendleft",
-        "clear",
-        "discard",
-        "extend",
-        "extendleft",
-        "insert",
-        "reverse",
-        "sort",
-        "update",
-    ]
+_EVICTING: Final = frozenset(["move_to_end", "pop", "popitem"])
+_CLOSING: Final = frozenset(["close", "disconnect", "release", "shutdown", "stop", "terminate"])
+_CHANGING: Final = frozenset(
+    (
+        *("add", "append", "appendleft", "clear", "connect", "del", "delete", "discard", "drop", "extend"),
+        *("extendleft", "fit", "insert", "learn", "load", "log", "partial", "pop", "push", "put"),
+        *(
+            "register",
+            "remove",
+            "reset",
+            "reverse",
+            "send",
+            "set",
+            "sort",
+            "step",
+            "train",
+            "update",
+            "write",
+        ),
+    )
 )
-_LOOKING_UP: Final = frozenset(["get", "move_to_end", "pop", "popitem"])
+"""The first words in names of methods that change the object which they are called on (`partial_fit`)."""
 _CONTAINERS: Final = frozenset(
     [
         "dict",
@@ -420,6 +427,10 @@ class _Reader:
             return "keyed", on_self
         if self._absence(at + 1) is not None:
             return "test", on_self
+        if after.name in ("STORE_ATTR", "DELETE_ATTR") or after[:2] == ("COPY", 1):
+            return "store" if self._op(
+                at + 2
+            ).name == "LOAD_ATTR" or after.name != "COPY" else "read", on_self
         if after.name == "LOAD_ATTR":
             return self._method(at, str(after.arg)), on_self
         if self._is_measured(at):
@@ -436,7 +447,7 @@ class _Reader:
                     and self._producer(store - 2) == at + 1
                 ):
                     self._own.add(store)
-                    return "count" if store - 3 == at + 1 == self._constant(at + 1) else "log"
+                    return "count" if store - 3 == at + 1 == self._constant(at + 1) else "sum"
                 break
         return "read"
 
@@ -447,15 +458,23 @@ class _Reader:
         """Return what ``self._x.method(...)`` does."""
         if method == "clear":
             return "empty"
-        if method in _LOGGING:
-            return "log"
-        if method in _LOOKING_UP:
+        if method == "get":
             return "keyed"
+        if method in _EVICTING:
+            return "evict"
+        if method in _CLOSING and self._op(at + 2).name == "CALL":
+            return "test"
         if method == "setdefault":
             key = self._op(at + 2)
             taint = self._arguments_in({str(key.arg)} if key.name in _LOADS else set())
-            return "memo" if self._used() <= taint else "read"
-        return "read"
+            return "memo" if self._used() <= taint else "store"
+        end = at + 1
+        while self._op(end).name == "LOAD_ATTR":
+            if str(self._op(end).arg).partition("_")[0] in _CHANGING:
+                return "store"
+            end += 1
+        is_set = self._op(end).name in ("STORE_ATTR", "DELETE_ATTR") or self._op(end)[:2] == ("COPY", 1)
+        return "store" if is_set else "read"
 
     def _item(self, at: int, name: str) -> Use:
         """Return what is done with an item of an attribute that is loaded here."""
@@ -471,15 +490,15 @@ class _Reader:
             if op.name == "BINARY_SUBSCR":
                 return "keyed"
             if op.name == "DELETE_SUBSCR":
-                return "keyed"
+                return "evict"
             if op.name == "STORE_SUBSCR":
-                return "memo" if self._is_memo(at, end, name) else "log"
+                return "memo" if self._is_memo(at, end, name) else "store"
             is_constant = (
                 self._constant(end + 3) > 0
                 and self._op(end + 4).name == "BINARY_OP"
                 and [self._op(end + more).name for more in (5, 6, 7)] == ["SWAP", "SWAP", "STORE_SUBSCR"]
             )
-            return "count" if is_constant else "log"
+            return "count" if is_constant else "store"
         return "read"
 
     # ------------------------------------------------------------------------------------- stores

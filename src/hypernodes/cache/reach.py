@@ -80,8 +80,8 @@ class Reach:
         """Return the private attributes of a class that are effects of this code, and no inputs.
 
         Returns:
-            Their names; with each, whether that holds only for a plain container (a list, say), because
-            it is told from the names of methods.
+            Their names; with each, whether that holds only for plain values (a number, a dictionary), since
+            an object of another class may do anything when it is added to.
         """
         if (known := self._effects.get(kind)) is None:
             if self._seen is _NOTHING:
@@ -280,7 +280,7 @@ class _Class:
         return reached
 
     def effects(self, code: Seen, seen: Seen) -> dict[str, bool]:
-        """Return the attributes that are effects, and whether only as plain containers.
+        """Return the attributes that are effects, and whether only as plain values.
 
         Args:
             code: The code that works with objects of the class.
@@ -293,7 +293,7 @@ class _Class:
         for attribute in own | {one.attribute for one in seen.outside}:
             uses = self._uses(attribute, code, seen)
             if uses.are_of_an_effect():
-                effects[attribute] = bool({"log", "memo"} & uses.all)
+                effects[attribute] = "fill" not in uses.all
         return effects
 
     def _uses(self, attribute: str, code: Seen, seen: Seen) -> _Uses:
@@ -311,6 +311,7 @@ class _Class:
                 if method.is_making and not (method.is_generated and self._is_made_empty(attribute))
             },
             reached={use for method, use in own if method.is_called_by(seen.names)},
+            unreached={use for method, use in own if not method.is_called_by(seen.names)},
             by_method=[(method.name, use) for method, use in own if not method.is_making],
             outside=outside,
             changed_outside=any(
@@ -341,6 +342,7 @@ class _Uses(typing.NamedTuple):
     Attributes:
         made: Those where the object is made.
         reached: Those in methods that the code may call.
+        unreached: Those in the others.
         by_method: Those in all methods but those that make the object, with the methods' names.
         outside: Those of other code.
         changed_outside: Whether the code changes it itself, from outside of the class.
@@ -349,6 +351,7 @@ class _Uses(typing.NamedTuple):
 
     made: set[Use]
     reached: set[Use]
+    unreached: set[Use]
     by_method: list[tuple[str, Use]]
     outside: set[Use]
     changed_outside: bool
@@ -362,22 +365,25 @@ class _Uses(typing.NamedTuple):
         if not (self.changed_outside or self.reached - _READING):
             return False
         changes = self.all - _READING
-        return self._is_only_written(changes) or self._is_filled(changes) or self._is_memo(changes)
+        return self._is_counter(changes) or self._is_filled(changes) or self._is_memo(changes)
 
-    def _is_only_written(self, changes: set[Use]) -> bool:
-        """Whether its value goes nowhere: it is a counter or a log.
+    def _is_counter(self, changes: set[Use]) -> bool:
+        """Whether numbers are added to it, and its value goes nowhere.
 
-        A counter of calls may be read in methods that the code does not call.
+        What counts calls may be read in methods that the code does not call.
         """
-        if _READING & self.outside:
+        if not changes <= {"count", "sum", "empty"} or changes == {"empty"} or _READING & self.outside:
             return False
-        is_counter = changes <= {"count", "empty"}
-        return not _READING & (self.reached if is_counter else self.all)
+        return not _READING & (self.all if "sum" in changes else self.reached)
 
     def _is_filled(self, changes: set[Use]) -> bool:
-        """Whether it is set on first use, to what follows from the rest of the object."""
+        """Whether it is set on first use, to what follows from the rest of the object.
+
+        What methods do with it which the code does not call (train it, say) cannot be known.
+        """
         return (
             "fill" in self.reached
+            and "read" not in self.unreached
             and changes <= {"fill", "empty"}
             and self.made <= {"empty", "read", "test"}
             and self.is_empty_in_class
@@ -389,7 +395,7 @@ class _Uses(typing.NamedTuple):
         filling = {name for name, use in self.by_method if use == "memo"}
         return (
             "memo" in self.reached
-            and changes <= {"memo", "empty"}
+            and changes <= {"memo", "empty", "evict"}
             and self.made <= {"empty"}
             and self.is_empty_in_class
             and not self.outside
