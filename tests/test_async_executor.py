@@ -41,6 +41,27 @@ def test_errors_arrive_as_they_were_raised(executor):
     assert executor.submit(fail).exception() is error
 
 
+class Empty(Exception):
+    def __len__(self):
+        return 0
+
+
+def test_an_error_that_is_false_is_raised(executor):
+    def fail():
+        raise Empty
+
+    async def fail_async():
+        raise Empty
+
+    for function in (fail, fail_async):
+        future = executor.submit(function)
+        assert isinstance(future.exception(), Empty)
+        with pytest.raises(Empty):
+            future.result()
+        with pytest.raises(Empty):
+            list(executor.map(lambda _: function(), [1]))
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_error_that_ends_programs_ends_only_its_future(executor, error):
     async def fail():

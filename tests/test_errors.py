@@ -5,8 +5,9 @@ import functools
 import logging
 
 import pytest
+from conftest import ALIASES, INSTANCES
 
-from hypernodes import HyperNodesEngine, HyperNodesError, Pipeline, PipelineCallback, node
+from hypernodes import DiskCache, HyperNodesEngine, HyperNodesError, Pipeline, PipelineCallback, node
 from hypernodes import exceptions as errors
 
 
@@ -469,6 +470,55 @@ def test_notes_of_the_users_own_are_kept(watched):
         "mind the gap",
         "in node 'fail' of pipeline 'failing', called with x=2",
     ]
+
+
+class Empty(Refused):
+    """An error that is false, as one is that counts what it found."""
+
+    def __len__(self):
+        return 0
+
+
+class Undecided(Refused):
+    def __bool__(self):
+        raise RuntimeError("neither true nor false")
+
+
+@node(output_name="failed")
+def raise_it(kind):
+    raise kind("no")
+
+
+@node(output_name="failed")
+async def raise_it_async(kind):
+    raise kind("no")
+
+
+@node(output_name="failed")
+def raise_it_late(kind):
+    yield 1
+    raise kind("no")
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning:distributed"
+)
+@pytest.mark.parametrize("executor", [*ALIASES, *INSTANCES])
+def test_an_error_that_is_false_is_an_error_all_the_same(executor, executor_named, tmp_path):
+    cache = DiskCache(tmp_path / "cache")
+    for level in ("node_executor", "map_executor"):
+        with HyperNodesEngine(**{level: executor_named(executor)}) as engine:
+            for step in (raise_it, raise_it_async, raise_it_late):
+                pipeline = Pipeline([step], engine=engine, name="failing", cache=cache)
+                for kind in (Empty, Undecided):
+                    with pytest.raises(kind, match="no") as caught:
+                        pipeline.run({"kind": kind})
+                    assert f"in node '{step.name}' of pipeline 'failing'" in caught.value.__notes__[0]
+                    (row,) = pipeline.map({"kind": [kind]}, "kind", on_error="return")["failed"]
+                    assert type(row) is kind
+                    with pytest.raises(kind, match="no"):
+                        asyncio.run(pipeline.arun({"kind": kind}))
+    assert set(cache) == set()
 
 
 def test_stop_iteration_of_a_node_reaches_the_caller(watched):

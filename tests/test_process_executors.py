@@ -59,6 +59,25 @@ def test_an_error_that_holds_a_lock_arrives_without_it(executor):
     assert executor.submit(abs, -1).result() == 1
 
 
+class Empty(Exception):
+    """An error that is false."""
+
+    def __len__(self):
+        return 0
+
+
+def test_an_error_that_is_false_is_raised(executor):
+    def fail(_=None):
+        raise Empty
+
+    future = executor.submit(fail)
+    assert isinstance(future.exception(), Empty)
+    with pytest.raises(Empty):
+        future.result()
+    with pytest.raises(Empty):
+        list(executor.map(fail, [1]))
+
+
 def test_what_cannot_be_pickled_fails_its_own_future(executor):
     lock = threading.Lock()
     assert isinstance(executor.submit(lambda: lock).exception(), (TypeError, TransportError))

@@ -188,7 +188,7 @@ class PackedError:
 
 def pack_error(error: BaseException) -> PackedError:
     """Make an exception travel, whatever its constructor takes and whatever it holds."""
-    text = "".join(traceback.format_exception(error))
+    text = _traceback_of(error)
     attributes = {}
     for name, value in vars(error).items():
         try:
@@ -211,6 +211,13 @@ def pack_error(error: BaseException) -> PackedError:
         if type(rebuilt) is type(error) and rebuilt.args == _comparable(error.args, rebuilt.args):
             return PackedError(blob, text)
     return PackedError(dumps(RemoteError(f"{type(error).__qualname__}: {error}")), text)
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # The standard library asks an error for its text, and whether it is true.
+        return "".join((*traceback.format_tb(error.__traceback__), type(error).__qualname__))
 
 
 def unpack_error(packed: PackedError) -> BaseException:

@@ -31,6 +31,7 @@ from hypernodes.execution.run import Run
 from hypernodes.execution.stages import has_batch, over_columns
 from hypernodes.execution.steps import CallStep
 from hypernodes.executors.culprit import missing_module, where
+from hypernodes.executors.settled import result_of
 from hypernodes.portable import (
     KEEP_FROM,
     Kept,
@@ -254,7 +255,7 @@ class Dispatch:
 
     def receive(self, job: Job, future: Future[Any]) -> Outcome | BatchOutcome:
         """Return what came of a job that was sent."""
-        outcome: Any = future.result()
+        outcome: Any = result_of(future)
         if isinstance(outcome, tuple):
             note, *outputs = outcome
             outcome = fetched(note)

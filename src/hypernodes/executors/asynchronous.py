@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.executors.loops import can_reenter, home_loop, running_loop
+from hypernodes.executors.settled import ExecutorFuture
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -237,7 +238,7 @@ class _Submission:
         return self.fn(*self.args, **self.kwargs)
 
 
-class _AsyncFuture(Future[Any]):
+class _AsyncFuture(ExecutorFuture):
     """A future that keeps its loop turning while that loop's own thread waits for it."""
 
     _loop: asyncio.AbstractEventLoop | None = None
@@ -262,10 +263,6 @@ class _AsyncFuture(Future[Any]):
         else:
             self._loop.call_soon_threadsafe(task.cancel)
         return True
-
-    def result(self, timeout: float | None = None) -> Any:
-        self._turn_loop(timeout)
-        return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         self._turn_loop(timeout)

@@ -17,6 +17,8 @@ import time
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hypernodes.executors.settled import Settled
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
@@ -109,13 +111,13 @@ def resolve(awaitable: Awaitable[T]) -> T:
     """Wait, from plain code, for something awaitable to run on its home loop."""
     loop = home_loop()
     if loop is running_loop():
-        return loop.run_until_complete(_await(awaitable))
+        return loop.run_until_complete(_await(awaitable)).get()
     future = asyncio.run_coroutine_threadsafe(_await(awaitable), loop)
     home = HOME.get()
     if home is not None:
         home.on_stop(future.cancel)
     try:
-        return future.result()
+        return future.result().get()
     except BaseException:
         future.cancel()  # Ctrl-C ends the wait; it shall end the coroutine as well
         raise
@@ -124,12 +126,14 @@ def resolve(awaitable: Awaitable[T]) -> T:
             home.forget(future.cancel)
 
 
-async def _await(awaitable: Awaitable[T]) -> T:
+async def _await(awaitable: Awaitable[T]) -> Settled[T]:
     try:
-        return await awaitable
-    except (KeyboardInterrupt, SystemExit) as error:
-        # Either would leave run_forever and take the loop with it.
-        raise asyncio.CancelledError(f"a coroutine raised {error!r}") from error
+        return Settled(await awaitable)
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        # As a value, since KeyboardInterrupt and SystemExit would end the loop, and not only this coroutine.
+        return Settled(error=error)
 
 
 async def iterated(values: Iterator[T]) -> AsyncGenerator[T, None]:

@@ -375,7 +375,7 @@ class Here(Wire):
     def fail(self, error: BaseException) -> NoReturn:
         """Keep it, and raise what Daft hands on: it waits for ever where it gets a StopIteration, say."""
         with self._changed:
-            self._error = self._error or error
+            self._error = error if self._error is None else self._error
         raise Kept from None
 
     def failure(self, error: BaseException) -> BaseException:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import UnpackError
 from hypernodes.executors.ray import nesting
 from hypernodes.executors.ray.errors import explained
 from hypernodes.executors.ray.worker import Bare, Here, There
+from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.portable import Carried, Inline, Kept, Packed, pack
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Landing:
         return result.bare if isinstance(result, Here) else ref
 
 
-class RayFuture(Future[Any], Carried):
+class RayFuture(ExecutorFuture, Carried):
     """A future that brings its result here when that is asked for, and not before.
 
     As an argument of another submission it stands for its value, which then goes from worker to worker.

@@ -1,0 +1,62 @@
+"""Results and errors as values, for errors that would be lost on their way through a future.
+
+The standard library asks an error whether it is true (``Future.result``: ``if self._exception:``), so that
+one with a ``__bool__`` or a ``__len__`` of its own would be lost, and ``None`` returned in its place.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled(Generic[T]):
+    """The result of a call, or the error that it raised."""
+
+    value: T | None = None
+    error: BaseException | None = None
+
+    def get(self) -> T:
+        """Return the result, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return cast("T", self.value)
+
+
+def settle(function: Callable[..., T], /, *args: Any) -> Settled[T]:
+    """Call a function, and return what it returned or raised as a value."""
+    try:
+        return Settled(function(*args))
+    except BaseException as error:
+        return Settled(error=error)
+
+
+class ExecutorFuture(Future[Any]):
+    """A future that raises every error, also one that is false."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Return the result, or raise the error; see `concurrent.futures.Future.result`."""
+        _raise_error_of(self, timeout)
+        return super().result(0)
+
+
+def result_of(future: Future[T]) -> T:
+    """Return the result of a future of any executor, or raise its error, also one that is false."""
+    _raise_error_of(future, None)
+    return future.result()
+
+
+def _raise_error_of(future: Future[Any], timeout: float | None) -> None:
+    error = future.exception(timeout)
+    if error is not None:
+        try:
+            raise error
+        finally:
+            del error, future  # The traceback of the error keeps this frame, which must not keep the error.
