@@ -62,6 +62,24 @@ def test_an_error_that_is_false_is_raised(executor):
             list(executor.map(lambda _: function(), [1]))
 
 
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, GeneratorExit])
+def test_what_ends_iterators_ends_its_future(executor, error):
+    def fail():
+        raise error
+
+    async def fail_async():
+        raise error
+
+    async def fail_in_thread():
+        await executor.in_thread(fail)
+
+    # No coroutine can raise StopIteration: Python makes it another one.
+    of_coroutine = RuntimeError if error is StopIteration else error
+    assert isinstance(executor.submit(fail).exception(timeout=30), error)
+    assert isinstance(executor.submit(fail_async).exception(timeout=30), of_coroutine)
+    assert isinstance(executor.submit(fail_in_thread).exception(timeout=30), of_coroutine)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_error_that_ends_programs_ends_only_its_future(executor, error):
     async def fail():

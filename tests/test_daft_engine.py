@@ -662,6 +662,23 @@ def test_whatever_is_raised_ends_the_query_and_arrives(error, kind, recorder):
         assert "in node 'end" in caught.value.__notes__[0]
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("told", [False, True])
+def test_stop_iteration_of_a_plain_node_after_an_async_one_arrives(told, recorder):
+    async def pass_on(x):
+        return x
+
+    def end(y):
+        raise StopIteration(y)
+
+    nodes = [node(pass_on, output_name="y"), node(end, output_name="z")]
+    inner = Pipeline(nodes, name="ending", callbacks=[recorder] if told else [])
+    for pipeline, inputs in ((inner, {"x": [7]}), (Pipeline([inner.as_node(map_over="x")]), {"x": [[7]]})):
+        with pytest.raises(StopIteration, match="7") as caught:
+            pipeline.with_engine(DaftEngine()).map(inputs, "x")
+        assert "in node 'end' of pipeline" in caught.value.__notes__[0]
+
+
 def test_the_context_of_an_error_is_its_own():
     def fail(x):
         try:

@@ -5,7 +5,7 @@ import functools
 import logging
 
 import pytest
-from conftest import ALIASES, INSTANCES
+from conftest import ALIASES, INSTANCES, Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, HyperNodesError, Pipeline, PipelineCallback, node
 from hypernodes import exceptions as errors
@@ -528,6 +528,74 @@ def test_stop_iteration_of_a_node_reaches_the_caller(watched):
 
     with pytest.raises(StopIteration, match="done"):
         watched(Pipeline([fail])).run({"x": 1})
+
+
+@node(output_name="kind")
+async def stop_of(stop):
+    return stop
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning:distributed"
+)
+@pytest.mark.parametrize("watch", [False, True])
+@pytest.mark.parametrize("executor", [*ALIASES, *INSTANCES])
+def test_what_ends_iterators_is_an_error_of_its_node_like_any_other(executor, watch, executor_named):
+    """Of coroutines and generators, Python itself makes it a RuntimeError."""
+    callbacks = [Recorder()] if watch else []
+    for level in ("node_executor", "map_executor"):
+        with HyperNodesEngine(**{level: executor_named(executor)}) as engine:
+            for step in (raise_it, raise_it_async, raise_it_late):
+                after_another = Pipeline([stop_of, step], name="failing", engine=engine, callbacks=callbacks)
+                pipeline = Pipeline([step], name="failing", engine=engine, callbacks=callbacks)
+                for kind in (StopIteration, StopAsyncIteration):
+                    known = (
+                        StopAsyncIteration if step is not raise_it else (StopIteration, StopAsyncIteration)
+                    )
+                    raised = kind if issubclass(kind, known) else RuntimeError
+                    for run in (
+                        lambda: pipeline.run({"kind": kind}),
+                        lambda: pipeline.map({"kind": [kind]}, "kind"),
+                        lambda: after_another.map({"stop": [kind]}, "stop"),
+                    ):
+                        with pytest.raises(raised) as caught:
+                            run()
+                        assert f"in node '{step.name}' of pipeline 'failing'" in caught.value.__notes__[0]
+                    (row,) = pipeline.map({"kind": [kind]}, "kind", on_error="return")["failed"]
+                    assert type(row) is raised
+                    assert f"in node '{step.name}' of pipeline 'failing', item 0" in row.__notes__[0]
+
+
+@pytest.mark.parametrize("executor", ["sequential", "async", "threaded"])
+def test_stop_iteration_where_only_another_error_can_be_raised(executor):
+    """It would end the generator or the coroutine that the caller holds, as if nothing had happened."""
+
+    async def drain():
+        return [row async for row in pipeline.aimap({"kind": [StopIteration]}, "kind")]
+
+    with HyperNodesEngine(map_executor=executor) as engine:
+        pipeline = Pipeline([raise_it], name="failing", engine=engine)
+        for run in (
+            lambda: list(pipeline.imap({"kind": [StopIteration]}, "kind")),
+            lambda: asyncio.run(pipeline.arun({"kind": StopIteration})),
+            lambda: asyncio.run(pipeline.amap({"kind": [StopIteration]}, "kind")),
+            lambda: asyncio.run(drain()),
+        ):
+            with pytest.raises(RuntimeError, match=r"StopIteration\('no'\)") as caught:
+                run()
+            assert isinstance(caught.value.__cause__, StopIteration)
+            assert "in node 'raise_it' of pipeline 'failing'" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("kind", [GeneratorExit, SystemExit, KeyboardInterrupt])
+@pytest.mark.parametrize("executor", ["sequential", "async", "threaded", "parallel"])
+def test_what_ends_more_than_an_item_ends_the_run_as_itself(executor, kind):
+    for level in ("node_executor", "map_executor"):
+        with HyperNodesEngine(**{level: executor}) as engine:
+            for step in (raise_it, raise_it_async, raise_it_late):
+                pipeline = Pipeline([step], engine=engine)
+                with pytest.raises(kind):
+                    pipeline.map({"kind": [kind]}, "kind", on_error="return")
 
 
 def test_the_note_names_a_renamed_node_by_its_parameters(watched):

@@ -23,7 +23,8 @@ from hypernodes.execution.steps import NestedStep
 from hypernodes.execution.sweep import Streamed
 from hypernodes.execution.worker import Dispatch
 from hypernodes.executors.aliases import SEQUENTIAL
-from hypernodes.executors.loops import HOME, Home, can_reenter, in_thread, running_loop
+from hypernodes.executors.loops import HOME, Home, beside, can_reenter, running_loop
+from hypernodes.executors.settled import raisable
 from hypernodes.mapping import Columns
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class LanedEngine(Engine):
             return _one_by_one(plan.compiled, items, inputs, on_error)
         rows = self._stream(plan, items, inputs, on_error, Streamed(in_order=ordered))
         loop = running_loop() if plan.awaits else None
-        return rows if loop is None or not can_reenter(loop) else _beside(loop, rows)
+        return rows if loop is None or not can_reenter(loop) else _advanced_beside(loop, rows)
 
     def _stream(
         self,
@@ -152,7 +153,7 @@ class LanedEngine(Engine):
         for at, row in rows.take():
             yield at, row.error if isinstance(row, Failure) else row
         if run.error is not None:
-            raise run.error
+            raise raisable(run.error)
 
     def _plan(
         self,
@@ -218,6 +219,8 @@ def _one_by_one(
             row: Any = compute({**inputs, **item}, (index,))
         except Exception as error:
             if on_error == "raise":
+                if isinstance(error, StopIteration):
+                    raise raisable(error) from error
                 raise
             row = error
         yield index, row
@@ -266,13 +269,13 @@ def _on_the_right_thread(plan: Plan, work: Callable[[], T]) -> T:
     loop = running_loop() if plan.awaits else None
     if loop is None or not can_reenter(loop):
         return work()
-    return loop.run_until_complete(in_thread(work))
+    return beside(loop, work)
 
 
-def _beside(loop: asyncio.AbstractEventLoop, rows: Iterator[T]) -> Iterator[T]:
+def _advanced_beside(loop: asyncio.AbstractEventLoop, rows: Iterator[T]) -> Iterator[T]:
     """Advance an iterator beside a loop that its coroutines need."""
     home, end = Home(loop), object()
-    while (row := loop.run_until_complete(in_thread(partial(next, rows, end), home))) is not end:
+    while (row := beside(loop, partial(next, rows, end), home)) is not end:
         yield row
 
 

@@ -26,6 +26,7 @@ from hypernodes.execution.jobs import Outcome
 from hypernodes.execution.mutation import watch
 from hypernodes.execution.steps import CallStep, NestedStep, Plan
 from hypernodes.executors.loops import resolve
+from hypernodes.executors.settled import settle
 from hypernodes.mapping import expand
 from hypernodes.portable import short
 
@@ -82,7 +83,11 @@ async def _attempt(
             else:
                 # A plain function would hold up the loop; so would the body of a generator.
                 listed = _list if step.timeout is None else partial(within, step.timeout, _list)
-                value = call() if step.is_async else await in_thread(copy_context().run, listed, call)
+                if step.is_async:
+                    value = call()
+                else:
+                    # As a value, since a StopIteration would not come back through asyncio's futures.
+                    value = (await in_thread(settle, copy_context().run, listed, call)).get()
                 if (awaitable := _awaitable(value)) is not None:
                     value = await (awaitable if step.timeout is None else awaited(step.timeout, awaitable))
             outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)

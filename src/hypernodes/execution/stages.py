@@ -193,7 +193,7 @@ def compute(
 
 
 class Ended(Exception):  # noqa: N818  it stands for another one
-    """Carries an error out of a task that would end the event loop as itself."""
+    """Carries an error out of a task or a generator that it cannot leave as itself."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__()
@@ -246,12 +246,15 @@ async def compute_on_loop(
                 arguments = {parameter: source[name] for parameter, name in step.arguments}
                 outcome = await attempt(step, arguments, scope.of_item(number), in_thread)
                 if outcome.error is not None:
-                    raise outcome.error
+                    raise Ended(outcome.error)
                 made = dict(zip(step.outputs, outcome.outputs, strict=True))
                 return tuple(made[name] for name in stage.makes)
             item = {name: [column[at]] for name, column in columns.items()}
             run = _run(stage, item, given, [number], scope)
             await drive_on_loop(run, in_thread, _Nobody())
+            if run.error is not None:
+                stage.plan.flush()
+                raise Ended(run.error)
             return tuple(column[0] for column in _columns(stage, run).values())
 
     try:

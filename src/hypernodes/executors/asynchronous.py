@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.executors.loops import can_reenter, home_loop, running_loop
-from hypernodes.executors.settled import ExecutorFuture
+from hypernodes.executors.settled import ExecutorFuture, raisable, settle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,9 +105,16 @@ class AsyncExecutor(Executor):
         self._start_pending()
         return future
 
-    def in_thread(self, fn: Callable[..., T], /, *args: Any) -> Awaitable[T]:
-        """Run a plain callable in one of the threads, on behalf of a coroutine that has a place already."""
-        return asyncio.wrap_future(self._threads.submit(fn, *args))
+    async def in_thread(self, fn: Callable[..., T], /, *args: Any) -> T:
+        """Run a plain callable in one of the threads, on behalf of a coroutine that has a place already.
+
+        Raises:
+            RuntimeError: It raised StopIteration, which no coroutine can raise; `settle` takes that along.
+        """
+        settled = await asyncio.wrap_future(self._threads.submit(settle, fn, *args))
+        if settled.error is not None:
+            raise raisable(settled.error)
+        return settled.get()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no more work; see `concurrent.futures.Executor.shutdown`."""

@@ -15,9 +15,10 @@ import os
 import threading
 import time
 from contextvars import ContextVar, copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypernodes.executors.settled import Settled
+from hypernodes.executors.settled import Settled, raisable, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -159,7 +160,7 @@ async def iterated(values: Iterator[T]) -> AsyncGenerator[T, None]:
         while True:
             for value, error in await in_thread(some, home):
                 if error is not None:
-                    raise error
+                    raise raisable(error, (StopIteration, StopAsyncIteration))
                 if value is end:
                     return
                 yield value
@@ -175,33 +176,36 @@ async def in_thread(work: Callable[[], T], home: Home | None = None) -> T:
     """Do plain work in a thread of its own, whose coroutines run on this loop.
 
     Cancelling the wait ends the work as soon as it can be ended.
+
+    Raises:
+        RuntimeError: The work raised StopIteration, which no coroutine can raise; `beside` can.
     """
     loop = asyncio.get_running_loop()
     home, context = Home(loop) if home is None else home, copy_context()
     context.run(HOME.set, home)
-    done: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
+    done: asyncio.Future[Settled[T]] = loop.create_future()
 
-    def tell(value: Any, error: BaseException | None) -> None:
+    def tell(settled: Settled[T]) -> None:
         if not done.done():
-            done.set_result((value, error))
+            done.set_result(settled)
 
     def body() -> None:
-        value, error = None, None
-        try:
-            value = context.run(work)
-        except BaseException as raised:
-            error = raised
+        settled = settle(context.run, work)
         if not loop.is_closed():
-            loop.call_soon_threadsafe(tell, value, error)
+            loop.call_soon_threadsafe(tell, settled)
 
     threading.Thread(target=body, name="hypernodes-run", daemon=True).start()
     try:
-        value, error = await asyncio.shield(done)
+        settled = await asyncio.shield(done)
     except BaseException:
         home.stop()
         await asyncio.wait([done], timeout=_PATIENCE)
         raise
-    if error is not None:
-        raise error
-    result: T = value
-    return result
+    if settled.error is not None:
+        raise raisable(settled.error)
+    return settled.get()
+
+
+def beside(loop: asyncio.AbstractEventLoop, work: Callable[[], T], home: Home | None = None) -> T:
+    """Do plain work in a thread of its own while the loop that runs in this thread goes on."""
+    return loop.run_until_complete(in_thread(partial(settle, work), home)).get()

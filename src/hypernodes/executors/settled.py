@@ -1,7 +1,9 @@
-"""Results and errors as values, for errors that would be lost on their way through a future.
+"""Results and errors as values, for errors that would be lost on their way through a future or a coroutine.
 
-The standard library asks an error whether it is true (``Future.result``: ``if self._exception:``), so that
-one with a ``__bool__`` or a ``__len__`` of its own would be lost, and ``None`` returned in its place.
+- ``concurrent.futures.Future.result`` asks an error whether it is true. One with a ``__bool__`` or a
+  ``__len__`` of its own would be lost, and ``None`` returned in its place.
+- asyncio's futures take no StopIteration: up to Python 3.11, whoever awaits one waits for ever.
+- Python makes a RuntimeError of a StopIteration that leaves a generator or a coroutine.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from hypernodes.portable import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +40,30 @@ def settle(function: Callable[..., T], /, *args: Any) -> Settled[T]:
         return Settled(function(*args))
     except BaseException as error:
         return Settled(error=error)
+
+
+def raisable(
+    error: BaseException, unraisable: type[BaseException] | tuple[type[BaseException], ...] = StopIteration
+) -> BaseException:
+    """Return what a generator or a coroutine can raise in place of an error.
+
+    Args:
+        error: The error.
+        unraisable: What cannot be raised there; in an async generator also StopAsyncIteration.
+
+    Returns:
+        The error itself, or a RuntimeError with its notes and with the error as its cause. Python would
+        make one, too, but without the notes.
+    """
+    if not isinstance(error, unraisable):
+        return error
+    stopped = RuntimeError(
+        f"{short(error)} was raised, which cannot leave a generator or a coroutine as itself"
+    )
+    for note in getattr(error, "__notes__", ()):
+        stopped.add_note(note)
+    stopped.__cause__ = error
+    return stopped
 
 
 class ExecutorFuture(Future[Any]):

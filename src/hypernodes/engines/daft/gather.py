@@ -14,7 +14,7 @@ from hypernodes.engines.daft.results import Results
 from hypernodes.execution.invoke import UNKNOWN, attempt, now
 from hypernodes.execution.jobs import Batch, BatchOutcome, Call, Failure, Outcome
 from hypernodes.execution.lane import Lane
-from hypernodes.execution.stages import alone, is_watched, whole
+from hypernodes.execution.stages import Ended, alone, is_watched, whole
 from hypernodes.execution.worker import Sweeping, unpack_batch
 from hypernodes.portable import Packed, fetched
 from hypernodes.resources import Resources
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.event import Event
     from hypernodes.engines.daft.query import Options
+    from hypernodes.engines.daft.wire import Report
     from hypernodes.execution import jobs
 
 _AT_MOST: Final = 1024  # items of which something is heard together
@@ -154,10 +155,11 @@ class Gathering:
         results = Results(job)
         try:
             for report in over_items(job, {}, 1, self._options):
+                _check(report)
                 results.add(report)
                 yield
-        except Exception as error:
-            future.set_result(Outcome((), error))
+        except Exception as raised:
+            future.set_result(Outcome((), raised.error if isinstance(raised, Ended) else raised))
             return
         columns = results.columns(1)
         outputs = tuple(columns[name][0] if name else None for name in call.step.outputs)
@@ -188,7 +190,8 @@ class Gathering:
                 if staged
                 else self._whole(batches, futures, reports)
             )
-        except Exception as error:
+        except Exception as raised:
+            error = raised.error if isinstance(raised, Ended) else raised
             for future in futures:
                 if not future.done():
                     future.set_exception(error)
@@ -203,6 +206,7 @@ class Gathering:
     ) -> Iterator[None]:
         results = Results(job, given)
         for report in reports:
+            _check(report)
             results.add(report)
             yield
         total = sum(len(batch.at) for batch in batches)
@@ -221,8 +225,7 @@ class Gathering:
         rows: list[dict[int, Any]] = [{} for _ in batches]
         events: list[Event] = []
         for report in reports:
-            if report.error is not None:
-                raise report.error
+            _check(report)
             told = report.outcome
             outcome: BatchOutcome = unpack_batch(told) if isinstance(told, Packed) else told
             events += outcome.events
@@ -238,3 +241,11 @@ class Gathering:
                     if failed:
                         return
             yield
+
+
+def _check(report: Report) -> None:
+    """Raise what has ended a query, in a form that can leave a generator."""
+    if isinstance(report.error, Exception):
+        raise Ended(report.error)
+    if report.error is not None:
+        raise report.error
