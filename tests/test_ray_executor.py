@@ -3,6 +3,7 @@
 import gc
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -214,6 +215,63 @@ def test_workers_that_die_are_replaced_and_counted(ray_cluster, tmp_path):
         assert isinstance(fatal.exception(), WorkerDiedError)
         assert "3 times in a row" in str(fatal.exception())
         assert executor.submit(abs, -1).result() == 1
+
+
+def end_once(marks, swallow=False):
+    """Have this process told to end, as the one who drains a host does, if that has not been done before."""
+    try:
+        (marks / "ended").touch(exist_ok=False)
+    except FileExistsError:
+        return "done"
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except SystemExit:
+        if not swallow:
+            raise
+    return "went on"
+
+
+class EndsOnArrival:
+    def __init__(self, marks):
+        self.marks = marks
+
+    def __reduce__(self):
+        return end_once, (self.marks,)
+
+
+class EndsOnLeaving(EndsOnArrival):
+    def __reduce__(self):
+        return str, (end_once(self.marks),)
+
+
+SIGTERMS = {
+    "in the call": lambda executor, marks: executor.submit(end_once, marks),
+    "in the call, which goes on": lambda executor, marks: executor.submit(end_once, marks, swallow=True),
+    "unpickling": lambda executor, marks: executor.submit(lambda arrived: arrived, EndsOnArrival(marks)),
+    "pickling": lambda executor, marks: executor.submit(lambda: EndsOnLeaving(marks)),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("when", SIGTERMS)
+def test_a_worker_that_is_told_to_end_has_died(ray_cluster, tmp_path, when):
+    with RayExecutor(1) as executor:
+        assert SIGTERMS[when](executor, tmp_path).result() == "done"
+    (tmp_path / "ended").unlink()
+    with RayExecutor(1, max_retries=0) as executor:
+        assert isinstance(SIGTERMS[when](executor, tmp_path).exception(), WorkerDiedError)
+        assert executor.submit(abs, -1).result() == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_worker_that_is_told_to_end_in_the_initializer_has_died(ray_cluster, tmp_path):
+    with RayExecutor(1, initializer=end_once, initargs=(tmp_path,)) as executor:
+        assert executor.submit(abs, -1).result() == 1
+
+
+def test_a_call_that_ends_itself_raises_what_it_raised(executor):
+    assert executor.submit(sys.exit, 3).exception().code == 3
 
 
 def test_a_running_call_can_be_killed(ray_cluster):

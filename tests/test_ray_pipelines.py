@@ -1,6 +1,8 @@
 """Pipelines on Ray: what stays in the cluster, what is placed once, what waits for what."""
 
+import asyncio
 import os
+import signal
 import time
 
 import numpy as np
@@ -260,6 +262,40 @@ def test_a_call_that_kills_its_worker_once_is_told_of(ray_cluster, tmp_path):
         pipeline.effective_engine.shutdown()
 
 
+def told_to_end(x, marks, always):
+    mark = marks / f"{x}"
+    if x == 2 and (always or not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    return x
+
+
+async def told_to_end_async(x, marks, always):
+    await asyncio.sleep(0.2)  # The main thread is to wait by now, where signals reach it.
+    mark = marks / f"{x}"
+    if x == 2 and (always or not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+    return x
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+@pytest.mark.parametrize("function", [told_to_end, told_to_end_async])
+def test_a_worker_that_is_told_to_end_costs_its_item_at_most(ray_cluster, tmp_path, level, function):
+    with RayExecutor(2, max_retries=1) as executor:
+        engine = HyperNodesEngine(**{level: executor})
+        pipeline = Pipeline([node(function, output_name="y")], engine=engine, name="ending")
+        inputs = {"x": [1, 2, 3], "marks": tmp_path}
+        assert pipeline.map({**inputs, "always": False}, "x") == {"y": [1, 2, 3]}
+        first, error, last = pipeline.map({**inputs, "always": True}, "x", on_error="return")["y"]
+        assert (first, last) == (1, 3)
+        assert isinstance(error, WorkerDiedError)
+        assert "item 1" in error.__notes__[0]
+
+
 # --------------------------------------------------------------------------------- timeouts
 
 
@@ -271,8 +307,6 @@ def slow(x):
 
 @node(output_name="y", timeout=0.5)
 async def slow_async(x):
-    import asyncio
-
     await asyncio.sleep(30 if x == 1 else 0)
     return x
 

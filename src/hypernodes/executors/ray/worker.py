@@ -1,11 +1,15 @@
 """What a Ray worker does with a task: unpack it, call it, and pack what comes of it.
 
 Ray itself only ever sees bytes and buffers, so that whatever happens while the user's own objects are
-unpickled, called or pickled comes back as an answer, and not as the death of the worker.
+unpickled, called or pickled comes back as an answer, and not as the death of the worker. Only SIGTERM is
+one (a drained host, a stopped pod): Ray's handler raises a SystemExit wherever the worker is just then,
+which is no error of the user's code.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypernodes.exceptions import TransportError
@@ -13,9 +17,13 @@ from hypernodes.portable import KEEP_FROM, Packed, PackedError, Several, dumps, 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
 
 held_cpus: float | None = None
 """How many CPUs the task that runs here holds, lent ones included; ``None`` where none of ours runs."""
+
+_watches_sigterm = False
+_got_sigterm = False
 
 _initialized: dict[str, PackedError | None] = {}
 
@@ -89,7 +97,36 @@ def work(order: tuple[Any, ...], *dependencies: Bare) -> tuple[Any, ...]:
     Args:
         order: An `Order`.
         dependencies: The results of other tasks that it takes.
+
+    Raises:
+        SystemExit: The worker was told to end, which is told to Ray: it begins the task again elsewhere.
     """
+    _watch_sigterm()
+    answer = _carried_out(order, dependencies)
+    if _got_sigterm:
+        raise SystemExit(1)
+    return answer
+
+
+def _watch_sigterm() -> None:
+    """Have SIGTERM remembered, whatever the user's code makes of the SystemExit that Ray's handler raises."""
+    global _watches_sigterm  # noqa: PLW0603
+    if _watches_sigterm or threading.current_thread() is not threading.main_thread():
+        return
+    _watches_sigterm = True
+    handler = signal.getsignal(signal.SIGTERM)
+    if not callable(handler):  # then the signal ends the process at once
+        return
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        global _got_sigterm  # noqa: PLW0603
+        _got_sigterm = True
+        handler(number, frame)
+
+    signal.signal(signal.SIGTERM, remember)
+
+
+def _carried_out(order: tuple[Any, ...], dependencies: tuple[Bare, ...]) -> tuple[Any, ...]:
     global held_cpus  # noqa: PLW0603
     executor, initializer, returns, held_cpus, bare = order
     attempt = _attempt()
