@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import atexit
 import os
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,17 +31,32 @@ INSTANCES = (
 )
 
 
+# -------------------------------------------------------------------------------------- one Ray
+
+SHARE_RAY = {"ray_cluster", "executor_named"}
+
+
 @pytest.fixture(scope="module")
 def ray_cluster():
-    """One Ray for the tests of a module."""
+    """The one Ray of this process, which all tests share that only need a Ray."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local")
-    yield ray
-    ray.shutdown()
+    if not ray.is_initialized():
+        ray.init(
+            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local"
+        )
+    return ray
 
 
 @pytest.fixture(scope="module")
+def unconnected():
+    """No Ray in this process, for a module that makes clusters of its own, or connects by itself."""
+    _disconnect()
+    yield
+    _disconnect()
+
+
+@pytest.fixture(scope="session")
 def daft_runner():
     """The Daft runner that this process uses, with a Ray of two hosts if it is that one."""
     if os.environ["DAFT_RUNNER"] != "ray":
@@ -50,17 +65,48 @@ def daft_runner():
     import ray
     from ray.cluster_utils import Cluster
 
-    if not ray.is_initialized():  # and then for all modules: Daft has actors there
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-        cluster.add_node(num_cpus=1, resources={"kiln": 1})
-        ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
-
-        def end():
-            ray.shutdown()
-            cluster.shutdown()
-
-        atexit.register(end)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    cluster.add_node(num_cpus=1, resources={"kiln": 1})
+    ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
     yield "ray"
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def pytest_sessionfinish():
+    _disconnect()
+
+
+def _disconnect():
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        ray.shutdown()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Keep each file together, on one worker of xdist, and put the files in order.
+
+    Those that want no Ray in this process begin; those that share one come last, so that all others run
+    as they do where there is none.
+    """
+    turns = {}
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+        uses = set(getattr(item, "fixturenames", ()))
+        given = getattr(item, "callspec", None)
+        if "unconnected" in uses:
+            turn = 0
+        elif uses & SHARE_RAY or (given and {"ray", "RayExecutor"} & set(map(str, given.params.values()))):
+            turn = 2
+        else:
+            turn = 1
+        turns[item.path] = max(turn, turns.get(item.path, 0))
+    items.sort(key=lambda item: turns[item.path])
+
+
+# ------------------------------------------------------------------------------------- executors
 
 
 @pytest.fixture(scope="module")

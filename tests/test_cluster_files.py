@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema
@@ -74,15 +76,32 @@ def test_the_runtime_env_is_one():
     assert RuntimeEnv(**load("runtime_env.yaml"))["env_vars"] == {"OMP_NUM_THREADS": "1"}
 
 
+# ---------------------------------------------------------------------------- the local cluster
+
+
+def free_ports(count):
+    """Find ports in a row that nobody listens at."""
+    for first in range(20_000 + os.getpid() % 5_000, 30_000, count):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return range(first, first + count)
+    raise AssertionError("there are no free ports")
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     """The cluster of `make cluster-up`, on ports of its own, with a home of its own for the token."""
     home = tmp_path_factory.mktemp("home")
+    port, dashboard, _ = free_ports(3)  # the third is the dashboard's agent's
     env = {
         **os.environ,
         "BIN": str(Path(sys.executable).parent),
-        "RAY_PORT": "6455",
-        "RAY_DASHBOARD_PORT": "8355",
+        "RAY_PORT": str(port),
+        "RAY_DASHBOARD_PORT": str(dashboard),
         "WORKERS": "1",
         "HOME": str(home),
         "RAY_AUTH_MODE": "token",
@@ -121,48 +140,79 @@ def hypernodes(env, cwd, *arguments):
     )
 
 
-@pytest.mark.timeout(300)
-def test_jobs_and_drivers_use_the_local_cluster_with_its_token(local, tmp_path):
-    (tmp_path / "pipelines.py").write_text(PIPELINES)
-    (tmp_path / "words.py").write_text("def shout(text): return text.upper()")
-    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": f"t{n}"}) + "\n" for n in range(200)))
-    out, cache = tmp_path / "out.jsonl", tmp_path / "cache"
+@pytest.fixture(scope="module")
+def ended(local, tmp_path_factory):
+    """What is tried with the cluster, all at the same time, since each mostly waits: futures by name."""
+    cwd = tmp_path_factory.mktemp("project")
+    (cwd / "pipelines.py").write_text(PIPELINES)
+    (cwd / "words.py").write_text("def shout(text): return text.upper()")
+    (cwd / "texts.jsonl").write_text("".join(json.dumps({"text": f"t{n}"}) + "\n" for n in range(200)))
+    dashboard = f"127.0.0.1:{local['RAY_DASHBOARD_PORT']}"
+    submit = ("submit", "pipelines:loud", "--address", f"http://{dashboard}")
     job = (
-        *("submit", "pipelines:loud", "--inputs", "texts.jsonl", "--map-over", "text"),
-        *("--out", str(out), "--cache", str(cache), "--address", "http://127.0.0.1:8355"),
+        *(*submit, "--inputs", "texts.jsonl", "--map-over", "text"),
+        *("--out", str(cwd / "out.jsonl"), "--cache", str(cwd / "cache")),
     )
-    done = hypernodes(local, tmp_path, *job)
+    drive = (
+        *("run", "pipelines:loud", "--set", 'text=["a", "b"]', "--map-over", "text", "--executor", "ray"),
+        "--address",
+    )
+    cluster = f"127.0.0.1:{local['RAY_PORT']}"
+    env = {name: value for name, value in local.items() if name != "RAY_AUTH_MODE"}  # there is a token
+
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(hypernodes, local, cwd, *job)
+        rows = pool.submit(lambda: first.result() and (cwd / "out.jsonl").read_text().splitlines())
+        yield {
+            "job": first,
+            "rows": rows,
+            "job again": pool.submit(lambda: rows.result() and hypernodes(local, cwd, *job)),
+            "failing job": pool.submit(hypernodes, local, cwd, *submit, "--set", "text=bad"),
+            "driver": pool.submit(hypernodes, env, cwd, *drive, cluster),
+            "wrong token": pool.submit(hypernodes, {**env, "RAY_AUTH_TOKEN": "0" * 32}, cwd, *drive, cluster),
+            "dashboard": pool.submit(hypernodes, env, cwd, *drive, dashboard),
+        }
+
+
+@pytest.mark.timeout(300)
+def test_a_job_maps_over_a_file_and_is_watched(ended):
+    done = ended["job"].result()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [json.loads(line)["loud"] for line in out.read_text().splitlines()] == [
-        f"T{n}!" for n in range(200)
-    ]
+    assert [json.loads(line)["loud"] for line in ended["rows"].result()] == [f"T{n}!" for n in range(200)]
     assert "loud: 200" in done.stdout  # its progress
-    again = hypernodes(local, tmp_path, *job)
-    assert again.returncode == 0
+
+
+@pytest.mark.timeout(300)
+def test_the_same_job_again_finds_everything_in_the_cache(ended):
+    again = ended["job again"].result()
+    assert again.returncode == 0, again.stdout + again.stderr
     assert "⚡ 200" in again.stdout
 
-    failing = hypernodes(
-        local,
-        tmp_path,
-        *("submit", "pipelines:loud", "--set", "text=bad", "--address", "http://127.0.0.1:8355"),
-    )
+
+@pytest.mark.timeout(300)
+def test_a_job_that_fails_says_where(ended):
+    failing = ended["failing job"].result()
     assert failing.returncode == 1
     assert "ValueError: a bad text" in failing.stdout
     assert "in node 'make_loud' of pipeline 'loud'" in failing.stdout
 
-    env = {name: value for name, value in local.items() if name != "RAY_AUTH_MODE"}  # there is a token
-    driven = hypernodes(
-        env,
-        tmp_path,
-        *("run", "pipelines:loud", "--set", 'text=["a", "b"]', "--map-over", "text", "--executor", "ray"),
-        *("--address", "127.0.0.1:6455"),
-    )
+
+@pytest.mark.timeout(300)
+def test_a_driver_outside_finds_the_token_by_itself(ended):
+    driven = ended["driver"].result()
     assert driven.returncode == 0, driven.stderr
     assert driven.stdout == '{"loud": "A!"}\n{"loud": "B!"}\n'
 
-    wrong = hypernodes({**env, "RAY_AUTH_TOKEN": "0" * 32}, tmp_path, *driven.args[3:])
+
+@pytest.mark.timeout(300)
+def test_a_wrong_token_is_told_as_that(ended):
+    wrong = ended["wrong token"].result()
     assert wrong.returncode == 1
     assert "The token here" in wrong.stderr
-    dashboard = hypernodes(env, tmp_path, *driven.args[3:-1], "127.0.0.1:8355")
+
+
+@pytest.mark.timeout(300)
+def test_the_dashboards_port_is_told_from_the_clusters(ended):
+    dashboard = ended["dashboard"].result()
     assert dashboard.returncode == 1
     assert "is no Ray cluster, or not its port" in dashboard.stderr

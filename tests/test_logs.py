@@ -69,7 +69,7 @@ def test_what_nodes_print_in_a_daft_query_is_labelled(capfd, daft_runner):
 
 
 RAY = """
-import logging, time
+import logging
 import ray
 from hypernodes import HyperNodesEngine, LoggingCallback, Pipeline, node
 
@@ -84,21 +84,33 @@ ray.init(num_cpus=1, include_dashboard=False, address="local")
 engine = HyperNodesEngine(map_executor="ray")
 pipeline = Pipeline([measure], engine, name="words", callbacks=[LoggingCallback()])
 pipeline.map({"word": ["a", "bcd"]}, "word")
-time.sleep(2)  # Ray's lines come later
+input()  # Ray's lines come later
 ray.shutdown()
 """
 
 
 def test_what_workers_of_ray_print_and_log_comes_to_the_driver_with_its_label():
-    env = {**os.environ, "RAY_DEDUP_LOGS": "0"}
-    ended = subprocess.run(
-        [sys.executable, "-c", RAY], env=env, capture_output=True, text=True, check=False, timeout=100
-    )
-    assert ended.returncode == 0, ended.stderr
-    said = ended.stdout + ended.stderr
-    for item, word in enumerate(["a", "bcd"]):
-        assert f"words/measure[{item}] | measuring {word}" in said
-        assert f"words/measure[{item}] | looked at {word}  (INFO app)" in said
+    awaited = {
+        f"words/measure[{item}] | {said}"
+        for item, word in enumerate(["a", "bcd"])
+        for said in (f"measuring {word}", f"looked at {word}  (INFO app)")
+    }
+    said = ""
+    with subprocess.Popen(
+        [sys.executable, "-c", RAY],
+        env={**os.environ, "RAY_DEDUP_LOGS": "0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as driver:
+        for line in driver.stdout:
+            said += line
+            if all(each in said for each in awaited):
+                driver.communicate("\n")
+                break
+    assert driver.returncode == 0, said
+    assert [each for each in awaited if each not in said] == []
 
 
 def test_records_made_in_nodes_carry_node_and_item(caplog):

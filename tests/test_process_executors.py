@@ -215,33 +215,6 @@ def test_a_script_needs_no_shutdown_and_leaves_no_process(tmp_path):
     assert done.stdout == "{'y': [2, 3]}\n" * 3
 
 
-def test_an_address_with_nothing_behind_it_is_a_clear_error_soon(tmp_path):
-    done = run_script(
-        tmp_path,
-        """
-        from hypernodes import RayExecutor
-        RayExecutor().submit(abs, -1)
-        """,
-        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},
-    )
-    assert done.returncode != 0
-    assert "ClusterConnectionError: nothing answers at '127.0.0.1:1'" in done.stderr
-
-
-def test_a_ray_that_was_started_here_is_stopped_with_its_last_executor(tmp_path):
-    done = run_script(
-        tmp_path,
-        """
-        import ray
-        from hypernodes import RayExecutor
-        with RayExecutor(1) as first, RayExecutor(1) as second:
-            print(first.submit(abs, -1).result(), second.submit(abs, -2).result(), ray.is_initialized())
-        print(ray.is_initialized())
-        """,
-    )
-    assert done.stdout.splitlines() == ["1 2 True", "False"], done.stderr
-
-
 def parse_number(x):
     return Number.model_validate({"value": x}).value
 

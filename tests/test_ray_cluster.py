@@ -20,7 +20,7 @@ from hypernodes.executors.ray import dispatcher
 
 
 @pytest.fixture(scope="module")
-def workshop():
+def workshop(unconnected):
     """A cluster whose second node has the only kiln."""
 
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})

@@ -22,7 +22,6 @@ import pytest
 
 from hypernodes import RayExecutor
 from hypernodes.exceptions import (
-    ClusterConnectionError,
     InitializerError,
     ResourcesError,
     TransportError,
@@ -427,56 +426,3 @@ def test_results_are_not_kept(executor):
         executor_ = RayExecutor(1)
         executor_.shutdown()
         executor_.submit(abs, 1)
-
-
-def run(tmp_path, source, **env):
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(source))
-    return subprocess.run(
-        [sys.executable, str(script)],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env={**os.environ, **env},
-        cwd=tmp_path,
-    )
-
-
-def test_after_ray_shutdown_there_is_an_error_and_after_ray_init_it_goes_on(tmp_path):
-    done = run(
-        tmp_path,
-        """
-        import time
-        import ray
-        from hypernodes import RayExecutor
-        from hypernodes.exceptions import ClusterConnectionError
-
-        options = dict(num_cpus=1, include_dashboard=False, address="local", logging_level="error")
-        ray.init(**options)
-        executor = RayExecutor(1)
-        assert executor.submit(abs, -1).result() == 1
-        running, waiting = executor.submit(time.sleep, 60), executor.submit(abs, -1)
-        ray.shutdown()
-        for future in (running, waiting):
-            assert isinstance(future.exception(timeout=20), ClusterConnectionError), future
-        try:
-            executor.submit(abs, -1)
-        except ClusterConnectionError as error:
-            print(error)
-        ray.init(**options)
-        print(executor.submit(abs, -2).result())
-        """,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "ray.init() again" in done.stdout
-    assert done.stdout.endswith("2\n")
-
-
-def test_an_address_that_is_none(monkeypatch):
-    for address, message in {"127.0.0.1:1": "nothing answers", "somewhere": "is no address"}.items():
-        import ray
-
-        if ray.is_initialized():
-            pytest.skip("this process is connected")
-        with pytest.raises(ClusterConnectionError, match=message):
-            RayExecutor(address=address).submit(abs, -1)

@@ -1,0 +1,93 @@
+"""Which Ray a process uses, what it says when there is none, and who stops it."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import ray
+
+from hypernodes import RayExecutor
+from hypernodes.exceptions import ClusterConnectionError
+
+pytestmark = pytest.mark.usefixtures("unconnected")
+
+
+def run(tmp_path, source, **env):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(source))
+    return subprocess.run(
+        [sys.executable, str(script)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        env={**os.environ, **env},
+        cwd=tmp_path,
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "message"), [("127.0.0.1:1", "nothing answers"), ("somewhere", "is no address")]
+)
+def test_an_address_that_is_none(address, message):
+    with pytest.raises(ClusterConnectionError, match=message):
+        RayExecutor(address=address).submit(abs, -1)
+    assert not ray.is_initialized()
+
+
+def test_an_address_with_nothing_behind_it_is_a_clear_error_soon(tmp_path):
+    done = run(
+        tmp_path,
+        """
+        from hypernodes import RayExecutor
+        RayExecutor().submit(abs, -1)
+        """,
+        RAY_ADDRESS="127.0.0.1:1",
+    )
+    assert done.returncode != 0
+    assert "ClusterConnectionError: nothing answers at '127.0.0.1:1'" in done.stderr
+
+
+def test_a_ray_that_was_started_here_is_stopped_with_its_last_executor(tmp_path):
+    done = run(
+        tmp_path,
+        """
+        import ray
+        from hypernodes import RayExecutor
+        with RayExecutor(1) as first, RayExecutor(1) as second:
+            print(first.submit(abs, -1).result(), second.submit(abs, -2).result(), ray.is_initialized())
+        print(ray.is_initialized())
+        """,
+    )
+    assert done.stdout.splitlines() == ["1 2 True", "False"], done.stderr
+
+
+def test_after_ray_shutdown_there_is_an_error_and_after_ray_init_it_goes_on(tmp_path):
+    done = run(
+        tmp_path,
+        """
+        import time
+        import ray
+        from hypernodes import RayExecutor
+        from hypernodes.exceptions import ClusterConnectionError
+
+        options = dict(num_cpus=1, include_dashboard=False, address="local", logging_level="error")
+        ray.init(**options)
+        executor = RayExecutor(1)
+        assert executor.submit(abs, -1).result() == 1
+        running, waiting = executor.submit(time.sleep, 60), executor.submit(abs, -1)
+        ray.shutdown()
+        for future in (running, waiting):
+            assert isinstance(future.exception(timeout=20), ClusterConnectionError), future
+        try:
+            executor.submit(abs, -1)
+        except ClusterConnectionError as error:
+            print(error)
+        ray.init(**options)
+        print(executor.submit(abs, -2).result())
+        """,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ray.init() again" in done.stdout
+    assert done.stdout.endswith("2\n")
