@@ -9,6 +9,7 @@ ALL      ?=
 
 WORKERS  ?= 2
 CPUS     ?= 1
+TEST_WORKERS ?= 2
 JOBS     := http://127.0.0.1:$(or $(RAY_DASHBOARD_PORT),8299)
 
 .PHONY: help test lint types run docs-pictures bench bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
@@ -17,7 +18,7 @@ help:
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
 	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
 	@echo "make cluster-down                      its end"
-	@echo "make test    everything that must pass: format, lint, types, imports, tests, doctests"
+	@echo "make test    [TEST_WORKERS=2]  everything that must pass: format, lint, types, imports, tests, doctests"
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
@@ -61,7 +62,7 @@ types: $(BIN)/.dev
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder --durations=10
 
 bench: $(BIN)/.dev
 	$(BIN)/python benchmarks/overhead.py --peers

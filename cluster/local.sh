@@ -53,8 +53,12 @@ down() {
     echo "no cluster is up at 127.0.0.1:$port"
     return
   fi
-  kill $pids 2>/dev/null || true
-  for _ in $(seq 40); do [[ -z $(mine) ]] && break; sleep 0.25; done
+  # All others take leave of the head's GCS, and wait for it where it is gone: so it ends last.
+  others() { comm -23 <(mine | sort) <(pgrep -f -- "/gcs_server .*--gcs_server_port=$port " | sort); }
+  for those in others mine; do
+    kill $($those) 2>/dev/null || true
+    for _ in $(seq 40); do [[ -z $($those) ]] && break; sleep 0.25; done
+  done
   kill -9 $(mine) 2>/dev/null || true
   rm -rf "$state" "$tmp"
   echo "the cluster at 127.0.0.1:$port is down"
