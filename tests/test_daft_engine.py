@@ -250,7 +250,14 @@ def test_coroutines_of_a_stage_run_beside_each_other():
         (DaftEngine(), HyperNodesEngine(map_executor=ThreadPoolExecutor(2))),
         (HyperNodesEngine(map_executor="threaded"), DaftEngine()),
     ],
-    ids=repr,
+    ids=[
+        "daft in plain",
+        "plain in daft",
+        "daft",
+        "threaded in daft",
+        "own pool in daft",
+        "daft in threaded",
+    ],
 )
 def test_engines_nest_with_the_same_events_and_signatures(engines, tmp_path):
     seen = []

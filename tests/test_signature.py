@@ -591,7 +591,9 @@ def test_a_value_that_is_nested_too_deeply_has_no_digest():
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: (n for n in ()), lambda: open(os.devnull), lambda: memoryview(b"")], ids=str
+    "make",
+    [lambda: (n for n in ()), lambda: open(os.devnull), lambda: memoryview(b"")],
+    ids=["generator", "file", "view"],
 )
 def test_a_value_without_stable_content_has_no_digest(make):
     value = make()
