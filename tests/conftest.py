@@ -216,6 +216,21 @@ class Recorder(PipelineCallback):
         self._note("error", (node_id, repr(error)), ctx)
 
 
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory):
+    """What the general path shows of a case of the matrix, which is what all others must show."""
+    from observers import look_generally
+
+    known = {}
+
+    def look(name, observed):
+        if (name, observed) not in known:
+            known[name, observed] = look_generally(name, observed, tmp_path_factory.mktemp("general") / "p")
+        return known[name, observed]
+
+    return look
+
+
 @pytest.fixture
 def recorder():
     return Recorder()

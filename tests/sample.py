@@ -1,7 +1,10 @@
 """Pipelines that every executor must run alike. A module of its own, so that workers can import it."""
 
 import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -25,13 +28,14 @@ def add(left, right, offset=1):
 
 diamond = Pipeline([half, square, add], name="diamond")
 
-nested = Pipeline(
-    [
-        diamond.as_node({"start": "x"}, {"total": "middle"}),
-        node(lambda middle, start: middle - start, output_name="end"),
-    ],
-    name="nested",
-)
+subtract = node(lambda middle, start: middle - start, output_name="end")
+
+
+def nested_of(inner):
+    return Pipeline([inner.as_node({"start": "x"}, {"total": "middle"}), subtract], name="nested")
+
+
+nested = nested_of(diamond)
 
 
 @node(output_name="words")
@@ -50,14 +54,16 @@ def longest(lengths):
 
 
 words = Pipeline([measure], name="word")
-nested_map = Pipeline(
-    [
-        split,
-        words.as_node({"words": "word"}, {"length": "lengths"}, map_over="words"),
-        longest,
-    ],
-    name="text",
-)
+
+
+def nested_map_of(inner):
+    return Pipeline(
+        [split, inner.as_node({"words": "word"}, {"length": "lengths"}, map_over="words"), longest],
+        name="text",
+    )
+
+
+nested_map = nested_map_of(words)
 
 
 @node(output_name="fetched")
@@ -133,6 +139,15 @@ def check(x):
 failing = Pipeline([check, node(lambda checked: checked * 2, output_name="doubled")], name="failing")
 
 
+@node(output_name="y")
+def shift(x):
+    return x - 1
+
+
+def failing_inside_of(inner):
+    return Pipeline([shift, inner.as_node({"y": "x"})], name="around")
+
+
 @node(output_name="tried", retries=2, retry_on=OSError)
 def try_hard(x, directory):
     marks = Path(directory, str(x))
@@ -144,3 +159,64 @@ def try_hard(x, directory):
 
 
 retrying = Pipeline([try_hard], name="retrying")
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pipeline, and what it is run with.
+
+    Attributes:
+        pipeline: The pipeline itself, or the one that is nested in it.
+        inputs: What a single run takes.
+        map_over: The input that varies in a map.
+        items: Its values.
+        many: Its values where a longer map shows more.
+        around: Makes the pipeline of the one nested in it.
+        leaves_marks: Whether its nodes need a directory of their own.
+    """
+
+    pipeline: Pipeline
+    inputs: dict[str, Any]
+    map_over: str
+    items: list[Any]
+    many: list[Any]
+    around: Callable[[Pipeline], Pipeline] | None = None
+    leaves_marks: bool = False
+
+    @property
+    def batched(self):
+        """The names of its nodes that have a batch function."""
+        return [each.name for each in self.pipeline.execution_order if each.batch is not None]
+
+    @property
+    def has_nested(self):
+        """Whether a pipeline is nested in it."""
+        return self.around is not None
+
+    def build(self, callbacks_inside=None):
+        """Return the pipeline; the nested one has callbacks of its own if any are given."""
+        if self.around is None:
+            return self.pipeline
+        inner = self.pipeline
+        return self.around(inner if callbacks_inside is None else inner.with_callbacks(callbacks_inside))
+
+
+NUMBERS = list(range(3, 27))
+CASES = {
+    "diamond": Case(diamond, {"x": 4}, "x", [1, 2, 3], NUMBERS),
+    "nested": Case(diamond, {"start": 4}, "start", [1, 2, 3], NUMBERS, nested_of),
+    "nested map": Case(
+        words,
+        {"text": "a bcd ef", "unit": 2},
+        "text",
+        ["a bc", "d", "efg h i"],
+        ["a bc", "d", "efg h i"] * 4,
+        nested_map_of,
+    ),
+    "async and sync": Case(mixed, {"x": 3}, "x", [1, 2, 3], [1, 2, 3] * 4),
+    "several outputs": Case(several, {"x": 3}, "x", [1, 2, 3], NUMBERS),
+    "retries": Case(retrying, {"x": 3}, "x", [1, 2, 3], [1, 2, 4, 5], leaves_marks=True),
+    "batch functions": Case(batched, {"x": 3, "by": 2}, "x", list(range(40)), list(range(40))),
+    "failing node": Case(failing, {"x": 1}, "x", [1, 2, 3], [2, *NUMBERS, 2, 1]),
+    "failing inside": Case(failing, {"x": 1}, "x", [1, 3, 5], [3, *NUMBERS, 3, 1], failing_inside_of),
+}

@@ -4,83 +4,73 @@ import asyncio
 
 import pytest
 import sample
-from conftest import ALIASES, INSTANCES, Recorder
+from conftest import ALIASES, INSTANCES
+from observers import OBSERVERS, check_all_cases
 
-from hypernodes import DiskCache, HyperNodesEngine
+from hypernodes import HyperNodesEngine
 
-PIPELINES = {
-    "diamond": (sample.diamond, {"x": 4}, "x", [1, 2, 3]),
-    "nested": (sample.nested, {"start": 4}, "start", [1, 2, 3]),
-    "nested map": (sample.nested_map, {"text": "a bcd ef", "unit": 2}, "text", ["a bc", "d", "efg h i"]),
-    "async and sync": (sample.mixed, {"x": 3}, "x", [1, 2, 3]),
-    "several outputs": (sample.several, {"x": 3}, "x", [1, 2, 3]),
-    "retries": (sample.retrying, {"x": 3}, "x", [1, 2, 3]),
-    "batch functions": (sample.batched, {"x": 3, "by": 2}, "x", list(range(40))),
-    "failing node": (sample.failing, {"x": 1}, "x", [1, 2, 3]),
-}
-
-
-def observe(pipeline, engine, directory, inputs, map_over, items):
-    """Run once and over items, twice each, and say all that can be seen of it."""
-    directory.mkdir()
-    if "directory" in pipeline.input_names:
-        inputs = {**inputs, "directory": str(directory)}
-        # The path is an input: its content must be equal wherever the pipeline runs.
-        pipeline = pipeline.with_cache(None)
-        cache = None
-    else:
-        cache = DiskCache(directory / "cache")
-    recorder = Recorder()
-    pipeline = pipeline.with_engine(engine).with_cache(cache).with_callbacks([recorder])
-    results = []
-    for _ in range(2):
-        results.append(pipeline.run(inputs))
-        rows = pipeline.map({**inputs, map_over: items}, map_over=map_over, on_error="return")
-        results.append(
-            {
-                name: [repr(row) if isinstance(row, Exception) else row for row in column]
-                for name, column in rows.items()
-            }
-        )
-    return results, set(cache or ()), recorder.counted
+LEVELS = ("node", "map", "both")
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """What the plain loop does, which is what all others must do."""
-    return {}
+def engine_of(executor_named):
+    """Make engines; one lives until another one is asked for, so that its executors are started once."""
+    current = {}
+
+    def make(executor, level):
+        if (executor, level) not in current:
+            for engine in current.values():
+                engine.shutdown()
+            current.clear()
+            made = executor_named(executor)
+            options = {}
+            if level in ("node", "both"):
+                options["node_executor"] = made
+            if level in ("map", "both"):
+                options["map_executor"] = made
+            current[executor, level] = HyperNodesEngine(**options)
+        return current[executor, level]
+
+    yield make
+    for engine in current.values():
+        engine.shutdown()
+
+
+def watching(executor, level):
+    """Return the observers for which something may differ here that does not elsewhere.
+
+    Aliases have all. The executors made by users, and Ray, go the same ways: as one object at both levels
+    they have the ways that no alias has.
+    """
+    if executor in ("ray", *INSTANCES):
+        return {
+            "node": ["recorder and cache"],
+            "map": ["recorder and cache", "counting on both"],
+            "both": ["recorder and cache", "nothing", "counting", "counting with context"],
+        }[level]
+    if level == "both" or (executor, level) == ("parallel", "node"):
+        return ["nothing", "recorder and cache", "counting with context"]
+    if level == "node":
+        return ["nothing", "cache", "recorder and cache", "counting", "counting on both"]
+    return list(OBSERVERS)
+
+
+CELLS = [
+    (executor, level, observed)
+    for executor in (*ALIASES, *INSTANCES)
+    for level in (LEVELS if executor != "sequential" else ("map",))
+    for observed in watching(executor, level)
+]
 
 
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::ResourceWarning", "ignore::UserWarning:distributed"
 )
-@pytest.mark.parametrize("level", ["node", "map", "both"])
-@pytest.mark.parametrize("executor", [*ALIASES[1:], *INSTANCES])
-def test_every_executor_gives_the_same_outputs_signatures_and_events(
-    executor, level, executor_named, tmp_path, tmp_path_factory, expected
+@pytest.mark.parametrize(("executor", "level", "observed"), CELLS)
+def test_every_executor_shows_every_observer_what_a_plain_loop_shows(
+    executor, level, observed, engine_of, tmp_path, expected
 ):
-    made = executor_named(executor)
-    options = {}
-    if level in ("node", "both"):
-        options["node_executor"] = made
-    if level in ("map", "both"):
-        options["map_executor"] = made
-    with HyperNodesEngine(**options) as engine:
-        for number, (name, case) in enumerate(PIPELINES.items()):
-            if name == "retries":
-                # What a node has left on disk counts: the same directory would not fail again.
-                wanted = observe(
-                    case[0], HyperNodesEngine(), tmp_path_factory.mktemp("plain") / "p", *case[1:]
-                )
-            elif name not in expected:
-                directory = tmp_path_factory.mktemp("plain") / "p"
-                wanted = expected[name] = observe(case[0], HyperNodesEngine(), directory, *case[1:])
-            else:
-                wanted = expected[name]
-            results, signatures, events = observe(case[0], engine, tmp_path / str(number), *case[1:])
-            assert results == wanted[0], name
-            assert signatures == wanted[1], name
-            assert events == wanted[2], name
+    check_all_cases(engine_of(executor, level), observed, tmp_path, expected)
 
 
 @pytest.mark.parametrize("executor", ALIASES)

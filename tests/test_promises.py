@@ -1,0 +1,256 @@
+"""What the documentation promises of events and counts, where it was broken once."""
+
+import threading
+from collections import Counter
+
+import pytest
+from conftest import Recorder
+from observers import Around, Counting
+
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, node
+
+
+def broken(number, **more):
+    """Mark what is known to fail; when it passes, the mark is to be taken away."""
+    return pytest.mark.xfail(reason=f"issue 15, number {number}", strict=False, **more)
+
+
+MANY = 3000
+ALIASES = ("sequential", "threaded", "parallel")
+
+
+@node(output_name="y")
+def odd(x):
+    if x % 1000 == 999:
+        raise ValueError(x)
+    return 2 * x
+
+
+def plus_each(y):
+    return [value + 1 for value in y.to_pylist()]
+
+
+@node(output_name="z", batch=plus_each)
+def plus(y):
+    return y + 1
+
+
+def refuse_two(x):
+    if 2 in x.to_pylist():
+        raise ValueError("two")
+    return x
+
+
+@node(output_name="y", batch=refuse_two)
+def anything_but_two(x):
+    if x == 2:
+        raise ValueError("two")
+    return x
+
+
+class Errors(PipelineCallback):
+    counts_items = True
+
+    def __init__(self):
+        self.errors = Counter()
+
+    def on_error(self, node_id, error, ctx):
+        self.errors[ctx.hierarchy_path, node_id, ctx.about] += 1
+
+
+# ------------------------------------------------------------------------------------- counted items
+
+
+@broken(1)
+@pytest.mark.parametrize("alias", ALIASES)
+def test_a_nested_pipelines_counting_callback_counts_what_it_would_hear_alone(alias):
+    inner, outer = Counting(), Counting(inherited=False)
+    nested = Pipeline([odd], name="inner", callbacks=[inner])
+    with HyperNodesEngine(map_executor=alias) as engine:
+        pipeline = Pipeline([nested], engine, name="outer", callbacks=[outer])
+        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    assert inner.numbers == {
+        ("node", ("outer", "inner"), "odd"): MANY - 3,
+        ("error", ("outer", "inner"), "odd"): 3,
+        ("error", ("outer", "inner"), "inner"): 3,
+    }
+    assert outer.numbers == {
+        ("items", ("outer",)): MANY,
+        ("node", ("outer",), "inner"): MANY - 3,
+        ("error", ("outer",), "inner"): 3,
+    }
+
+
+@broken(2)
+@pytest.mark.parametrize("alias", ALIASES)
+def test_the_context_of_a_counting_callback_is_put_around_every_call(alias):
+    counting = Around()
+    with HyperNodesEngine(map_executor=alias) as engine:
+        pipeline = Pipeline([odd], engine, name="p", callbacks=[counting])
+        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    assert sum(counting.notes.values()) == MANY
+
+
+@broken(3)
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_error_that_a_node_catches_is_told_of_no_other_item(alias):
+    other = Pipeline([odd], name="other")
+
+    @node(output_name="z")
+    def careful(x):
+        try:
+            other.run({"x": 999})
+        except ValueError:
+            pass
+        if x == 2000:
+            raise KeyError(x)
+        return x
+
+    errors = Errors()
+    with HyperNodesEngine(map_executor=alias) as engine:
+        pipeline = Pipeline([careful], engine, name="p", callbacks=[errors])
+        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    assert errors.errors == {(("p",), "careful", "node"): 1}
+
+
+@broken(4)
+@pytest.mark.parametrize("alias", ["threaded", "parallel", "daft"])
+def test_items_of_a_batch_function_are_counted(alias):
+    counting = Counting()
+    engine = DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
+    pipeline = Pipeline([anything_but_two, plus], engine, name="p", callbacks=[counting])
+    rows = pipeline.map({"x": [1, 2, 3]}, "x", on_error="return")["z"]
+    if alias != "daft":
+        engine.shutdown()
+    assert [rows[0], rows[2]] == [2, 4]
+    assert counting.numbers == {
+        ("items", ("p",)): 3,
+        ("node", ("p",), "anything_but_two"): 2,
+        ("node", ("p",), "plus"): 2,
+        ("error", ("p",), "anything_but_two"): 1,
+    }
+
+
+@broken(4)
+@pytest.mark.parametrize("alias", ["threaded", "parallel", "daft"])
+def test_an_error_of_a_batch_function_is_told_of_its_node(alias):
+    errors = Errors()
+    engine = DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
+    pipeline = Pipeline([anything_but_two, plus], engine, name="p", callbacks=[errors])
+    with pytest.raises(ValueError, match="two"):
+        pipeline.map({"x": [2, 2, 2]}, "x")
+    if alias != "daft":
+        engine.shutdown()
+    assert errors.errors[("p",), "anything_but_two", "node"] >= 1
+    assert errors.errors[("p",), "p", "pipeline"] == 1
+
+
+@pytest.mark.xfail(reason="issue 15: a counted item that fails loses its earlier nodes", strict=False)
+@pytest.mark.parametrize("alias", ALIASES)
+def test_nodes_that_were_done_before_an_item_failed_are_counted(alias):
+    first = node(abs, output_name="y")
+    second = odd.rename(inputs={"x": "y"}, outputs={"y": "z"})
+    counting = Counting()
+    with HyperNodesEngine(map_executor=alias) as engine:
+        pipeline = Pipeline([first, second], engine, name="p", callbacks=[counting])
+        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    assert counting.numbers == {
+        ("items", ("p",)): MANY,
+        ("node", ("p",), "abs"): MANY,
+        ("node", ("p",), "odd"): MANY - 3,
+        ("error", ("p",), "odd"): 3,
+    }
+
+
+# --------------------------------------------------------------------------- each start has its end
+
+
+def unended(recorder):
+    """Return the nodes that have started and neither ended nor failed."""
+    starts = Counter(
+        (what[0], path, items) for hook, what, path, items in recorder.events if hook == "node_start"
+    )
+    for hook, what, path, items in recorder.events:
+        if hook in ("node_end", "error"):
+            starts[what[0], path, items] -= 1
+    return {key for key, left in starts.items() if left > 0}
+
+
+@broken(5)
+def test_a_node_that_is_under_way_when_another_fails_has_an_end_or_an_error(recorder):
+    started, failed = threading.Event(), threading.Event()
+
+    @node(output_name="a")
+    def slow(x):
+        started.set()
+        return failed.wait(20)
+
+    @node(output_name="b")
+    def fail(x):
+        started.wait(20)
+        raise ValueError(x)
+
+    class Release(PipelineCallback):
+        def on_error(self, node_id, error, ctx):
+            failed.set()
+
+    with HyperNodesEngine(node_executor="threaded") as engine:
+        pipeline = Pipeline([slow, fail], engine, callbacks=[recorder, Release()])
+        with pytest.raises(ValueError, match="1"):
+            pipeline.run({"x": 1})
+    assert unended(recorder) == set()
+
+
+@broken(5)
+def test_a_nested_pipeline_that_is_under_way_when_a_node_fails_has_an_end_or_an_error(recorder):
+    size = node(abs, output_name="size")
+    nested = Pipeline([size, node(bin, output_name="text").rename({"number": "size"})], name="inner")
+
+    @node(output_name="b")
+    def fail(x):
+        raise ValueError(x)
+
+    pipeline = Pipeline([nested, fail], name="outer", callbacks=[recorder])
+    with pytest.raises(ValueError, match="1"):
+        pipeline.run({"x": 1})
+    assert unended(recorder) == set()
+
+
+# ------------------------------------------------------------------------------------- cached items
+
+
+@broken(6)
+@pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
+def test_an_item_whose_nested_map_was_computed_is_not_cached(alias, tmp_path, recorder):
+    with HyperNodesEngine(map_executor=alias) as engine:
+        inner = Pipeline([odd], engine, name="inner").as_node({"xs": "x"}, map_over="xs")
+        pipeline = Pipeline([inner], name="p", cache=DiskCache(tmp_path), callbacks=[recorder])
+        pipeline.map({"xs": [[1, 2], [3]]}, "xs")
+    assert recorder.of("item_cached") == []
+
+
+@broken(6)
+def test_an_item_in_which_nothing_is_called_is_not_cached_on_a_cold_run(tmp_path, recorder):
+    inner = Pipeline([odd], name="inner").as_node({"xs": "x"}, map_over="xs")
+    pipeline = Pipeline([inner], name="p", cache=DiskCache(tmp_path), callbacks=[recorder])
+    assert pipeline.map({"xs": [[], []]}, "xs") == {"y": [[], []]}
+    assert recorder.of("item_cached") == []
+
+
+# --------------------------------------------------------------------------------------------- Daft
+
+
+@broken(7)
+@pytest.mark.parametrize("way", ["told", "cached", "returns"])
+def test_daft_may_map_over_an_intermediate_that_is_asked_for_too(daft_runner, way, tmp_path):
+    pipeline = Pipeline([odd, plus], engine=DaftEngine())
+    on_error = "raise"
+    match way:
+        case "told":
+            pipeline = pipeline.with_callbacks([Recorder()])
+        case "cached":
+            pipeline = pipeline.with_cache(DiskCache(tmp_path))
+        case "returns":
+            on_error = "return"
+    rows = pipeline.map({"y": [1, 2]}, "y", output_name=["y", "z"], on_error=on_error)
+    assert rows == {"y": [1, 2], "z": [2, 3]}
