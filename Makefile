@@ -12,13 +12,20 @@ CPUS     ?= 1
 TEST_WORKERS ?= 2
 JOBS     := http://127.0.0.1:$(or $(RAY_DASHBOARD_PORT),8299)
 
-.PHONY: help test lint types run docs-pictures bench bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
+# What `make fuzz` draws: the same examples for the same seed.
+ifndef SEED
+SEED := $(shell date +%s)
+endif
+N ?= 5000
+
+.PHONY: help test lint types fuzz run docs-pictures bench bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
 	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
 	@echo "make cluster-down                      its end"
 	@echo "make test    [TEST_WORKERS=2]  everything that must pass: format, lint, types, imports, tests, doctests"
+	@echo "make fuzz [SEED=...] [N=5000]   random pipelines on every executor, beside the plain loop"
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
@@ -63,6 +70,10 @@ types: $(BIN)/.dev
 
 test: lint types
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder --durations=10
+
+fuzz: $(BIN)/.dev
+	@echo "to repeat: make fuzz SEED=$(SEED) N=$(N)"
+	FUZZ_SEED=$(SEED) FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest tests/test_fuzz.py
 
 bench: $(BIN)/.dev
 	$(BIN)/python benchmarks/overhead.py --peers

@@ -31,14 +31,14 @@ class Counting(PipelineCallback):
     """Counts items, nodes and errors, whether it hears of each or of their number.
 
     Args:
-        inherited: Whether nested pipelines have it, too. If they have callbacks of their own, or none, their
-            nodes are not its business, as it would not hear of them one by one either.
+        deaf: The names of nested pipelines that do not have it, since they have callbacks of their own, or
+            none. It would not hear of their nodes one by one either.
     """
 
     counts_items = True
 
-    def __init__(self, *, inherited=True):
-        self.inherited = inherited
+    def __init__(self, *, deaf=()):
+        self.deaf = deaf
         self.numbers = Counter()
         self.notes = Counter()
 
@@ -51,7 +51,7 @@ class Counting(PipelineCallback):
         known = ctx.get_pipeline_metadata(path)
         for node_id in known["node_ids"]:
             self.numbers["node", path, node_id] += items
-            if node_id in known["nested"] and self.inherited:
+            if node_id in known["nested"] and node_id not in self.deaf:
                 self._count_nodes((*path, node_id), items, ctx)
 
     def on_map_item_end(self, item_index, duration, ctx):
@@ -167,14 +167,13 @@ class Seen:
     notes: dict
 
 
-def listening(kind, *, inherited=True, general=False):
+def listening(kind, *, deaf=(), general=False):
     """Return a callback of a kind, or for the general path those that hear everything it would count."""
     if kind is None:
         return []
     if general:
-        contexts = [Around(inherited=inherited)] if kind is Around else []
-        return [Recorder(), Idle(), *contexts]
-    return [kind() if kind is Recorder else kind(inherited=inherited)]
+        return [Recorder(), Idle(), *([Around()] if kind is Around else [])]
+    return [kind() if kind is Recorder else kind(deaf=deaf)]
 
 
 def seen_by(outside, inside, results, cache):
@@ -203,7 +202,8 @@ def observe(case, engine, observer, directory, *, general=False):
     """
     directory.mkdir()
     inside = listening(observer.inside, general=general)
-    outside = listening(observer.outside, general=general, inherited=not inside)
+    deaf = (case.pipeline.name,) if inside else ()
+    outside = listening(observer.outside, general=general, deaf=deaf)
     inputs, cache = case.inputs, None
     if case.leaves_marks:
         # The path is an input: its content must be equal wherever the pipeline runs.

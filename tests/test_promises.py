@@ -64,7 +64,7 @@ class Errors(PipelineCallback):
 @broken(1)
 @pytest.mark.parametrize("alias", ALIASES)
 def test_a_nested_pipelines_counting_callback_counts_what_it_would_hear_alone(alias):
-    inner, outer = Counting(), Counting(inherited=False)
+    inner, outer = Counting(), Counting(deaf=["inner"])
     nested = Pipeline([odd], name="inner", callbacks=[inner])
     with HyperNodesEngine(map_executor=alias) as engine:
         pipeline = Pipeline([nested], engine, name="outer", callbacks=[outer])
