@@ -170,6 +170,36 @@ class Recorder(PipelineCallback):
     def of(self, hook):
         return [event for event in self.events if event[0] == hook]
 
+    @property
+    def unfinished(self):
+        """What has started, and has neither ended nor failed; an end of what has not started is an error."""
+        started = []
+        for hook, what, path, items in self.events:
+            name = what[0] if isinstance(what, tuple) else what
+            match hook:
+                case "node_start":
+                    started.append(("node", name, path, items))
+                case "pipeline_start":
+                    started.append(("pipeline", name, path, items))
+                case "nested_start":
+                    started.append(("nested", what[1], path, items))
+                case "node_end":
+                    started.remove(("node", name, path, items))
+                case "pipeline_end":
+                    started.remove(("pipeline", name, path, items))
+                case "nested_end":
+                    started.remove(("nested", what[1], path, items))
+                case "error":
+                    # A nested pipeline fails as the node that it is, one level further out.
+                    failed = [
+                        ("node", name, path, items),
+                        ("nested", name, path, items),
+                        ("pipeline", name, (*path, name), items),
+                        ("pipeline", name, path, items),
+                    ]
+                    started = [start for start in started if start not in failed]
+        return started
+
     def on_pipeline_start(self, pipeline_id, inputs, ctx):
         self._note("pipeline_start", (pipeline_id, tuple(sorted(inputs))), ctx)
 

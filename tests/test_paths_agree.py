@@ -1,0 +1,530 @@
+"""Callbacks are told the same, however a pipeline is run: in chunks or one by one, compiled or by steps."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from conftest import Recorder
+
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, node
+
+EXECUTORS = ("sequential", "AsyncExecutor", "ThreadPoolExecutor", "ParallelExecutor", "RayExecutor")
+ENGINES = (*EXECUTORS, "Daft")
+COMPILED = ("sequential", "ThreadPoolExecutor", "ParallelExecutor", "RayExecutor", "Daft")
+CHUNKED = COMPILED[1:]
+WAYS = ("map", "imap")
+PATHS = tuple(itertools.product(ENGINES, WAYS))
+
+
+def wrong(cases, number, what, today):
+    """Return the values of parameters; those for which something is wrong today are marked."""
+    mark = pytest.mark.xfail(strict=True, reason=f"issue 15, number {number}: {what}")
+    return [
+        pytest.param(*case, marks=mark if today(*case) else ())
+        for case in ((case,) if isinstance(case, str) else case for case in cases)
+    ]
+
+
+@pytest.fixture
+def engine_of(executor_named):
+    """Make the engine that sends the items of a map to an executor, or to Daft."""
+
+    def make(name):
+        return DaftEngine() if name == "Daft" else HyperNodesEngine(map_executor=executor_named(name))
+
+    return make
+
+
+def over_items(pipeline, way, inputs, on_error="return"):
+    """Run a pipeline over items, as a whole or as a stream."""
+    over = next(iter(inputs))
+    if way == "map":
+        return pipeline.map(inputs, over, on_error=on_error)
+    return list(pipeline.imap(inputs, over, on_error=on_error))
+
+
+class Refused(Exception):
+    pass
+
+
+# ------------------------------------------------------------------------------------ told in numbers
+
+
+class Counting(PipelineCallback):
+    """Counts hooks, and items that are done, however they are told."""
+
+    counts_items = True
+
+    def __init__(self):
+        self.told = Counter()
+        self.errors = []
+        self.items = 0
+
+    def on_pipeline_start(self, pipeline_id, inputs, ctx):
+        self.told["pipeline_start", ctx.hierarchy_path] += 1
+
+    def on_pipeline_end(self, pipeline_id, outputs, duration, ctx):
+        self.told["pipeline_end", ctx.hierarchy_path] += 1
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        self.told["node_end", ctx.hierarchy_path] += 1
+
+    def on_node_notes(self, node_id, notes, ctx):
+        self.told["notes"] += len(notes)
+
+    def on_map_items_end(self, items, ctx):
+        self.items += items
+
+    def on_map_item_end(self, item_index, duration, ctx):
+        self.items += 1
+
+    def on_error(self, node_id, error, ctx):
+        self.errors.append((node_id, ctx.about, ctx.hierarchy_path, ctx.item_path))
+
+
+ITEMS = 600
+BAD = (199, 399, 599)
+
+
+@node(output_name="y")
+def check(x):
+    if x in BAD:
+        raise Refused(x)
+    return 2 * x
+
+
+@node(output_name="y")
+async def check_later(x):
+    if x in BAD:
+        raise Refused(x)
+    return 2 * x
+
+
+def errors_of_bad_items(*of):
+    """Return what is told of the items that fail: of each the same errors."""
+    return sorted((*error, (item,)) for item in BAD for error in of)
+
+
+@pytest.mark.parametrize(
+    ("engine", "way"),
+    wrong(
+        PATHS,
+        1,
+        "a nested pipeline's own counting callback hears of one of its runs, or of none",
+        today=lambda engine, way: engine in COMPILED and (engine, way) != ("sequential", "imap"),
+    ),
+)
+def test_a_counting_callback_of_a_nested_pipeline_alone_hears_of_each_of_its_runs(engine_of, engine, way):
+    inside, outside = Counting(), Counting()
+    inner = Pipeline([check], name="inner", callbacks=[inside])
+    pipeline = Pipeline([inner], engine_of(engine), name="outer", callbacks=[outside])
+    over_items(pipeline, way, {"x": range(ITEMS)})
+    path = ("outer", "inner")
+    assert inside.told == {
+        ("pipeline_start", path): ITEMS,
+        ("pipeline_end", path): ITEMS - len(BAD),
+        ("node_end", path): ITEMS - len(BAD),
+    }
+    assert sorted(inside.errors) == errors_of_bad_items(("check", "node", path), ("inner", "pipeline", path))
+    assert outside.items == ITEMS
+    assert sorted(outside.errors) == errors_of_bad_items(("inner", "node", ("outer",)))
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="issue 15, number 1: a pipeline in a nested one is told of in numbers that nobody hears",
+)
+@pytest.mark.parametrize("alias", ["sequential", "threaded"])
+def test_so_does_one_that_is_nested_more_deeply_beside_pipelines_that_tell_nobody(alias):
+    inside = Counting()
+    inner = Pipeline([check], name="inner", callbacks=[inside])
+    middle = Pipeline([inner], name="middle", callbacks=[])
+    with HyperNodesEngine(map_executor=alias) as engine:
+        pipeline = Pipeline([middle], engine, name="outer", callbacks=[Counting()])
+        pipeline.map({"x": range(100)}, "x")
+    assert inside.told["pipeline_end", ("outer", "middle", "inner")] == 100
+
+
+@contextmanager
+def around(call):
+    yield [call.node_id]
+
+
+class Around(Counting):
+    """Counts, and puts something around each call that notes that it was there."""
+
+    counts_items = True
+
+    def node_context(self, ctx):
+        return around
+
+
+@pytest.mark.parametrize(
+    ("engine", "way"),
+    wrong(
+        PATHS,
+        2,
+        "the node context of a callback that counts is left out where plans are compiled",
+        today=lambda engine, way: engine in COMPILED and (engine, way) != ("sequential", "imap"),
+    ),
+)
+def test_what_a_counting_callback_puts_around_calls_is_around_each_of_them(engine_of, engine, way):
+    counting = Around()
+    pipeline = Pipeline(
+        [Pipeline([check], name="inner")], engine_of(engine), name="outer", callbacks=[counting]
+    )
+    over_items(pipeline, way, {"x": range(ITEMS)})
+    assert counting.told["notes"] == ITEMS
+    assert counting.items == ITEMS
+
+
+@pytest.mark.xfail(
+    strict=True, reason="issue 15, number 2: the node context of a callback that counts is left out on a loop"
+)
+def test_so_it_is_around_coroutines(engine_of):
+    counting = Around()
+    pipeline = Pipeline([check_later], engine_of("AsyncExecutor"), callbacks=[counting])
+    pipeline.map({"x": range(100)}, "x", on_error="return")
+    assert counting.told["notes"] == 100
+
+
+@node(output_name="q")
+def refuse(x):
+    raise Refused(x)
+
+
+OTHER = Pipeline([Pipeline([refuse], name="inside")], name="other")
+
+
+@node(output_name="y")
+def run_another(x):
+    try:
+        OTHER.run({"x": x})
+    except Refused:
+        return check(x)
+
+
+@pytest.mark.parametrize(
+    ("engine", "way"),
+    wrong(
+        PATHS,
+        3,
+        "errors of a pipeline that a node has run, and caught, are told as errors of the node's own pipeline",
+        today=lambda engine, way: engine in COMPILED and (engine, way) != ("sequential", "imap"),
+    ),
+)
+def test_errors_of_a_pipeline_that_a_node_has_caught_are_told_to_nobody(engine_of, engine, way):
+    counting = Counting()
+    pipeline = Pipeline([run_another], engine_of(engine), name="p", callbacks=[counting])
+    over_items(pipeline, way, {"x": range(ITEMS)})
+    assert sorted(counting.errors) == errors_of_bad_items(("run_another", "node", ("p",)))
+    assert counting.items == ITEMS
+
+
+def double_all(x):
+    values = x.to_pylist()
+    if 1 in values:
+        raise Refused(values)
+    return [2 * value for value in values]
+
+
+@node(output_name="y", batch=double_all)
+def double(x):
+    if x == 1:
+        raise Refused(x)
+    return 2 * x
+
+
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+@pytest.mark.parametrize(
+    ("engine", "way", "nested"),
+    wrong(
+        [(*path, nested) for path in PATHS for nested in ("flat", "nested")],
+        4,
+        "of a node with a batch function, neither items nor errors are told to callbacks that count",
+        today=lambda engine, way, nested: engine in CHUNKED and nested == "flat",
+    ),
+)
+def test_items_and_errors_of_batch_functions_are_told_to_callbacks_that_count(
+    engine_of, engine, way, nested, on_error
+):
+    counting = Counting()
+    members = [Pipeline([double], name="inner")] if nested == "nested" else [double]
+    pipeline = Pipeline(members, engine_of(engine), name="p", callbacks=[counting])
+    wanted = [("double", "node", ("p",), (1,))]
+    if nested == "nested":
+        wanted = [("double", "node", ("p", "inner"), (1,)), ("inner", "node", ("p",), (1,))]
+    if on_error == "raise":
+        with pytest.raises(Refused):
+            over_items(pipeline, way, {"x": range(3)}, "raise")
+        assert counting.errors == [*wanted, ("p", "pipeline", ("p",), ())]
+    else:
+        over_items(pipeline, way, {"x": range(3)})
+        assert counting.errors == wanted
+        assert counting.items == 3
+
+
+# --------------------------------------------------------------------- starts, and ends or errors
+
+
+class Signals(Recorder):
+    """Makes files when a node is told to start, of one item or of any, and when something has failed."""
+
+    def __init__(self, directory, node_id, items=None):
+        super().__init__()
+        self.started = directory / "started"
+        self.failed = directory / "failed"
+        self.node_id = node_id
+        self.items = items
+
+    def on_node_start(self, node_id, inputs, ctx):
+        super().on_node_start(node_id, inputs, ctx)
+        if node_id == self.node_id and self.items in (None, ctx.item_path):
+            self.started.touch()
+
+    def on_error(self, node_id, error, ctx):
+        super().on_error(node_id, error, ctx)
+        self.failed.touch()
+
+
+def wait_for(file, seconds):
+    """Wait until a file is there, or for so many seconds at most."""
+    deadline = time.monotonic() + seconds
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+@node(output_name="a")
+def refuse_then(x, started):
+    wait_for(started, 3)
+    raise Refused(x)
+
+
+@node(output_name="b")
+def linger(x, failed):
+    wait_for(failed, 0.5)
+    return x
+
+
+@node(output_name="b")
+def linger_and_refuse(x, failed):
+    wait_for(failed, 0.5)
+    raise KeyError(x)
+
+
+BESIDE = {
+    "a node": linger,
+    "a node that fails later": linger_and_refuse,
+    "a nested pipeline": Pipeline([linger], name="inside"),
+    "nested pipelines": Pipeline([Pipeline([linger], name="inner")], name="inside"),
+    "a nested map": Pipeline([linger], name="inside").as_node({"xs": "x"}, map_over="xs"),
+}
+
+
+def unfinished(cases, today=lambda *case: True):
+    what = "what is under way when a run ends has a start, and neither an end nor an error"
+    return wrong(cases, 5, what, today)
+
+
+@pytest.mark.parametrize(
+    ("executor", "beside"),
+    unfinished(
+        itertools.product((*EXECUTORS, "one thread"), BESIDE),
+        today=lambda executor, beside: executor != "sequential" or "nested" in beside,
+    ),
+)
+def test_what_is_under_way_when_another_node_fails_ends_or_fails_too(
+    executor_named, executor, beside, tmp_path
+):
+    recorder = Signals(tmp_path, "linger_and_refuse" if "later" in beside else "linger")
+    if executor == "sequential":
+        recorder.started.touch()  # nothing would happen while a node waits for it
+    pipeline = Pipeline([refuse_then, BESIDE[beside]], name="outer", callbacks=[recorder])
+    inputs = {"x": 1, "xs": [1, 2, 3], "started": recorder.started, "failed": recorder.failed}
+    inputs = {name: inputs[name] for name in pipeline.input_names}
+    with ThreadPoolExecutor(1) as thread:
+        made = thread if executor == "one thread" else executor_named(executor)
+        with pytest.raises(Refused):
+            pipeline.with_engine(HyperNodesEngine(made)).run(inputs)
+    assert recorder.unfinished == []
+    assert recorder.events[-1][:2] == ("error", ("outer", "Refused(1)"))
+
+
+@node(output_name="y")
+def refuse_first(x, started, failed):
+    if x == 0:
+        wait_for(started, 3)
+        raise Refused(x)
+    if x > 1:
+        wait_for(failed, 0.5)
+    return x
+
+
+REFUSE_FIRST = Pipeline([Pipeline([refuse_first], name="inner")], name="outer")
+AT_NODES = EXECUTORS[1:4]
+
+
+def signalling(recorder):
+    return REFUSE_FIRST.with_callbacks([recorder]).bind(started=recorder.started, failed=recorder.failed)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("executor", unfinished(AT_NODES))
+def test_items_that_are_under_way_when_another_fails_end_or_fail_too(executor_named, executor, way, tmp_path):
+    recorder = Signals(tmp_path, "refuse_first", (1,))
+    with ThreadPoolExecutor(2) as threads, pytest.raises(Refused):
+        engine = HyperNodesEngine(executor_named(executor), threads)
+        over_items(signalling(recorder).with_engine(engine), way, {"x": [0, 2, 3, 4]}, "raise")
+    assert recorder.unfinished == []
+    assert recorder.events[-1][:2] == ("error", ("outer", "Refused(0)"))
+
+
+@pytest.mark.parametrize("executor", unfinished(AT_NODES))
+def test_what_else_is_under_way_in_an_item_that_fails_ends_or_fails_too(executor_named, executor, tmp_path):
+    """The other items go on."""
+    recorder = Signals(tmp_path, "linger")
+    pipeline = Pipeline([refuse_then, linger], name="p", callbacks=[recorder])
+    pipeline = pipeline.bind(started=recorder.started, failed=recorder.failed)
+    pipeline = pipeline.with_engine(HyperNodesEngine(executor_named(executor)))
+    rows = pipeline.map({"x": [1, 2]}, "x", on_error="return")["b"]
+    assert [type(row) for row in rows] == [Refused, Refused]
+    assert recorder.unfinished == []
+    assert len(recorder.of("item_end")) == 2
+
+
+@pytest.mark.parametrize("executor", unfinished(AT_NODES))
+def test_what_is_under_way_when_a_stream_is_closed_ends_or_fails(executor_named, executor, tmp_path):
+    recorder = Signals(tmp_path, "refuse_first")
+    with ThreadPoolExecutor(2) as threads:
+        engine = HyperNodesEngine(executor_named(executor), threads)
+        rows = signalling(recorder).with_engine(engine).imap({"x": itertools.count(1)}, "x")
+        next(rows)
+        rows.close()
+    assert recorder.unfinished == []
+
+
+@pytest.mark.parametrize("executor", unfinished(EXECUTORS[:4]))
+def test_what_is_under_way_when_a_run_is_cancelled_ends_or_fails(executor_named, executor, tmp_path):
+    async def main(pipeline):
+        task = asyncio.create_task(pipeline.amap({"x": range(2, 9)}, "x"))
+        while not recorder.started.exists():
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    recorder = Signals(tmp_path, "refuse_first")
+    engine = HyperNodesEngine(executor_named(executor))
+    asyncio.run(main(signalling(recorder).with_engine(engine)))
+    assert recorder.unfinished == []
+
+
+@node(output_name="y")
+def interrupt(x):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("alias", unfinished(("sequential", "threaded")))
+def test_what_is_under_way_when_a_run_is_interrupted_ends_or_fails(alias, recorder):
+    inner = Pipeline([interrupt], name="inner")
+    with HyperNodesEngine(alias) as engine:
+        pipeline = Pipeline([inner], engine, name="outer", callbacks=[recorder])
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.run({"x": 1})
+    assert recorder.unfinished == []
+    assert [what[0] for _, what, *_ in recorder.of("error")] == ["interrupt", "inner", "outer"]
+
+
+# -------------------------------------------------------------------------- items told as cached
+
+
+def cached_items(recorder):
+    """Return the outermost items that were told as cached."""
+    return sorted(items[0] for _, _, _, items in recorder.of("item_cached") if len(items) == 1)
+
+
+LEVELS = ("inner items", "outer nodes", "outer items")
+
+
+def nested_map(level, made, **options):
+    """Return a map over maps, of which one level goes to an executor."""
+    engine = {
+        "inner items": HyperNodesEngine(map_executor=made),
+        "outer nodes": HyperNodesEngine(made),
+        "outer items": HyperNodesEngine(map_executor=made),
+    }[level]
+    inner = Pipeline([check], engine if level == "inner items" else None, name="inner")
+    outer = None if level == "inner items" else engine
+    return Pipeline([inner.as_node({"xs": "x"}, map_over="xs")], outer, name="outer", **options)
+
+
+@pytest.mark.parametrize(
+    ("executor", "level"),
+    wrong(
+        itertools.product(EXECUTORS, LEVELS),
+        6,
+        "items are told as cached whose nested map was computed",
+        today=lambda executor, level: executor != "sequential" and level == "inner items",
+    ),
+)
+def test_an_item_is_told_as_cached_if_its_nested_map_was_and_not_if_it_was_computed(
+    executor_named, executor, level, tmp_path
+):
+    for expected in ([], [0, 1]):
+        recorder = Recorder()
+        with DiskCache(tmp_path) as cache:
+            pipeline = nested_map(level, executor_named(executor), cache=cache, callbacks=[recorder])
+            pipeline.map({"xs": [[1, 2], [3]]}, "xs")
+        assert cached_items(recorder) == expected
+
+
+@pytest.mark.xfail(
+    strict=True, reason="issue 15, number 6: items are told as cached in which nothing was called"
+)
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_an_item_in_which_there_is_nothing_to_call_is_not_told_as_cached(
+    executor_named, executor, level, tmp_path
+):
+    recorder = Recorder()
+    with DiskCache(tmp_path) as cache:
+        pipeline = nested_map(level, executor_named(executor), cache=cache, callbacks=[recorder])
+        assert pipeline.map({"xs": [[], []]}, "xs") == {"y": [[], []]}
+    assert cached_items(recorder) == []
+
+
+# ---------------------------------------------------------------------- given intermediate values
+
+
+@node(output_name="z")
+def add(y):
+    return y + 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "watched", "way", "wanted"),
+    wrong(
+        itertools.product(ENGINES, ("plain", "told", "cached", "returning"), WAYS, ("all", "y", "z")),
+        7,
+        "Daft does not find a given intermediate value that is asked for, too",
+        today=lambda engine, watched, way, wanted: engine == "Daft" and watched != "plain" and wanted != "z",
+    ),
+)
+def test_a_given_intermediate_value_may_be_mapped_over_and_asked_for(
+    engine_of, engine, watched, way, wanted, tmp_path
+):
+    options = {"told": {"callbacks": [Recorder()]}, "cached": {"cache": DiskCache(tmp_path)}}
+    pipeline = Pipeline([check, add], engine_of(engine), name="p", **options.get(watched, {}))
+    names = {"all": ("y", "z")}.get(wanted, (wanted,))
+    on_error = "return" if watched == "returning" else "raise"
+    run = pipeline.map if way == "map" else pipeline.imap
+    rows = run({"y": [1, 2]}, "y", output_name=list(names), on_error=on_error)
+    if way == "map":
+        assert rows == {name: [1, 2] if name == "y" else [2, 3] for name in names}
+    else:
+        expected = [{"y": 1, "z": 2}, {"y": 2, "z": 3}]
+        assert [row for _, row in rows] == [{name: row[name] for name in names} for row in expected]
