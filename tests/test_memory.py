@@ -1,0 +1,228 @@
+"""What a user lets go is freed at once: no reference cycle keeps it until the garbage collector comes."""
+
+import asyncio
+import gc
+import itertools
+import os
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+
+from hypernodes import (
+    AsyncExecutor,
+    DaftEngine,
+    DiskCache,
+    HyperNodesEngine,
+    Pipeline,
+    PipelineCallback,
+    node,
+)
+
+ALIVE = weakref.WeakSet()
+WORKERS = 2
+
+
+@pytest.fixture(autouse=True)
+def without_collector():
+    """Nothing but the last reference frees anything here."""
+    ALIVE.clear()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+class Payload:
+    """Something large that a node makes."""
+
+    def __init__(self, x):
+        self.x = x
+        ALIVE.add(self)
+
+
+class Refused(Exception):
+    pass
+
+
+@node(output_name="y")
+def make(x):
+    return Payload(x)
+
+
+@node(output_name="y")
+def refuse(x):
+    raise Refused(Payload(x))
+
+
+@node(output_name="y")
+async def make_later(x):
+    return Payload(x)
+
+
+@node(output_name="y")
+async def refuse_later(x):
+    raise Refused(Payload(x))
+
+
+class Told(PipelineCallback):
+    """Hears everything, and keeps nothing."""
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        pass
+
+    def on_error(self, node_id, error, ctx):
+        pass
+
+
+@pytest.fixture(scope="module")
+def executors():
+    with ThreadPoolExecutor(WORKERS) as threads, AsyncExecutor(WORKERS) as loop:
+        made = {"threads": threads, "async": loop}
+        for executor in made.values():
+            settle(executor)  # their threads are there
+        yield made
+
+
+def settle(executor):
+    """Wait until an executor has let go of what it has done."""
+    if executor is None:
+        return
+    if isinstance(executor, AsyncExecutor):
+        executor.submit(asyncio.sleep, 0).result()
+    met = threading.Barrier(WORKERS, timeout=30)
+    for future in [executor.submit(met.wait) for _ in range(WORKERS)]:
+        future.result()
+
+
+def quietly(call):
+    """Call, and let go of what is returned or raised."""
+    try:
+        call()
+    except Refused:
+        pass
+
+
+def drain(rows):
+    for _ in rows:
+        pass
+
+
+def close_early(rows):
+    next(rows)
+    rows.close()
+
+
+WAYS = {
+    "run": lambda pipeline, on_error: pipeline.run({"x": 1}),
+    "map": lambda pipeline, on_error: pipeline.map({"x": range(4)}, "x", on_error=on_error),
+    "imap": lambda pipeline, on_error: drain(pipeline.imap({"x": range(4)}, "x", on_error=on_error)),
+    "imap, closed": lambda pipeline, on_error: close_early(
+        pipeline.imap({"x": itertools.count()}, "x", on_error=on_error)
+    ),
+}
+ENGINES = ("sequential", "threads at nodes", "threads at items", "async at nodes", "async at items", "Daft")
+OUTCOMES = {
+    "values": (make, "raise"),
+    "values of coroutines": (make_later, "raise"),
+    "errors that are raised": (refuse, "raise"),
+    "errors that are returned": (refuse, "return"),
+    "errors of coroutines": (refuse_later, "return"),
+}
+CYCLES = pytest.mark.xfail(
+    strict=True, reason="issue 15, number 10: dropped results and errors live on in reference cycles"
+)
+CASES = [
+    pytest.param(
+        *case,
+        marks=() if case == ("sequential", "plain", "values") else CYCLES,
+    )
+    for case in itertools.product(ENGINES, ("plain", "told"), OUTCOMES)
+    if "coroutines" not in case[2] or case[0] in ("sequential", "async at nodes", "async at items")
+]
+
+
+def left_alive(call, executor):
+    """Return how much of what is made meanwhile is there after a call whose result nobody keeps."""
+    ALIVE.clear()
+    quietly(call)
+    settle(executor)
+    return len(ALIVE)
+
+
+@pytest.mark.parametrize(("engine", "watched", "outcome"), CASES)
+def test_results_and_errors_are_freed_when_the_user_lets_go(executors, engine, watched, outcome):
+    name, _, level = engine.partition(" at ")
+    executor = executors.get(name)
+    if engine == "Daft":
+        made = DaftEngine()
+    elif executor is None:
+        made = HyperNodesEngine()
+    else:
+        made = HyperNodesEngine(**{f"{'map' if level == 'items' else 'node'}_executor": executor})
+    member, on_error = OUTCOMES[outcome]
+    inner = Pipeline([member], name="inner")
+    pipeline = Pipeline([inner], made, name="outer", callbacks=[Told()] if watched == "told" else [])
+    ways = [way for way in WAYS if not (way == "run" and on_error == "return")]
+    left = {way: left_alive(partial(WAYS[way], pipeline, on_error), executor) for way in ways}
+    assert left == dict.fromkeys(ways, 0)
+
+
+@pytest.mark.parametrize("watched", ["plain", pytest.param("told", marks=CYCLES)])
+def test_so_are_results_that_are_awaited(watched):
+    async def main():
+        await pipeline.arun({"x": 1})
+        await pipeline.amap({"x": range(4)}, "x")
+
+    pipeline = Pipeline([make], callbacks=[Told()] if watched == "told" else [])
+    before = set(threading.enumerate())
+    asyncio.run(main())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(timeout=30)
+    assert len(ALIVE) == 0
+
+
+@pytest.mark.parametrize("level", ["nodes", pytest.param("items", marks=CYCLES)])
+@pytest.mark.parametrize("watched", ["plain", "told"])
+def test_a_stream_keeps_few_of_the_failures_that_nobody_keeps(executors, level, watched):
+    @node(output_name="y")
+    def refuse_slowly(x):
+        time.sleep(0.003)  # so that items go one by one
+        raise Refused(Payload(x))
+
+    callbacks = [Told()] if watched == "told" else []
+    engine = HyperNodesEngine(**{f"{'map' if level == 'items' else 'node'}_executor": executors["threads"]})
+    pipeline = Pipeline([refuse_slowly], engine, callbacks=callbacks)
+    most = 0
+    for _, row in pipeline.imap({"x": range(60)}, "x", on_error="return"):
+        assert isinstance(row, Refused)
+        del row
+        most = max(most, len(ALIVE))
+    assert most <= 20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files by /proc")
+@pytest.mark.parametrize("level", ["sequential", "threads", "async"])
+@pytest.mark.parametrize(
+    "way", [pytest.param("run", marks=CYCLES), pytest.param("map", marks=CYCLES), "imap"]
+)
+def test_values_from_the_cache_keep_no_file_open_once_they_are_dropped(executors, level, way, tmp_path):
+    def open_files():
+        return len(os.listdir("/proc/self/fd"))
+
+    @node(output_name="y")
+    def fill(x):
+        return np.full(1 << 19, x)  # large enough to be mapped into memory
+
+    engine = HyperNodesEngine() if level == "sequential" else HyperNodesEngine(map_executor=executors[level])
+    with DiskCache(tmp_path) as cache:
+        pipeline = Pipeline([fill], engine, cache)
+        pipeline.map({"x": range(4)}, "x")
+        WAYS[way](pipeline, "raise")
+        before = open_files()
+        for _ in range(8):
+            WAYS[way](pipeline, "raise")
+        assert open_files() < before + 4
