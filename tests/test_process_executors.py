@@ -1,18 +1,21 @@
 """ParallelExecutor and RayExecutor: everything travels, and what does not says so."""
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
 
 import pydantic
 import pytest
 import sample
+from test_interrupt import is_running
 
 from hypernodes import HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
-from hypernodes.exceptions import TransportError
+from hypernodes.exceptions import InitializerError, TransportError, WorkerDiedError
 
 
 @pytest.fixture(scope="module", params=["parallel", "ray"])
@@ -92,9 +95,139 @@ def test_what_has_not_started_can_be_cancelled(executor):
     assert futures[-1].cancelled()
 
 
-def test_a_dead_worker_is_reported():
+DEATHS = {
+    "exit code 3": lambda: os._exit(3),
+    "killed by SIGKILL: out of memory?": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "killed by SIGTERM": lambda: os.kill(os.getpid(), signal.SIGTERM),
+    "killed by SIGSEGV": lambda: os.kill(os.getpid(), signal.SIGSEGV),
+}
+
+
+@pytest.mark.parametrize("how", DEATHS)
+def test_a_dead_worker_fails_the_call_that_it_was_making_and_no_other(how):
+    with ParallelExecutor(2) as pool:
+        before = [pool.submit(abs, -n) for n in range(6)]
+        died = pool.submit(DEATHS[how])
+        after = [pool.submit(abs, -n) for n in range(6)]
+        assert [future.result() for future in before + after] == [*range(6), *range(6)]
+        error = died.exception()
+        assert isinstance(error, WorkerDiedError)
+        assert how in str(error)
+        assert pool.submit(abs, -1).result() == 1
+
+
+def test_a_worker_that_dies_while_it_has_nothing_to_do_costs_nothing():
     with ParallelExecutor(1) as pool:
-        assert isinstance(pool.submit(os._exit, 1).exception(), BrokenExecutor)
+        first = pool.submit(os.getpid).result()
+        os.kill(first, signal.SIGKILL)
+        assert pool.submit(os.getpid).result() != first
+
+
+class DiesOnArrival:
+    def __reduce__(self):
+        return os._exit, (4,)
+
+
+class DiesOnLeaving:
+    def __reduce__(self):
+        os._exit(5)
+
+
+def test_a_worker_that_dies_while_it_unpickles_or_pickles_has_died():
+    with ParallelExecutor(1) as pool:
+        assert "exit code 4" in str(pool.submit(abs, DiesOnArrival()).exception())
+        assert "exit code 5" in str(pool.submit(DiesOnLeaving).exception())
+        assert pool.submit(abs, -1).result() == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_dead_worker_is_noticed_though_a_child_of_it_lives_on():
+    def leave_a_child():
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+        os._exit(1)
+
+    started = time.monotonic()
+    with ParallelExecutor(1) as pool:
+        assert isinstance(pool.submit(leave_a_child).exception(), WorkerDiedError)
+    assert time.monotonic() - started < 20
+
+
+def test_workers_that_cannot_start_break_the_executor():
+    with ParallelExecutor(2, initializer=os._exit, initargs=(1,)) as pool:
+        futures = [pool.submit(abs, -n) for n in range(3)]
+        assert all(isinstance(future.exception(), BrokenExecutor) for future in futures)
+        with pytest.raises(BrokenExecutor, match="end while they start"):
+            pool.submit(abs, -1)
+
+
+def kill_once(mark):
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_replaced(tmp_path):
+    with ParallelExecutor(1, initializer=kill_once, initargs=(tmp_path / "mark",)) as pool:
+        assert pool.submit(abs, -1).result() == 1
+
+
+def test_an_initializer_that_raises_says_what():
+    with ParallelExecutor(1, initializer=int, initargs=("x",)) as pool:
+        error = pool.submit(abs, -1).exception()
+    assert isinstance(error, InitializerError)
+    assert isinstance(error.__cause__, ValueError)
+
+
+def test_terminating_ends_running_calls_and_cancels_the_others(tmp_path):
+    def work():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        (tmp_path / "begun").touch()
+        time.sleep(60)
+
+    pool = ParallelExecutor(1)
+    running, waiting = pool.submit(work), pool.submit(abs, -1)
+    while not (tmp_path / "begun").exists():
+        time.sleep(0.01)
+    pool.terminate()
+    assert "ended from here" in str(running.exception())
+    assert waiting.cancelled()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_processes_of_its_own():
+    with ParallelExecutor(1) as pool:
+        before = pool.submit(os.getpid).result()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with pool:
+                    status = 0 if pool.submit(os.getpid).result() != before else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert pool.submit(os.getpid).result() == before
+
+
+def test_workers_end_when_their_driver_is_killed(tmp_path):
+    source = """
+        import os, signal, time
+        from hypernodes import ParallelExecutor
+
+        if __name__ == "__main__":
+            pool = ParallelExecutor(1)
+            print(pool.submit(os.getpid).result(), flush=True)
+            pool.submit(time.sleep, 60)
+            os.kill(os.getpid(), signal.SIGKILL)
+        """
+    worker = int(run_script(tmp_path, source).stdout)
+    deadline = time.monotonic() + 20
+    while is_running(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_running(worker)
 
 
 def test_a_dead_worker_of_ray_fails_only_its_own_future(ray_cluster):
@@ -106,19 +239,29 @@ def test_a_dead_worker_of_ray_fails_only_its_own_future(ray_cluster):
 
 
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
-def test_a_dead_worker_is_reported_with_its_item_and_the_engine_goes_on(level):
+def test_an_item_that_kills_its_worker_fails_alone_and_the_engine_goes_on(level, recorder):
     @node(output_name="y")
     def die_at_two(x):
-        return os._exit(1) if x == 2 else x
+        return os.kill(os.getpid(), signal.SIGKILL) if x == 2 else x
 
     with HyperNodesEngine(**{level: "parallel"}) as engine:
         pipeline = Pipeline([die_at_two], engine=engine, name="dying")
-        with pytest.raises(BrokenExecutor) as caught:
-            pipeline.map({"x": [2]}, "x")
-        (where,) = caught.value.__notes__
-        assert "item 0" in where
-        assert "'dying'" in where
+        for callbacks in ([], [recorder]):
+            rows = pipeline.with_callbacks(callbacks).map({"x": range(12)}, "x", on_error="return")["y"]
+            error = rows.pop(2)
+            assert rows == [x for x in range(12) if x != 2]
+            assert isinstance(error, WorkerDiedError)
+            assert "killed by SIGKILL: out of memory?" in str(error)
+            assert "item 2" in error.__notes__[0]
+            assert "'dying'" in error.__notes__[0]
+            assert "node 'die_at_two'" in error.__notes__[0]
+        with pytest.raises(WorkerDiedError):
+            pipeline.map({"x": [1, 2, 3]}, "x")
         assert pipeline.map({"x": [3]}, "x") == {"y": [3]}
+        if level == "node_executor":
+            with pytest.raises(WorkerDiedError):
+                pipeline.run({"x": 2})
+            assert pipeline.run({"x": 3}) == {"y": 3}
 
 
 @pytest.mark.timeout(60)

@@ -356,8 +356,11 @@ def test_a_call_that_takes_too_long_is_ended(request, kind, level, alias):
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
-def test_on_ray_even_what_hears_nothing_is_ended(ray_cluster, level):
-    with HyperNodesEngine(**{level: "ray"}) as engine:
+@pytest.mark.parametrize("alias", ["parallel", "ray"])
+def test_in_a_process_of_its_own_even_what_hears_nothing_is_ended(request, alias, level):
+    if alias == "ray":
+        request.getfixturevalue("ray_cluster")
+    with HyperNodesEngine(**{level: alias}) as engine:
         pipeline = Pipeline([stuck], engine=engine)
         rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
     assert rows[::2] == [0, 2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from concurrent.futures import BrokenExecutor
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -202,9 +201,9 @@ class LanedEngine(Engine):
             raise
         finally:
             plan.flush()
-        if isinstance(run.error, BrokenExecutor | ClusterConnectionError):
-            # A pool that has lost a worker takes no more work, nor does one that has lost its cluster; the
-            # next run gets another.
+        if isinstance(run.error, ClusterConnectionError) or any(lane.is_broken for lane in self._in_use):
+            # An executor that has lost its cluster, or whose workers cannot be started, takes no more work;
+            # the next run gets another. (One that has lost a worker goes on.)
             shut_down(self._in_use)
 
 

@@ -101,6 +101,12 @@ class Lane:
         return getattr(self.executor, "max_retries", 0)
 
     @property
+    def is_broken(self) -> bool:
+        """Whether an executor that was made from an alias takes no more work."""
+        # The name is the standard library's: its executors have no other one, and ours follow them.
+        return self._alias is not None and bool(getattr(self._executor, "_broken", False))
+
+    @property
     def runs_coroutines(self) -> bool:
         """Whether it takes coroutine functions."""
         if self._alias is not None:

@@ -431,7 +431,9 @@ class Sweep(Scene):
             self._active -= 1
             failed = late or error
             times = "" if late is not None else f", of which {deaths} worker{'s' if deaths > 1 else ''} died"
-            note(failed, f"in item {batch.numbers[0]} of pipeline {self.plan.label!r}{times}")
+            names = [step.name for step in self._calls]
+            node = f" (node {names[0]!r})" if len(names) == 1 else ""  # else nobody knows which it was
+            note(failed, f"in item {batch.numbers[0]} of pipeline {self.plan.label!r}{node}{times}")
             if self.on_error == "raise":
                 self.fail(failed)
                 return
@@ -445,10 +447,12 @@ class Sweep(Scene):
 
     @cached_property
     def _timeout(self) -> float | None:
-        times = [
-            step.timeout for plan in self.plan.tree() for step in plan.steps if isinstance(step, CallStep)
-        ]
+        times = [step.timeout for step in self._calls]
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def _calls(self) -> list[CallStep]:
+        return [step for plan in self.plan.tree() for step in plan.steps if isinstance(step, CallStep)]
 
     def _start_item(self, at: int) -> None:
         index = self.number(at)

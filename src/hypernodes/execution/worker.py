@@ -30,6 +30,7 @@ from hypernodes.execution.record import Place
 from hypernodes.execution.run import Run
 from hypernodes.execution.stages import has_batch, over_columns
 from hypernodes.execution.steps import CallStep
+from hypernodes.executors import process_worker
 from hypernodes.executors.culprit import missing_module, where
 from hypernodes.executors.settled import result_of
 from hypernodes.portable import (
@@ -435,6 +436,7 @@ def _unpacked_parts(
 def carry_out_packed(parcel: Parcel, parcels: dict[str, Parcel], payload: Packed) -> Packed:
     """Carry out a packed job, in a worker process, and return its packed outcome."""
     task, _ = _unpack(parcel, parcels, payload)
+    MAY_END_PROCESS.set(process_worker.is_replaced)
     outcome = _portable_outcome(task, _work_here(task, A_PROCESS))
     if isinstance(outcome, BatchOutcome):
         return _packed_rows(task, outcome, payload.size)

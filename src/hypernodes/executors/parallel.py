@@ -1,24 +1,25 @@
-"""ParallelExecutor: the standard library's process pool, for everything that cloudpickle can send."""
+"""ParallelExecutor: worker processes, for everything that cloudpickle can send."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import signal
 import tempfile
+import weakref
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.process import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from hypernodes.exceptions import MainGuardError
-from hypernodes.portable import Carrier, Inline, Packed, Portable, Shared
+from hypernodes.executors.process_pool import Call, ProcessPool
+from hypernodes.executors.process_worker import initializer_as_bytes
+from hypernodes.portable import Inline, Packed, Shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from multiprocessing.context import SpawnProcess
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,17 +28,21 @@ _SHARE_AS_FILE = 64 * 1024  # bytes; below, a copy in each submission costs less
 
 
 class ParallelExecutor(ProcessPoolExecutor):
-    """A `ProcessPoolExecutor` that takes lambdas, local functions and closures.
+    """A `ProcessPoolExecutor` that takes lambdas, local functions and closures, and survives its workers.
 
     Workers are started afresh (``spawn``), never forked from a process that may have threads. They
-    leave Ctrl-C to the process that started them.
+    leave Ctrl-C to the process that started them, and end with it.
+
+    A worker that dies fails the call that it was making, with a `WorkerDiedError`, and is replaced.
 
     Args:
         max_workers: Number of processes; as many as there are cores by default.
-        initializer: Called with `initargs` at the start of each worker.
+        initializer: Called with `initargs` at the start of each worker. If it raises, the executor takes
+            no more calls.
         initargs: Its arguments.
 
     Raises:
+        ValueError: ``max_workers`` below 1.
         MainGuardError: A script starts processes at import, without a ``__main__`` guard. Raised by
             `submit`.
 
@@ -47,6 +52,9 @@ class ParallelExecutor(ProcessPoolExecutor):
         2
     """
 
+    # It is one for those who ask, and `map` is the same; the processes are those of a pool of our own, so
+    # that the constructor of the standard library's, which makes queues for its processes, is not called.
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -54,32 +62,54 @@ class ParallelExecutor(ProcessPoolExecutor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        super().__init__(
-            os.cpu_count() or 4 if max_workers is None else max_workers,
-            mp_context=get_context("spawn"),
-            initializer=_start_worker,  # type: ignore[arg-type]  # unpickling a Portable gives what it wraps
-            initargs=(Portable((initializer, initargs)),),  # type: ignore[arg-type]
-        )
-        self._shared: tempfile.TemporaryDirectory[str] | None = None
+        if max_workers is not None and max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._max_workers = os.cpu_count() or 4 if max_workers is None else max_workers
+        self._initializer_as_bytes = initializer_as_bytes(initializer, initargs)
+        self._own_pool = self._new_pool()
+
+    @property
+    def max_workers(self) -> int:
+        """How many calls run at once."""
+        return self._max_workers
+
+    @property
+    def _broken(self) -> bool:  # type: ignore[override]
+        # The name that the standard library's executors have for it.
+        return self._own_pool.broken is not None
+
+    @property
+    def _processes(self) -> dict[int, SpawnProcess]:  # type: ignore[override]
+        # Likewise.
+        return self._own_pool.processes
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Schedule ``fn(*args, **kwargs)`` in a worker and return its future."""
+        """Schedule ``fn(*args, **kwargs)`` in a worker and return its future.
+
+        Raises:
+            BrokenExecutor: The initializer has raised, or worker processes cannot be started.
+            RuntimeError: The executor was shut down, or the interpreter is ending.
+        """
         if getattr(current_process(), "_inheriting", False):
             raise MainGuardError(
                 "this script starts worker processes while one of them imports it, since its top level "
                 "does so unconditionally. Put what it does under a guard:\n\n"
                 '    if __name__ == "__main__":\n        main()\n'
             )
-        call: Callable[..., Any] = _call
-        return super().submit(call, Portable((fn, args, kwargs)))
+        call = Call(fn, args, kwargs)
+        self._pool.submit(call)
+        return call.future
 
     def share(self, packed: Packed) -> Shared:
         """Place what many submissions have in common where each worker reads it once."""
         if packed.size < _SHARE_AS_FILE:
             return Inline(packed)
-        if self._shared is None:
-            self._shared = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
-        path = Path(self._shared.name, packed.digest.hex())
+        pool = self._pool
+        if pool.shared is None:
+            pool.shared = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
+        path = Path(pool.shared.name, packed.digest.hex())
         if not path.exists():
             with path.open("wb") as file:
                 pickle.dump(packed, file, protocol=5)
@@ -87,21 +117,26 @@ class ParallelExecutor(ProcessPoolExecutor):
 
     def terminate(self) -> None:
         """End the workers at once, running work included, and take no more."""
-        for process in list((self._processes or {}).values()):
-            process.terminate()
-        self.shutdown(wait=True, cancel_futures=True)
+        self._pool.terminate()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no more work; see `concurrent.futures.Executor.shutdown`."""
-        if self._pending_work_items and not cancel_futures:
-            # Before 3.11.5 the pool's manager sleeps on where only cancelled calls are left (CPython's
-            # gh-94440), so that waiting for it never ends: one more result wakes it.
-            with suppress(RuntimeError):
-                super().submit(int)
-        super().shutdown(wait=wait, cancel_futures=cancel_futures)
-        if wait and self._shared is not None:
-            self._shared.cleanup()
-            self._shared = None
+        self._pool.close(wait=wait, cancel_pending=cancel_futures)
+
+    @property
+    def _pool(self) -> ProcessPool:
+        if self._own_pool.pid != os.getpid():  # This is a forked child, which has none of the processes.
+            self._own_pool = self._new_pool(is_closed=self._own_pool.is_closed)
+        return self._own_pool
+
+    def _new_pool(self, *, is_closed: bool = False) -> ProcessPool:
+        pool = ProcessPool(self._max_workers, self._initializer_as_bytes, is_closed=is_closed)
+        # Dropping the executor loses no work: the pool finishes what it holds.
+        weakref.finalize(self, pool.close, wait=False, cancel_pending=False).atexit = False
+        return pool
+
+    def __repr__(self) -> str:
+        return f"ParallelExecutor(max_workers={self._max_workers})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,19 +149,3 @@ class _SharedFile:
         with Path(self.path).open("rb") as file:
             packed: Packed = pickle.load(file)
         return packed
-
-
-def _start_worker(initializer: tuple[Callable[..., object] | None, tuple[Any, ...]]) -> None:
-    # Ctrl-C reaches the whole process group; the process that started us decides what to end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    function, args = initializer
-    if function is not None:
-        function(*args)
-
-
-def _call(packed: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Portable:
-    fn, args, kwargs = packed
-    try:
-        return Portable(fn(*args, **kwargs))
-    except BaseException as error:
-        raise Carrier(error) from error
