@@ -29,7 +29,7 @@ from random_pipelines import BATCHED, build, examples, possible
 from hypernodes import AsyncExecutor, DaftEngine, DiskCache, HyperNodesEngine, ParallelExecutor, RayExecutor
 
 SEED = os.environ.get("FUZZ_SEED")
-COUNT = int(os.environ.get("FUZZ_EXAMPLES", "250"))
+COUNT = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 
 KNOWN_FAULTS = {
     # What is known to be wrong, by the name with which it is left out below. To be emptied.
@@ -140,9 +140,8 @@ class Round:
         self.rows = {index: exactly(row) for index, row in outcome.rows.items()}
 
 
-def rounds(example, engine, directory, *, general):
+def rounds(example, observer, engine, directory, *, general):
     """Run an example once, or with a cache twice, and return what was seen each time."""
-    observer = OBSERVERS[example.observer]
     log, found = directory / "log", []  # its name is an input, and so must be the same wherever it runs
     with tempfile.TemporaryDirectory(dir=directory) as place:
         cache = DiskCache(place) if observer.cached else None
@@ -189,16 +188,16 @@ def key_of(error):
 class Comparison:
     """One round of an example beside the same one on the general path."""
 
-    def __init__(self, example, wanted, seen, can):
+    def __init__(self, example, executor, observer, wanted, seen, can):
         self.example, self.wanted, self.seen, self.can = example, wanted, seen, can
-        self.observer = OBSERVERS[example.observer]
+        self.observer = observer
         self.failed = {index for index, row in wanted.outcome.rows.items() if is_failure(row)}
         self.fails = bool(self.failed) or wanted.outcome.error is not None
-        self.is_sequential = example.executor in ONE_BY_ONE and all(
+        self.is_sequential = executor in ONE_BY_ONE and all(
             spec.engine in (None, "sequential") for spec in example.spec.tree()
         )
         self.has_twins = any(count > 1 for count in can.calls.values())
-        self.is_remote = example.executor.startswith(("parallel", "ray", "daft"))
+        self.is_remote = executor.startswith(("parallel", "ray", "daft"))
 
     def check(self):
         self.check_outcome()
@@ -372,9 +371,9 @@ def without_nodes(events):
     }
 
 
-def is_known(example):
+def is_known(example, executor):
     """Whether an example is one that is known to fail in a way that cannot be told from others."""
-    if "daft intermediate" in KNOWN_FAULTS and example.executor.startswith("daft"):
+    if "daft intermediate" in KNOWN_FAULTS and executor.startswith("daft"):
         made = {name for member in example.spec.members for name in outer_names(member)}
         return not made.isdisjoint(example.map_over)
     return False
@@ -389,15 +388,23 @@ def check(example, engines, directory):
     can = possible(example)
     # A node that fails the first time does so for each of two equal calls, or for one: that is open.
     assume(all(count == 1 for call, count in can.calls.items() if call.startswith("flaky")))
-    assume(not is_known(example))
-    event(f"executor {example.executor}")
-    event(f"observer {example.observer}")
     event("fails" if can.errors else "does not fail")
-    every = rounds(example, HyperNodesEngine(), directory, general=True)
-    for wanted, seen in zip(
-        every, rounds(example, engines(example.executor), directory, general=False), strict=True
-    ):
-        Comparison(example, wanted, seen, can).check()
+    general = {}
+    for executor, observed in example.looks:
+        if is_known(example, executor):
+            continue
+        event(f"executor {executor}")
+        event(f"observer {observed}")
+        observer = OBSERVERS[observed]
+        if observed not in general:
+            general[observed] = rounds(example, observer, HyperNodesEngine(), directory, general=True)
+        every = rounds(example, observer, engines(executor), directory, general=False)
+        for wanted, seen in zip(general[observed], every, strict=True):
+            try:
+                Comparison(example, executor, observer, wanted, seen, can).check()
+            except AssertionError as error:
+                error.add_note(f"on {executor!r}, observed by {observed!r}")
+                raise
 
 
 def repeatable(test):
@@ -414,7 +421,8 @@ def repeatable(test):
     return chosen(test if SEED is None else seed(int(SEED))(test))
 
 
-EXECUTORS = st.sampled_from([*IN_PROCESS * 3, *SELDOM, *FUZZED])
+OFTEN = ["sequential", "threaded map", "async map", "one pool", "one loop"]  # which have faster paths
+EXECUTORS = st.sampled_from([*OFTEN * 3, *IN_PROCESS * 3, *SELDOM, *FUZZED])
 
 
 @pytest.mark.timeout(0 if SEED else 300)
