@@ -18,7 +18,7 @@ SEED := $(shell date +%s)
 endif
 N ?= 5000
 
-.PHONY: help test lint types fuzz run docs-pictures bench bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help test lint types fuzz run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
@@ -30,6 +30,7 @@ help:
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
 	@echo "make bench-observe  what progress, logs, reports and traces cost"
+	@echo "make bench-calls  how many functions the core calls, which no busy machine changes"
 	@echo "make bench   the overheads, as ratios to hand-written code"
 
 # `make run` needs the example's packages; `make test` and `make bench` need those of development, too.
@@ -82,6 +83,9 @@ bench: $(BIN)/.dev
 docs-pictures: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
 	$(BIN)/python docs/pictures/draw.py
+
+bench-calls: $(BIN)/.dev
+	$(BIN)/python benchmarks/calls.py
 
 bench-observe: $(BIN)/.dev
 	$(BIN)/python benchmarks/observe.py
