@@ -12,12 +12,14 @@ import tempfile
 import textwrap
 import threading
 import warnings
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from conftest import Recorder
 
-from hypernodes import DiskCache, Pipeline, node
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.config import MISS
 from hypernodes.exceptions import CacheWarning
 
 
@@ -72,6 +74,84 @@ def test_a_second_run_computes_nothing(cache):
     assert observed(pipeline, {"x": 1}) == ({"a": 2, "b": 20, "c": 20}, ["first", "second", "third"], [])
     outputs, ran, hits = observed(pipeline, {"x": 1})
     assert (outputs, ran, sorted(hits)) == ({"a": 2, "b": 20, "c": 20}, [], ["first", "second", "third"])
+
+
+class Remembering:
+    """A cache that remembers which values were fetched."""
+
+    def __init__(self):
+        self.values = {}
+        self.fetched = []
+
+    def get(self, signature):
+        value = self.values.get(signature, MISS)
+        if value is not MISS:
+            self.fetched.append(signature)
+        return value
+
+    def put(self, signature, value):
+        self.values[signature] = value
+
+
+PARTLY = {  # what was asked for before, what is asked for then, and how many values of each item are of use
+    "one of three": ("a", ["a", "b", "c"], 1),
+    "two of three": ("b", ["a", "b", "c"], 2),
+    "one of two": ("a", ["a", "b"], 1),
+    "the one before": ("b", "c", 1),
+    "the first": ("a", "c", 1),
+    "all": ("c", ["a", "b", "c"], 3),
+}
+AGAIN = pytest.mark.xfail(
+    strict=True, reason="issue 15, number 9: what is cached of an item is fetched, and counted, again"
+)
+
+
+def map_chain(pipeline, way, outputs):
+    if way == "map":
+        return pipeline.map({"x": [1, 2, 3]}, "x", output_name=outputs)
+    return list(pipeline.imap({"x": [1, 2, 3]}, "x", output_name=outputs))
+
+
+@pytest.mark.parametrize("way", ["map", "imap"])
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=() if part == "all" else AGAIN) for part in PARTLY]
+)
+@pytest.mark.parametrize("alias", ["sequential", "async", "threaded", "daft"])
+def test_each_value_that_is_cached_of_an_item_is_fetched_once(alias, part, way):
+    before, then, number = PARTLY[part]
+    cache = Remembering()
+    with DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias) as engine:
+        pipeline = CHAIN.with_engine(engine).with_cache(cache)
+        map_chain(pipeline, way, before)
+        map_chain(pipeline, way, then)
+    assert set(Counter(cache.fetched).values()) == {1}
+    assert len(cache.fetched) == 3 * number
+
+
+@pytest.mark.parametrize("way", ["map", "imap"])
+@pytest.mark.parametrize(
+    "part", [pytest.param(part, marks=AGAIN if " of " in part else ()) for part in PARTLY]
+)
+@pytest.mark.parametrize("executor", ["sequential", "ThreadPoolExecutor", "ParallelExecutor"])
+def test_each_value_that_is_cached_of_an_item_counts_as_one_hit(executor_named, executor, part, way, cache):
+    before, then, number = PARTLY[part]
+    engine = HyperNodesEngine(map_executor=executor_named(executor))
+    pipeline = CHAIN.with_engine(engine).with_cache(cache)
+    map_chain(pipeline, way, before)
+    map_chain(pipeline, way, then)
+    assert cache.stats().hits == 3 * number
+
+
+@pytest.mark.parametrize("part", PARTLY)
+def test_of_a_single_run_each_cached_value_is_fetched_once(part, cache):
+    before, then, number = PARTLY[part]
+    remembering = Remembering()
+    for own in (cache, remembering):
+        pipeline = CHAIN.with_cache(own)
+        pipeline.run({"x": 1}, before)
+        pipeline.run({"x": 1}, then)
+    assert len(set(remembering.fetched)) == len(remembering.fetched) == number
+    assert cache.stats().hits == number
 
 
 def test_another_input_computes_anew(cache):

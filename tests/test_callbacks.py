@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hypernodes import (
+    DaftEngine,
     DiskCache,
     HyperNodesEngine,
     LoggingCallback,
@@ -660,6 +661,54 @@ def test_items_of_maps_that_have_not_begun_are_estimated(told_lines):
     lines = told_lines()
     assert any(line.startswith("outer/inner: 2/~6 ") for line in lines)
     assert lines[-1].startswith("outer/inner: 6/6 ")
+
+
+@node(output_name="y")
+def refuse_five(x):
+    if x == 5:
+        raise Refused(x)
+    return x
+
+
+QUIET = Pipeline([refuse_five], name="quiet", callbacks=[])
+QUIET_CASES = {
+    "run": (QUIET, lambda pipeline: pipeline.run({"x": 1}), "1/1", ""),
+    "map": (QUIET, lambda pipeline: pipeline.map({"x": range(10, 20)}, "x"), "10/10", ""),
+    "imap": (QUIET, lambda pipeline: list(pipeline.imap({"x": range(10, 20)}, "x")), "10", ""),
+    "error": (QUIET, lambda pipeline: pipeline.map({"x": range(10)}, "x", on_error="return"), "10/10", "✗ 1"),
+    "nested map": (
+        QUIET.as_node(map_over="x"),
+        lambda pipeline: pipeline.run({"x": range(10, 20)}),
+        "1/1",
+        "",
+    ),
+    "nested maps": (
+        QUIET.as_node(map_over="x"),
+        lambda pipeline: pipeline.map({"x": [[1, 2], [], [3]]}, "x"),
+        "3/3",
+        "",
+    ),
+}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="issue 15, number 8: the bar of a nested pipeline that tells nobody counts wrong"
+)
+@pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
+@pytest.mark.parametrize("case", QUIET_CASES)
+@pytest.mark.parametrize("engine", ["sequential", "threaded", "daft"])
+def test_the_bar_of_a_nested_pipeline_that_tells_nobody_counts_as_one_node(
+    progress, capsys, monkeypatch, recorder, engine, case, beside
+):
+    monkeypatch.setenv("COLUMNS", "160")
+    member, run, count, sign = QUIET_CASES[case]
+    callbacks = [progress, recorder] if beside else [progress]
+    with DaftEngine() if engine == "daft" else HyperNodesEngine(map_executor=engine) as made:
+        run(Pipeline([member, node(lambda y: y, output_name="z")], made, name="outer", callbacks=callbacks))
+    bars = {line.split()[0]: line for line in capsys.readouterr().err.splitlines() if line.strip()}
+    assert set(bars) == {"outer", "quiet", "<lambda>"}  # nothing that is inside
+    assert re.search(rf"━ +{count} ", bars["quiet"])
+    assert sign in bars["quiet"]
 
 
 # ------------------------------------------------------------------------------- told in numbers

@@ -9,7 +9,15 @@ import pytest
 import sample
 from conftest import Recorder
 
-from hypernodes import AsyncExecutor, Engine, HyperNodesEngine, ParallelExecutor, Pipeline, node
+from hypernodes import (
+    AsyncExecutor,
+    Engine,
+    HyperNodesEngine,
+    ParallelExecutor,
+    Pipeline,
+    PipelineCallback,
+    node,
+)
 
 INNER = sample.words.as_node({"words": "word"}, {"length": "lengths"}, map_over="words")
 OUTER = Pipeline([sample.split, INNER, sample.longest], name="outer")
@@ -148,6 +156,104 @@ def test_an_engine_of_the_users_own_runs_outermost_and_nested(map_executor):
         outer = Pipeline([sample.split, nested, sample.longest], engine=engine)
         assert outer.run({"text": "a bcd", "unit": 1}, "longest") == {"longest": 3}
         assert outer.map(TEXTS, "text", output_name="longest") == {"longest": [2, 3, 1]}
+
+
+class Passing(Engine):
+    """An engine that remembers where it was called, and leaves the work to another one."""
+
+    def __init__(self):
+        self.contexts = []
+
+    def run(self, pipeline, inputs, output_name=None, _ctx=None):
+        self.contexts.append(_ctx)
+        return HyperNodesEngine().run(pipeline, inputs, output_name, _ctx)
+
+    def map(self, pipeline, items, inputs, output_name=None, _ctx=None, *, on_error="raise"):
+        self.contexts.append(_ctx)
+        return HyperNodesEngine().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
+
+
+EXECUTORS = [{}, {"node_executor": "threaded"}, {"map_executor": "threaded"}]
+CONTEXT = pytest.mark.xfail(
+    strict=True, reason="issue 15: an engine of the user's own is not told in which pipeline it is nested"
+)
+
+
+def places(engine):
+    return sorted((ctx.hierarchy_path, ctx.depth, ctx.item_path) for ctx in engine.contexts)
+
+
+def paths_of(recorder, node_id):
+    return sorted((path, items) for _, what, path, items in recorder.of("node_end") if what[0] == node_id)
+
+
+def test_an_outermost_engine_of_the_users_own_has_no_context():
+    own = Passing()
+    sample.words.with_engine(own).run({"word": "a", "unit": 1})
+    assert own.contexts == [None]
+
+
+@CONTEXT
+@pytest.mark.parametrize("told", [False, True], ids=["plain", "told"])
+@pytest.mark.parametrize("executors", EXECUTORS, ids=str)
+def test_a_nested_engine_of_the_users_own_is_told_where_it_is_and_hands_that_on(executors, told, recorder):
+    own = Passing()
+    inner = Pipeline([sample.half], own, name="inner")
+    with HyperNodesEngine(**executors) as engine:
+        outer = Pipeline([inner], engine, name="outer", callbacks=[recorder] if told else [])
+        assert outer.run({"x": 4}) == {"left": 2}
+    assert places(own) == [(("outer",), 0, ())]
+    assert own.contexts[0].current_pipeline_id == "outer"
+    assert own.contexts[0].parent_pipeline_id is None
+    assert paths_of(recorder, "half") == ([(("outer", "inner"), ())] if told else [])
+
+
+@CONTEXT
+@pytest.mark.parametrize("executors", EXECUTORS, ids=str)
+def test_so_it_is_deep_inside_and_in_the_items_of_a_map(executors, recorder):
+    own = Passing()
+    middle = Pipeline([Pipeline([sample.half], own, name="inner")], name="middle")
+    with HyperNodesEngine(**executors) as engine:
+        outer = Pipeline([middle], engine, name="outer", callbacks=[recorder])
+        assert outer.map({"x": [4, 6]}, "x") == {"left": [2, 3]}
+    assert places(own) == [(("outer", "middle"), 1, (0,)), (("outer", "middle"), 1, (1,))]
+    assert paths_of(recorder, "half") == [
+        (("outer", "middle", "inner"), (0,)),
+        (("outer", "middle", "inner"), (1,)),
+    ]
+    assert recorder.unfinished == []
+
+
+@CONTEXT
+@pytest.mark.parametrize("executors", EXECUTORS, ids=str)
+def test_so_it_is_if_it_runs_a_nested_map(executors, recorder):
+    own = Passing()
+    inner = Pipeline([sample.half], own, name="inner").as_node({"xs": "x"}, map_over="xs")
+    with HyperNodesEngine(**executors) as engine:
+        outer = Pipeline([inner], engine, name="outer", callbacks=[recorder])
+        assert outer.run({"xs": [4, 6]}) == {"left": [2, 3]}
+    assert places(own) == [(("outer",), 0, ())]
+    assert paths_of(recorder, "half") == [(("outer", "inner"), (0,)), (("outer", "inner"), (1,))]
+    assert [path for _, _, path, _ in recorder.of("map_start")] == [("outer", "inner")]
+
+
+@CONTEXT
+def test_a_nested_engine_of_the_users_own_shares_the_state_of_the_callbacks():
+    class Writer(PipelineCallback):
+        def on_pipeline_start(self, pipeline_id, inputs, ctx):
+            ctx.set("run", 7)
+
+    own = Passing()
+    Pipeline([Pipeline([sample.half], own, name="inner")], name="outer", callbacks=[Writer()]).run({"x": 4})
+    assert own.contexts[0].get("run") == 7
+
+
+@CONTEXT
+def test_errors_say_in_which_pipelines_a_nested_engine_of_the_users_own_was_called():
+    inner = Pipeline([sample.check], Passing(), name="inner")
+    with pytest.raises(sample.Refused) as caught:
+        Pipeline([inner], name="outer").map({"x": [1, 2]}, "x")
+    assert "in node 'check' of pipeline 'outer/inner', item 1," in caught.value.__notes__[0]
 
 
 def test_executors_of_aliases_are_made_when_needed_and_shut_down_with_the_engine():

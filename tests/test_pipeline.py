@@ -1,13 +1,17 @@
 """A pipeline: functions wired by name, run for the outputs that are wanted."""
 
 import asyncio
+import inspect
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import networkx
 import pytest
 import uvloop
 
-from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.config import INHERIT
+from hypernodes.exceptions import HyperNodesError
 
 
 @node(output_name="a")
@@ -429,3 +433,158 @@ def test_context_variables_of_the_caller_are_seen_by_nodes(watched):
         return await pipeline.arun({"x": 1})
 
     assert asyncio.run(main()) == {"seen": "me"}
+
+
+# ----------------------------------------------------------------------------------- what it is made of
+
+
+@pytest.mark.xfail(
+    strict=True, reason="issue 15, number 12: what a pipeline is configured with cannot be read"
+)
+def test_what_a_pipeline_is_configured_with_can_be_read(tmp_path, recorder):
+    plain = Pipeline([first])
+    assert (plain.engine, plain.cache, plain.callbacks, plain.name) == (None, INHERIT, INHERIT, None)
+    engine, cache = HyperNodesEngine(), DiskCache(tmp_path)
+    full = Pipeline([first], engine, cache, [recorder], name="full")
+    assert (full.engine, full.cache, full.callbacks, full.name) == (engine, cache, (recorder,), "full")
+    off = full.with_cache(None).with_callbacks([]).with_engine(None)
+    assert (off.engine, off.cache, off.callbacks) == (None, None, ())
+    assert full.with_cache(INHERIT).with_callbacks(INHERIT).cache is INHERIT
+
+
+@pytest.mark.xfail(
+    strict=True, reason="issue 15: a pipeline can be changed in place, which plans do not notice"
+)
+@pytest.mark.parametrize("name", ["engine", "cache", "callbacks", "name"])
+def test_a_pipeline_cannot_be_changed_in_place_and_says_what_to_do(name, recorder):
+    pipeline = Pipeline([first], HyperNodesEngine(), None, [recorder], name="fixed")
+    before = repr(pipeline), pipeline.run({"x": 1})
+    for change in (lambda: setattr(pipeline, name, None), lambda: delattr(pipeline, name)):
+        with pytest.raises(AttributeError, match=f"with_{name}") as caught:
+            change()
+        assert isinstance(caught.value, HyperNodesError)
+    assert (repr(pipeline), pipeline.run({"x": 1})) == before
+
+
+@pytest.mark.xfail(strict=True, reason="issue 15: a pipeline takes attributes that mean nothing")
+@pytest.mark.parametrize("name", ["nodes", "strict", "backend"])
+def test_nor_can_anything_else_of_it(name):
+    pipeline = Pipeline([first])
+    with pytest.raises(AttributeError, match=name) as caught:
+        setattr(pipeline, name, None)
+    assert isinstance(caught.value, HyperNodesError)
+
+
+@pytest.mark.xfail(strict=True, reason="issue 15, number 12: callbacks=None is a TypeError from inside")
+def test_callbacks_of_none_are_those_of_the_pipeline_around(recorder):
+    inner = Pipeline([first], callbacks=None, name="inner")
+    assert inner.run({"x": 1}) == {"a": 2}
+    assert inner.callbacks is INHERIT
+    Pipeline([inner, Pipeline([second]).with_callbacks(None)], callbacks=[recorder]).run({"x": 1})
+    assert set(nodes_run(recorder)) == {"first", "inner", "second", "pipeline-b"}
+
+
+@pytest.mark.xfail(strict=True, reason="issue 15, number 12: the type hints do not allow None")
+@pytest.mark.parametrize(
+    ("function", "parameter"),
+    [
+        (Pipeline, "callbacks"),
+        (Pipeline.with_callbacks, "callbacks"),
+        (HyperNodesEngine, "node_executor"),
+        (HyperNodesEngine, "map_executor"),
+    ],
+)
+def test_type_hints_allow_none(function, parameter):
+    assert "None" in str(inspect.signature(function).parameters[parameter].annotation)
+
+
+# ------------------------------------------------------------------------------- engines by themselves
+
+
+ENGINES = {
+    "plain": HyperNodesEngine,
+    "threads": lambda: HyperNodesEngine("threaded", "threaded"),
+    "daft": DaftEngine,
+    "daft, debug": lambda: DaftEngine(debug=True),
+}
+
+
+DOUBLED = Pipeline(
+    [node(lambda x: 2 * x, output_name="doubled"), node(lambda doubled: -doubled, output_name="negative")],
+    name="numbers",
+)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        pytest.param(wanted, marks=pytest.mark.xfail(strict=True, reason=f"issue 15, number 11: {what}"))
+        for wanted, what in (("doubled", "text is walked by letters"), (["doubled"], "a list is unhashable"))
+    ]
+    + [("doubled",)],
+    ids=repr,
+)
+@pytest.mark.parametrize("watched", ["plain", "told"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_is_called_directly_takes_names_of_outputs_in_any_form(
+    engine, wanted, watched, recorder
+):
+    pipeline = DOUBLED.with_callbacks([recorder]) if watched == "told" else DOUBLED
+    with ENGINES[engine]() as made:
+        assert made.run(pipeline, {"x": 1}, wanted) == {"doubled": 2}
+        assert made.run(pipeline, {"x": 1}, output_name=wanted) == {"doubled": 2}
+        rows = made.map(pipeline, [{"x": 1}, {"x": 2}], {}, wanted)
+        assert [dict(row) for row in rows] == [{"doubled": 2}, {"doubled": 4}]
+        stream = made.imap(pipeline, iter([{"x": 1}, {"x": 2}]), ("x",), {}, wanted)
+        assert list(stream) == [(0, {"doubled": 2}), (1, {"doubled": 4})]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_that_is_called_directly_gives_every_output_by_default(engine):
+    every = {"doubled": 2, "negative": -2}
+    with ENGINES[engine]() as made:
+        assert made.run(DOUBLED, {"x": 1}) == made.run(DOUBLED, {"x": 1}, None) == every
+        assert made.run(DOUBLED, {"x": 1}, ()) == {}
+        assert [dict(row) for row in made.map(DOUBLED, [{"x": 1}], {})] == [every]
+
+
+@pytest.mark.xfail(strict=True, reason="issue 15, number 12: an executor of None is refused")
+def test_an_executor_of_none_is_the_plain_loop():
+    assert repr(HyperNodesEngine(None, None)) == repr(HyperNodesEngine())
+    assert HyperNodesEngine(node_executor=None).run(CHAIN, {"x": 1}, ("b",)) == {"b": 20}
+    assert CHAIN.with_engine(HyperNodesEngine(map_executor=None)).map({"x": [1]}, "x")["b"] == [20]
+
+
+@pytest.mark.xfail(strict=True, reason="issue 15, number 12: shutdown does not take wait")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_an_engine_is_shut_down_as_an_executor_is(engine):
+    made = ENGINES[engine]()
+    for shut_down in (
+        lambda: made.shutdown(),
+        lambda: made.shutdown(wait=True),
+        lambda: made.shutdown(True),
+        lambda: made.shutdown(wait=False),
+    ):
+        assert CHAIN.with_engine(made).map({"x": [1, 2]}, "x", output_name="b") == {"b": [20, 30]}
+        shut_down()
+
+
+@pytest.mark.xfail(strict=True, reason="issue 15, number 12: shutdown does not take wait")
+def test_shutdown_without_waiting_leaves_what_is_running_to_its_end():
+    started, release = threading.Event(), threading.Event()
+
+    @node(output_name="y")
+    def wait(x):
+        started.set()
+        return release.wait(10)
+
+    engine = HyperNodesEngine("threaded")
+    with ThreadPoolExecutor(1) as beside:
+        running = beside.submit(Pipeline([wait], engine).run, {"x": 1})
+        try:
+            assert started.wait(10)
+            engine.shutdown(wait=False)
+            assert not running.done()
+        finally:
+            release.set()
+        assert running.result() == {"y": True}
