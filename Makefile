@@ -70,7 +70,7 @@ types: $(BIN)/.dev
 	$(BIN)/mypy
 
 test: lint types
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup --no-loadscope-reorder --durations=10
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
 fuzz: $(BIN)/.dev
 	@echo "to repeat: make fuzz SEED=$(SEED) N=$(N)"

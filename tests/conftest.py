@@ -83,17 +83,13 @@ def _disconnect():
         ray.shutdown()
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Keep each file together, on one worker of xdist, and put the files in order.
+    """Begin with the files that want no Ray in this process, and end with those that share one.
 
-    Those that want no Ray in this process begin; those that share one come last, so that all others run
-    as they do where there is none.
+    So all others run as they do where there is none, on each worker of xdist, too, which takes whole files.
     """
     turns = {}
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
         uses = set(getattr(item, "fixturenames", ()))
         given = getattr(item, "callspec", None)
         if "unconnected" in uses:

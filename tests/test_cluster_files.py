@@ -107,7 +107,7 @@ def local(tmp_path_factory):
         "RAY_AUTH_MODE": "token",
     }
     env.pop("RAY_ADDRESS", None)
-    subprocess.run([CLUSTER / "local.sh", "up"], env=env, check=True, timeout=110)
+    subprocess.run([CLUSTER / "local.sh", "up"], env=env, check=True, timeout=200)
     yield env
     done = subprocess.run(
         [CLUSTER / "local.sh", "down"], env=env, check=True, timeout=60, capture_output=True
@@ -136,7 +136,7 @@ def hypernodes(env, cwd, *arguments):
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
     )
 
 
