@@ -47,36 +47,46 @@ def directory(tmp_path):
 
 # ------------------------------------------------------------------------------------------- kills
 
-WRITER = """
-    import sys, numpy as np
+WRITERS = """
+    import os, signal, sys, numpy as np
     from hypernodes import DiskCache
-    cache = DiskCache(sys.argv[1])
-    print("ready", flush=True)
-    number = int(sys.argv[2])
-    while True:
-        number += 1
-        size = (3, 100, 20_000)[number % 3]
-        cache.put(f"{number % 500:040}", np.full(size, number % 500))
-        if number % 7 == 0:
-            cache.flush()
+
+    def write(number):
+        cache = DiskCache(sys.argv[1])
+        print(os.getpid(), flush=True)
+        while True:
+            number += 1
+            size = (3, 100, 20_000)[number % 3]
+            cache.put(f"{number % 500:040}", np.full(size, number % 500))
+            if number % 7 == 0:
+                cache.flush()
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:  # a process that has imported all this already, for each line
+        if not os.fork():
+            write(int(line))
 """
 
 
 @pytest.mark.timeout(400)
 def test_what_two_hundred_kills_leave_behind_is_right_or_a_miss(directory):
     chance = random.Random(1)
-    writers = [python(WRITER, directory, at * 1000) for at in range(4)]
-    for kill in range(200):
-        at = kill % 4
-        if kill < 4 or writers[at].poll() is None:
-            writers[at].stdout.readline()  # it is about to write
+    parents = [python(WRITERS, directory, stdin=subprocess.PIPE) for _ in range(4)]
+
+    def start(at, number):
+        parents[at].stdin.write(f"{number}\n")
+        parents[at].stdin.flush()
+
+    for at in range(4):
+        start(at, at * 1000)
+    for count in range(200):
+        pid = int(parents[count % 4].stdout.readline())  # it is about to write
         time.sleep(chance.uniform(0, 0.03))
-        os.kill(writers[at].pid, signal.SIGKILL)
-        writers[at].communicate()
-        writers[at] = python(WRITER, directory, kill * 37)
-    for writer in writers:
-        os.kill(writer.pid, signal.SIGKILL)
-        writer.communicate()
+        os.kill(pid, signal.SIGKILL)
+        start(count % 4, count * 37)
+    for parent in parents:
+        os.kill(int(parent.stdout.readline()), signal.SIGKILL)
+        parent.communicate()
     with warnings.catch_warnings(), DiskCache(directory) as cache:
         warnings.simplefilter("error")
         right = 0
