@@ -39,9 +39,13 @@ def without_collector():
 class Payload:
     """Something large that a node makes."""
 
+    def __new__(cls, x=None):
+        payload = super().__new__(cls)
+        ALIVE.add(payload)  # also one that has arrived from another process
+        return payload
+
     def __init__(self, x):
         self.x = x
-        ALIVE.add(self)
 
 
 class Refused(Exception):
@@ -158,7 +162,7 @@ def test_results_and_errors_are_freed_when_the_user_lets_go(executors, engine, w
     name, _, level = engine.partition(" at ")
     executor = executors.get(name)
     if engine == "Daft":
-        made = DaftEngine()
+        made = DaftEngine(runner="native")
     elif executor is None:
         made = HyperNodesEngine()
     else:

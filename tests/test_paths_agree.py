@@ -34,7 +34,11 @@ def engine_of(executor_named):
     """Make the engine that sends the items of a map to an executor, or to Daft."""
 
     def make(name):
-        return DaftEngine() if name == "Daft" else HyperNodesEngine(map_executor=executor_named(name))
+        return (
+            DaftEngine(runner="native")
+            if name == "Daft"
+            else HyperNodesEngine(map_executor=executor_named(name))
+        )
 
     return make
 
@@ -223,6 +227,25 @@ def test_errors_of_a_pipeline_that_a_node_has_caught_are_told_to_nobody(engine_o
     over_items(pipeline, way, {"x": range(ITEMS)})
     assert sorted(counting.errors) == errors_of_bad_items(("run_another", "node", ("p",)))
     assert counting.items == ITEMS
+
+
+@node(output_name="y")
+async def run_another_later(x):
+    try:
+        await OTHER.arun({"x": x})
+    except Refused:
+        return await check_later.function(x)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="issue 15, number 3: errors of a pipeline that a coroutine has run, and caught, are told",
+)
+def test_errors_of_a_pipeline_that_a_coroutine_has_caught_are_told_to_nobody(engine_of):
+    counting = Counting()
+    pipeline = Pipeline([run_another_later], engine_of("AsyncExecutor"), name="p", callbacks=[counting])
+    over_items(pipeline, "map", {"x": range(ITEMS)})
+    assert sorted(counting.errors) == errors_of_bad_items(("run_another_later", "node", ("p",)))
 
 
 def double_all(x):

@@ -504,8 +504,8 @@ def test_type_hints_allow_none(function, parameter):
 ENGINES = {
     "plain": HyperNodesEngine,
     "threads": lambda: HyperNodesEngine("threaded", "threaded"),
-    "daft": DaftEngine,
-    "daft, debug": lambda: DaftEngine(debug=True),
+    "daft": lambda: DaftEngine(runner="native"),
+    "daft, debug": lambda: DaftEngine(runner="native", debug=True),
 }
 
 
