@@ -41,7 +41,6 @@ KNOWN_FAULTS = {
     "daft intermediate": "issue 15, number 7: Daft, mapping over a given intermediate that is asked for",
     # Where the cache lets equal calls share a result, it is not compared who computes:
     "shared": "issue 15: the plain loop calls each of an item's equal nodes, others one; or twice, by a race",
-    "counted failures": "issue 15: a counted item that fails loses its earlier nodes",
 }
 
 ENGINES = {
@@ -144,7 +143,8 @@ class Round:
 def rounds(example, observer, engine, directory, *, general):
     """Run an example once, or with a cache twice, and return what was seen each time."""
     log, found = directory / "log", []  # its name is an input, and so must be the same wherever it runs
-    with tempfile.TemporaryDirectory(dir=directory) as place:
+    # What is under way when something fails may still write when it is over.
+    with tempfile.TemporaryDirectory(dir=directory, ignore_cleanup_errors=True) as place:
         cache = DiskCache(place) if observer.cached else None
         on_error = "return" if general else example.on_error
         for _ in range(2 if observer.cached else 1):
@@ -342,9 +342,7 @@ class Comparison:
             if event[0] == "node_end" and not self.is_of_failed(event)
         )
         assert not good - one, good - one
-        if "counted failures" not in KNOWN_FAULTS and all(
-            len(self.can.errors[index]) == 1 for index in self.failed
-        ):
+        if all(len(self.can.errors[index]) == 1 for index in self.failed):
             errors, others = (
                 Counter({key: n for key, n in each.items() if key[0] == "error"}) for each in (one, other)
             )
@@ -424,18 +422,19 @@ def repeatable(test):
 
 OFTEN = ["sequential", "threaded map", "async map", "one pool", "one loop"]  # which have faster paths
 EXECUTORS = st.sampled_from([*OFTEN * 3, *IN_PROCESS * 3, *SELDOM, *FUZZED])
+# What is drawn first is drawn more often.
+WATCHING = st.sampled_from(["counting on both", "counting with context", "recorder and cache", *OBSERVERS])
 
 
 @pytest.mark.timeout(0 if SEED else 300)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.*")
 @repeatable
-@given(data=examples(EXECUTORS, st.sampled_from(list(OBSERVERS))))
-def test_random_pipelines_give_what_the_general_path_gives(data, engines, tmp_path_factory):
-    directory = Path(tempfile.gettempdir(), f"hypernodes-fuzz-{os.getpid()}")
-    directory.mkdir(exist_ok=True)
-    try:
-        check(data, engines, directory)
-    except AssertionError as error:
-        if SEED is not None:
-            error.add_note(f"repeat with: make fuzz SEED={SEED} N={COUNT}")
-        raise
+@given(data=examples(EXECUTORS, WATCHING))
+def test_random_pipelines_give_what_the_general_path_gives(data, engines):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
+        try:
+            check(data, engines, Path(directory))
+        except Exception as error:
+            if SEED is not None:
+                error.add_note(f"repeat with: make fuzz SEED={SEED} N={COUNT}")
+            raise
