@@ -596,8 +596,13 @@ def examples(draw, executors, observers):
         outputs = tuple(draw(st.lists(st.sampled_from(made), min_size=1, max_size=2, unique=True)))
     if draw(st.integers(0, 9)) == 9:
         given_name = draw(st.sampled_from(made))
-        if known[given_name] in VALUES:
-            inputs[given_name] = draw(VALUES[known[given_name]])
+        value = VALUES.get(known[given_name])
+        if value is not None and over and mode == "zip" and draw(st.booleans()):
+            few = draw(st.lists(value, min_size=1, max_size=3))
+            inputs[given_name] = [few[number % len(few)] for number in range(len(inputs[over[0]]))]
+            over = (*over, given_name)
+        elif value is not None:
+            inputs[given_name] = draw(value)
     return Example(
         spec,
         inputs,
