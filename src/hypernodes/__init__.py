@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import PipelineCallback as PipelineCallback
     from hypernodes.callbacks import ProgressCallback as ProgressCallback
     from hypernodes.callbacks import RunReport as RunReport
-    from hypernodes.engines import Engine as Engine
+    from hypernodes.engine import Engine as Engine
     from hypernodes.engines import HyperNodesEngine as HyperNodesEngine
     from hypernodes.engines.daft import DaftEngine as DaftEngine
     from hypernodes.executors import AsyncExecutor as AsyncExecutor
@@ -44,7 +44,7 @@ _LAZY = {
     "CallbackContext": "hypernodes.callbacks",
     "DaftEngine": "hypernodes.engines.daft",
     "DiskCache": "hypernodes.cache.disk",
-    "Engine": "hypernodes.engines",
+    "Engine": "hypernodes.engine",
     "File": "hypernodes.cache.file",
     "HyperNodesEngine": "hypernodes.engines",
     "LoggingCallback": "hypernodes.callbacks.log",
@@ -82,11 +82,22 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     if (home := _LAZY.get(name)) is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(home), name)
+
+
+def _introduce_engines() -> None:
+    """Say how the engines are made that pipelines use by default, since pipelines do not know engines."""
+    from hypernodes.engine import register_engine
+
+    for name, engine in (("default", "HyperNodesEngine"), ("daft", "DaftEngine")):
+        register_engine(name, _LAZY[engine], engine)
+
+
+_introduce_engines()
 
 
 def __dir__() -> list[str]:

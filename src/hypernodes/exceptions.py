@@ -6,6 +6,7 @@ HyperNodesError
 │   ├── DuplicateOutputError
 │   ├── CycleError
 │   └── MappingError                      as_node(...) names what is not there
+├── ImmutableError (AttributeError)       a pipeline was to be changed in place
 ├── InputError (ValueError)               a run that cannot start
 │   ├── MissingInputError
 │   ├── UnknownInputError
@@ -21,6 +22,7 @@ HyperNodesError
 ├── WorkerDiedError (BrokenExecutor)      a worker ended before its work did
 ├── InitializerError (BrokenExecutor)     the initializer of an executor's workers raised
 ├── NodeTimeoutError (TimeoutError)       a node took longer than its timeout
+├── NodeAbandonedError (RuntimeError)     a node was under way when its run ended; only callbacks get it
 ├── ResourcesError (ValueError)           no host of the cluster has what a call asks for
 ├── ClusterConnectionError (ConnectionError)
 ├── ExtraMissingError (ImportError)       a package is not installed; the message names the extra
@@ -66,6 +68,10 @@ class CycleError(GraphError):
 
 class MappingError(GraphError):
     """A mapping of names that names what is not there."""
+
+
+class ImmutableError(HyperNodesError, AttributeError):
+    """A pipeline was to be changed in place; its ``with_...`` methods return copies."""
 
 
 class InputError(HyperNodesError, ValueError):
@@ -149,6 +155,24 @@ class NodeTimeoutError(HyperNodesError, TimeoutError):
     """A node took longer than its ``timeout``."""
 
 
+class NodeAbandonedError(HyperNodesError, RuntimeError):
+    """A node was under way when another one's error ended the run; its outcome is not waited for."""
+
+    @classmethod
+    def of(cls, node: str, pipeline: str, error: BaseException) -> NodeAbandonedError:
+        """Return the error of a node that is abandoned for another error.
+
+        Args:
+            node: The name of the node.
+            pipeline: The path of its pipeline.
+            error: What has ended the run.
+        """
+        return cls(
+            f"node {node!r} of pipeline {pipeline!r} was under way when the run ended "
+            f"({type(error).__name__}); its outcome is not waited for."
+        )
+
+
 class ResourcesError(HyperNodesError, ValueError):
     """A call asks for more than any host of the cluster has."""
 
@@ -191,7 +215,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     >>> did_you_mean("corpse", ["corpus", "k"])
     " Did you mean 'corpus'?"
     """
-    from difflib import get_close_matches  # noqa: PLC0415  only errors need it
+    from difflib import get_close_matches
 
     close = get_close_matches(wrong, list(known), n=2, cutoff=0.6)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""

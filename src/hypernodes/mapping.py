@@ -33,6 +33,12 @@ class Columns(Sequence[dict[str, Any]]):
     def __init__(self, columns: dict[str, list[Any]]) -> None:
         self.columns = columns
 
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Columns:
+        """Return the columns of rows."""
+        rows = list(rows)
+        return cls({name: [row[name] for row in rows] for name in names})
+
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
+from dataclasses import replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, Unpack, overload
 
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
-from hypernodes.resources import Resources
+from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    ErrorTypes = type[BaseException] | tuple[type[BaseException], ...]
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -30,14 +29,9 @@ class Node:
         output_names: The names of what it returns, in order.
         arguments: Pairs of a parameter and the name of the input that fills it.
         optional: The inputs that may be left out since their parameter has a default.
-        cache: Whether its results may be cached.
-        cache_version: Counts in its signature, whatever its code.
-        retries: How often it is called again when it raises one of `retry_on`.
-        retry_on: The exception types that are worth another attempt.
-        timeout: Seconds that a call may take.
-        resources: What a call takes of a cluster.
-        batch: The same for many items at once, with arrays for those parameters that vary.
-        is_async: Whether calling the function gives something to await.
+        options: How it is executed and cached; each option can be read from the node as well
+            (``node.retries``).
+        is_async: Whether calling the function returns an awaitable or an async generator.
         positional: The parameters that cannot be passed by name, with their defaults.
     """
 
@@ -50,24 +44,12 @@ class Node:
         *,
         output_names: tuple[str, ...],
         renamed: Mapping[str, str] | None = None,
-        cache: bool = True,
-        cache_version: str | int | None = None,
-        retries: int = 0,
-        retry_on: ErrorTypes = Exception,
-        timeout: float | None = None,
-        resources: Resources = Resources(),  # noqa: B008  which never changes
-        batch: Callable[..., Any] | None = None,
+        options: NodeOptions = DEFAULTS,
     ) -> None:
         self.function = function
         self.name = name_of(function)
         self.output_names = output_names
-        self.cache = cache
-        self.cache_version = cache_version
-        self.retries = retries
-        self.retry_on = retry_on
-        self.timeout = timeout
-        self.resources = resources
-        self.batch = batch
+        self.options = options
         self.renamed = dict(renamed or {})
 
         parameters = _parameters(function, self.name)
@@ -100,35 +82,26 @@ class Node:
                         f"node {self.name!r}: {name!r} cannot be the name of an {what}, since it is no "
                         f"identifier. Give it one with output_name=... or rename(...)."
                     )
-        version = self.cache_version
-        if version is not None and not (isinstance(version, str | int) and not isinstance(version, bool)):
-            raise GraphError(f"node {self.name!r}: cache_version is a text or a number, not {version!r}.")
         if both := set(self.output_names) & set(self.input_names):
             raise GraphError(
                 f"node {self.name!r} takes and makes {listing(sorted(both))}. Give its output another name."
             )
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise GraphError(
-                f"node {self.name!r}: retries must be a number of 0 or more, not {self.retries!r}."
-            )
-        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
-            raise GraphError(
-                f"node {self.name!r}: timeout is a number of seconds above 0, or None, not {self.timeout!r}."
-            )
+        self.options.check(self.name)
 
     def _check_batch(self, parameters: Mapping[str, inspect.Parameter]) -> None:
-        if self.batch is None:
+        batch = self.options.batch
+        if batch is None:
             return
-        called = _called(self.batch)
-        if not callable(self.batch) or isinstance(self.batch, Node):
-            raise GraphError(f"node {self.name!r}: batch={self.batch!r} is no plain function.")
+        called = _called(batch)
+        if not callable(batch) or isinstance(batch, Node):
+            raise GraphError(f"node {self.name!r}: batch={batch!r} is no plain function.")
         if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called):
             raise GraphError(
                 f"node {self.name!r}: its batch function is called once for many items and returns an array, "
                 f"so it can be neither async nor a generator."
             )
-        signature = inspect.signature(self.batch)
-        taken = _parameters(self.batch, name_of(self.batch))
+        signature = inspect.signature(batch)
+        taken = _parameters(batch, name_of(batch))
         takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
         unknown = [name for name in parameters if name not in taken and not takes_any]
         unnamed = [name for name, p in taken.items() if p.kind is p.POSITIONAL_ONLY]
@@ -136,9 +109,14 @@ class Node:
         if unknown or extra or unnamed:
             raise GraphError(
                 f"node {self.name!r} takes {listing(parameters)}, and its batch function is called with the "
-                f"same names, but {name_of(self.batch)!r} takes {listing(taken)}"
+                f"same names, but {name_of(batch)!r} takes {listing(taken)}"
                 f"{' by position only' if unnamed else ''}."
             )
+
+    def __getattr__(self, name: str) -> Any:
+        if name in NodeOptions.__dataclass_fields__ and "options" in vars(self):
+            return getattr(self.options, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function itself, without a pipeline."""
@@ -148,8 +126,10 @@ class Node:
         """Bind a node that was defined in a class body to its object, as a method is bound."""
         if instance is None:
             return self
-        batch = None if self.batch is None else MethodType(self.batch, instance)
-        return self._copy(function=MethodType(self.function, instance), batch=batch)
+        options = self.options
+        if options.batch is not None:
+            options = replace(options, batch=MethodType(options.batch, instance))
+        return self._copy(function=MethodType(self.function, instance), options=options)
 
     def rename(
         self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
@@ -193,25 +173,16 @@ class Node:
 
     def _copy(self, **changes: Any) -> Node:
         function = changes.pop("function", self.function)
-        return Node(function, **{**self._options(), **changes})
+        return Node(function, **{**self._settings(), **changes})
 
-    def _options(self) -> dict[str, Any]:
-        return {
-            "output_names": self.output_names,
-            "renamed": self.renamed,
-            "cache": self.cache,
-            "cache_version": self.cache_version,
-            "retries": self.retries,
-            "retry_on": self.retry_on,
-            "timeout": self.timeout,
-            "resources": self.resources,
-            "batch": self.batch,
-        }
+    def _settings(self) -> dict[str, Any]:
+        return {"output_names": self.output_names, "renamed": self.renamed, "options": self.options}
 
     def __cache_key__(self) -> object:
         """Return what its results depend on."""
-        key = (self.function, self.arguments, self.output_names, self.cache_version)
-        return key if self.batch is None else (*key, self.batch)
+        options = self.options
+        key = (self.function, self.arguments, self.output_names, options.cache_version)
+        return key if options.batch is None else (*key, options.batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel by name where the receiving process can import it, else by value.
@@ -228,30 +199,30 @@ class Node:
             for part in qualname.split("."):
                 found = getattr(found, part, None)
             if isinstance(found, Node) and found.function is self.function:
-                return _by_name, (module, qualname, self._options())
-        return _by_value, (self.function, self._options())
+                return _by_name, (module, qualname, self._settings())
+        return _by_value, (self.function, self._settings())
 
     def __repr__(self) -> str:
         taken = ", ".join(name + ("=…" if name in self.optional else "") for name in self.input_names)
         return f"<node {self.name}({taken}) -> {', '.join(self.output_names)}>"
 
 
-def _by_name(module: str, qualname: str, options: dict[str, Any]) -> Node:
-    import importlib  # noqa: PLC0415
+def _by_name(module: str, qualname: str, settings: dict[str, Any]) -> Node:
+    import importlib
 
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part)
-    return Node(found.function, **options)
+    return Node(found.function, **settings)
 
 
-def _by_value(function: Callable[..., Any], options: dict[str, Any]) -> Node:
-    return Node(function, **options)
+def _by_value(function: Callable[..., Any], settings: dict[str, Any]) -> Node:
+    return Node(function, **settings)
 
 
 def _importable(module: str) -> bool:
     """Whether other processes get this module by importing it, which is also what cloudpickle assumes."""
-    import cloudpickle  # noqa: PLC0415
+    import cloudpickle
 
     if module == "__main__" or module not in sys.modules:
         return False
@@ -260,54 +231,25 @@ def _importable(module: str) -> bool:
 
 
 @overload
-def node(function: Callable[..., Any], /) -> Node: ...
-@overload
 def node(
     function: Callable[..., Any],
     /,
     *,
-    output_name: str | tuple[str, ...],
-    cache: bool = ...,
-    cache_version: str | int | None = ...,
-    retries: int = ...,
-    retry_on: ErrorTypes = ...,
-    timeout: float | None = ...,
-    num_cpus: float | None = ...,
-    num_gpus: float | None = ...,
-    memory: int | None = ...,
-    resources: Mapping[str, float] | None = ...,
-    batch: Callable[..., Any] | None = ...,
+    output_name: str | tuple[str, ...] | None = ...,
+    **options: Unpack[NodeOptionValues],
 ) -> Node: ...
 @overload
 def node(
     *,
     output_name: str | tuple[str, ...] | None = ...,
-    cache: bool = ...,
-    cache_version: str | int | None = ...,
-    retries: int = ...,
-    retry_on: ErrorTypes = ...,
-    timeout: float | None = ...,
-    num_cpus: float | None = ...,
-    num_gpus: float | None = ...,
-    memory: int | None = ...,
-    resources: Mapping[str, float] | None = ...,
-    batch: Callable[..., Any] | None = ...,
+    **options: Unpack[NodeOptionValues],
 ) -> Callable[[Callable[..., Any]], Node]: ...
 def node(
     function: Callable[..., Any] | None = None,
     /,
     *,
     output_name: str | tuple[str, ...] | None = None,
-    cache: bool = True,
-    cache_version: str | int | None = None,
-    retries: int = 0,
-    retry_on: ErrorTypes = Exception,
-    timeout: float | None = None,
-    num_cpus: float | None = None,
-    num_gpus: float | None = None,
-    memory: int | None = None,
-    resources: Mapping[str, float] | None = None,
-    batch: Callable[..., Any] | None = None,
+    **options: Unpack[NodeOptionValues],
 ) -> Node | Callable[[Callable[..., Any]], Node]:
     """Make a function a node, as a decorator or by a plain call.
 
@@ -346,6 +288,7 @@ def node(
         >>> node(str.upper, output_name="loud").output_names
         ('loud',)
     """
+    check_names(options)
 
     def decorate(function: Callable[..., Any], /) -> Node:
         if isinstance(function, Node):
@@ -360,26 +303,9 @@ def node(
             raise GraphError(
                 f"node {name_of(function)!r}: output_name is a name or a tuple of names, not {output_name!r}."
             )
-        return Node(
-            function,
-            output_names=names,
-            cache=cache,
-            cache_version=cache_version,
-            retries=retries,
-            retry_on=retry_on,
-            timeout=timeout,
-            resources=_resources(name_of(function), num_cpus, num_gpus, memory, resources),
-            batch=batch,
-        )
+        return Node(function, output_names=names, options=NodeOptions.of(name_of(function), options))
 
     return decorate if function is None else decorate(function)
-
-
-def _resources(name: str, *amounts: Any) -> Resources:
-    try:
-        return Resources.of(*amounts)
-    except ValueError as error:
-        raise GraphError(f"node {name!r}: {error}.") from None
 
 
 def name_of(function: Callable[..., Any]) -> str:

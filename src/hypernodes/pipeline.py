@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from hypernodes.config import INHERIT, Cache, type_of_inherit
+from hypernodes.engine import OutputName, output_names, registered_engine
 from hypernodes.exceptions import (
     GraphError,
+    ImmutableError,
     InputError,
     MapError,
     NotANodeError,
@@ -17,7 +19,7 @@ from hypernodes.exceptions import (
     did_you_mean,
     listing,
 )
-from hypernodes.graph import Member, build_graph
+from hypernodes.graph import Graph, Member, build_graph
 from hypernodes.mapping import Columns, expand, parse_map_over, stream
 from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.node import Node
@@ -29,15 +31,14 @@ if TYPE_CHECKING:
     import daft
     import networkx as nx
 
-    from hypernodes.callbacks import PipelineCallback, RunReport
-    from hypernodes.engines import Engine
+    from hypernodes.callbacks.base import PipelineCallback
+    from hypernodes.callbacks.report import RunReport
+    from hypernodes.engine import Engine
     from hypernodes.execution.explain import Explanation
-    from hypernodes.execution.steps import Plan
     from hypernodes.visualization.picture import Form, Orient, Picture
     from hypernodes.visualization.svg import Theme
 
 Inherit: TypeAlias = type_of_inherit
-OutputName: TypeAlias = str | Sequence[str] | None
 
 
 class Pipeline:
@@ -50,7 +51,8 @@ class Pipeline:
         engine: Runs it; left out, that of the pipeline around, else one that runs everything in a
             plain loop.
         cache: Where results are kept; ``None`` for nowhere; left out, that of the pipeline around.
-        callbacks: Who is told; ``[]`` for nobody; left out, those of the pipeline around.
+        callbacks: Get the events of its runs; ``[]`` for none; left out or ``None``, those of the pipeline
+            around.
         name: Its name in messages and events.
         strict: Whether it is an error that a node, here or in a pipeline nested in it, changes its inputs in
             place. It costs two fingerprints of everything that a node takes.
@@ -78,13 +80,11 @@ class Pipeline:
         nodes: Iterable[Node | NestedPipeline | Pipeline],
         engine: Engine | None = None,
         cache: Cache | Inherit | None = INHERIT,
-        callbacks: Iterable[PipelineCallback] | Inherit = INHERIT,
+        callbacks: Iterable[PipelineCallback] | Inherit | None = INHERIT,
         name: str | None = None,
         *,
         strict: bool = False,
     ) -> None:
-        self.name = name
-        self.strict = strict
         if isinstance(nodes, Node | NestedPipeline | Pipeline):
             raise NotANodeError(f"nodes={nodes!r} is one node; give a list of them: Pipeline([...]).")
         members: list[Member] = []
@@ -100,33 +100,40 @@ class Pipeline:
                         f"pipeline {'without a name' if name is None else repr(name)}: nodes[{position}] "
                         f"is {member!r}, which is neither a node nor a pipeline.{hint}"
                     )
-        self.nodes: tuple[Member, ...] = tuple(members)
         last = [output for member in members for output in member.output_names][-1:]
-        self.pipeline_id = name or "-".join(("pipeline", *last))
-        self.wiring = build_graph(self.nodes, self.pipeline_id)
-        self.own_engine = self._checked_engine(engine)
-        self.own_cache: Any = self._checked_cache(cache)
-        self.own_callbacks: Any = callbacks if isinstance(callbacks, Inherit) else tuple(callbacks)
-        self.bound: Mapping[str, Any] = {}
-        self.plans: dict[tuple[Any, ...], Plan] = {}
-        # What runs that need nothing but calls come down to; an engine that finds one puts it here.
-        self.straight: dict[tuple[Any, ...], Callable[[Mapping[str, Any]], dict[str, Any]]] = {}
+        pipeline_id = name or "-".join(("pipeline", *last))
+        vars(self).update(
+            name=name,
+            strict=strict,
+            nodes=tuple(members),
+            pipeline_id=pipeline_id,
+            wiring=build_graph(members, pipeline_id),
+            bound={},
+            engine=_checked_engine(engine, pipeline_id),
+            cache=_checked_cache(cache, pipeline_id),
+            callbacks=_checked_callbacks(callbacks),
+            token=object(),
+            _compiled={},
+        )
 
-    def _checked_engine(self, engine: Engine | None) -> Engine | None:
-        if engine is not None and not (callable(getattr(engine, "run", None)) and hasattr(engine, "lanes")):
-            raise GraphError(
-                f"pipeline {self.pipeline_id!r}: engine={engine!r} is no Engine. Give HyperNodesEngine(...), "
-                f"or leave it out."
-            )
-        return engine
+    # Declared for type checkers; `__init__` and `_copy` are the only places that set them.
+    name: str | None
+    strict: bool
+    nodes: tuple[Member, ...]
+    pipeline_id: str
+    wiring: Graph
+    bound: Mapping[str, Any]
+    engine: Engine | None
+    cache: Cache | Inherit | None
+    callbacks: tuple[PipelineCallback, ...] | Inherit
+    token: object
+    _compiled: dict[tuple[Any, ...], Callable[[Mapping[str, Any]], dict[str, Any]]]
 
-    def _checked_cache(self, cache: object) -> object:
-        if cache is not None and cache is not INHERIT and not isinstance(cache, Cache):
-            raise GraphError(
-                f"pipeline {self.pipeline_id!r}: cache={cache!r} is no cache. Give DiskCache(path), or None "
-                f"to switch caching off."
-            )
-        return cache
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise _immutable(self, name)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise _immutable(self, name)
 
     # ------------------------------------------------------------------------------------- running
 
@@ -148,11 +155,27 @@ class Pipeline:
         if inputs is None or inputs.__class__ is not dict:
             inputs = self._checked_inputs(inputs)
         if output_name is not None:
-            output_name = _names(output_name)
-        compute = self.straight.get((output_name, *inputs))
+            output_name = output_names(output_name)
+        compute = self._compiled.get((output_name, *inputs))
         if compute is not None:
             return compute(inputs)
-        return (self.own_engine or _default_engine()).run(self, inputs, output_name)
+        return self.effective_engine.run(self, inputs, output_name)
+
+    def remember_compiled(
+        self,
+        engine: Engine,
+        key: tuple[Any, ...],
+        compute: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> None:
+        """Let `run` call a compiled plan directly, for an engine to whom nothing is left to decide.
+
+        Args:
+            engine: The engine; it is forgotten if another one runs this pipeline.
+            key: The outputs asked for and the names of the inputs.
+            compute: The compiled plan.
+        """
+        if self.effective_engine is engine:
+            self._compiled[key] = compute
 
     def _checked_inputs(self, inputs: Mapping[str, Any] | DataFrame | None) -> Mapping[str, Any]:
         if inputs is None:
@@ -212,7 +235,7 @@ class Pipeline:
         """
         _check_modes(f"pipeline {self.pipeline_id!r}", map_mode, on_error)
         engine = self.effective_engine
-        wanted = None if output_name is None else _names(output_name)
+        wanted = output_names(output_name)
         table = table_of(inputs)
         if table is not None and map_mode == "zip":
             names = self._inputs_of(table, map_over)
@@ -223,7 +246,7 @@ class Pipeline:
         names, items, fixed = self._mapped(inputs, map_over, map_mode)
         if not items and not engine.is_lazy:
             outputs_of_none = self._outputs_of_no_items(names, fixed, wanted)
-            if self.effective_callbacks:  # who are told that there is nothing to do
+            if self.effective_callbacks:  # they get the start and the end of a map over nothing
                 list(engine.imap(self, iter(()), names, fixed, wanted))
             return {name: [] for name in outputs_of_none}
         rows = engine.map(self, items, fixed, wanted, on_error=on_error)
@@ -307,25 +330,25 @@ class Pipeline:
             >>> lengths.where(lengths["length"] > 1).to_pydict()
             {'word': ['bcd'], 'page': [2], 'length': [3]}
         """
-        from hypernodes.engines.daft import DaftEngine, default_engine  # noqa: PLC0415
-
-        engine = self.own_engine if isinstance(self.own_engine, DaftEngine) else default_engine()
+        daft_engine: Any = registered_engine("daft")
+        engine = self.engine if isinstance(self.engine, type(daft_engine)) else daft_engine
         table = table_of(frame)
         if table is None or type(frame).__module__.partition(".")[0] != "daft":
             raise MapError(
                 f"pipeline {self.pipeline_id!r}: to_daft takes a daft.DataFrame, not a "
                 f"{type(frame).__name__}. Make it one: daft.from_pydict(...), daft.from_pandas(...)."
             )
-        wanted = None if output_name is None else _names(output_name)
-        return engine.add_columns(self, frame, self._inputs_of(table), wanted)
+        wanted = output_names(output_name)
+        columns: daft.DataFrame = engine.add_columns(self, frame, self._inputs_of(table), wanted)
+        return columns
 
     def _outputs_of_no_items(
         self, names: tuple[str, ...], fixed: Mapping[str, Any], wanted: tuple[str, ...] | None
     ) -> tuple[str, ...]:
-        from hypernodes.execution.lane import Lanes  # noqa: PLC0415
-        from hypernodes.execution.plan import build_plan  # noqa: PLC0415
+        from hypernodes.execution.plan.build import build_plan
+        from hypernodes.execution.plan.placement import Placement
 
-        return build_plan(self, (*names, *fixed), wanted, Lanes(), mapped=True).outputs
+        return build_plan(self, (*names, *fixed), wanted, Placement(), mapped=True).plan.outputs
 
     def imap(
         self,
@@ -369,7 +392,7 @@ class Pipeline:
         """
         _check_modes(f"pipeline {self.pipeline_id!r}", map_mode, on_error)
         names, items, fixed = self._mapped(inputs, map_over, map_mode, lazily=True)
-        wanted = None if output_name is None else _names(output_name)
+        wanted = output_names(output_name)
         return self.effective_engine.imap(
             self, items, names, fixed, wanted, on_error=on_error, ordered=ordered
         )
@@ -378,7 +401,7 @@ class Pipeline:
         self, inputs: Mapping[str, Any] | None = None, output_name: OutputName = None
     ) -> dict[str, Any]:
         """Do what `run` does, for code in an event loop: it goes on, and async nodes run on it."""
-        from hypernodes.executors.loops import in_thread  # noqa: PLC0415
+        from hypernodes.executors.loops import in_thread
 
         return await in_thread(partial(self.run, inputs, output_name))
 
@@ -391,7 +414,7 @@ class Pipeline:
         on_error: Literal["raise", "return"] = "raise",
     ) -> dict[str, list[Any]]:
         """Do what `map` does, for code in an event loop: it goes on, and async nodes run on it."""
-        from hypernodes.executors.loops import in_thread  # noqa: PLC0415
+        from hypernodes.executors.loops import in_thread
 
         return await in_thread(partial(self.map, inputs, map_over, map_mode, output_name, on_error))
 
@@ -406,7 +429,7 @@ class Pipeline:
         ordered: bool = True,
     ) -> AsyncIterator[tuple[int, Any]]:
         """Do what `imap` does, for code in an event loop: it goes on, and async nodes run on it."""
-        from hypernodes.executors.loops import in_thread, iterated  # noqa: PLC0415
+        from hypernodes.executors.loops import in_thread, iterated
 
         # In a thread there is no loop in whose way it could be.
         start = partial(self.imap, inputs, map_over, map_mode, output_name, on_error, ordered=ordered)
@@ -443,12 +466,12 @@ class Pipeline:
             ──────────────────────────────
             pow    miss    input exp 5 → 6
         """
-        from hypernodes.execution.explain import explain  # noqa: PLC0415
-        from hypernodes.execution.lane import Lanes  # noqa: PLC0415
-        from hypernodes.execution.plan import build_plan  # noqa: PLC0415
-        from hypernodes.execution.signature import read_codes  # noqa: PLC0415
+        from hypernodes.execution.explain import explain
+        from hypernodes.execution.plan.build import build_plan
+        from hypernodes.execution.plan.placement import Placement
+        from hypernodes.execution.signature import fingerprint_plan
 
-        wanted = None if output_name is None else _names(output_name)
+        wanted = output_names(output_name)
         mapped = map_over is not None or table_of(inputs) is not None
         if mapped:
             names, drawn, fixed = self._mapped(inputs, map_over, map_mode)
@@ -456,8 +479,8 @@ class Pipeline:
         else:
             names, fixed = (), dict(self._checked_inputs(inputs))
             items = [fixed]
-        plan = build_plan(self, (*names, *fixed), wanted, Lanes(), mapped=mapped)
-        return explain(plan, items, read_codes(plan))
+        plan = build_plan(self, (*names, *fixed), wanted, Placement(), mapped=mapped).plan
+        return explain(plan, items, fingerprint_plan(plan))
 
     # ------------------------------------------------------------------------------------- nesting
 
@@ -519,15 +542,15 @@ class Pipeline:
 
     def with_engine(self, engine: Engine | None) -> Pipeline:
         """Return a copy with another engine; ``None`` leaves it to the pipeline around."""
-        return self._copy(own_engine=self._checked_engine(engine))
+        return self._copy(engine=_checked_engine(engine, self.pipeline_id))
 
     def with_cache(self, cache: Cache | Inherit | None) -> Pipeline:
         """Return a copy with another cache; ``None`` switches caching off."""
-        return self._copy(own_cache=self._checked_cache(cache))
+        return self._copy(cache=_checked_cache(cache, self.pipeline_id))
 
-    def with_callbacks(self, callbacks: Iterable[PipelineCallback] | Inherit) -> Pipeline:
-        """Return a copy with other callbacks; ``[]`` is nobody."""
-        return self._copy(own_callbacks=callbacks if isinstance(callbacks, Inherit) else tuple(callbacks))
+    def with_callbacks(self, callbacks: Iterable[PipelineCallback] | Inherit | None) -> Pipeline:
+        """Return a copy with other callbacks; ``[]`` is none, ``None`` those of the pipeline around."""
+        return self._copy(callbacks=_checked_callbacks(callbacks))
 
     def with_name(self, name: str) -> Pipeline:
         """Return a copy with another name."""
@@ -535,13 +558,15 @@ class Pipeline:
 
     def _copy(self, **changes: Any) -> Pipeline:
         copy = object.__new__(Pipeline)
-        copy.__dict__.update(self.__dict__)
-        copy.__dict__.update(changes, plans={}, straight={})
+        vars(copy).update({**vars(self), **changes, "token": object(), "_compiled": {}})
         return copy
 
     def __getstate__(self) -> dict[str, Any]:
         # Plans are made anew where it arrives, for the executors that are there.
-        return {**self.__dict__, "plans": {}, "straight": {}}
+        return {name: value for name, value in vars(self).items() if name not in ("token", "_compiled")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, token=object(), _compiled={})
 
     def __cache_key__(self) -> object:
         """Return what its results depend on; a node that runs it depends on that, too."""
@@ -550,26 +575,24 @@ class Pipeline:
     @property
     def effective_engine(self) -> Engine:
         """The engine that runs it when it is the outermost pipeline."""
-        return self.own_engine or _default_engine()
+        return self.engine or registered_engine("default")
 
     @property
     def effective_cache(self) -> Cache | None:
         """The cache that it uses when it is the outermost pipeline."""
-        cache: Cache | None = None if self.own_cache is INHERIT else self.own_cache
-        return cache
+        return None if isinstance(self.cache, Inherit) else self.cache
 
     @property
     def effective_callbacks(self) -> tuple[PipelineCallback, ...]:
-        """The callbacks that are told when it is the outermost pipeline."""
-        callbacks: tuple[PipelineCallback, ...] = () if self.own_callbacks is INHERIT else self.own_callbacks
-        return callbacks
+        """The callbacks that get its events when it is the outermost pipeline."""
+        return () if isinstance(self.callbacks, Inherit) else self.callbacks
 
     # ------------------------------------------------------------------------------- looking at it
 
     @property
     def last_run(self) -> RunReport | None:
         """The report of the last run, if a `RunReport` is among its callbacks; it stays that of this run."""
-        from hypernodes.callbacks.report import RunReport  # noqa: PLC0415
+        from hypernodes.callbacks.report import RunReport
 
         reports = (callback for callback in self.effective_callbacks if isinstance(callback, RunReport))
         return next(map(copy, reports), None)
@@ -597,7 +620,7 @@ class Pipeline:
     @property
     def graph(self) -> nx.DiGraph:
         """The nodes and inputs as a networkx DiGraph; edges carry the ``name`` of the value."""
-        import networkx as nx  # noqa: PLC0415
+        import networkx as nx
 
         graph = nx.DiGraph()
         for name in self.input_names:
@@ -655,7 +678,7 @@ class Pipeline:
                 n0["abs → size"]
                 i0 --> n0
         """
-        from hypernodes.visualization.picture import picture  # noqa: PLC0415
+        from hypernodes.visualization.picture import picture
 
         return picture(
             self,
@@ -679,7 +702,7 @@ class Pipeline:
         )
 
     def _repr_html_(self) -> str:
-        from hypernodes.visualization.table import table  # noqa: PLC0415
+        from hypernodes.visualization.table import table
 
         drawn = self.visualize()
         return str(drawn) if drawn.form == "svg" else table(self)
@@ -698,12 +721,38 @@ def _check_modes(where: str, map_mode: object, on_error: object) -> None:
         raise InputError(f"{where}: on_error is 'raise' or 'return', not {on_error!r}.")
 
 
-def _names(names: str | Sequence[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _checked_engine(engine: Engine | None, pipeline_id: str) -> Engine | None:
+    if engine is not None and not (callable(getattr(engine, "run", None)) and hasattr(engine, "placement")):
+        raise GraphError(
+            f"pipeline {pipeline_id!r}: engine={engine!r} is no Engine. Give HyperNodesEngine(...), or leave "
+            f"it out."
+        )
+    return engine
 
 
-@cache
-def _default_engine() -> Engine:
-    from hypernodes.engines import HyperNodesEngine  # noqa: PLC0415
+def _checked_cache(cache: Cache | Inherit | None, pipeline_id: str) -> Cache | Inherit | None:
+    if cache is not None and cache is not INHERIT and not isinstance(cache, Cache):
+        raise GraphError(
+            f"pipeline {pipeline_id!r}: cache={cache!r} is no cache. Give DiskCache(path), or None to switch "
+            f"caching off."
+        )
+    return cache
 
-    return HyperNodesEngine()
+
+def _checked_callbacks(
+    callbacks: Iterable[PipelineCallback] | Inherit | None,
+) -> tuple[PipelineCallback, ...] | Inherit:
+    if callbacks is None:
+        return INHERIT
+    return callbacks if isinstance(callbacks, Inherit) else tuple(callbacks)
+
+
+def _immutable(pipeline: Pipeline, name: str) -> ImmutableError:
+    remedy = (
+        f"Use pipeline.with_{name}(...), which returns a copy."
+        if name in ("engine", "cache", "callbacks", "name")
+        else "Its with_... methods and bind(...) return copies."
+    )
+    return ImmutableError(
+        f"pipeline {pipeline.pipeline_id!r} never changes: {name!r} cannot be set. {remedy}"
+    )

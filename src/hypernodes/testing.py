@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.cache.content import digest
 from hypernodes.callbacks.event import Scope
 from hypernodes.exceptions import SignatureError
-from hypernodes.execution.batched import call_batch, values
-from hypernodes.execution.lane import Lanes
-from hypernodes.execution.plan import build_plan
-from hypernodes.execution.steps import CallStep
+from hypernodes.execution.calls.batch import call_batch, values
+from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.plan.placement import Placement
 from hypernodes.mapping import expand, parse_map_over
 from hypernodes.pipeline import Pipeline
-from hypernodes.portable import short
 from hypernodes.tables import table_of
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,8 +62,7 @@ def check_batch(
     fixed = {name: value for name, value in given.items() if name not in names}
     pipeline = Pipeline([node])
     rows = pipeline.map(given, list(names))
-    (step,) = build_plan(pipeline, tuple(given), None, Lanes(), mapped=True).steps
-    assert isinstance(step, CallStep)  # noqa: S101
+    step, *_ = build_plan(pipeline, tuple(given), None, Placement(), mapped=True).plan.calls()
     varying = {parameter: items.columns[name] for parameter, name in step.arguments if name in names}
     others = {parameter: fixed[name] for parameter, name in step.arguments if name in fixed}
     columns = call_batch(step, varying, others, range(len(items)), Scope(0, (pipeline.pipeline_id,)))
@@ -72,8 +70,8 @@ def check_batch(
         for index, (one, other) in enumerate(zip(rows[name], values(column), strict=True)):
             if not _same(one, other, tolerance):
                 raise AssertionError(
-                    f"node {node.name!r}, item {index} of {name!r}: {_told(one)} by its function, "
-                    f"{_told(other)} by its batch"
+                    f"node {node.name!r}, item {index} of {name!r}: {_shown(one)} by its function, "
+                    f"{_shown(other)} by its batch"
                 )
 
 
@@ -94,5 +92,5 @@ def _same(one: Any, other: Any, tolerance: float) -> bool:
         return bool(one == other)
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return f"{short(value)} ({type(value).__name__})"

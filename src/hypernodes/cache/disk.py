@@ -192,7 +192,7 @@ class DiskCache:
         self._add(signature, node, pieces)
 
     def _add(self, key: str, tag: str | None, pieces: list[entry.Blob]) -> None:
-        from hypernodes.cache.store import Record  # noqa: PLC0415  loads diskcache
+        from hypernodes.cache.store import Record
 
         record = Record.of(key, tag, pieces)
         with self._lock:
@@ -411,10 +411,10 @@ class DiskCache:
     def _open(self) -> Any:
         now = here()
         if self._home is not None and now is not None and self._home != now:
-            from hypernodes.cache.cluster import RemoteStore  # noqa: PLC0415  loads Ray
+            from hypernodes.cache.cluster import RemoteStore
 
             return RemoteStore(self._home.node, self.path, self.size_limit, self.expire, self._warn)
-        from hypernodes.cache.store import Store  # noqa: PLC0415  loads diskcache
+        from hypernodes.cache.store import Store
 
         # What is mapped could still be changed by others when its seal has been checked.
         store = Store(self.path, self.size_limit, self.expire, can_map=self._key is None)
@@ -460,7 +460,7 @@ class Home:
 
 def here() -> Home | None:
     """Return the Ray node that this process runs on, if it is connected to Ray at all."""
-    import sys  # noqa: PLC0415
+    import sys
 
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():

@@ -151,7 +151,7 @@ def _digest(signature: str, pieces: Sequence[Blob], key: bytes | None) -> bytes:
 
 def _pickle(value: object, beside: Any, buffers: list[memoryview]) -> bytes:
     """Pickle as cloudpickle does; where the result is the same, by the faster standard pickle."""
-    import cloudpickle  # noqa: PLC0415
+    import cloudpickle
 
     if not cloudpickle.list_registry_pickle_by_value():
         try:

@@ -51,7 +51,7 @@ def release(module: str) -> str:
     version = getattr(sys.modules.get(top), "__version__", None)
     if isinstance(version, str):
         return f"{top}-{version}"
-    from importlib import metadata  # noqa: PLC0415
+    from importlib import metadata
 
     # Several distributions may share a package; all of them count.
     names = sorted(set(metadata.packages_distributions().get(top, ())))

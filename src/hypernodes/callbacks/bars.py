@@ -75,7 +75,7 @@ class TerminalBars(Display):
     def check(cls) -> None:
         """Complain if rich is not installed."""
         try:
-            import rich  # noqa: F401, PLC0415
+            import rich  # noqa: F401
         except ImportError as error:
             raise ExtraMissingError(
                 "progress in a terminal needs rich: pip install rich, or this package with "
@@ -83,9 +83,9 @@ class TerminalBars(Display):
             ) from error
 
     def __init__(self) -> None:
-        from rich.console import Console  # noqa: PLC0415
-        from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
-        from rich.table import Column  # noqa: PLC0415
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+        from rich.table import Column
 
         def text(field: str, justify: Any = "left", **options: Any) -> TextColumn:
             column = Column(no_wrap=True, **options)
@@ -124,7 +124,7 @@ class TerminalBars(Display):
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
         """Bring the bars up to date."""
-        from rich.markup import escape  # noqa: PLC0415
+        from rich.markup import escape
 
         if self._tasks.keys() != rows.keys():
             # A nested pipeline is known once it starts; its rows belong below it, not at the end.
@@ -194,7 +194,7 @@ class NotebookBars(Display):
     def check(cls) -> None:
         """Complain if ipywidgets is not installed."""
         try:
-            import ipywidgets  # noqa: F401, PLC0415
+            import ipywidgets  # noqa: F401
         except ImportError as error:
             raise ExtraMissingError(
                 "progress in a notebook needs ipywidgets: pip install ipywidgets, or this package with its "
@@ -202,8 +202,8 @@ class NotebookBars(Display):
             ) from error
 
     def __init__(self) -> None:
-        from IPython.display import display  # noqa: PLC0415
-        from ipywidgets import GridBox, Layout  # noqa: PLC0415
+        from IPython.display import display
+        from ipywidgets import GridBox, Layout
 
         self._cells: dict[Path, list[Any]] = {}
         columns = f"max-content minmax(6em, 16em) repeat({_TEXTS - 2}, max-content) minmax(0, 1fr)"
@@ -212,7 +212,7 @@ class NotebookBars(Display):
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
         """Bring the bars up to date."""
-        from ipywidgets import HTML, FloatProgress, Layout  # noqa: PLC0415
+        from ipywidgets import HTML, FloatProgress, Layout
 
         shown: list[Any] = []
         for path, row in rows.items():

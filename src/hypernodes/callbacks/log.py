@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from hypernodes.callbacks.base import PipelineCallback
 from hypernodes.callbacks.labels import JsonFormatter, Labels
-from hypernodes.portable import seconds
+from hypernodes.text import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from hypernodes.callbacks.bars import Lines, NotebookBars, Row, TerminalBars
 from hypernodes.callbacks.base import PipelineCallback
 from hypernodes.callbacks.event import here
-from hypernodes.portable import seconds
+from hypernodes.text import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from hypernodes.callbacks.base import PipelineCallback
 from hypernodes.callbacks.waterfall import Bar, Bars, Waterfall, What
 from hypernodes.exceptions import ExtraMissingError
-from hypernodes.portable import seconds, short
+from hypernodes.text import seconds, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -370,9 +370,9 @@ class RunReport(PipelineCallback):
         if not self.name:
             return "nothing has run yet"
         try:
-            from rich.console import Console  # noqa: PLC0415
-            from rich.table import Table  # noqa: PLC0415
-            from rich.text import Text  # noqa: PLC0415
+            from rich.console import Console
+            from rich.table import Table
+            from rich.text import Text
         except ImportError as error:
             raise ExtraMissingError(
                 "a report prints with rich: pip install rich, or this package with its extra 'progress'"

@@ -9,7 +9,7 @@ from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from hypernodes.exceptions import ExtraMissingError
-from hypernodes.portable import seconds
+from hypernodes.text import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -132,7 +132,7 @@ class Waterfall:
         if by not in ("node", "worker"):
             raise ValueError(f"by is 'node' or 'worker': {by!r}")
         try:
-            import plotly.graph_objects  # noqa: F401, PLC0415
+            import plotly.graph_objects  # noqa: F401
         except ImportError as error:
             raise ExtraMissingError(
                 "a waterfall needs plotly: pip install plotly, or this package with its extra 'viz'"
@@ -195,7 +195,7 @@ def _in_lanes(label: str, bars: list[Bar]) -> Iterator[_Row]:
 
 
 def _figure(title: str, rows: list[_Row], bars: list[Bar], by: str) -> Figure:
-    import plotly.graph_objects as go  # noqa: PLC0415
+    import plotly.graph_objects as go
 
     began = min((bar.start for bar in bars), default=0.0)
     colours = dict(zip(dict.fromkeys(bar.path for bar in bars), cycle(_OF_NODES), strict=False))

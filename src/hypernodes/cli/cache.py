@@ -70,7 +70,7 @@ def cache(ctx: click.Context, path: Path, key_file: Path | None) -> None:
             f"there is no cache in {str(path)!r}. Name its directory: hypernodes cache --path DIR, or set "
             f"{_PATH_VARIABLE}."
         )
-    from hypernodes.cache.disk import DiskCache  # noqa: PLC0415  loads diskcache
+    from hypernodes.cache.disk import DiskCache
 
     ctx.obj = ctx.with_resource(DiskCache(path, key=key_file.read_bytes().strip() if key_file else None))
 
@@ -130,7 +130,7 @@ def show(cache: DiskCache, signature: str, *, value: bool, as_json: bool) -> Non
     entry = _find(cache, signature)
     described = _described(entry)
     if value:
-        from hypernodes.portable import short  # noqa: PLC0415
+        from hypernodes.text import short
 
         described["value"] = short(cache.get(entry.signature), 1000)
     if as_json:
@@ -157,7 +157,7 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
     It is compared with the entry of the same node that has most in common with it, an earlier one if
     there is one.
     """
-    from hypernodes.cache.compare import differences, most_similar  # noqa: PLC0415
+    from hypernodes.cache.compare import differences, most_similar
 
     entry = _find(cache, signature)
     if entry.about is None:

@@ -43,7 +43,7 @@ def read_values(path: Path) -> dict[str, Any]:
 def columns_of(path: Path) -> tuple[str, ...]:
     """Return the names of the columns of a table; of JSON lines, those of the first."""
     if path.suffix == ".parquet":
-        import pyarrow.parquet  # noqa: PLC0415
+        import pyarrow.parquet
 
         return tuple(pyarrow.parquet.read_schema(path).names)
     first = next(_json_lines(path), {})
@@ -61,7 +61,7 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 
 
 def _parquet_rows(file: IO[bytes], columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet  # noqa: PLC0415
+    import pyarrow.parquet
 
     with file, pyarrow.parquet.ParquetFile(file) as table:
         for batch in table.iter_batches(_BATCH, columns=list(columns)):
@@ -168,8 +168,8 @@ class _ParquetWriter:
         self._writer.close()
 
     def _flush(self) -> None:
-        import pyarrow as pa  # noqa: PLC0415
-        import pyarrow.parquet  # noqa: PLC0415
+        import pyarrow as pa
+        import pyarrow.parquet
 
         schema = None if self._writer is None else self._writer.schema
         try:

@@ -176,11 +176,11 @@ def _given(pairs: Sequence[str]) -> dict[str, Any]:
 
 def _configured(pipeline: Pipeline, *, cache: Path | None, quiet: bool) -> Pipeline:
     if cache is not None:
-        from hypernodes.cache.disk import DiskCache  # noqa: PLC0415
+        from hypernodes.cache.disk import DiskCache
 
         pipeline = pipeline.with_cache(DiskCache(cache))
     if not quiet and not pipeline.effective_callbacks:
-        from hypernodes.callbacks.progress import ProgressCallback  # noqa: PLC0415
+        from hypernodes.callbacks.progress import ProgressCallback
 
         pipeline = pipeline.with_callbacks([ProgressCallback()])
     return pipeline
@@ -198,8 +198,8 @@ def _engine(
         if max_workers is not None:
             raise click.UsageError("--max-workers needs an --executor.")
         return None
-    from hypernodes.engines import HyperNodesEngine  # noqa: PLC0415
-    from hypernodes.executors.aliases import make  # noqa: PLC0415
+    from hypernodes.engines import HyperNodesEngine
+    from hypernodes.executors.aliases import make
 
     where: Any = executor
     if executor == "ray":
@@ -210,7 +210,7 @@ def _engine(
 
 
 def _connect(address: str | None, working_dir: Path | None) -> None:
-    from hypernodes.executors.ray.connection import join  # noqa: PLC0415
+    from hypernodes.executors.ray.connection import join
 
     # In a job the workers have the job's own working directory.
     if working_dir is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:

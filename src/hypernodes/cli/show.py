@@ -26,12 +26,12 @@ def print_table(
     right: Sequence[int] = (),
 ) -> None:
     """Print rows in columns, some of them flush right."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    from hypernodes.cache.about import printable  # noqa: PLC0415
+    from hypernodes.cache.about import printable
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(titles), show_footer=total is not None)
     for position, title in enumerate(titles):

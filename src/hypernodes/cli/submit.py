@@ -67,7 +67,7 @@ def submit(
 
 def _client(address: str) -> JobSubmissionClient:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
-    from ray.job_submission import JobSubmissionClient  # noqa: PLC0415
+    from ray.job_submission import JobSubmissionClient
 
     if "://" not in address:
         raise click.UsageError(
@@ -97,7 +97,7 @@ def _submitted(client: JobSubmissionClient, **job: Any) -> str:
 def _runtime_env(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
-    import yaml  # noqa: PLC0415  comes with Ray
+    import yaml
 
     found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(found, dict):

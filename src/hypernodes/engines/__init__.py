@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypernodes.engines.base import Engine
+from hypernodes.engine import Engine
 from hypernodes.engines.local import HyperNodesEngine
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ __all__ = ["DaftEngine", "Engine", "HyperNodesEngine"]
 
 def __getattr__(name: str) -> object:
     if name == "DaftEngine":
-        from hypernodes.engines.daft import DaftEngine  # noqa: PLC0415
+        from hypernodes.engines.daft import DaftEngine
 
         return DaftEngine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

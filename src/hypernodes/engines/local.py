@@ -5,20 +5,25 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.engines.laned import LanedEngine, shut_down
-from hypernodes.execution.lane import Lane, Lanes
+from hypernodes.engines.scheduled import ScheduledEngine, shut_down
+from hypernodes.execution.plan.placement import Placement
+from hypernodes.execution.target import ExecutionTarget
+from hypernodes.execution.targets.select import target_of
 from hypernodes.executors.aliases import SEQUENTIAL, check_executor
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+    from hypernodes.execution.plan.placement import TargetRef
 
-class HyperNodesEngine(LanedEngine):
+
+class HyperNodesEngine(ScheduledEngine):
     """Run pipelines node by node.
 
     Args:
         node_executor: Where single nodes are called: ``"sequential"``, ``"async"``, ``"threaded"``,
-            ``"parallel"``, ``"ray"``, or any object with the `concurrent.futures.Executor` protocol.
+            ``"parallel"``, ``"ray"``, any object with the `concurrent.futures.Executor` protocol, or an
+            `ExecutionTarget`. ``None`` is ``"sequential"``.
         map_executor: Where the items of a map are run, likewise.
 
     An executor that an alias stands for is made when it is first needed, kept, and shut down with the
@@ -36,37 +41,46 @@ class HyperNodesEngine(LanedEngine):
     """
 
     def __init__(
-        self, node_executor: str | Executor = SEQUENTIAL, map_executor: str | Executor = SEQUENTIAL
+        self,
+        node_executor: str | Executor | ExecutionTarget | None = SEQUENTIAL,
+        map_executor: str | Executor | ExecutionTarget | None = SEQUENTIAL,
     ) -> None:
-        check_executor(node_executor, "node_executor")
-        check_executor(map_executor, "map_executor")
-        self.node_executor = node_executor
-        self.map_executor = map_executor
-        node = None if node_executor == SEQUENTIAL else Lane(node_executor)
-        # One pool given twice is one lane, so that work in it is known to be there already.
-        same = node_executor is map_executor and not isinstance(map_executor, str)
-        map_ = node if same else None if map_executor == SEQUENTIAL else Lane(map_executor)
-        self._lanes = Lanes(node, map_)
-        self._in_use = [
-            lane for lane in {id(lane): lane for lane in (node, map_)}.values() if lane is not None
-        ]
-        self._finalizer = weakref.finalize(self, shut_down, self._in_use)
+        self.node_executor = _checked(node_executor, "node_executor")
+        self.map_executor = _checked(map_executor, "map_executor")
+        self._node = target_of(self.node_executor)
+        # One pool given twice is one target, so that work in it is known to be there already.
+        is_same = self.node_executor is self.map_executor and not isinstance(self.map_executor, str)
+        self._map = self._node if is_same else target_of(self.map_executor)
+        given = (self.node_executor, self.map_executor)
+        targets = [target for target in dict.fromkeys((self._node, self._map)) if target is not None]
+        super().__init__(targets, [target for target in targets if target not in given])
+        self._finalizer = weakref.finalize(self, shut_down, self._own)
 
-    def lanes(self) -> Lanes:
-        """Return where nodes and items go; right here, if this code runs in a worker of that executor."""
-        node, map_ = self._lanes.node, self._lanes.map
-        return Lanes(
-            None if node is None or node.is_busy_here else node,
-            None if map_ is None or map_.is_busy_here else map_,
-        )
+    def placement(self) -> Placement:
+        """Return where calls and map items go; here, if this code runs in a worker of that executor."""
+        return Placement(_unless_occupied(self._node), _unless_occupied(self._map))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HyperNodesEngine, (self.node_executor, self.map_executor)
 
     def __repr__(self) -> str:
-        told = (
+        shown = (
             f"{name}={executor!r}"
             for name, executor in (("node_executor", self.node_executor), ("map_executor", self.map_executor))
             if executor != SEQUENTIAL
         )
-        return f"HyperNodesEngine({', '.join(told)})"
+        return f"HyperNodesEngine({', '.join(shown)})"
+
+
+def _checked(
+    executor: str | Executor | ExecutionTarget | None, option: str
+) -> str | Executor | ExecutionTarget:
+    if executor is None:
+        return SEQUENTIAL
+    if not isinstance(executor, ExecutionTarget):
+        check_executor(executor, option)
+    return executor
+
+
+def _unless_occupied(target: ExecutionTarget | None) -> TargetRef | None:
+    return None if target is None or target.is_occupied else target.ref

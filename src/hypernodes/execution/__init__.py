@@ -1,11 +1,18 @@
-"""Execution: what must run for these outputs, and the one place where a node is called.
+"""Execution: from a pipeline to its outputs.
 
-plan      what must run?                      (built once for each set of inputs and outputs)
-steps     the plan as data
-signature which code is in the plan?          (once for each run, if there is a cache)
-run       what can run now, and what follows from a result?   no threads, no I/O
-invoke    call one node
-drive     wait for what runs elsewhere, and feed results back
-lane      an executor, and what a run must know of it
-worker    the other end of a lane
+current     what code can know of the call and the workers that it runs in
+plan        what must run, as data
+signature   when are two calls the same?
+jobs        what a run hands out to be done, and what comes back
+target      the interface of an execution target: the seam for a new backend
+provenance  how a result came to be, kept beside it
+calls       the one place where a node's function is called
+compiled    faster paths for plans that need nothing but calls
+scheduler   what can run now, and what follows from a result; no threads, no I/O
+in_flight   equal calls are made once in a process
+driver      carries a run through: does jobs, or has them executed, and feeds outcomes back
+stages      a plan over columns, for batch functions and Daft
+execute     what a worker does with a job; the list of all ways in which a node is executed
+targets     the execution targets that there are: threads, an event loop, processes, Ray
+explain     what a run would find in the cache, and why not the rest
 """

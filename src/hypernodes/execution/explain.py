@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from hypernodes.cache.about import About
 from hypernodes.cache.compare import Change, differences, most_similar
 from hypernodes.config import MISS
-from hypernodes.execution.record import code_parts, taken
-from hypernodes.execution.signature import Signer, identify
-from hypernodes.execution.steps import CallStep, NestedStep
+from hypernodes.execution.plan.model import CallStep, NestedStep
+from hypernodes.execution.provenance import code_parts, taken
+from hypernodes.execution.scheduler.lookup import sign_item
+from hypernodes.execution.signature import Signer
 from hypernodes.mapping import expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from hypernodes.execution.signature import Codes
-    from hypernodes.execution.steps import Plan, Step
+    from hypernodes.execution.plan.model import Plan, Step
+    from hypernodes.execution.signature import Fingerprints
 
 Status: TypeAlias = Literal["hit", "miss", "not cached", "open"]
 
@@ -82,17 +83,17 @@ class Explanation:
         raise KeyError(node)
 
     def __rich__(self) -> Any:
-        from hypernodes.visualization.explanation import rich_table  # noqa: PLC0415
+        from hypernodes.visualization.explanation import rich_table
 
         return rich_table(self.verdicts)
 
     def __repr__(self) -> str:
-        from hypernodes.visualization.explanation import as_text  # noqa: PLC0415
+        from hypernodes.visualization.explanation import as_text
 
         return as_text(self.verdicts)
 
     def _repr_html_(self) -> str:
-        from hypernodes.visualization.explanation import as_html  # noqa: PLC0415
+        from hypernodes.visualization.explanation import as_html
 
         return as_html(self.verdicts)
 
@@ -108,16 +109,16 @@ class _Tally:
     signature: str = ""
 
 
-def explain(plan: Plan, items: Iterable[Mapping[str, Any]], codes: Codes) -> Explanation:
+def explain(plan: Plan, items: Iterable[Mapping[str, Any]], fingerprints: Fingerprints) -> Explanation:
     """Say what a run would find in the cache.
 
     Args:
         plan: The plan.
         items: The values of its inputs; one set for a run, several for a map.
-        codes: The code of its steps.
+        fingerprints: The code of its steps.
     """
-    explainer = _Explainer(codes)
-    explainer.announce(plan)
+    explainer = _Explainer(fingerprints)
+    explainer.add(plan)
     for values in items:
         explainer.visit(plan, {**plan.bound, **values}, {}, set(plan.outputs))
     return Explanation(explainer.verdicts())
@@ -126,15 +127,15 @@ def explain(plan: Plan, items: Iterable[Mapping[str, Any]], codes: Codes) -> Exp
 class _Explainer:
     """Walks a tree of plans as a run would, but calls nothing."""
 
-    def __init__(self, codes: Codes) -> None:
-        self._codes = codes
+    def __init__(self, fingerprints: Fingerprints) -> None:
+        self._fingerprints = fingerprints
         self._tallies: dict[tuple[int, int], tuple[Plan, CallStep, _Tally]] = {}
 
-    def announce(self, plan: Plan) -> None:
+    def add(self, plan: Plan) -> None:
         """Note all nodes in their order, whether they are met or not."""
         for step in plan.steps:
             if isinstance(step, NestedStep):
-                self.announce(step.inner)
+                self.add(step.inner)
             else:
                 self._tallies[plan.key, step.index] = (plan, step, _Tally())
 
@@ -155,7 +156,7 @@ class _Explainer:
         wanted: set[str],
     ) -> set[str]:
         """Look at every node of a plan, and return the inputs that a run would need the values of."""
-        known = _Known(plan, self._codes, values, identities)
+        known = _Known(plan, self._fingerprints, values, identities)
         needed = set(wanted)
         for step in reversed(plan.steps):
             is_needed = any(name in needed for name in step.outputs)
@@ -185,9 +186,9 @@ class _Explainer:
     def _why_not_cached(self, known: _Known, step: CallStep) -> tuple[Status, str]:
         if known.plan.cache is None:
             return "not cached", "its pipeline has no cache"
-        if not step.cache:
+        if not step.options.cache:
             return "not cached", "marked cache=False"
-        if (known.plan.key, step.index) not in self._codes.calls:
+        if (known.plan.key, step.index) not in self._fingerprints.calls:
             return "not cached", "its code cannot be fingerprinted"
         if step.index not in known.signatures:
             unknown = [name for _, name in step.arguments if name not in known.identities]
@@ -199,8 +200,8 @@ class _Explainer:
 
     def _why_missed(self, known: _Known, step: CallStep) -> tuple[str, tuple[Change, ...]]:
         plan, cache = known.plan, known.plan.cache
-        assert cache is not None  # noqa: S101  a miss is one of a cache
-        code = self._codes.calls[plan.key, step.index].hex()
+        assert cache is not None
+        code = self._fingerprints.calls[plan.key, step.index].hex()
         about = About(step.name, code, taken(plan, step, known.identities, known.values))
         like = most_similar(about, cache.computations(step.name))
         if like is None:
@@ -235,17 +236,17 @@ class _Known:
     """What can be said of the steps of one plan before it runs."""
 
     def __init__(
-        self, plan: Plan, codes: Codes, values: dict[str, Any], identities: dict[str, bytes | None]
+        self,
+        plan: Plan,
+        fingerprints: Fingerprints,
+        values: dict[str, Any],
+        identities: dict[str, bytes | None],
     ) -> None:
         self.plan = plan
         self.values = values
-        self.identities = {**codes.bound.get(plan.key, {}), **identities}
-        self.signatures: dict[int, bytes | None] = {}
-        signer = Signer(plan, codes)
-        for name in signer.inputs:
-            if name not in self.identities and name in values:
-                self.identities[name] = identify(values[name], name, plan, codes)
-        signer.sign(self.identities, self.signatures)
+        bound = fingerprints.bound.get(plan.key, {})
+        signed = sign_item(plan, Signer(plan, fingerprints), values, {**bound, **identities})
+        self.identities, self.signatures = signed.identities, signed.signatures
         keys = [signature.hex() for signature in self.signatures.values() if signature is not None]
         self._found = plan.cache.contains(keys) if plan.cache is not None and keys else set()
 

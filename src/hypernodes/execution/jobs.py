@@ -1,135 +1,236 @@
-"""What a run hands out to be done, and what comes back."""
+"""What a run hands out to be done, and what comes back. All of it is data: frozen, and picklable.
+
+    Run.ready() ─▶ Call        call a node's function once
+                   BatchCall   call a node's batch function for several items
+                   Chunk       run a plan over some items of a map
+                   LookUp      look signatures up in a cache
+                   Fetch       bring values here that have stayed with their workers
+    Run.settle(key, outcome) ◀─ Outcome, ChunkOutcome, Found, Fetched
+    Run.stores  ─▶ Store       put a result into a cache; nothing comes back
+
+A job names the part of the run that waits for it by an opaque key, and the target it goes to by a reference.
+A target of ``None`` is the place where the run itself is.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from concurrent.futures import Future
 
-    from hypernodes.callbacks.event import Event, Worker
-    from hypernodes.execution.frame import Frame
-    from hypernodes.execution.lane import Lane
-    from hypernodes.execution.steps import CallStep
-    from hypernodes.execution.sweep import Sweep
+    from hypernodes.cache.about import Taken
+    from hypernodes.cache.bulk import BulkCache
+    from hypernodes.callbacks.event import Event, Scope, Worker
+    from hypernodes.execution.plan.model import CallStep, Plan
+    from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.execution.signature import Fingerprints
 
 OnError: TypeAlias = Literal["raise", "return"]
 Values: TypeAlias = dict[str, Any]
-Claim: TypeAlias = tuple[Any, bytes]  # a cache, and a signature in it
+JobKey: TypeAlias = int
+
+
+class CommonValue:
+    """A value that many jobs of a run have in common; a target that serializes broadcasts it once."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EntryKey:
+    """Under which signature the result of a call is kept, and in which cache.
+
+    Attributes:
+        cache: The cache.
+        signature: The signature.
+        code: The fingerprint of the node's code.
+    """
+
+    cache: BulkCache
+    signature: bytes
+    code: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A step with its arguments, ready to be called anywhere."""
+    """A step with its arguments, ready to be called anywhere.
 
-    frame: Frame
+    Attributes:
+        key: Names the part of the run that waits for the outcome.
+        step: What is called.
+        arguments: Values by parameter.
+        scope: Where in the pipelines the call is.
+        target: Where it goes.
+        common: Those arguments that many jobs have in common.
+        entry: Where its result is kept, if it is cached.
+        takes: How its arguments came to be, for a target that stores results itself.
+    """
+
+    key: JobKey
     step: CallStep
     arguments: Values
-    signature: bytes | None = None
-
-    @property
-    def lane(self) -> Lane | None:
-        """Where it is to be called; ``None`` is right here."""
-        return self.frame.plan.node_lane
-
-    @property
-    def is_batched(self) -> bool:
-        """Whether it is made together with those of the other items that are here."""
-        return (
-            self.step.batch is not None
-            and self.frame.is_of_chunk
-            and any(name not in self.frame.common for _, name in self.step.arguments)
-        )
-
-    @property
-    def claim(self) -> Claim | None:
-        """What is claimed by whoever computes it, so that nobody else does at the same time."""
-        return None if self.signature is None else (self.frame.plan.cache, self.signature)
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether anybody still waits for it."""
-        return self.frame.is_alive
+    scope: Scope
+    target: TargetRef | None = None
+    common: Mapping[str, CommonValue] = field(default_factory=dict)
+    entry: EntryKey | None = None
+    takes: Mapping[str, Taken] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Awaited:
-    """A call that somebody else in this process is making.
+class BatchCall:
+    """Calls of one node for several items of a map, which the node's batch function makes together.
+
+    Each call has an outcome of its own, under its own key.
 
     Attributes:
-        call: The call; it is looked up again when `future` is done.
+        step: What is called.
+        calls: The calls, one for each item.
+        target: Always ``None``: it is called where the run is.
     """
 
-    call: Call
-    future: Future[None]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Probe:
-    """Items of a map, to be looked up before any of them is started."""
-
-    sweep: Sweep
-    at: Sequence[int]
+    step: CallStep
+    calls: Sequence[Call]
+    target: None = None
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether anybody still waits for it."""
-        return self.sweep.is_alive
+    def fixed(self) -> frozenset[str]:
+        """The parameters whose argument is the same for all items."""
+        return frozenset(self.calls[0].common)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Some items of a map, ready to be run whole in a worker.
+class MapContext:
+    """What the chunks of one map have in common.
 
     Attributes:
-        numbers: The index of each item in its map.
-        at: The place of each among the items of its sweep.
-        deaths: How many workers have died of it, or of what it is a part of.
+        plan: The plan as it is run inside a chunk.
+        fingerprints: The code of its steps.
+        fixed: The inputs that are the same for all items, less those in `common`.
+        common: Those that are placed once for all chunks, where the target does so.
+        identities: What identifies the fixed inputs.
+        scope: Where in the pipelines the map is.
+        on_error: Whether the first failing item ends the map.
     """
 
-    sweep: Sweep
-    numbers: Sequence[int]
+    plan: Plan
+    fingerprints: Fingerprints
+    fixed: Values
+    common: Mapping[str, CommonValue]
+    identities: Mapping[str, bytes | None]
+    scope: Scope
+    on_error: OnError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Some items of a map, ready to be run together.
+
+    Attributes:
+        key: Names the part of the run that waits for the rows.
+        context: What it has in common with the other chunks of its map.
+        indices: The index of each item in its map.
+        items: The inputs that vary, item by item.
+        target: Where it goes.
+        known: Results that were found in a cache already, by position and step index.
+    """
+
+    key: JobKey
+    context: MapContext
+    indices: Sequence[int]
     items: Sequence[Mapping[str, Any]]
-    at: Sequence[int]
-    deaths: int = 0
-
-    @property
-    def lane(self) -> Lane | None:
-        """Where it is to be run."""
-        return self.sweep.plan.map_lane
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether anybody still waits for it."""
-        return self.sweep.is_alive
+    target: TargetRef | None = None
+    known: Mapping[int, Mapping[int, tuple[Any, ...]]] = field(default_factory=dict)
 
 
-Job: TypeAlias = Call | Batch
+@dataclass(frozen=True, slots=True, eq=False)
+class LookUp:
+    """Signatures to be looked up in a cache.
 
-Task: TypeAlias = Job | Awaited | Probe
+    Attributes:
+        key: Names the part of the run that waits for what is found.
+        cache: The cache.
+        wanted: For each item the signatures whose results are asked for.
+        behind: For each item the signatures that matter if one of those is missing.
+        target: Always ``None``: it is done where the run is.
+    """
+
+    key: JobKey
+    cache: BulkCache
+    wanted: Sequence[Sequence[bytes]]
+    behind: Sequence[Sequence[bytes]] = ()
+    target: None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetch:
+    """Values that have stayed with their workers, and are needed where the run is.
+
+    Attributes:
+        key: Names the part of the run that waits for them.
+        values: The values.
+        target: Always ``None``: it is done where the run is.
+    """
+
+    key: JobKey
+    values: Sequence[Any]
+    target: None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store:
+    """A result to be kept.
+
+    Attributes:
+        entry: Where.
+        step: The step that made it.
+        outputs: The result.
+        takes: How the arguments of the call came to be.
+        seconds: How long the call took.
+    """
+
+    entry: EntryKey
+    step: CallStep
+    outputs: tuple[Any, ...]
+    takes: Mapping[str, Taken]
+    seconds: float
+
+
+KeyedJob: TypeAlias = Call | Chunk | LookUp | Fetch
+Job: TypeAlias = KeyedJob | BatchCall
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
     """What came of one call: its outputs or its error.
 
     Attributes:
         outputs: One value for each output of the node.
-        error: What it raised; a `PackedError` while it travels.
+        error: What it raised.
         seconds: How long it took, retries included.
         events: What happened on the way.
-        stored: Whether the worker has put it into the cache.
-        ended: When it ended, in seconds since the epoch, and who has made it.
+        is_stored: Whether the worker has put the result into the cache.
+        ended: When it ended, in seconds since the epoch, and which worker made the call.
     """
 
     outputs: tuple[Any, ...] = ()
-    error: Any = None
+    error: BaseException | None = None
     seconds: float = 0.0
-    events: tuple[Event, ...] = ()
-    stored: bool = False
+    events: Sequence[Event] = ()
+    is_stored: bool = False
     ended: tuple[float, Worker] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchOutcome:
+    """What came of a batch call: an outcome for each item."""
+
+    outcomes: Sequence[Outcome]
+    events: Sequence[Event] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,18 +241,41 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BatchOutcome:
-    """What came of a batch.
+class ChunkOutcome:
+    """What came of a chunk.
 
     Attributes:
-        rows: A list of the outputs of each item, or its `Failure`, up to the first failure that ends the
-            map; packed while it travels.
+        rows: The outputs of each item by name, or its `Failure`, up to the first failure that ends the map.
         events: What happened on the way.
         seconds: How long it took.
-        size: Bytes of its items and rows, as far as they had to travel.
+        nbytes: Bytes of its items and rows, as far as they had to travel.
+        executed: How many calls were made, at least.
+        hits: How many results came from a cache.
     """
 
-    rows: Any
-    events: list[Event]
-    seconds: float
-    size: int = 0
+    rows: Sequence[Values | Failure]
+    events: Sequence[Event] = ()
+    seconds: float = 0.0
+    nbytes: int = 0
+    executed: int = 0
+    hits: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetched:
+    """Values that were brought here."""
+
+    values: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """What a look-up has found.
+
+    Attributes:
+        values: For each item the results that are there, by signature.
+        absent: Signatures that were looked up and are not there.
+    """
+
+    values: Sequence[Mapping[bytes, tuple[Any, ...]]]
+    absent: frozenset[bytes] = frozenset()

@@ -1,9 +1,9 @@
 """When are two calls the same? When their code is, and all that they take.
 
-An output is identified by how it is made: by the code of its node and the identities of what the
-node takes. Inputs are identified by their content; so is what an uncached node returns. Code is
-fingerprinted once a run (`read_codes`), as things stand when it starts; then a `Signer` a plan turns
-identities of what a plan takes into signatures of what it does.
+An output is identified by how it is made: by the code of its node and the identities of its arguments. Inputs
+are identified by their content; so is the output of a node that is not cached. Code is fingerprinted once a
+run (`fingerprint_plan`), as it stands when the run starts. A `Signer` for each plan then turns the identities
+of inputs into the signatures of steps.
 """
 
 from __future__ import annotations
@@ -12,32 +12,38 @@ import multiprocessing
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
 
 from hypernodes.cache.content import digest, digest_and_gaps
 from hypernodes.cache.hashing import combine, digest_of, joined
 from hypernodes.cache.reach import NO_REACH, Reach
 from hypernodes.exceptions import CacheWarning, SignatureError
-from hypernodes.execution.steps import CallStep, NestedStep
+from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
     from hypernodes.cache.content import LeftOut
-    from hypernodes.execution.steps import Plan, Step
+    from hypernodes.execution.plan.model import Step
 
     Identities = MutableMapping[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Lineage:
-    """How a value is made, inputs left open: the digest of the way, and the inputs it starts from."""
+    """How a value is made, its inputs left open.
+
+    Attributes:
+        digest: The digest of all steps on the way.
+        inputs: The inputs that it starts from.
+    """
 
     digest: bytes
     inputs: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Codes:
+class Fingerprints:
     """The code of every step of a tree of plans.
 
     Attributes:
@@ -53,36 +59,37 @@ class Codes:
     reach: Reach = NO_REACH
 
 
-NO_CODES = Codes()
+NO_FINGERPRINTS: Final = Fingerprints()
+"""Those of a tree of plans without a cache."""
 
 
-def read_codes(plan: Plan) -> Codes:
+def fingerprint_plan(plan: Plan) -> Fingerprints:
     """Fingerprint the functions in a plan, and in those nested in it.
 
     A function that cannot be fingerprinted is left out, with a warning, and so is not cached.
     """
     if all(inner.cache is None for inner in plan.tree()):
-        return NO_CODES
-    codes = Codes(reach=plan.code_reach())
-    _read(plan, codes)
-    return codes
+        return NO_FINGERPRINTS
+    fingerprints = Fingerprints(reach=plan.code_reach())
+    _read(plan, fingerprints)
+    return fingerprints
 
 
-def _read(plan: Plan, codes: Codes) -> dict[str, _Lineage | None]:
+def _read(plan: Plan, fingerprints: Fingerprints) -> dict[str, _Lineage | None]:
     made: dict[str, _Lineage | None] = {}
     for name in plan.inputs:
         if name in plan.bound:
-            fixed = identify(plan.bound[name], name, plan, codes)
-            codes.bound.setdefault(plan.key, {})[name] = fixed
+            fixed = identify(plan.bound[name], name, plan, fingerprints.reach)
+            fingerprints.bound.setdefault(plan.key, {})[name] = fixed
             made[name] = None if fixed is None else _Lineage(combine(b"bound", (fixed,)), frozenset())
         else:
             made[name] = _Lineage(combine(b"input", (name.encode(),)), frozenset((name,)))
     for step in plan.steps:
         match step:
             case CallStep():
-                code = _code(step, plan) if plan.cache is not None and step.cache else None
+                code = _code(step, plan) if plan.cache is not None and step.options.cache else None
                 if code is not None:
-                    codes.calls[plan.key, step.index] = code
+                    fingerprints.calls[plan.key, step.index] = code
                 arguments = [(parameter, made[name]) for parameter, name in step.arguments]
                 lineage = None if code is None else _made_of(code, arguments)
                 for position, output in enumerate(step.outputs):
@@ -91,48 +98,51 @@ def _read(plan: Plan, codes: Codes) -> dict[str, _Lineage | None]:
                             identity_of_output(lineage.digest, step, position), lineage.inputs
                         )
             case NestedStep():
-                inside = _read(step.inner, codes)
+                inside = _read(step.inner, fingerprints)
                 results = tuple(inside[inner] for inner, _ in step.results)
-                walked = "/".join((*step.map_over, step.map_mode if step.map_over else "")).encode()
+                mapped = "/".join((*step.map_over, step.map_mode if step.map_over else "")).encode()
                 results = tuple(
-                    way and _Lineage(combine(walked, (way.digest,)), way.inputs | set(step.map_over))
-                    for way in results
+                    lineage
+                    and _Lineage(combine(mapped, (lineage.digest,)), lineage.inputs | set(step.map_over))
+                    for lineage in results
                 )
-                codes.nested[plan.key, step.index] = results
+                fingerprints.nested[plan.key, step.index] = results
                 names = dict(step.arguments)
-                for (_, outer), way in zip(step.results, results, strict=True):
-                    made[outer] = way and _made_of(
-                        way.digest, [(inner, made[names[inner]]) for inner in sorted(way.inputs)]
+                for (_, outer), lineage in zip(step.results, results, strict=True):
+                    made[outer] = lineage and _made_of(
+                        lineage.digest, [(inner, made[names[inner]]) for inner in sorted(lineage.inputs)]
                     )
     return {name: made[name] for name in plan.outputs}
 
 
 def _made_of(code: bytes, arguments: list[tuple[str, _Lineage | None]]) -> _Lineage | None:
-    ways = [way for _, way in arguments if way is not None]
-    if len(ways) != len(arguments):
-        return None
-    parts = [
-        part for (name, _), way in zip(arguments, ways, strict=True) for part in (name.encode(), way.digest)
-    ]
-    return _Lineage(combine(code, parts), frozenset().union(*(way.inputs for way in ways)))
+    parts: list[bytes] = []
+    inputs: frozenset[str] = frozenset()
+    for name, lineage in arguments:
+        if lineage is None:
+            return None
+        parts += (name.encode(), lineage.digest)
+        inputs |= lineage.inputs
+    return _Lineage(combine(code, parts), inputs)
 
 
 def _code(step: CallStep, plan: Plan) -> bytes | None:
-    # How many outputs it has decides on what form an entry has.
-    version = () if step.version is None else (digest(step.version),)
+    # The number of outputs decides on the form of an entry.
+    options = step.options
+    version = () if options.cache_version is None else (digest(options.cache_version),)
     try:
-        both = (step.function,) if step.batch is None else (step.function, step.batch)
-        # What it reaches itself, and not what the plan does: it is the same in any other pipeline.
-        reach = Reach(step.function, step.batch)
+        both = (step.function,) if options.batch is None else (step.function, options.batch)
+        # What the function itself reaches, and not what the plan does: it is the same in any other pipeline.
+        reach = Reach(*both)
         found = [digest_and_gaps(function, reach) for function in both]
         for _, left_out in found:
-            _tell_of_gaps(left_out)
+            _warn_of_gaps(left_out)
         return combine(b"call %d" % len(step.outputs), (*(code for code, _ in found), *version))
     except SignatureError as error:
-        if version:  # stands for what cannot be read, as its author has said
+        if version:  # the version stands for the code, as the author of the node has declared
             named = (getattr(step.function, name, step.name) for name in ("__module__", "__qualname__"))
             return combine(b"versioned call %d" % len(step.outputs), (*map(digest, named), *version))
-        _tell(
+        _warn_once(
             plan,
             f"node {step.name!r} of pipeline {plan.label!r} is not cached, since its code cannot be "
             f"fingerprinted: {error}. A version that you change with the code, @node(cache_version=...), "
@@ -141,23 +151,26 @@ def _code(step: CallStep, plan: Plan) -> bytes | None:
         return None
 
 
-def _tell(plan: Plan, message: str) -> None:
-    """Warn of something once."""
-    if message not in plan.told:
-        plan.told.add(message)
+_warned: WeakKeyDictionary[Plan, set[str]] = WeakKeyDictionary()
+
+
+def _warn_once(plan: Plan, message: str) -> None:
+    warned = _warned.setdefault(plan, set())
+    if message not in warned:
+        warned.add(message)
         warnings.warn(message, CacheWarning, stacklevel=2)
 
 
-def _tell_of_gaps(left_out: LeftOut) -> None:
-    """Warn, once for each class, of private attributes that do not count since they cannot.
+def _warn_of_gaps(left_out: LeftOut) -> None:
+    """Warn, once for each class, of private attributes that do not count since they cannot be fingerprinted.
 
-    Processes that were started for a pool are silent: the one that started them does the same work.
+    Processes that were started for a pool are silent: the process that started them does the same work.
     """
     for kind, attributes in left_out.items():
         name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in _TOLD or multiprocessing.parent_process() is not None:
+        if name in _warned_classes or multiprocessing.parent_process() is not None:
             continue
-        _TOLD.add(name)
+        _warned_classes.add(name)
         listed = " and ".join(map(repr, attributes))
         reasons = "; ".join(dict.fromkeys(attributes.values()))
         warnings.warn(
@@ -169,65 +182,68 @@ def _tell_of_gaps(left_out: LeftOut) -> None:
         )
 
 
-_TOLD: Final[set[str]] = set()
-"""The classes of which users of this process were warned."""
+_warned_classes: set[str] = set()
 
 
 class Signer:
-    """Identifies what the steps of one plan make, from the identities of what they take.
+    """Signs the steps of one plan, from the identities of their arguments.
 
     Attributes:
         inputs: The inputs whose identity matters.
-        steps: The indices of the steps that are identified by how they work, and not by content.
+        reach: What the code of all plans reaches.
+        steps: The indices of the steps whose outputs are identified by signature, and not by content.
     """
 
-    def __init__(self, plan: Plan, codes: Codes) -> None:
-        self._ways: list[tuple[Step, list[tuple[bytes, str]], bytes | tuple[_Lineage | None, ...]]] = []
+    def __init__(self, plan: Plan, fingerprints: Fingerprints) -> None:
+        self.reach = fingerprints.reach
+        self._recipes: list[tuple[Step, list[tuple[bytes, str]], bytes | tuple[_Lineage | None, ...]]] = []
         for step in plan.steps:
             key = (plan.key, step.index)
             match step:
-                case CallStep() if key in codes.calls:
-                    # Before each identity stands what is always the same, as `combine` would join it.
+                case CallStep() if key in fingerprints.calls:
+                    # The constant part before each identity is joined once, as `combine` would join it.
                     names = [
                         (joined((parameter.encode(),)) + _SIZE, name) for parameter, name in step.arguments
                     ]
-                    self._ways.append((step, names, joined((codes.calls[key],))))
-                case NestedStep() if any(codes.nested.get(key, ())):
-                    used = frozenset().union(*(way.inputs for way in codes.nested[key] if way is not None))
+                    self._recipes.append((step, names, joined((fingerprints.calls[key],))))
+                case NestedStep() if any(fingerprints.nested.get(key, ())):
+                    used = frozenset().union(
+                        *(lineage.inputs for lineage in fingerprints.nested[key] if lineage is not None)
+                    )
                     names = [(inner.encode(), name) for inner, name in step.arguments if inner in used]
-                    self._ways.append((step, names, codes.nested[key]))
-        self.steps = frozenset(step.index for step, *_ in self._ways)
-        taken = dict.fromkeys(name for _, names, _ in self._ways for _, name in names)
+                    self._recipes.append((step, names, fingerprints.nested[key]))
+        self.steps = frozenset(step.index for step, *_ in self._recipes)
+        taken = dict.fromkeys(name for _, names, _ in self._recipes for _, name in names)
         self.inputs = tuple(name for name in taken if name in plan.inputs)
 
     def sign(self, identities: Identities, signatures: dict[int, bytes | None]) -> list[Step]:
-        """Sign every step that can be signed by now, and identify what it makes.
+        """Sign every step that can be signed by now, and identify its outputs.
 
         Args:
-            identities: What is known of each name, ``None`` for what has no identity; added to.
+            identities: The identity of each name, ``None`` for a value without one; added to.
             signatures: The signatures by step index, ``None`` for a step without; added to.
 
         Returns:
             The steps that were signed.
         """
         signed = []
-        for step, names, ways in self._ways:
+        for step, names, recipe in self._recipes:
             if step.index in signatures:
                 continue
             try:
                 taken = [(before, identities[name]) for before, name in names]
-            except KeyError:  # known by content only, once it is made
+            except KeyError:  # an argument is identified by its content, once it is there
                 continue
             signed.append(step)
-            if isinstance(ways, bytes):
-                signatures[step.index] = _sign_call(step, ways, taken, identities)
+            if isinstance(recipe, bytes):
+                signatures[step.index] = _sign_call(step, recipe, taken, identities)
             else:
                 signatures[step.index] = None  # a nested pipeline has no entry of its own; its nodes have
-                _identify_nested(step, ways, taken, identities)
+                _identify_nested(step, recipe, taken, identities)
         return signed
 
 
-_SIZE: Final = joined((bytes(20),))[:-20]  # what stands before an identity, which is always as long
+_SIZE: Final = joined((bytes(20),))[:-20]  # the length prefix of an identity; all are equally long
 
 
 def _sign_call(
@@ -251,15 +267,16 @@ def _sign_call(
 
 def _identify_nested(
     step: Step,
-    ways: tuple[_Lineage | None, ...],
+    recipe: tuple[_Lineage | None, ...],
     taken: list[tuple[bytes, bytes | None]],
     identities: Identities,
 ) -> None:
     known = {parameter: identity for parameter, identity in taken if identity is not None}
-    for name, way in zip(step.outputs, ways, strict=True):
-        used = () if way is None else [inner.encode() for inner in sorted(way.inputs)]
-        if name is not None and way is not None and all(inner in known for inner in used):
-            identities[name] = combine(way.digest, [part for inner in used for part in (inner, known[inner])])
+    for name, lineage in zip(step.outputs, recipe, strict=True):
+        used = () if lineage is None else [inner.encode() for inner in sorted(lineage.inputs)]
+        if name is not None and lineage is not None and all(inner in known for inner in used):
+            parts = [part for inner in used for part in (inner, known[inner])]
+            identities[name] = combine(lineage.digest, parts)
 
 
 def identity_of_output(signature: bytes, step: Step, position: int) -> bytes:
@@ -267,17 +284,24 @@ def identity_of_output(signature: bytes, step: Step, position: int) -> bytes:
     return signature if len(step.outputs) == 1 else combine(signature, (b"%d" % position,))
 
 
-def identify(value: Any, name: str, plan: Plan, codes: Codes) -> bytes | None:
-    """Return the identity of a value that is known by its content, or ``None`` where it has none."""
+def identify(value: Any, name: str, plan: Plan, reach: Reach) -> bytes | None:
+    """Return the identity of a value by its content, or ``None`` where it has none.
+
+    Args:
+        value: The value.
+        name: Its name in the plan, for the warning if it has no identity.
+        plan: The plan.
+        reach: What the code of all plans reaches.
+    """
     try:
-        identity, left_out = digest_and_gaps(value, codes.reach)
+        identity, left_out = digest_and_gaps(value, reach)
     except SignatureError as error:
-        _tell(
+        _warn_once(
             plan,
             f"{name!r} in pipeline {plan.label!r} cannot be fingerprinted, so that what depends on it is not "
             f"cached: {error}.",
         )
         return None
     if left_out:
-        _tell_of_gaps(left_out)
+        _warn_of_gaps(left_out)
     return identity

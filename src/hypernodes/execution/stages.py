@@ -1,8 +1,7 @@
-"""A plan over columns: its steps in stages, each of which goes over many items before the next does.
+"""A plan over columns, stage by stage: each stage goes over many items before the next one does.
 
-Plain functions that follow one another are one stage, since handing columns on costs more than most calls.
-A node with a batch function, an async one, and one that takes something of its own of a machine are stages
-of their own:
+Plain functions that follow one another are one stage, since handing columns on costs more than most calls. A
+node with a batch function, an async one, and one that asks for resources are stages of their own:
 
     a = f(x)  ─┐                      ┌─ d = h(c)   plain
     b = g(a)  ─┴─▶ c = k(b), batch ───┴─ e = i(c)
@@ -16,32 +15,35 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hypernodes.callbacks.event import Scope
-from hypernodes.execution.batched import call_batch, values
-from hypernodes.execution.drive import drive, drive_on_loop
-from hypernodes.execution.invoke import attempt, is_straight, straight_over
-from hypernodes.execution.run import Run
-from hypernodes.execution.signature import read_codes
-from hypernodes.execution.steps import CallStep, NestedStep, Plan, Step
+from hypernodes.execution.calls.batch import call_batch, values
+from hypernodes.execution.calls.call import call_node_on_loop
+from hypernodes.execution.compiled.codegen import compiled_over_columns
+from hypernodes.execution.driver import drive, drive_on_loop
+from hypernodes.execution.jobs import MapContext
+from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
+from hypernodes.execution.plan.needs import STAGES
+from hypernodes.execution.scheduler.run import Run, no_targets
+from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.resources import Resources
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from hypernodes.execution.invoke import InThread
+    from hypernodes.execution.calls.call import InThread
 
 Kind: TypeAlias = Literal["plain", "batch", "async", "apart"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Some steps of a plan.
+    """Some steps of a plan that go over many items together.
 
     Attributes:
         kind: How it is computed.
         plan: The steps, as a plan of their own.
-        takes: The values it needs that differ from item to item.
-        makes: The values that are needed of it.
-        resources: What a worker of it takes of a cluster.
+        takes: Its inputs that differ from item to item.
+        makes: Its outputs that other stages or the caller need.
+        resources: What a worker that computes it takes of a cluster.
     """
 
     kind: Kind
@@ -62,8 +64,8 @@ def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[S
     Args:
         plan: The plan.
         fixed: The inputs that are the same for all items.
-        finely: Whether plain functions that need nothing of each other are stages of their own, so that what
-            nobody asks for in the end can be left out.
+        finely: Whether plain functions that are not connected are stages of their own, so that those whose
+            outputs are not used in the end can be left out.
     """
     kinds = {step.index: _kind(step, fixed) for step in plan.steps}
     levels: dict[int, int] = {}
@@ -101,7 +103,7 @@ def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[S
 
 
 def _connected(plan: Plan, steps: Sequence[Step]) -> list[list[Step]]:
-    """Return the groups of steps of which one takes what another makes."""
+    """Return the groups of steps that are connected: one takes the output of another."""
     groups: list[list[Step]] = []
     for step in steps:
         makers = {plan.producers[name].index for _, name in step.arguments if name in plan.producers}
@@ -111,8 +113,8 @@ def _connected(plan: Plan, steps: Sequence[Step]) -> list[list[Step]]:
     return groups
 
 
-def whole(plan: Plan, fixed: Collection[str]) -> Stage:
-    """Return a plan as one stage, which looks up and stores what it may cache."""
+def as_single_stage(plan: Plan, fixed: Collection[str]) -> Stage:
+    """Return a whole plan as one stage, in which the general path looks up and stores what may be cached."""
     takes = tuple(name for name in plan.inputs if name not in fixed and name not in plan.bound)
     resources = Resources()
     for step in plan.steps:
@@ -120,79 +122,58 @@ def whole(plan: Plan, fixed: Collection[str]) -> Stage:
     return Stage("async" if plan.awaits else "plain", plan, takes, plan.outputs, resources)
 
 
-def once(plan: Plan) -> Plan:
-    """Return a plan as it is where there is one item only: batch functions are for more."""
-    steps = tuple(
-        replace(step, batch=None) if isinstance(step, CallStep) and step.batch is not None else step
-        for step in plan.steps
-    )
-    return replace(
-        plan,
-        steps=steps,
-        producers={name: step for step in steps for name in step.outputs if name is not None},
-    )
-
-
-def alone(plan: Plan, step: CallStep) -> Stage:
-    """Return one step of a plan as a stage, of which all that it takes is fixed and nothing is watched."""
+def as_call_stage(step: CallStep, scope: Scope) -> Stage:
+    """Return one step as a stage whose inputs are all fixed, for a single call."""
+    single = replace(step, index=0, options=replace(step.options, batch=None))
     makes = tuple(name for name in step.outputs if name is not None)
-    part = replace(
-        _part(plan, [replace(step, batch=None)], makes),
-        cache=None,
-        hears=frozenset(),
-        node_lane=None,
-        map_lane=None,
-        shipped=None,
-    )
-    return Stage("async" if step.is_async else "plain", part, (), makes, step.resources)
+    inputs = tuple(sorted({name for _, name in step.arguments}))
+    plan = Plan(key=scope.plan, path=scope.path, inputs=inputs, steps=(single,), outputs=makes, bound={})
+    return Stage("async" if step.is_async else "plain", plan, (), makes, step.options.resources)
 
 
-def is_watched(plan: Plan) -> bool:
-    """Whether anything must happen between the calls of a plan, or of one nested in it."""
-    return any(
-        inner.cache is not None or inner.hears or inner.node_lane is not None or inner.map_lane is not None
-        for inner in plan.tree()
-    )
+def can_be_staged(plan: Plan) -> bool:
+    """Whether nothing has to happen between the calls of a plan, so that it can go over columns."""
+    return plan.map_target is None and plan.needs <= STAGES
 
 
 def compute(
     stage: Stage,
     columns: Mapping[str, Any],
     fixed: Mapping[str, Any],
-    numbers: Sequence[int],
-    within: Scope | None = None,
+    indices: Sequence[int],
+    scope: Scope | None = None,
 ) -> dict[str, Any]:
     """Go over items.
 
     Args:
         stage: The stage; none that is async.
         columns: Lists or Arrow arrays, by name, of what the stage takes.
-        fixed: What all items have in common.
-        numbers: The index of each item.
-        within: Where it is, where that is not the outermost map.
+        fixed: The values that are the same for all items.
+        indices: The index of each item.
+        scope: Where the map is, if it is not the outermost one.
 
     Returns:
-        Lists by name of what the stage makes; a batch function's arrays as they are.
+        Lists of the outputs by name; the arrays of a batch function as they are.
     """
     plan = stage.plan
-    scope = within or Scope(plan.key, plan.path)
+    scope = scope or Scope(plan.key, plan.path)
     given = {**plan.bound, **fixed}
     if stage.kind == "batch":
-        (step,) = plan.steps
-        assert isinstance(step, CallStep)  # noqa: S101
+        step: Any = plan.steps[0]
         varying = {parameter: columns[name] for parameter, name in step.arguments if name in stage.takes}
         others = {parameter: given[name] for parameter, name in step.arguments if name not in stage.takes}
-        made = dict(zip(step.outputs, call_batch(step, varying, others, numbers, scope), strict=True))
+        made = dict(zip(step.outputs, call_batch(step, varying, others, indices, scope), strict=True))
         return {name: made[name] for name in stage.makes}
     columns = {name: values(columns[name]) for name in stage.takes}
-    if stage.takes and is_straight(plan):
-        return straight_over(plan, stage.takes)(columns, fixed, scope.items, numbers)
-    run = _run(stage, columns, given, numbers, scope)
-    drive(run, _Nobody(), list.clear)
+    compute_columns = compiled_over_columns(plan, stage.takes) if stage.takes else None
+    if compute_columns is not None:
+        return compute_columns(columns, fixed, scope.items, indices)
+    run = _run(stage, columns, given, indices, scope)
+    drive(run, no_targets)
     return _columns(stage, run)
 
 
-class Ended(Exception):  # noqa: N818  it stands for another one
+class ErrorCarrier(Exception):  # noqa: N818  it carries another one
     """Carries an error out of a task or a generator that it cannot leave as itself."""
 
     def __init__(self, error: BaseException) -> None:
@@ -204,151 +185,122 @@ async def compute_on_loop(
     stage: Stage,
     columns: Mapping[str, Any],
     fixed: Mapping[str, Any],
-    numbers: Sequence[int],
+    indices: Sequence[int],
     in_thread: InThread,
-    at_once: int,
-    within: Scope | None = None,
+    max_concurrent: int,
+    scope: Scope | None = None,
 ) -> dict[str, Any]:
     """Go over items on an event loop, several at once.
 
     Args:
         stage: The stage.
-        columns: What it takes, as in `compute`.
-        fixed: What all items have in common.
-        numbers: The index of each item.
+        columns: Its inputs, as in `compute`.
+        fixed: The values that are the same for all items.
+        indices: The index of each item.
         in_thread: Calls plain functions beside the loop.
-        at_once: How many items are under way at a time.
-        within: Where it is, where that is not the outermost map.
+        max_concurrent: How many items are under way at a time.
+        scope: Where the map is, if it is not the outermost one.
 
     Returns:
-        Lists by name of what the stage makes.
+        Lists of the outputs by name.
     """
     plan = stage.plan
-    scope = within or Scope(plan.key, plan.path)
+    scope = scope or Scope(plan.key, plan.path)
     given = {**plan.bound, **fixed}
     columns = {name: values(columns[name]) for name in stage.takes}
-    room = asyncio.Semaphore(at_once)
+    room = asyncio.Semaphore(max_concurrent)
     (step, *others) = plan.steps
 
-    async def one(at: int) -> tuple[Any, ...]:
+    async def one(position: int) -> tuple[Any, ...]:
         try:
-            return await computed(at)
+            async with room:
+                return await computed(position)
         except (KeyboardInterrupt, SystemExit) as error:
-            raise Ended(error) from None
+            raise ErrorCarrier(error) from None
 
-    async def computed(at: int) -> tuple[Any, ...]:
-        async with room:
-            number = numbers[at]
-            if not others and isinstance(step, CallStep) and plan.cache is None:
-                source = {
-                    name: columns[name][at] if name in columns else given[name] for _, name in step.arguments
-                }
-                arguments = {parameter: source[name] for parameter, name in step.arguments}
-                outcome = await attempt(step, arguments, scope.of_item(number), in_thread)
-                if outcome.error is not None:
-                    raise Ended(outcome.error)
-                made = dict(zip(step.outputs, outcome.outputs, strict=True))
-                return tuple(made[name] for name in stage.makes)
-            item = {name: [column[at]] for name, column in columns.items()}
-            run = _run(stage, item, given, [number], scope)
-            await drive_on_loop(run, in_thread, _Nobody())
-            if run.error is not None:
-                stage.plan.flush()
-                raise Ended(run.error)
-            return tuple(column[0] for column in _columns(stage, run).values())
+    async def computed(position: int) -> tuple[Any, ...]:
+        index = indices[position]
+        if not others and isinstance(step, CallStep) and plan.cache is None:
+            source = {
+                name: columns[name][position] if name in columns else given[name]
+                for _, name in step.arguments
+            }
+            arguments = {parameter: source[name] for parameter, name in step.arguments}
+            outcome = await call_node_on_loop(step, arguments, scope.of_item(index), in_thread)
+            if outcome.error is not None:
+                raise ErrorCarrier(outcome.error)
+            made = dict(zip(step.outputs, outcome.outputs, strict=True))
+            return tuple(made[name] for name in stage.makes)
+        item = {name: [column[position]] for name, column in columns.items()}
+        run = _run(stage, item, given, [index], scope)
+        await drive_on_loop(run, in_thread)
+        if run.error is not None:
+            plan.flush()
+            raise ErrorCarrier(run.error)
+        return tuple(column[0] for column in _columns(stage, run).values())
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(at)) for at in range(len(numbers))]
+            tasks = [group.create_task(one(position)) for position in range(len(indices))]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     rows = [task.result() for task in tasks]
-    return {name: [row[at] for row in rows] for at, name in enumerate(stage.makes)}
+    return {name: [row[position] for row in rows] for position, name in enumerate(stage.makes)}
 
 
 def _run(
     stage: Stage,
     columns: Mapping[str, list[Any]],
     given: Mapping[str, Any],
-    numbers: Sequence[int],
+    indices: Sequence[int],
     scope: Scope,
 ) -> Run:
     plan = stage.plan
-    items = [{name: column[at] for name, column in columns.items()} for at in range(len(numbers))]
-    return Run.over_batch(
-        plan,
-        scope,
-        items,
-        numbers=numbers,
-        fixed=given,
-        identities={},
-        codes=read_codes(plan),
-        on_error="raise",
-    )
+    items = [{name: column[position] for name, column in columns.items()} for position in range(len(indices))]
+    context = MapContext(plan, fingerprint_plan(plan), dict(given), {}, {}, scope, "raise")
+    return Run.over_chunk(context, indices, items, {})
 
 
-def over_columns(
+def compute_stages(
     plan: Plan,
     columns: Mapping[str, list[Any]],
     fixed: Mapping[str, Any],
-    numbers: Sequence[int],
-    within: Scope,
+    indices: Sequence[int],
+    scope: Scope,
 ) -> list[dict[str, Any]]:
     """Go over items with a plan that has batch functions, and return a row of outputs for each."""
     known: dict[str, Any] = dict(columns)
     for stage in split(plan, fixed):
-        known |= compute(stage, {name: known[name] for name in stage.takes}, fixed, numbers, within)
+        known |= compute(stage, {name: known[name] for name in stage.takes}, fixed, indices, scope)
     made = [
-        values(known[name]) if name in known else [{**plan.bound, **fixed}[name]] * len(numbers)
+        values(known[name]) if name in known else [{**plan.bound, **fixed}[name]] * len(indices)
         for name in plan.outputs
     ]
     return [dict(zip(plan.outputs, row, strict=True)) for row in zip(*made, strict=True)]
 
 
-def has_batch(plan: Plan) -> bool:
-    """Whether any of its own steps has a batch function."""
-    return any(isinstance(step, CallStep) and step.batch is not None for step in plan.steps)
-
-
 def _columns(stage: Stage, run: Run) -> dict[str, list[Any]]:
     stage.plan.flush()
-    if run.error is not None:
-        raise run.error
-    return {name: [row[name] for row in run.result] for name in stage.makes}
-
-
-class _Nobody:
-    """Sends nothing: there is nowhere else to go."""
-
-    def send(self, job: Any) -> Any:
-        raise AssertionError(f"{job!r} belongs to another executor")
-
-    def receive(self, job: Any, future: Any) -> Any:
-        raise AssertionError(f"{job!r} was never sent: {future!r}")
-
-    def here(self, batch: Any) -> Any:
-        raise AssertionError(f"{batch!r} is told in numbers, and nobody listens")
-
-    def wait(self, completed: Any) -> Any:
-        return completed.get()
-
-    def close(self) -> None:
-        pass
+    rows, error = run.result, run.error
+    run.close()
+    if error is not None:
+        raise error
+    return {name: [row[name] for row in rows] for name in stage.makes}
 
 
 def _kind(step: Step, fixed: Collection[str]) -> Kind:
     if isinstance(step, NestedStep):
         return "async" if step.inner.awaits else "apart" if _resources(step) != Resources() else "plain"
-    if step.batch is not None and any(name not in fixed for _, name in step.arguments):
+    if step.options.batch is not None and any(name not in fixed for _, name in step.arguments):
         return "batch"
     if step.is_async:
         return "async"
-    return "plain" if step.resources == Resources() else "apart"
+    return "plain" if step.options.resources == Resources() else "apart"
 
 
 def _resources(step: Step) -> Resources:
     if isinstance(step, CallStep):
-        return step.resources
+        return step.options.resources
     resources = Resources()
     for inner in step.inner.steps:
         resources = resources.with_most_of(_resources(inner))
@@ -365,11 +317,5 @@ def _part(plan: Plan, steps: Sequence[Step], makes: tuple[str, ...]) -> Plan:
         steps=ordered,
         outputs=makes,
         bound={name: plan.bound[name] for name in inputs if name in plan.bound},
-        producers={name: step for step in ordered for name in step.outputs if name is not None},
-        awaits=any(step.inner.awaits if isinstance(step, NestedStep) else step.is_async for step in ordered),
-        compiled=None,
-        compiled_on_loop=None,
-        compiled_over=None,
-        told=plan.told,
-        reach=None if all(inner.cache is None for inner in plan.tree()) else plan.code_reach(),
+        reach=plan.code_reach() if plan.caches() else None,
     )

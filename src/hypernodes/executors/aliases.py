@@ -20,7 +20,7 @@ SEQUENTIAL: Final = "sequential"
 
 
 def _async(workers: int | None = None) -> AsyncExecutor:
-    from hypernodes.executors.asynchronous import AsyncExecutor  # noqa: PLC0415
+    from hypernodes.executors.asynchronous import AsyncExecutor
 
     return AsyncExecutor() if workers is None else AsyncExecutor(workers)
 
@@ -30,13 +30,13 @@ def _threaded(workers: int | None = None) -> ThreadPoolExecutor:
 
 
 def _parallel(workers: int | None = None) -> ParallelExecutor:
-    from hypernodes.executors.parallel import ParallelExecutor  # noqa: PLC0415
+    from hypernodes.executors.parallel import ParallelExecutor
 
     return ParallelExecutor(workers)
 
 
 def _ray(workers: int | None = None) -> RayExecutor:
-    from hypernodes.executors.ray import RayExecutor  # noqa: PLC0415
+    from hypernodes.executors.ray import RayExecutor
 
     return RayExecutor(workers)
 

@@ -70,7 +70,7 @@ def can_reenter(loop: asyncio.AbstractEventLoop) -> bool:
         return True
     if not isinstance(loop, asyncio.BaseEventLoop):
         return False
-    import nest_asyncio  # noqa: PLC0415
+    import nest_asyncio
 
     run = asyncio.run
     try:
@@ -125,6 +125,7 @@ def resolve(awaitable: Awaitable[T]) -> T:
     finally:
         if home is not None:
             home.forget(future.cancel)
+        del future  # The traceback of an error keeps this frame, which must not keep the error.
 
 
 async def _await(awaitable: Awaitable[T]) -> Settled[T]:

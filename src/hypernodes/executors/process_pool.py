@@ -345,7 +345,7 @@ class ProcessPool:
                 call.future.set_exception(self._broken_error())
 
     def _broken_error(self) -> Exception:
-        assert self._why_broken is not None  # noqa: S101
+        assert self._why_broken is not None
         kind, why, cause = self._why_broken
         error = kind(why)
         error.__cause__ = cause
@@ -372,7 +372,7 @@ class Worker:
             raise
         finally:
             theirs.close()
-        assert self.process.pid is not None  # noqa: S101
+        assert self.process.pid is not None
         self.pid: int = self.process.pid
         self._lock = threading.Lock()
         self._code: int | None = None

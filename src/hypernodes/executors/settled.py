@@ -12,7 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from hypernodes.portable import short
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,12 @@ class Settled(Generic[T]):
 
     def get(self) -> T:
         """Return the result, or raise the error."""
-        if self.error is not None:
-            raise self.error
+        error = self.error
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del self, error  # The traceback of the error keeps this frame, which must not keep the error.
         return cast("T", self.value)
 
 

@@ -11,7 +11,7 @@ __all__ = ["TelemetryCallback"]
 
 
 def __getattr__(name: str) -> object:
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     if name != "TelemetryCallback":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

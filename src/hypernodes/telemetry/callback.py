@@ -88,7 +88,7 @@ class TelemetryCallback(PipelineCallback):
         sample_items: float | None = None,
     ) -> None:
         try:
-            import opentelemetry.trace  # noqa: F401, PLC0415
+            import opentelemetry.trace  # noqa: F401
         except ImportError as error:
             raise ExtraMissingError(
                 "telemetry needs OpenTelemetry: pip install opentelemetry-sdk, or this package with its "
@@ -117,7 +117,7 @@ class TelemetryCallback(PipelineCallback):
     # ---------------------------------------------------------------------------------- the whole run
 
     def node_context(self, ctx: CallbackContext) -> SpanAround | None:
-        from opentelemetry import trace as otel  # noqa: PLC0415
+        from opentelemetry import trace as otel
 
         recorder = self._ready()
         if recorder is None:
@@ -147,11 +147,11 @@ class TelemetryCallback(PipelineCallback):
         """Return what makes spans, or ``None`` where nobody would have them."""
         if self._recorder is not None:
             return self._recorder
-        from opentelemetry import metrics  # noqa: PLC0415
-        from opentelemetry import trace as otel  # noqa: PLC0415
+        from opentelemetry import metrics
+        from opentelemetry import trace as otel
 
-        from hypernodes.telemetry.metrics import Metrics  # noqa: PLC0415
-        from hypernodes.telemetry.span import Recorder  # noqa: PLC0415
+        from hypernodes.telemetry.metrics import Metrics
+        from hypernodes.telemetry.span import Recorder
 
         spans = self._tracer_provider or otel.get_tracer_provider()
         numbers = self._meter_provider or metrics.get_meter_provider()
@@ -270,7 +270,7 @@ class TelemetryCallback(PipelineCallback):
         self._metrics.hits.add(1, labels(node_id, ctx))
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        from hypernodes.telemetry.span import Happening  # noqa: PLC0415
+        from hypernodes.telemetry.span import Happening
 
         run = self._run(ctx)
         if run is None:
@@ -286,7 +286,7 @@ class TelemetryCallback(PipelineCallback):
         self._metrics.retries.add(1, labels(node_id, ctx))
 
     def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
-        from hypernodes.telemetry.span import SpanData  # noqa: PLC0415
+        from hypernodes.telemetry.span import SpanData
 
         run = self._run(ctx)
         if run is None:
@@ -334,7 +334,7 @@ class TelemetryCallback(PipelineCallback):
         begun = run.begun.pop(key, None)
         if begun is None or not run.has_span(key):
             return
-        from opentelemetry import trace as otel  # noqa: PLC0415
+        from opentelemetry import trace as otel
 
         span = begun.span
         if span is None:
@@ -375,7 +375,7 @@ class TelemetryCallback(PipelineCallback):
 
     def _above(self, run: Tree, key: Key) -> SpanContext | None:
         """Return the span that another one hangs under."""
-        from hypernodes.telemetry.span import context_of  # noqa: PLC0415
+        from hypernodes.telemetry.span import context_of
 
         above = run.above(key)
         while above is not None and not self._made.can_choose:
@@ -389,12 +389,12 @@ class TelemetryCallback(PipelineCallback):
 
     @property
     def _made(self) -> Recorder:
-        assert self._recorder is not None  # noqa: S101  else there would be no run
+        assert self._recorder is not None
         return self._recorder
 
     @property
     def _metrics(self) -> Metrics:
-        assert self._meters is not None  # noqa: S101  else there would be no run
+        assert self._meters is not None
         return self._meters
 
 
@@ -402,7 +402,7 @@ class TelemetryCallback(PipelineCallback):
 def _to(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
     """Return the providers for a collector, of which there is one pair."""
     try:
-        from hypernodes.telemetry.otlp import providers  # noqa: PLC0415
+        from hypernodes.telemetry.otlp import providers
     except ImportError as error:
         raise ExtraMissingError(
             "endpoint= needs OpenTelemetry's SDK and its OTLP exporter: pip install opentelemetry-sdk "

@@ -37,11 +37,11 @@ class SpanAround:
     def __call__(self, call: NodeCall) -> Iterator[list[SpanData] | None]:
         """Call a node within its span; yields the spans that are to be brought to the driver."""
         try:
-            from opentelemetry import context, trace  # noqa: PLC0415
+            from opentelemetry import context, trace
         except ImportError:  # then nobody opens spans here
             yield None
             return
-        from hypernodes.telemetry.span import context_of  # noqa: PLC0415
+        from hypernodes.telemetry.span import context_of
 
         has_span = self.trace.flags and self.trace.has_span(call.item_path)
         span_id = self.trace.of_call(call) if self.parent_id is None else self.parent_id
@@ -70,14 +70,14 @@ def kept_here() -> Kept | None:
 
 @cache
 def _kept_here() -> Kept | None:
-    from opentelemetry import trace  # noqa: PLC0415
+    from opentelemetry import trace
 
     if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return None
     try:
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider
 
-        from hypernodes.telemetry.kept import Kept  # noqa: PLC0415
+        from hypernodes.telemetry.kept import Kept
     except ImportError:
         return None
     kept, provider = Kept(), TracerProvider(shutdown_on_exit=False)

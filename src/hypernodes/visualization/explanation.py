@@ -39,9 +39,9 @@ class Row(Protocol):
 
 def rich_table(rows: Sequence[Row]) -> Any:
     """Return a table for a terminal, with colours."""
-    from rich.box import SIMPLE_HEAD  # noqa: PLC0415
-    from rich.markup import escape as as_it_is  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape as as_it_is
+    from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("node", "cache", "why"):
@@ -54,9 +54,9 @@ def rich_table(rows: Sequence[Row]) -> Any:
 
 def as_text(rows: Sequence[Row], width: int = 110) -> str:
     """Return the same as plain text."""
-    from io import StringIO  # noqa: PLC0415
+    from io import StringIO
 
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     text = StringIO()
     console = Console(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from hypernodes.portable import seconds
+from hypernodes.text import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from hypernodes.config import INHERIT
 from hypernodes.nested import NestedPipeline
-from hypernodes.portable import short
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -285,10 +285,10 @@ def _remarks(member: NestedPipeline) -> tuple[str, ...]:
 def _settings(pipeline: Any) -> tuple[str, ...]:
     """Return what a pipeline says of itself; what it leaves out is that of the pipeline around."""
     told = []
-    if pipeline.own_engine is not None:
-        told.append(f"engine: {short(pipeline.own_engine, 60)}")
-    if pipeline.own_cache is not INHERIT:
-        told.append("cache: off" if pipeline.own_cache is None else f"cache: {short(pipeline.own_cache, 60)}")
+    if pipeline.engine is not None:
+        told.append(f"engine: {short(pipeline.engine, 60)}")
+    if pipeline.cache is not INHERIT:
+        told.append("cache: off" if pipeline.cache is None else f"cache: {short(pipeline.cache, 60)}")
     if pipeline.bound:
         told.append(
             "bound: " + ", ".join(f"{name}={short(value, 20)}" for name, value in pipeline.bound.items())

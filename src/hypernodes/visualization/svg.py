@@ -71,7 +71,7 @@ def _legible(drawn: str) -> str:
     ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
     root = ET.fromstring(drawn)  # noqa: S314  Graphviz has just written it
     graph = root.find(f"{{{_SVG}}}g")
-    assert graph is not None  # noqa: S101
+    assert graph is not None
     titles = ET.Element(f"{{{_SVG}}}g", {"class": "titles"})
     for cluster in graph.iterfind(f"{{{_SVG}}}g"):
         if "cluster" not in cluster.get("class", "").split():

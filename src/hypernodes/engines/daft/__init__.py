@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from hypernodes.engines.daft.engine import DaftEngine, default_engine
+from hypernodes.engines.daft.engine import DaftEngine
 
-__all__ = ["DaftEngine", "default_engine"]
+__all__ = ["DaftEngine"]

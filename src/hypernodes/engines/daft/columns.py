@@ -11,8 +11,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Union
 
 from hypernodes.exceptions import HintError
-from hypernodes.execution.batched import values
-from hypernodes.portable import short
+from hypernodes.execution.calls.batch import values
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -62,7 +62,7 @@ def _required(hint: Any) -> Any:
 
 def type_of(hint: Any) -> DataType | None:
     """Return the type of a column for values of a hint; ``None`` where Python objects it must be."""
-    from daft import DataType  # noqa: PLC0415
+    from daft import DataType
 
     name = _name(hint)
     if name is not None:
@@ -89,7 +89,7 @@ def _name(hint: Any) -> str | None:
 
 def objects(column: Sequence[Any]) -> Series:
     """Return values as a column of Python objects, which keeps each as it is."""
-    from daft import DataType, Series  # noqa: PLC0415
+    from daft import DataType, Series
 
     return Series.from_pylist(list(column), dtype=DataType.python())
 
@@ -101,8 +101,8 @@ def exact(column: list[Any]) -> Series:
         >>> exact([1, None, 3]).datatype(), exact([1, True]).datatype()
         (Int64, Python)
     """
-    import pyarrow as pa  # noqa: PLC0415
-    from daft import Series  # noqa: PLC0415
+    import pyarrow as pa
+    from daft import Series
 
     kinds = set(map(type, column)) - {type(None)}
     if len(kinds) == 1 and (name := _name(kinds.pop())) is not None:
@@ -114,7 +114,7 @@ def exact(column: list[Any]) -> Series:
 
 
 def _arrow(name: str) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     kinds = {"int": pa.int64, "float": pa.float64, "str": pa.large_string, "bool": pa.bool_}
     return kinds.get(name, pa.large_binary)()
@@ -138,8 +138,8 @@ def typed(column: Any, dtype: DataType, what: str, *, exactly: bool = True) -> S
         >>> typed([1, None], DataType.int64(), "output 'x'").to_pylist()
         [1, None]
     """
-    import pyarrow as pa  # noqa: PLC0415
-    from daft import Series  # noqa: PLC0415
+    import pyarrow as pa
+    from daft import Series
 
     wanted = dtype.to_arrow_dtype()
     # Not a pandas Series: of that, Arrow takes NaN for None.
@@ -168,7 +168,7 @@ def typed(column: Any, dtype: DataType, what: str, *, exactly: bool = True) -> S
 
 def _widens(own: Any, wanted: Any) -> bool:
     """Whether values of one type are the same Python objects when they are of another."""
-    import pyarrow.types as pt  # noqa: PLC0415
+    import pyarrow.types as pt
 
     if (pt.is_list(own) or pt.is_large_list(own)) and (pt.is_list(wanted) or pt.is_large_list(wanted)):
         return _widens(own.value_type, wanted.value_type)
@@ -184,7 +184,7 @@ def _widens(own: Any, wanted: Any) -> bool:
 
 def _misfit(column: Sequence[Any], wanted: Any, *, exactly: bool) -> list[Any]:
     """Return the first value that a type does not hold, in a list; Arrow alone would cut 1.5 to 1."""
-    import pyarrow.types as pt  # noqa: PLC0415
+    import pyarrow.types as pt
 
     if pt.is_large_list(wanted) or pt.is_list(wanted):
         for value in column:
@@ -215,7 +215,7 @@ _FITS: Final[dict[str, tuple[type, tuple[type, ...]]]] = {
 
 def as_inferred(column: Any) -> Any:
     """Return an array in the type that Arrow takes for its values by itself, as other engines give it."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     if isinstance(column, pa.Array) and not column.type.equals(plain := _inferred(column.type)):
         with suppress(pa.ArrowException):  # too large for it
@@ -224,8 +224,8 @@ def as_inferred(column: Any) -> Any:
 
 
 def _inferred(own: Any) -> Any:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.types as pt  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.types as pt
 
     if pt.is_list(own) or pt.is_large_list(own):
         return pa.list_(_inferred(own.value_type))

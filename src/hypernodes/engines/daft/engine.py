@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import Scope
+from hypernodes.engine import output_names
 from hypernodes.engines.daft.columns import exact
-from hypernodes.engines.daft.gather import DaftLane
 from hypernodes.engines.daft.query import Job, Options, over_frame, over_items, stages_of, through
 from hypernodes.engines.daft.results import Results
 from hypernodes.engines.daft.runner import bind, claim, imported
+from hypernodes.engines.daft.target import DaftTarget
 from hypernodes.engines.daft.udf import IN_DAFT
-from hypernodes.engines.laned import LanedEngine
+from hypernodes.engines.scheduled import ScheduledEngine
 from hypernodes.exceptions import DaftError, InputError
-from hypernodes.execution.invoke import UNKNOWN
-from hypernodes.execution.lane import A_PROCESS, BUSY, Lanes
-from hypernodes.execution.plan import build_plan
-from hypernodes.execution.signature import read_codes
-from hypernodes.execution.stages import is_watched, once, whole
-from hypernodes.execution.steps import NestedStep
-from hypernodes.execution.worker import Sweeping
+from hypernodes.execution.calls.location import UNKNOWN
+from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
+from hypernodes.execution.jobs import MapContext
+from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.plan.needs import MAP_TARGET, NESTED_MAP, NODE_TARGET
+from hypernodes.execution.plan.placement import Placement
+from hypernodes.execution.plan.variants import without_batch
+from hypernodes.execution.signature import fingerprint_plan
+from hypernodes.execution.stages import as_single_stage, can_be_staged
 from hypernodes.mapping import Columns
 
 if TYPE_CHECKING:
@@ -31,14 +34,15 @@ if TYPE_CHECKING:
 
     from daft import DataFrame
 
-    from hypernodes.callbacks import CallbackContext
+    from hypernodes.callbacks.base import CallbackContext
+    from hypernodes.engine import OutputName
     from hypernodes.engines.daft.runner import Runner
     from hypernodes.execution.jobs import OnError
-    from hypernodes.execution.steps import Plan
-    from hypernodes.pipeline import Pipeline
+    from hypernodes.execution.plan.build import Plannable, PreparedPlan
+    from hypernodes.execution.plan.model import Plan
 
 
-class DaftEngine(LanedEngine):
+class DaftEngine(ScheduledEngine):
     """Run pipelines as Daft queries: items are rows, nodes are expressions of one lazy plan.
 
     Plain functions that follow one another become one UDF over batches of rows; a node with a batch
@@ -103,8 +107,8 @@ class DaftEngine(LanedEngine):
         self.address = address
         self.batch_size = batch_size
         self.concurrency = concurrency
-        self._in_use = []
-        self._lane = DaftLane(lambda: self._options)
+        self._target = DaftTarget(lambda: self._options)
+        super().__init__([self._target])
 
     @cached_property
     def _options(self) -> Options:
@@ -118,31 +122,33 @@ class DaftEngine(LanedEngine):
     @property
     def _is_here(self) -> bool:
         """Whether all is done right here: to debug it, or since this is a part of a query already."""
-        return self.debug or not BUSY.get().isdisjoint((IN_DAFT, A_PROCESS))
+        return self.debug or not OCCUPIED.get().isdisjoint((IN_DAFT, OTHER_PROCESS))
 
-    def lanes(self) -> Lanes:
-        """Return where nodes and items go."""
+    def placement(self) -> Placement:
+        """Return where calls and map items go."""
         if self._is_here:
-            return Lanes()
-        # What asks for a GPU must get to one; all other calls of a run that is no map are made here.
-        return Lanes(self._lane if self._options.runner == "ray" else None, self._lane)
+            return Placement()
+        # A call that asks for a GPU must get to one; all other calls of a run that is no map are made here.
+        target = self._target.ref
+        return Placement(target if self._options.runner == "ray" else None, target)
 
     def run(
         self,
-        pipeline: Pipeline,
+        pipeline: Plannable,
         inputs: Mapping[str, Any],
-        output_name: tuple[str, ...] | None = None,
+        output_name: OutputName = None,
         _ctx: CallbackContext | None = None,
     ) -> dict[str, Any]:
         """Compute the outputs asked for, once. See `Engine.run`."""
         if self._is_here or _ctx is not None:
             return super().run(pipeline, inputs, output_name, _ctx)
-        plan = self._flat(pipeline, output_name, tuple(inputs), None)
-        # The items of a map inside are rows of a query of their own, so that they are spread out.
-        if is_watched(plan) or any(isinstance(step, NestedStep) and step.map_over for step in plan.steps):
+        prepared = self._flat(pipeline, output_names(output_name), tuple(inputs), None)
+        plan = prepared.plan
+        # The items of a nested map are rows of a query of their own, so that they are spread out.
+        if not can_be_staged(plan) or NESTED_MAP in plan.needs:
             return super().run(pipeline, inputs, output_name)
         fixed = {**plan.bound, **inputs}
-        job = Job(stages_of(once(plan), fixed), plan.outputs, fixed, numbers=[UNKNOWN])
+        job = Job(stages_of(without_batch(plan), fixed), plan.outputs, fixed, indices=[UNKNOWN])
         results = Results(job)
         for report in over_items(job, {}, 1, self._options):
             results.add(report)
@@ -150,10 +156,10 @@ class DaftEngine(LanedEngine):
 
     def map(
         self,
-        pipeline: Pipeline,
+        pipeline: Plannable,
         items: Sequence[Mapping[str, Any]],
         inputs: Mapping[str, Any],
-        output_name: tuple[str, ...] | None = None,
+        output_name: OutputName = None,
         _ctx: CallbackContext | None = None,
         *,
         on_error: OnError = "raise",
@@ -163,12 +169,12 @@ class DaftEngine(LanedEngine):
         if (self._is_here and items) or returns or _ctx is not None or not isinstance(items, Columns):
             rows = super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
             return rows if self.collect else _frame_of(rows)
-        names = tuple(items.columns)
+        names, wanted = tuple(items.columns), output_names(output_name)
         if not self.collect:
             frame = _frame_of(items)
-            return self._lazy(pipeline, frame, names, inputs, output_name, on_error)
-        plan = self._flat(pipeline, output_name, (*names, *inputs), names)
-        if is_watched(plan):
+            return self._lazy(pipeline, frame, names, inputs, wanted, on_error)
+        plan = self._flat(pipeline, wanted, (*names, *inputs), names).plan
+        if not can_be_staged(plan):
             return super().map(pipeline, items, inputs, output_name, on_error=on_error)
         job = self._job(plan, inputs)
         results = Results(job, items.columns)
@@ -178,10 +184,10 @@ class DaftEngine(LanedEngine):
 
     def map_frame(
         self,
-        pipeline: Pipeline,
+        pipeline: Plannable,
         frame: Any,
         names: tuple[str, ...],
-        output_name: tuple[str, ...] | None = None,
+        output_name: OutputName = None,
         *,
         on_error: OnError = "raise",
     ) -> Any:
@@ -189,9 +195,9 @@ class DaftEngine(LanedEngine):
         if self._is_here or not isinstance(frame, imported().DataFrame):
             return None
         if not self.collect:
-            return self._lazy(pipeline, frame, names, {}, output_name, on_error)
-        plan = self._flat(pipeline, output_name, names, names)
-        if is_watched(plan) or on_error == "return" or not set(names).isdisjoint(plan.outputs):
+            return self._lazy(pipeline, frame, names, {}, output_names(output_name), on_error)
+        plan = self._flat(pipeline, output_names(output_name), names, names).plan
+        if not can_be_staged(plan) or on_error == "return" or not set(names).isdisjoint(plan.outputs):
             return None
         job = self._job(plan, {})
         if job.made.issuperset(job.takers):  # nothing depends on the rows
@@ -203,10 +209,10 @@ class DaftEngine(LanedEngine):
 
     def add_columns(
         self,
-        pipeline: Pipeline,
+        pipeline: Plannable,
         frame: DataFrame,
         names: tuple[str, ...],
-        output_name: tuple[str, ...] | None = None,
+        output_name: OutputName = None,
     ) -> DataFrame:
         """Return a lazy data frame that has the outputs asked for as further columns.
 
@@ -216,11 +222,11 @@ class DaftEngine(LanedEngine):
             names: Those of its columns that are inputs.
             output_name: The outputs wanted, or ``None`` for every one.
         """
-        return self._lazy(pipeline, frame, names, {}, output_name, "raise", frame.column_names)
+        return self._lazy(pipeline, frame, names, {}, output_names(output_name), "raise", frame.column_names)
 
     def _lazy(
         self,
-        pipeline: Pipeline,
+        pipeline: Plannable,
         frame: DataFrame,
         names: tuple[str, ...],
         inputs: Mapping[str, Any],
@@ -234,14 +240,14 @@ class DaftEngine(LanedEngine):
                 f"outputs, and a data frame that is computed later has no place for them. Use "
                 f"DaftEngine(collect=True)."
             )
-        plan = self._flat(pipeline, output_name, (*names, *inputs), names)
-        if any(inner.hears for inner in plan.tree()):
+        plan = self._flat(pipeline, output_name, (*names, *inputs), names).plan
+        if any(inner.subscribed for inner in plan.tree()):
             warnings.warn(
-                f"pipeline {pipeline.pipeline_id!r}: callbacks are told nothing of a data frame that is "
-                f"computed later, by whoever asks for it.",
+                f"pipeline {pipeline.pipeline_id!r}: callbacks get no events of a data frame that is "
+                f"computed later.",
                 stacklevel=4,
             )
-        if any(inner.node_lane is not None or inner.map_lane is not None for inner in plan.tree()):
+        if not plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
             raise DaftError(
                 f"pipeline {pipeline.pipeline_id!r}: a pipeline nested in it has an executor of its own, "
                 f"which does not travel with a data frame. Leave it out, or use DaftEngine(collect=True)."
@@ -249,15 +255,16 @@ class DaftEngine(LanedEngine):
         if all(inner.cache is None for inner in plan.tree()):
             return through(self._job(plan, inputs, finely=True), frame, self._options, kept)
         fixed = {**plan.bound, **inputs}
-        sweeping = Sweeping(
+        context = MapContext(
             plan=replace(plan, bound={}),
-            codes=read_codes(plan),
+            fingerprints=fingerprint_plan(plan),
             fixed={},
+            common={},
             identities={},
             scope=Scope(plan.key, plan.path),
             on_error="raise",
         )
-        job = Job([whole(plan, fixed)], plan.outputs, fixed, sweeping=sweeping)
+        job = Job([as_single_stage(plan, fixed)], plan.outputs, fixed, context=context)
         return through(job, frame, self._options, kept)
 
     def _job(self, plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> Job:
@@ -266,32 +273,33 @@ class DaftEngine(LanedEngine):
 
     def _flat(
         self,
-        pipeline: Pipeline,
+        pipeline: Plannable,
         output_name: tuple[str, ...] | None,
         given: tuple[str, ...],
         mapped: tuple[str, ...] | None,
-    ) -> Plan:
-        """Return the plan as a query computes it, where everything is right here."""
-        key = (self, "flat", mapped, output_name, *given)
-        if key not in pipeline.plans:
-            busy = BUSY.set(BUSY.get() | {IN_DAFT})
+    ) -> PreparedPlan:
+        """Return the plan as a query computes it, in which no call goes to another place."""
+        key = (pipeline.token, "flat", mapped, output_name, given)
+        prepared = self._plans.get(key)
+        if prepared is None:
+            occupied = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
             try:
-                plan = build_plan(pipeline, given, output_name, Lanes(), mapped=mapped is not None)
+                prepared = build_plan(pipeline, given, output_name, Placement(), mapped=mapped is not None)
             finally:
-                BUSY.reset(busy)
-            pipeline.plans[key] = plan
-        return pipeline.plans[key]
+                OCCUPIED.reset(occupied)
+            self._plans.put(pipeline, key, prepared)
+        return prepared
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, ({name: value for name, value in vars(self).items() if name in _DEFAULTS},)
 
     def __repr__(self) -> str:
-        told = (
+        shown = (
             f"{name}={getattr(self, name)!r}"
             for name, default in _DEFAULTS.items()
             if getattr(self, name) != default
         )
-        return f"DaftEngine({', '.join(told)})"
+        return f"DaftEngine({', '.join(shown)})"
 
 
 def _frame_of(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
@@ -300,12 +308,6 @@ def _frame_of(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     )
     frame: DataFrame = imported().from_pydict({name: exact(column) for name, column in columns.items()})
     return frame
-
-
-@cache
-def default_engine() -> DaftEngine:
-    """Return the engine of pipelines that name none of this kind."""
-    return DaftEngine()
 
 
 _DEFAULTS: Final = {name: parameter.default for name, parameter in signature(DaftEngine).parameters.items()}

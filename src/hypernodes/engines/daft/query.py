@@ -21,9 +21,9 @@ from hypernodes.engines.daft.columns import exact, hints_of, objects, type_of
 from hypernodes.engines.daft.udf import REPORT, SentUdf, Task, Udf, function_of
 from hypernodes.engines.daft.wire import Away, Here, Made, Report, Taken, Through, Wire, spare_of
 from hypernodes.exceptions import DaftError, HyperNodesError, ResourcesError
-from hypernodes.execution.stages import split, whole
-from hypernodes.execution.steps import CallStep, NestedStep
-from hypernodes.portable import Inline
+from hypernodes.execution.plan.model import CallStep, NestedStep
+from hypernodes.execution.stages import as_single_stage, split
+from hypernodes.serialization.broadcast import InlineValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from daft import DataFrame, DataType, Expression, Series
 
     from hypernodes.callbacks.event import Scope
+    from hypernodes.execution.jobs import MapContext
+    from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.stages import Stage
-    from hypernodes.execution.steps import Plan
-    from hypernodes.execution.worker import Sweeping
-    from hypernodes.portable import Packed, Shared
+    from hypernodes.serialization.broadcast import PlacedValue
+    from hypernodes.serialization.pickling import Serialized
 
 PLACES: Final = "item number"  # which is no name of an input: those are identifiers
 
@@ -67,13 +68,13 @@ class Options:
         """Whether other processes compute."""
         return self.runner == "ray" or self.concurrency is not None
 
-    def share(self, packed: Packed) -> Shared:
+    def place(self, serialized: Serialized) -> PlacedValue:
         """Place what many calls have in common where each process finds it."""
         if self.runner != "ray":
-            return Inline(packed)
-        from hypernodes.executors.ray.future import shared  # noqa: PLC0415
+            return InlineValue(serialized)
+        from hypernodes.executors.ray.future import shared
 
-        return shared(packed, by_ray=False)
+        return shared(serialized, by_ray=False)
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,17 @@ class Job:
         stages: In an order in which each comes after what it needs.
         outputs: What is asked for.
         fixed: What all items have in common.
-        numbers: The index of each item, if that is not its place.
-        within: Where it is, where that is not the outermost map.
-        sweeping: For items that are run whole, what they have in common.
+        indices: The index of each item, if that is not its place.
+        scope: Where the map is, if it is not the outermost one.
+        context: For items that are run whole, what they have in common.
     """
 
     stages: Sequence[Stage]
     outputs: tuple[str, ...]
     fixed: Mapping[str, Any]
-    numbers: Sequence[int] | None = None
-    within: Scope | None = None
-    sweeping: Sweeping | None = None
+    indices: Sequence[int] | None = None
+    scope: Scope | None = None
+    context: MapContext | None = None
 
     @cached_property
     def takers(self) -> Counter[str]:
@@ -112,7 +113,7 @@ def stages_of(plan: Plan, fixed: Mapping[str, Any], *, finely: bool = False) -> 
     if finely and len(found := split(plan, fixed, finely=True)) <= _MOST_STAGES:
         return found
     found = split(plan, fixed)
-    return found if len(found) <= _MOST_STAGES else [whole(plan, fixed)]
+    return found if len(found) <= _MOST_STAGES else [as_single_stage(plan, fixed)]
 
 
 def over_items(job: Job, columns: Mapping[str, list[Any]], total: int, options: Options) -> Iterator[Report]:
@@ -124,7 +125,7 @@ def over_items(job: Job, columns: Mapping[str, list[Any]], total: int, options: 
         total: How many items there are.
         options: How to run it.
     """
-    import daft  # noqa: PLC0415
+    import daft
 
     takers = job.takers
     # Inputs stay: whoever has called has them all the same.
@@ -148,9 +149,9 @@ def over_items(job: Job, columns: Mapping[str, list[Any]], total: int, options: 
 
 
 def _numbered(total: int) -> Series:
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.compute as pc  # noqa: PLC0415
-    from daft import Series  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from daft import Series
 
     # An array of a range would make an int of each number first, which takes longer than most queries.
     return Series.from_arrow(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), total), start=-1))
@@ -158,7 +159,7 @@ def _numbered(total: int) -> Series:
 
 def over_frame(job: Job, frame: DataFrame, options: Options) -> Iterator[Report]:
     """Run a query over the rows of a data frame, and yield what comes of them as it comes."""
-    from daft.functions import monotonically_increasing_id  # noqa: PLC0415
+    from daft.functions import monotonically_increasing_id
 
     wire: Wire = Away() if options.is_far else Here(job.takers)
     used = [name for name in job.takers if name not in job.made]
@@ -197,7 +198,7 @@ def through(job: Job, frame: DataFrame, options: Options, kept: Sequence[str]) -
 
 def _same_for_all(value: Any, column: str) -> Expression:
     """Return an expression that has a value in every row, as it is."""
-    import daft  # noqa: PLC0415
+    import daft
 
     if not exact([value]).datatype().is_python():
         literal: Expression = daft.lit(value)
@@ -215,7 +216,7 @@ def workers(options: Options) -> int:
     """Return how many CPUs compute."""
     if options.runner != "ray":
         return os.cpu_count() or 4
-    import ray  # noqa: PLC0415
+    import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
@@ -254,7 +255,7 @@ def _arrays(partition: Any, names: Sequence[str], wire: Wire) -> list[Any]:
     if isinstance(wire, Here):
         return []
     if not hasattr(partition, "to_arrow"):
-        import ray  # noqa: PLC0415
+        import ray
 
         partition = ray.get(partition)
     table = partition.to_arrow()
@@ -294,7 +295,7 @@ class _Building:
         options: Options,
         first: str,
     ) -> None:
-        from daft import col  # noqa: PLC0415
+        from daft import col
 
         self.frame = frame
         self.reports: list[Expression] = []
@@ -312,7 +313,7 @@ class _Building:
             self._add(stage)
 
     def _add(self, stage: Stage) -> None:
-        from daft import DataType, col  # noqa: PLC0415
+        from daft import DataType, col
 
         job, wire = self._job, self._wire
         passes = isinstance(wire, Through)
@@ -328,10 +329,10 @@ class _Building:
             made=made,
             returned=tuple(name for name in stage.makes if name in job.outputs),
             fixed={name: job.fixed[name] for name in stage.plan.inputs if name in job.fixed},
-            numbers=job.numbers,
-            within=job.within,
-            sweeping=job.sweeping,
-            at_once=self._options.concurrency or _AT_ONCE,
+            indices=job.indices,
+            scope=job.scope,
+            context=job.context,
+            max_concurrent=self._options.concurrency or _AT_ONCE,
             has_places=not passes,
         )
         fields: dict[str, DataType] = {}
@@ -365,14 +366,14 @@ class _Building:
         return next(name for name in (f"{name}{'+' * more}()" for more in count()) if name not in taken)
 
     def _daft_function(self, task: Task, returns: DataType, column: str) -> Callable[..., Expression]:
-        import daft  # noqa: PLC0415
+        import daft
 
         options, stage = self._options, task.stage
         far = options.runner == "ray"
         # On Ray, Daft 0.7 loses rows behind an async UDF where a partition is empty: there its coroutines run
         # on an event loop of the worker's own.
         is_async = stage.kind == "async" and not far
-        udf = SentUdf(task, self._wire, options.share) if options.is_far else Udf(task, self._wire)
+        udf = SentUdf(task, self._wire, options.place) if options.is_far else Udf(task, self._wire)
         resources = stage.resources
         # What has processes of its own keeps its CPUs until the query ends: several such stages would wait
         # for each other if each had some by default.

@@ -27,7 +27,7 @@ def imported() -> ModuleType:
     """
     needed = ".".join(map(str, _OLDEST))
     try:
-        import daft  # noqa: PLC0415
+        import daft
     except ImportError as error:
         raise DaftError(
             f"DaftEngine needs Daft, which cannot be imported: {error}. Install it: pip install "
@@ -49,7 +49,7 @@ def claim(wanted: Runner) -> None:
         DaftError: It has taken the other one.
     """
     daft = imported()
-    from daft.runners import _get_runner  # noqa: PLC0415
+    from daft.runners import _get_runner
 
     if _get_runner() is None:
         if wanted == "native":
@@ -80,7 +80,7 @@ def bind(address: str | None = None) -> Runner:
         ClusterConnectionError: There is no connection to the Ray cluster.
     """
     daft = imported()
-    from daft.runners import _get_runner  # noqa: PLC0415
+    from daft.runners import _get_runner
 
     kind: Runner = daft.get_or_infer_runner_type()
     if kind == "ray":
@@ -105,6 +105,6 @@ def _end_in_peace() -> None:
 
 
 def _connect(address: str | None) -> None:
-    from hypernodes.executors.ray.connection import join  # noqa: PLC0415
+    from hypernodes.executors.ray.connection import join
 
     join(address)

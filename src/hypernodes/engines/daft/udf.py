@@ -6,33 +6,36 @@ import asyncio
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakValueDictionary
 
+from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import as_inferred
 from hypernodes.engines.daft.wire import Away, Made, Report, Taken, Wire
 from hypernodes.exceptions import DaftError, HintError
-from hypernodes.execution.batched import values
-from hypernodes.execution.invoke import UNKNOWN, locate, now
-from hypernodes.execution.jobs import BatchOutcome, Failure
-from hypernodes.execution.lane import A_PROCESS, BUSY
-from hypernodes.execution.parcel import OWN_PARCEL, Parcel, parcel_of
-from hypernodes.execution.signature import read_codes
-from hypernodes.execution.stages import Ended, Stage, compute, compute_on_loop, has_batch
-from hypernodes.execution.worker import BatchTask, Sweeping, calls_of, not_returned, not_sent, pack_batch
+from hypernodes.execution.calls.batch import values
+from hypernodes.execution.calls.location import UNKNOWN, locate
+from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
+from hypernodes.execution.execute import execute, execute_on_loop
+from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure, MapContext
+from hypernodes.execution.signature import fingerprint_plan
+from hypernodes.execution.stages import ErrorCarrier, Stage, compute, compute_on_loop
+from hypernodes.execution.targets.diagnose import unreturned, unsent
+from hypernodes.execution.targets.serialize import serialize_chunk_outcome
 from hypernodes.executors.loops import resolve
-from hypernodes.portable import dumps, pack
+from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
+from hypernodes.serialization.pickling import dumps, serialize
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
     from daft import Series
 
-    from hypernodes.callbacks.event import Scope
-    from hypernodes.portable import Packed, Shared
+    from hypernodes.serialization.broadcast import PlacedValue
+    from hypernodes.serialization.pickling import Serialized
 
 IN_DAFT: Final = -1
-"""Stands in `BUSY` where Daft has called: what is computed there is part of its query already."""
+"""Stands in `OCCUPIED` where Daft has called: what is computed there is part of its query already."""
 
 _SHORT: Final = 0.01  # seconds; parts that took no longer may be larger
 _GROWTH: Final = 8
@@ -50,10 +53,10 @@ class Task:
         made: What it makes for other stages.
         returned: What it makes for the driver.
         fixed: What all items have in common.
-        numbers: The index of each item, by its place in the query; by default they are the same.
-        within: Where it is, where that is not the outermost map.
-        sweeping: For items that are run whole, what they have in common, less what is fixed.
-        at_once: How many coroutines run at a time.
+        indices: The index of each item, by its place in the query; by default they are the same.
+        scope: Where the map is, if it is not the outermost one.
+        context: For items that are run whole, what they have in common, less what is fixed.
+        max_concurrent: How many coroutines run at a time.
         has_places: Whether the first column has the places of the items.
     """
 
@@ -62,18 +65,18 @@ class Task:
     made: tuple[Made, ...]
     returned: tuple[str, ...]
     fixed: Mapping[str, Any]
-    numbers: Sequence[int] | None = None
-    within: Scope | None = None
-    sweeping: Sweeping | None = None
-    at_once: int = 1
+    indices: Sequence[int] | None = None
+    scope: Scope | None = None
+    context: MapContext | None = None
+    max_concurrent: int = 1
     has_places: bool = True
 
-    def numbers_of(self, places: Sequence[int]) -> Sequence[int]:
+    def indices_of(self, places: Sequence[int]) -> Sequence[int]:
         """Return the indices of some items."""
         if not self.has_places:
             return [UNKNOWN] * len(places)
-        if self.numbers is not None:
-            return [self.numbers[place] for place in places]
+        if self.indices is not None:
+            return [self.indices[place] for place in places]
         if isinstance(places, range):
             return places if places.stop <= _OF_FIRST_PARTITION else [UNKNOWN] * len(places)
         return [place if place < _OF_FIRST_PARTITION else UNKNOWN for place in places]
@@ -92,7 +95,7 @@ class Udf:
         self.task = task
         self.is_sent = is_sent
         self._wire = wire
-        self._sweeping = task.sweeping and replace(task.sweeping, fixed=dict(task.fixed))
+        self._context = task.context and replace(task.context, fixed=dict(task.fixed))
         self._key = next(_keys)
         if not is_sent:
             _udfs[self._key] = self
@@ -103,64 +106,63 @@ class Udf:
             made: Series = resolve(self.on_loop(*series))
             return made
         places = self._places(series[0])
-        busy = BUSY.set(BUSY.get() | {IN_DAFT})
+        occupied = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
         try:
             self._wire.enter()
             columns = self._taken(series, places)
-            numbers = self.task.numbers_of(places)
-            if self._sweeping is not None:
-                batch = _batch(self._read(self._sweeping), columns, numbers)
-                return self._told(places, [batch], self._outcomes(batch))
-            return self._returned(places, self._made(columns, numbers))
+            indices = self.task.indices_of(places)
+            if self._context is not None:
+                chunk = _chunk(self._current(self._context), columns, indices)
+                return self._reported_chunk(places, chunk, self._outcomes(chunk))
+            return self._returned(places, self._made(columns, indices))
         except BaseException as error:
             self._wire.fail(error)
         finally:
             self._wire.leave()
-            BUSY.reset(busy)
+            OCCUPIED.reset(occupied)
 
     async def on_loop(self, *series: Series) -> Series:
         """Go over the items of some rows, several at once."""
         places = self._places(series[0])
-        BUSY.set(BUSY.get() | {IN_DAFT})  # in a coroutine's own context
+        OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})  # in the context of this coroutine
         try:
             self._wire.enter()
             columns = self._taken(series, places)
-            numbers = self.task.numbers_of(places)
-            if self._sweeping is not None:
-                whole = _batch(self._read(self._sweeping), columns, numbers)
-                batches = [
-                    replace(whole, numbers=[number], items=[item])
-                    for number, item in zip(numbers, whole.items, strict=True)
+            indices = self.task.indices_of(places)
+            if self._context is not None:
+                chunk = _chunk(self._current(self._context), columns, indices)
+                items = [
+                    replace(chunk, indices=[index], items=[item])
+                    for index, item in zip(indices, chunk.items, strict=True)
                 ]
-                room = asyncio.Semaphore(self.task.at_once)
-                return self._told(
-                    places, batches, await asyncio.gather(*(_awaited(batch, room) for batch in batches))
-                )
+                room = asyncio.Semaphore(self.task.max_concurrent)
+                outcomes = await asyncio.gather(*(_awaited(item, room) for item in items))
+                return self._reported_chunk(places, chunk, outcomes)
             made = await compute_on_loop(
                 self.task.stage,
                 columns,
                 self.task.fixed,
-                numbers,
+                indices,
                 asyncio.to_thread,
-                self.task.at_once,
-                self.task.within,
+                self.task.max_concurrent,
+                self.task.scope,
             )
             return self._returned(places, made)
-        except Ended as ended:
-            self._wire.fail(ended.error)
+        except ErrorCarrier as carrier:
+            self._wire.fail(carrier.error)
         except BaseException as error:
             self._wire.fail(error)
         finally:
             self._wire.leave()
 
-    def _read(self, sweeping: Sweeping) -> Sweeping:
+    def _current(self, context: MapContext) -> MapContext:
         """Return what items that are run whole have in common, with the code as it is now.
 
         A lazy data frame is computed some time after it was made.
         """
         if self.task.has_places or self.is_sent:
-            return sweeping
-        return replace(sweeping, codes=read_codes(self.task.stage.plan))
+            return context
+        return replace(context, fingerprints=fingerprint_plan(self.task.stage.plan))
 
     def _taken(self, series: Sequence[Series], places: Sequence[int]) -> dict[str, Any]:
         """Return what is taken for each item; the first column may be there for the places only."""
@@ -170,24 +172,24 @@ class Udf:
             columns = {name: as_inferred(column) for name, column in columns.items()}
         return columns
 
-    def _made(self, columns: Mapping[str, Any], numbers: Sequence[int]) -> Mapping[str, Any]:
+    def _made(self, columns: Mapping[str, Any], indices: Sequence[int]) -> Mapping[str, Any]:
         task = self.task
         if task.stage.kind == "batch":
-            return compute(task.stage, columns, task.fixed, numbers, task.within)
+            return compute(task.stage, columns, task.fixed, indices, task.scope)
         made: dict[str, list[Any]] = {name: [] for name in task.stage.makes}
-        for part in self._parts(len(numbers)):
+        for part in self._parts(len(indices)):
             taken = {name: column[part] for name, column in columns.items()}
-            computed = compute(task.stage, taken, task.fixed, numbers[part], task.within)
+            computed = compute(task.stage, taken, task.fixed, indices[part], task.scope)
             for name, column in computed.items():
                 made[name] += column
         return made
 
-    def _outcomes(self, whole: BatchTask) -> list[BatchOutcome]:
-        if has_batch(whole.sweeping.plan):
-            return [_outcome(whole)]
-        raises, outcomes = whole.sweeping.on_error == "raise", []
-        for part in self._parts(len(whole.numbers)):
-            outcome = _outcome(replace(whole, numbers=whole.numbers[part], items=whole.items[part]))
+    def _outcomes(self, chunk: Chunk) -> list[ChunkOutcome]:
+        if chunk.context.plan.has_batch:
+            return [_outcome(chunk)]
+        raises, outcomes = chunk.context.on_error == "raise", []
+        for part in self._parts(len(chunk.indices)):
+            outcome = _outcome(replace(chunk, indices=chunk.indices[part], items=chunk.items[part]))
             outcomes.append(outcome)
             if raises and any(isinstance(row, Failure) for row in outcome.rows):
                 break
@@ -231,43 +233,36 @@ class Udf:
             raise self._not_returned(report, failure) from failure
 
     def _not_returned(self, report: Report, failure: Exception) -> Exception:
-        plan, within = self.task.stage.plan, self.task.within
-        around = () if within is None else within.items
+        plan, scope = self.task.stage.plan, self.task.scope
+        around = () if scope is None else scope.items
         for name, column in report.outputs.items():
-            for number, value in zip(self.task.numbers_of(report.places), column, strict=True):
+            for index, value in zip(self.task.indices_of(report.places), column, strict=True):
                 try:
                     dumps(value)
                 except Exception as failed:
-                    error = not_returned({name: value}, failed)
-                    locate(error, plan.producers[name].name, plan.path, (*around, number), {})
+                    error = unreturned({name: value}, failed)
+                    where = Scope(plan.key, plan.path, (*around, index))
+                    locate(error, plan.producers[name].name, where, {})
                     return error
         return failure
 
-    def _told(
-        self, places: Sequence[int], batches: Sequence[BatchTask], outcomes: Sequence[BatchOutcome]
+    def _reported_chunk(
+        self, places: Sequence[int], chunk: Chunk, outcomes: Sequence[ChunkOutcome]
     ) -> Series:
-        rows: list[Any] = []
-        for outcome in outcomes:
-            rows += outcome.rows
-        outcome = BatchOutcome(
-            rows,
+        outcome = ChunkOutcome(
+            [row for outcome in outcomes for row in outcome.rows],
             [event for outcome in outcomes for event in outcome.events],
             sum(outcome.seconds for outcome in outcomes),
+            executed=sum(outcome.executed for outcome in outcomes),
+            hits=sum(outcome.hits for outcome in outcomes),
         )
+        self.task.stage.plan.flush()
         if not self.task.has_places:
-            self.task.stage.plan.flush()
             return self._returned(places, _columns(outcome.rows, self.task.stage.makes))
-        told: Any = outcome
+        sent: Any = outcome
         if isinstance(self._wire, Away):
-            whole = replace(
-                batches[0],
-                numbers=[number for batch in batches for number in batch.numbers],
-                items=[item for batch in batches for item in batch.items],
-            )
-            told = pack_batch(whole, outcome)
-        else:
-            self.task.stage.plan.flush()
-        return self._wire.report(Report(places, outcome=told))
+            sent = serialize_chunk_outcome(chunk, outcome, 0)
+        return self._wire.report(Report(places, outcome=sent))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _found, (self._key,)  # it is only ever asked for within this process
@@ -289,7 +284,7 @@ def _found(key: int) -> Udf:
 
 
 def _ascends(array: Any) -> bool:
-    import pyarrow.compute as pc  # noqa: PLC0415
+    import pyarrow.compute as pc
 
     return bool(pc.all(pc.equal(pc.pairwise_diff(array), 1)).as_py())
 
@@ -298,90 +293,88 @@ def _together(columns: Mapping[str, Series]) -> Series:
     """Return columns as one, which has a field for each."""
     if len(columns) == 1:
         return next(iter(columns.values()))
-    from daft import col  # noqa: PLC0415
-    from daft.expressions import ExpressionsProjection  # noqa: PLC0415
-    from daft.functions import to_struct  # noqa: PLC0415
-    from daft.recordbatch import RecordBatch  # noqa: PLC0415
+    from daft import col
+    from daft.expressions import ExpressionsProjection
+    from daft.functions import to_struct
+    from daft.recordbatch import RecordBatch
 
     batch = RecordBatch.from_pydict(dict(columns))
     struct = ExpressionsProjection([to_struct(*map(col, columns))])
     return batch.eval_expression_list(struct).get_column(0)
 
 
-def _batch(sweeping: Sweeping, columns: Mapping[str, Any], numbers: Sequence[int]) -> BatchTask:
+def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[int]) -> Chunk:
     lists = {name: values(column) for name, column in columns.items()}
-    items = [{name: column[at] for name, column in lists.items()} for at in range(len(numbers))]
-    return BatchTask(sweeping, list(numbers), items)
+    items = [{name: column[position] for name, column in lists.items()} for position in range(len(indices))]
+    return Chunk(0, context, list(indices), items)
 
 
-def _columns(rows: list[Any], names: Sequence[str]) -> dict[str, list[Any]]:
+def _columns(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
     failure = next((row for row in rows if isinstance(row, Failure)), None)
     if failure is not None:
         raise failure.error
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _outcome(batch: BatchTask) -> BatchOutcome:
-    outcome = now(batch.carry_out(None))
-    assert isinstance(outcome, BatchOutcome)  # noqa: S101
-    return outcome
+def _outcome(chunk: Chunk) -> ChunkOutcome:
+    outcome: Any = execute(chunk)
+    return cast("ChunkOutcome", outcome)
 
 
-async def _awaited(batch: BatchTask, room: asyncio.Semaphore) -> BatchOutcome:
+async def _awaited(chunk: Chunk, room: asyncio.Semaphore) -> ChunkOutcome:
     async with room:
         try:
-            outcome = await batch.carry_out(asyncio.to_thread)
+            outcome: Any = await execute_on_loop(chunk, asyncio.to_thread)
         except (KeyboardInterrupt, SystemExit) as error:
-            raise Ended(error) from None  # as itself it would end the event loop
-    assert isinstance(outcome, BatchOutcome)  # noqa: S101
-    return outcome
+            raise ErrorCarrier(error) from None  # as itself it would end the event loop
+    return cast("ChunkOutcome", outcome)
 
 
 # ------------------------------------------------------------------------------ in another process
 
 
 class SentUdf:
-    """A stage on its way to other processes, in each of which it is unpacked once.
+    """A stage on its way to other processes, in each of which it is deserialized once.
 
     Args:
         task: What its calls have in common.
         wire: How values come and go.
-        share: Places what is large where every worker finds it.
+        place: Places a large value where every worker finds it.
 
     Raises:
         TransportError: A function or a fixed input cannot be pickled.
     """
 
-    def __init__(self, task: Task, wire: Wire, share: Callable[[Packed], Shared]) -> None:
+    def __init__(self, task: Task, wire: Wire, place: Callable[[Serialized], PlacedValue]) -> None:
         self._wire = wire
-        self._large: dict[str, Parcel] = {}
+        self._large: dict[str, Broadcast] = {}
         try:
             for name, value in task.fixed.items():
-                packed = pack(value)
-                if packed.size >= OWN_PARCEL:
-                    self._large[name] = parcel_of(packed, share)
+                serialized = serialize(value)
+                if serialized.size >= BROADCAST_MIN_BYTES:
+                    self._large[name] = broadcast(serialized, place)
             small = {name: value for name, value in task.fixed.items() if name not in self._large}
-            self._parcel = parcel_of(pack(replace(task, fixed=small)), share)
+            self._task = broadcast(serialize(replace(task, fixed=small)), place)
         except Exception as failure:
             plan = task.stage.plan
-            raise not_sent(calls_of(plan), task.fixed, repr(plan.label), failure) from failure
+            raise unsent(plan.calls(), task.fixed, repr(plan.label), failure) from failure
 
     def _here(self) -> Udf:
-        task: Task = self._parcel.unpack()
-        large = {name: parcel.unpack() for name, parcel in self._large.items()}
+        task: Task = self._task.get()
+        large = {name: value.get() for name, value in self._large.items()}
         return Udf(replace(task, fixed={**task.fixed, **large}), self._wire, is_sent=True)
 
     def __call__(self, *series: Series) -> Series:
         """Go over the items of some rows."""
-        busy = BUSY.set(BUSY.get() | {A_PROCESS})
+        occupied = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
         try:
             return self._here()(*series)
         finally:
-            BUSY.reset(busy)
+            OCCUPIED.reset(occupied)
 
     async def on_loop(self, *series: Series) -> Series:
         """Go over the items of some rows, several at once."""
-        BUSY.set(BUSY.get() | {A_PROCESS})
+        OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
         return await self._here().on_loop(*series)
 
 

@@ -17,15 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hypernodes.engines.daft.columns import array_of, listed, objects, typed
 from hypernodes.exceptions import DaftError, HintError, RemoteError
-from hypernodes.execution.batched import values
-from hypernodes.portable import dumps, dumps_each, loads, pack_error, unpack_error
+from hypernodes.execution.calls.batch import values
+from hypernodes.serialization.errors import deserialize_error, serialize_error
+from hypernodes.serialization.pickling import dumps, dumps_each, loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from daft import DataType, Series
 
-    from hypernodes.portable import PackedError
+    from hypernodes.serialization.errors import SerializedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ class Wire(ABC):
 
 def _is_typable(column: list[Any], value: Made) -> bool:
     """Whether nobody could complain of the hint."""
-    assert value.dtype is not None  # noqa: S101
+    assert value.dtype is not None
     try:
         typed(column, value.dtype, value.what, exactly=False)
     except HintError:
@@ -317,7 +318,7 @@ class Here(Wire):
     @property
     def objects(self) -> DataType:
         """A column that says nothing: the places of its rows say it all."""
-        from daft import DataType  # noqa: PLC0415
+        from daft import DataType
 
         return DataType.bool()
 
@@ -346,8 +347,8 @@ class Here(Wire):
         """Keep the objects that did not fit."""
         if column is None:
             return _nothing(len(places))
-        import pyarrow as pa  # noqa: PLC0415
-        from daft import Series  # noqa: PLC0415
+        import pyarrow as pa
+        from daft import Series
 
         self.put(name, column, places)
         return Series.from_arrow(pa.array([True] * len(places)))
@@ -388,8 +389,8 @@ class Kept(Exception):  # noqa: N818  never caught: it turns into what was kept
 
 
 def _nothing(count: int) -> Series:
-    import pyarrow as pa  # noqa: PLC0415
-    from daft import Series  # noqa: PLC0415
+    import pyarrow as pa
+    from daft import Series
 
     return Series.from_arrow(pa.nulls(count, pa.bool_()))
 
@@ -405,7 +406,7 @@ class Away(Wire):
     @property
     def objects(self) -> DataType:
         """Pickles."""
-        from daft import DataType  # noqa: PLC0415
+        from daft import DataType
 
         return DataType.binary()
 
@@ -454,18 +455,18 @@ class Away(Wire):
 
     def fail(self, error: BaseException) -> NoReturn:
         """Raise it in a form in which it travels."""
-        raise InText(pack_error(error)) from None
+        raise InText(serialize_error(error)) from None
 
     def failure(self, error: BaseException) -> BaseException:
         """Return what is in the text that Ray, or Daft, has brought here."""
         found = _IN_TEXT.search(str(error))
-        return error if found is None else unpack_error(loads(b64decode(found[1])))
+        return error if found is None else deserialize_error(loads(b64decode(found[1])))
 
 
 class InText(Exception):  # noqa: N818  never caught: it turns into what it carries
     """Raised in a worker in place of an error, which is in its text: no more than that may come through."""
 
-    def __init__(self, packed: PackedError) -> None:
+    def __init__(self, packed: SerializedError) -> None:
         super().__init__(f"<{b64encode(dumps(packed)).decode()}>")
         self.packed = packed
 
@@ -477,8 +478,8 @@ _IN_TEXT: Final = re.compile(r"InText: <([A-Za-z0-9+/=]+)>")
 
 
 def _binary(column: list[bytes | None]) -> Series:
-    import pyarrow as pa  # noqa: PLC0415
-    from daft import Series  # noqa: PLC0415
+    import pyarrow as pa
+    from daft import Series
 
     return Series.from_arrow(pa.array(column, pa.large_binary()))
 
@@ -501,7 +502,7 @@ class Through(Away):
     @property
     def objects(self) -> DataType:
         """Python objects, as Daft has them."""
-        from daft import DataType  # noqa: PLC0415
+        from daft import DataType
 
         return DataType.python()
 

@@ -14,14 +14,14 @@ _ENOUGH: Final = 1e-9
 
 def hosts() -> list[dict[str, float]]:
     """Return what each host of the cluster offers in all, by Ray's names."""
-    import ray  # noqa: PLC0415
+    import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def is_dead(node: str) -> bool:
     """Whether a host is known to be gone from the cluster."""
-    import ray  # noqa: PLC0415
+    import ray
 
     return any(each["NodeID"] == node and not each["Alive"] for each in ray.nodes())
 

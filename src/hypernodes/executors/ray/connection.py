@@ -31,7 +31,7 @@ def connect(address: str | None = None) -> bool:
     """
     global _users, _started_here  # noqa: PLW0603
     _offer_token(address)
-    import ray  # noqa: PLC0415
+    import ray
 
     with _lock:
         if not ray.is_initialized():
@@ -52,7 +52,7 @@ def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None
         ClusterConnectionError: Nothing answers at the address, or it does not let us in.
     """
     _offer_token(address)
-    import ray  # noqa: PLC0415
+    import ray
 
     with _lock:
         if not ray.is_initialized():
@@ -62,7 +62,7 @@ def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None
 def disconnect() -> None:
     """Stop the Ray that was started here, if nobody else uses it."""
     global _users, _started_here  # noqa: PLW0603
-    import ray  # noqa: PLC0415
+    import ray
 
     with _lock:
         _users -= 1
@@ -73,7 +73,7 @@ def disconnect() -> None:
 
 def session() -> str | None:
     """Return what tells this connection from an earlier or a later one; ``None`` where there is none."""
-    import ray  # noqa: PLC0415
+    import ray
 
     if not ray.is_initialized():
         return None
@@ -86,8 +86,8 @@ def uploaded(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
     """Bring the directories that a runtime_env names to the cluster, as ray.init does for a whole job."""
     if not runtime_env or not runtime_env.keys() & {"working_dir", "py_modules"}:
         return runtime_env
-    from ray._private.runtime_env.py_modules import upload_py_modules_if_needed  # noqa: PLC0415
-    from ray._private.runtime_env.working_dir import upload_working_dir_if_needed  # noqa: PLC0415
+    from ray._private.runtime_env.py_modules import upload_py_modules_if_needed
+    from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 
     made = dict(runtime_env)
     with tempfile.TemporaryDirectory(prefix="hypernodes-") as scratch:
@@ -97,7 +97,7 @@ def uploaded(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _init(address: str | None, runtime_env: dict[str, Any] | None = None) -> None:
-    import ray  # noqa: PLC0415
+    import ray
 
     if address and address not in ("auto", "local"):
         _probe(address)

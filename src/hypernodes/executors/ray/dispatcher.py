@@ -123,7 +123,7 @@ class Dispatcher:
         autoscaling: bool,
         owns_ray: bool,
     ) -> None:
-        import ray  # noqa: PLC0415
+        import ray
 
         self._ray = ray
         self._session = session()
@@ -323,7 +323,7 @@ class Dispatcher:
 
     def _send(self, task: Task) -> None:
         packed = task.packed
-        assert packed is not None  # noqa: S101
+        assert packed is not None
         carried: list[Any] = []
         dependencies: list[Any] = []
         for part in packed.carried:
@@ -370,7 +370,7 @@ class Dispatcher:
             **self._options,
         }
         if self._lent:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
+            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
             options["num_cpus"] = 0
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(self._home, soft=True)
@@ -482,7 +482,7 @@ class Dispatcher:
     def _why(self, task: Task, error: BaseException, ran_for: float) -> BaseException:
         if not self.is_connected:
             return self._lost()
-        from ray.exceptions import TaskCancelledError  # noqa: PLC0415
+        from ray.exceptions import TaskCancelledError
 
         if self._terminated or isinstance(error, TaskCancelledError):
             return WorkerDiedError("a Ray worker ended before its work was done: it was ended from here")
@@ -512,7 +512,7 @@ class Dispatcher:
 
 def _forget(values: tuple[Any, ...]) -> None:
     """Take note of the errors of results that nobody will ask for: Ray reports those that nobody has seen."""
-    import ray  # noqa: PLC0415
+    import ray
 
     for value in values:
         with contextlib.suppress(Exception):

@@ -13,7 +13,7 @@ def explained(error: BaseException, what: str) -> BaseException:
         error: What Ray has raised.
         what: What it means, if it is the death of a worker.
     """
-    from ray import exceptions  # noqa: PLC0415
+    from ray import exceptions
 
     said = str(error).strip() or type(error).__name__
     known: BaseException

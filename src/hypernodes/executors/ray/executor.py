@@ -10,7 +10,7 @@ from concurrent.futures import Executor, Future
 from concurrent.futures import wait as wait_for
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.ray.connection import connect, session, uploaded
@@ -62,6 +62,8 @@ class RayExecutor(Executor):
         ...     executor.submit(pow, total, 2).result()
         36
     """
+
+    places_calls: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -257,7 +259,7 @@ class RayExecutor(Executor):
         except (KeyboardInterrupt, TransportError):
             raise
         except Exception as error:
-            from hypernodes.executors.culprit import culprit  # noqa: PLC0415  only errors need it
+            from hypernodes.executors.culprit import culprit
 
             fn, args, _ = call
             raise TransportError(

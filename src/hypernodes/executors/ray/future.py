@@ -46,7 +46,7 @@ class KeptOnRay(Kept):
         """
         with self._lock:
             if not self._value:
-                import ray  # noqa: PLC0415
+                import ray
 
                 try:
                     bare: Bare = ray.get(self.ref)
@@ -55,7 +55,7 @@ class KeptOnRay(Kept):
                 self._value = (unpacked(bare),)
             return self._value[0]
 
-    def as_shared(self) -> tuple[bytes, SharedObject]:
+    def as_placed(self) -> tuple[bytes, SharedObject]:
         """Return a name for it, and what a worker finds it by."""
         return self.ref.binary(), SharedObject(self.ref)
 
@@ -73,7 +73,7 @@ class SharedObject:
 
     def load(self) -> Packed:
         """Return it, in the worker."""
-        import ray  # noqa: PLC0415
+        import ray
 
         bare: Bare = ray.get(self.ref)
         return Packed(*bare)
@@ -88,7 +88,7 @@ def shared(packed: Packed, *, by_ray: bool = True) -> Shared:
     """
     if packed.size < _SHARE_AS_OBJECT:
         return Inline(packed)
-    import ray  # noqa: PLC0415
+    import ray
 
     ref = ray.put((packed.header, packed.buffers, packed.carried))
     return SharedObject(ref) if by_ray else SharedWithAnybody(ref)
@@ -103,13 +103,13 @@ class SharedWithAnybody(SharedObject):
     __slots__ = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from ray import cloudpickle  # noqa: PLC0415
+        from ray import cloudpickle
 
         return _found, (cloudpickle.dumps(self.ref),)
 
 
 def _found(pickled: bytes) -> SharedWithAnybody:
-    from ray import cloudpickle  # noqa: PLC0415
+    from ray import cloudpickle
 
     return SharedWithAnybody(cloudpickle.loads(pickled))
 

@@ -21,7 +21,7 @@ _SHORTEST: Final = 0.001
 
 def in_task() -> bool:
     """Whether this thread is that of a Ray task, which gives its CPUs back while it waits in Ray."""
-    import ray  # noqa: PLC0415
+    import ray
 
     if threading.current_thread() is not threading.main_thread() or not ray.is_initialized():
         return False
@@ -31,7 +31,7 @@ def in_task() -> bool:
 
 def lent_cpus() -> float:
     """Return how many CPUs the code that runs here can only lend: those of an actor, or lent ones."""
-    import ray  # noqa: PLC0415
+    import ray
 
     context = ray.get_runtime_context()
     if context.worker.mode != ray.WORKER_MODE:
@@ -44,7 +44,7 @@ def lent_cpus() -> float:
 
 def wait_in_ray(refs: list[Any], timeout: float | None) -> None:
     """Give this task's CPUs back until one of these is done, or for a moment."""
-    import ray  # noqa: PLC0415
+    import ray
 
     longest = _LONGEST if timeout is None else min(timeout, _LONGEST)
     if not refs:

@@ -194,7 +194,7 @@ def _initialize(executor: str, initializer: bytes | None) -> PackedError | None:
 
 def _attempt() -> int:
     """Return how often this task was begun before; Ray counts it, but tells only in its core."""
-    from ray._private.worker import global_worker  # noqa: PLC0415
+    from ray._private.worker import global_worker
 
     count = getattr(global_worker.core_worker, "get_current_task_attempt_number", None)
     return count() if count is not None else 0

@@ -1,0 +1,56 @@
+"""The event dispatcher of a run: the callbacks of every plan in the tree, and metadata of its pipelines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.callbacks.dispatch import EventDispatcher
+from hypernodes.callbacks.event import Scope
+from hypernodes.execution.plan.model import NestedStep
+from hypernodes.executors.aliases import SEQUENTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypernodes.execution.plan.build import PreparedPlan
+    from hypernodes.execution.plan.model import Plan
+
+
+def dispatcher_of(prepared: PreparedPlan) -> EventDispatcher:
+    """Return the dispatcher for a plan and for those nested in it."""
+    plans = list(prepared.plan.tree())
+    executors = dict(_executors(prepared.plan, SEQUENTIAL))
+    return EventDispatcher(
+        {Scope(plan.key, plan.path): prepared.callbacks[plan.key] for plan in plans},
+        {plan.path: _metadata(plan, executors[plan.path]) for plan in plans},
+    )
+
+
+def _metadata(plan: Plan, executor: str) -> dict[str, Any]:
+    """Return what `CallbackContext.get_pipeline_metadata` returns for the pipeline of a plan."""
+    return {
+        "name": plan.path[-1],
+        "node_ids": [step.name for step in plan.steps],
+        "nested": [step.name for step in plan.steps if isinstance(step, NestedStep)],
+        "total": len(plan.steps),
+        "executor": executor,
+        "engine": plan.engine,
+        "cache": "" if plan.cache is None else repr(plan.cache),
+        "needs": {
+            step.name: tuple(
+                plan.producers[name].name for _, name in step.arguments if name in plan.producers
+            )
+            for step in plan.steps
+        },
+    }
+
+
+def _executors(plan: Plan, outer: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield for each pipeline of a plan the name of the executor that makes the calls of its nodes."""
+    if plan.map_target is not None:
+        outer = plan.map_target.label
+    plan = plan.chunk_plan or plan
+    yield plan.path, outer if plan.node_target is None else plan.node_target.label
+    for step in plan.steps:
+        if isinstance(step, NestedStep):
+            yield from _executors(step.inner, outer)

@@ -1,0 +1,346 @@
+"""What engines have in common that use the scheduler: it is driven in the thread of the caller."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hypernodes.engine import Engine, output_names
+from hypernodes.engines.dispatcher import dispatcher_of
+from hypernodes.engines.plan_cache import PlanCache
+from hypernodes.exceptions import ClusterConnectionError, NodeAbandonedError
+from hypernodes.execution.calls.location import without_frame
+from hypernodes.execution.compiled.codegen import compiled, compiled_over_columns
+from hypernodes.execution.current import OCCUPIED
+from hypernodes.execution.driver import Completed, proceed
+from hypernodes.execution.jobs import Failure
+from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.scheduler.items import StreamedRows
+from hypernodes.execution.scheduler.map_run import MapRun
+from hypernodes.execution.scheduler.run import Run
+from hypernodes.execution.signature import fingerprint_plan
+from hypernodes.executors.loops import HOME, Home, beside, can_reenter, running_loop
+from hypernodes.executors.settled import raisable
+from hypernodes.mapping import Columns
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from hypernodes.callbacks.base import CallbackContext
+    from hypernodes.callbacks.dispatch import EventDispatcher
+    from hypernodes.engine import OutputName
+    from hypernodes.execution.jobs import OnError
+    from hypernodes.execution.plan.build import Plannable, PreparedPlan
+    from hypernodes.execution.plan.model import Plan
+    from hypernodes.execution.plan.placement import Placement, TargetRef
+    from hypernodes.execution.target import ExecutionTarget
+
+T = TypeVar("T")
+
+
+class ScheduledEngine(Engine):
+    """Runs pipelines node by node, and sends to its execution targets what it does not do here."""
+
+    def __init__(self, targets: Sequence[ExecutionTarget] = (), own: Sequence[ExecutionTarget] = ()) -> None:
+        """Make an engine.
+
+        Args:
+            targets: The execution targets that its placements name.
+            own: Those of them that the engine has made, and shuts down.
+        """
+        self._plans = PlanCache()
+        self._targets = list(targets)
+        self._own = list(own)
+
+    @abstractmethod
+    def placement(self) -> Placement:
+        """Return where calls and map items go."""
+
+    def targets(self) -> Sequence[ExecutionTarget]:
+        """Return the execution targets that placements of this engine name."""
+        return self._targets
+
+    def shutdown(self, wait: bool = True) -> None:  # noqa: FBT001, FBT002  as `concurrent.futures.Executor` has it
+        """Shut down the executors that aliases stand for; they are made again when needed again.
+
+        Args:
+            wait: Whether to wait until running work has ended.
+        """
+        shut_down(self._own, wait=wait)
+
+    def run(
+        self,
+        pipeline: Plannable,
+        inputs: Mapping[str, Any],
+        output_name: OutputName = None,
+        _ctx: CallbackContext | None = None,
+    ) -> dict[str, Any]:
+        """Compute the outputs asked for, once. See `Engine.run`."""
+        if output_name.__class__ is not tuple:
+            output_name = output_names(output_name)
+        prepared = self._prepared(pipeline, output_name, tuple(inputs), None, _ctx)
+        compute = compiled(prepared.plan)
+        if compute is not None:
+            # In a worker, a target of a nested pipeline may count as "here"; elsewhere it must not.
+            if not self._targets and not OCCUPIED.get() and _ctx is None:
+                pipeline.remember_compiled(self, (output_name, *inputs), compute)
+            outputs: dict[str, Any] = compute(inputs)
+            return outputs
+
+        def work() -> dict[str, Any]:
+            dispatcher = dispatcher_of(prepared)
+            run = Run.once(
+                prepared.plan,
+                inputs,
+                fingerprints=fingerprint_plan(prepared.plan),
+                info=prepared_targets(prepared),
+                contexts=dispatcher.node_contexts,
+            )
+            result: dict[str, Any] = self._complete(prepared, run, dispatcher)
+            return result
+
+        return _on_the_right_thread(prepared.plan, work)
+
+    def map(
+        self,
+        pipeline: Plannable,
+        items: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        output_name: OutputName = None,
+        _ctx: CallbackContext | None = None,
+        *,
+        on_error: OnError = "raise",
+    ) -> Sequence[Any]:
+        """Compute the outputs asked for, for each item. See `Engine.map`."""
+        names = tuple(items[0]) if items else ()
+        prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, _ctx)
+        plan = prepared.plan
+        if plan.map_target is None and on_error == "raise":
+            compute_columns = compiled_over_columns(plan, names)
+            if compute_columns is not None:
+                columns = items if isinstance(items, Columns) else Columns.of(items, names)
+                return Columns(compute_columns(columns.columns, inputs))
+
+        def work() -> list[Any]:
+            dispatcher = dispatcher_of(prepared)
+            run = Run.over_items(
+                plan,
+                items,
+                inputs,
+                fingerprints=fingerprint_plan(plan),
+                info=prepared_targets(prepared),
+                contexts=dispatcher.node_contexts,
+                on_error=on_error,
+            )
+            rows = self._complete(prepared, run, dispatcher)
+            return [row.error if isinstance(row, Failure) else row for row in rows]
+
+        return _on_the_right_thread(plan, work)
+
+    def imap(
+        self,
+        pipeline: Plannable,
+        items: Iterator[Mapping[str, Any]],
+        names: tuple[str, ...],
+        inputs: Mapping[str, Any],
+        output_name: OutputName = None,
+        *,
+        on_error: OnError = "raise",
+        ordered: bool = True,
+    ) -> Iterator[tuple[int, Any]]:
+        """Compute the outputs asked for, item by item, as they are taken. See `Engine.imap`."""
+        prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, None)
+        plan = prepared.plan
+        if plan.map_target is None:
+            compute = compiled(plan)
+            if compute is not None:
+                return _one_by_one(compute, items, inputs, on_error)
+        rows = self._stream(prepared, items, inputs, on_error, StreamedRows(in_order=ordered))
+        loop = running_loop() if plan.awaits else None
+        return rows if loop is None or not can_reenter(loop) else _advanced_beside(loop, rows)
+
+    def _stream(
+        self,
+        prepared: PreparedPlan,
+        items: Iterator[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        on_error: OnError,
+        rows: StreamedRows,
+    ) -> Iterator[tuple[int, Any]]:
+        dispatcher = dispatcher_of(prepared)
+        run = Run.over_items(
+            prepared.plan,
+            items,
+            inputs,
+            fingerprints=fingerprint_plan(prepared.plan),
+            info=prepared_targets(prepared),
+            contexts=dispatcher.node_contexts,
+            on_error=on_error,
+            rows=rows,
+        )
+        try:
+            for _ in self._proceed(prepared, run, dispatcher):
+                for row in rows.take():
+                    yield _as_returned(*row)
+                    del row
+                    run.refill()
+            for row in rows.take():
+                yield _as_returned(*row)
+                del row
+            error = run.error
+        finally:
+            run.close()
+        if error is not None:
+            try:
+                raise raisable(error)
+            finally:
+                del error  # the traceback refers to this frame
+
+    def _prepared(
+        self,
+        pipeline: Plannable,
+        output_name: tuple[str, ...] | None,
+        given: tuple[str, ...],
+        mapped: tuple[str, ...] | None,
+        ctx: CallbackContext | None,
+    ) -> PreparedPlan:
+        """Return the plan for some inputs and outputs, which is made once.
+
+        Args:
+            pipeline: The pipeline.
+            output_name: The outputs wanted, or ``None`` for every one.
+            given: The inputs that have one value.
+            mapped: The inputs that vary from item to item; ``None`` for a plan that is run once.
+            ctx: The context of the pipeline around, if there is one.
+        """
+        key = (pipeline.token, OCCUPIED.get(), mapped, output_name, given)
+        prepared = self._plans.get(key) if ctx is None else None
+        if prepared is None:
+            prepared = build_plan(
+                pipeline,
+                (*(mapped or ()), *given),
+                output_name,
+                self.placement(),
+                parents=() if ctx is None else ctx.hierarchy_path,
+                mapped=mapped is not None,
+            )
+            if self not in prepared.engines:
+                prepared.engines.append(self)
+            if ctx is None:
+                self._plans.put(pipeline, key, prepared)
+        return prepared
+
+    def _complete(self, prepared: PreparedPlan, run: Run, dispatcher: EventDispatcher) -> Any:
+        """Drive a run to its end, and return its result or raise its error."""
+        try:
+            for _ in self._proceed(prepared, run, dispatcher):
+                pass
+            error, result = run.error, run.result
+        finally:
+            run.close()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # the traceback refers to this frame
+        return result
+
+    def _proceed(self, prepared: PreparedPlan, run: Run, dispatcher: EventDispatcher) -> Iterator[None]:
+        """Drive a run to its end, and stop wherever there is nothing to do but wait."""
+        completed = Completed()
+        home = HOME.get()
+        if home is not None:
+            home.on_stop(partial(completed.put, None))
+        try:
+            yield from proceed(run, prepared_targets(prepared), dispatcher, completed)
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                for engine in _scheduled(prepared):
+                    shut_down(engine._own, at_once=True)
+            if isinstance(error, GeneratorExit) and isinstance(run.root, MapRun) and run.root.rows.is_stream:
+                run.root.stop(NodeAbandonedError("the stream was closed before all items were taken"))
+            else:
+                run.abandon(error)
+            dispatcher(run.events)
+            raise
+        finally:
+            prepared.plan.flush()
+        for engine in _scheduled(prepared):
+            # An executor that has lost its cluster, or whose workers cannot be started, takes no more work: the
+            # next run makes another one. An executor that has lost a worker goes on.
+            if isinstance(run.error, ClusterConnectionError) or any(own.is_broken for own in engine._own):
+                engine.shutdown()
+
+
+def _as_returned(index: int, row: Any) -> tuple[int, Any]:
+    return index, row.error if isinstance(row, Failure) else row
+
+
+def prepared_targets(prepared: PreparedPlan) -> Callable[[TargetRef], ExecutionTarget]:
+    """Return a function from references in a plan to the execution targets of its engines."""
+
+    def target_of(ref: TargetRef) -> ExecutionTarget:
+        for engine in _scheduled(prepared):
+            for target in engine.targets():
+                if target.ref == ref:
+                    return target
+        raise LookupError(f"no engine of the plan has the target {ref!r}")
+
+    return target_of
+
+
+def _scheduled(prepared: PreparedPlan) -> list[ScheduledEngine]:
+    return [engine for engine in prepared.engines if isinstance(engine, ScheduledEngine)]
+
+
+def _one_by_one(
+    compute: Callable[..., dict[str, Any]],
+    items: Iterator[Mapping[str, Any]],
+    inputs: Mapping[str, Any],
+    on_error: OnError,
+) -> Iterator[tuple[int, Any]]:
+    for index, item in enumerate(items):
+        # No local variable holds the row: the traceback of an error keeps this frame.
+        yield index, _row(compute, {**inputs, **item}, index, on_error)
+
+
+def _row(
+    compute: Callable[..., dict[str, Any]], inputs: dict[str, Any], index: int, on_error: OnError
+) -> Any:
+    try:
+        return compute(inputs, (index,))
+    except Exception as error:
+        if on_error == "return":
+            return without_frame(error)
+        if isinstance(error, StopIteration):
+            raise raisable(error) from error
+        raise
+
+
+def _on_the_right_thread(plan: Plan, work: Callable[[], T]) -> T:
+    """Work in this thread; or, if it has a loop that coroutines of the plan need, beside that loop."""
+    loop = running_loop() if plan.awaits else None
+    if loop is None or not can_reenter(loop):
+        return work()
+    return beside(loop, work)
+
+
+def _advanced_beside(loop: asyncio.AbstractEventLoop, rows: Iterator[T]) -> Iterator[T]:
+    """Advance an iterator beside a loop that its coroutines need."""
+    home, end = Home(loop), object()
+    while (row := beside(loop, partial(next, rows, end), home)) is not end:
+        yield row
+
+
+def shut_down(targets: Sequence[ExecutionTarget], *, wait: bool = True, at_once: bool = False) -> None:
+    """Shut down the executors that targets have made.
+
+    Args:
+        targets: The targets.
+        wait: Whether to wait until running work has ended.
+        at_once: Whether to end running work.
+    """
+    for target in targets:
+        target.shutdown(wait=wait, at_once=at_once)

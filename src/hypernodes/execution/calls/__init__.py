@@ -1,0 +1,9 @@
+"""The one place where a node's function is called.
+
+call      call one node: contexts, retries, timeout, awaiting, the note on its error
+batch     call a node's batch function for several items
+returned  what a function has returned as the values of its outputs
+timeout   end a call that takes longer than it may
+mutation  does a call leave its arguments as they are?
+location  the note that says where an error happened
+"""

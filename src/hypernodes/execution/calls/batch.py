@@ -1,0 +1,191 @@
+"""One call for several items: what a node's batch function takes, and what it returns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.callbacks.event import Event, here
+from hypernodes.exceptions import BatchError
+from hypernodes.execution.calls.call import call_node, node_contexts
+from hypernodes.execution.calls.location import UNKNOWN, note, without_frame
+from hypernodes.execution.calls.mutation import watch
+from hypernodes.execution.calls.timeout import call_with_timeout
+from hypernodes.execution.current import CURRENT_CALL
+from hypernodes.execution.jobs import BatchOutcome, Outcome
+from hypernodes.tables import values_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hypernodes.callbacks.event import Scope
+    from hypernodes.execution.jobs import BatchCall
+    from hypernodes.execution.plan.model import CallStep
+
+
+def call_batch(
+    step: CallStep, varying: Mapping[str, Any], fixed: Mapping[str, Any], indices: Sequence[int], scope: Scope
+) -> tuple[Any, ...]:
+    """Call a node's batch function; if that fails, find the item that is to blame.
+
+    Args:
+        step: The step.
+        varying: Lists or Arrow arrays by parameter, equally long.
+        fixed: The other arguments.
+        indices: The index of each item in its map.
+        scope: Where the map is.
+
+    Returns:
+        A list or array for each output.
+
+    Raises:
+        Exception: Whatever the node's function raises for the first item for which it does; else whatever
+            the batch function has raised.
+    """
+    try:
+        return _returned(step, varying, fixed, len(indices), scope)
+    except Exception as error:
+        for arguments, index in zip(_rows(varying, fixed), indices, strict=True):
+            outcome = call_node(step, arguments, scope.of_item(index))
+            if outcome.error is not None:
+                raise outcome.error from None
+        raise _noted(error, step, indices, scope) from None
+
+
+def call_batch_of(job: BatchCall) -> BatchOutcome:
+    """Make the calls of a job by the node's batch function.
+
+    If that fails, each call is made by itself, so that the error stays with the item that is to blame.
+    """
+    step, calls, first, shared = job.step, job.calls, job.calls[0], job.fixed
+    varying = {
+        parameter: [call.arguments[parameter] for call in calls]
+        for parameter in first.arguments
+        if parameter not in shared
+    }
+    fixed = {parameter: first.arguments[parameter] for parameter in shared}
+    scope = first.scope
+    started, began = perf_counter(), time()
+    events: list[Event] = []
+    try:
+        with node_contexts(step, scope) as leave:
+            columns = _returned(step, varying, fixed, len(calls), scope, events)
+            events += leave()
+    except Exception as error:
+        outcomes = [call_node(step, call.arguments, call.scope) for call in calls]
+        if all(outcome.error is None for outcome in outcomes):
+            indices = [call.scope.items[-1] for call in calls]
+            around = replace(scope, items=scope.items[:-1])
+            noted = _noted(without_frame(error), step, indices, around)
+            outcomes = [replace(outcome, outputs=(), error=noted) for outcome in outcomes]
+        return BatchOutcome(outcomes, events)
+    seconds = (perf_counter() - started) / len(calls)
+    rows = zip(*map(values, columns), strict=True)
+    return BatchOutcome(
+        [
+            Outcome(row, None, seconds, ended=(began + number * seconds, here()))
+            for number, row in enumerate(rows, 1)
+        ],
+        events,
+    )
+
+
+def values(column: Any) -> list[Any]:
+    """Return a column that a batch function has returned, as Python objects.
+
+    Example:
+        >>> import pyarrow
+        >>> values(pyarrow.array([1, None]))
+        [1, None]
+    """
+    column = values_of(column)
+    if isinstance(column, list):
+        return column
+    # A one-dimensional ndarray gives Python numbers; the rows of any other one stay arrays.
+    return column.tolist() if getattr(column, "ndim", 0) == 1 else list(column)
+
+
+def _returned(
+    step: CallStep,
+    varying: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    count: int,
+    scope: Scope,
+    events: list[Event] | None = None,
+) -> tuple[Any, ...]:
+    batch: Any = step.options.batch
+    arrays = {name: _array(name, column, step) for name, column in varying.items()}
+    options = step.options
+    call = partial(batch, **arrays, **fixed)
+    watched = watch(step, fixed) if step.strict else None
+    events = [] if events is None else events
+    calling = CURRENT_CALL.set(scope)
+    try:
+        while True:
+            try:
+                returned = call() if options.timeout is None else call_with_timeout(options.timeout, call)
+                break
+            except Exception as error:
+                if len(events) >= options.retries or not isinstance(error, options.retry_on):
+                    raise
+                attempt = (step.name, len(events) + 1, without_frame(error))
+                events.append(Event.now("on_node_retry", attempt, scope))
+    finally:
+        CURRENT_CALL.reset(calling)
+    if watched is not None:
+        watched.check(step, scope)
+    columns = (returned,) if len(step.outputs) == 1 else _several(returned, step)
+    for column in columns:
+        if isinstance(column, str | bytes | dict) or not hasattr(column, "__len__"):
+            raise BatchError(
+                f"it returned a {type(column).__name__} for {count} items. It is to return an array, a list "
+                f"or an ndarray that has a value for each."
+            )
+        if len(column) != count:
+            raise BatchError(f"it returned {len(column)} values for {count} items, and not one for each.")
+    return columns
+
+
+def _several(returned: Any, step: CallStep) -> tuple[Any, ...]:
+    if not isinstance(returned, tuple | list) or len(returned) != len(step.outputs):
+        got = f"{len(returned)} values" if isinstance(returned, tuple | list) else type(returned).__name__
+        raise BatchError(
+            f"it returned {got} for {len(step.outputs)} outputs. It is to return a tuple of as many arrays."
+        )
+    return tuple(returned)
+
+
+def _array(name: str, column: Any, step: CallStep) -> Any:
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        return column.combine_chunks()
+    if isinstance(column, pa.Array):
+        return column
+    try:
+        return pa.array(column)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise BatchError(
+            f"the values of its parameter {name!r} are nothing that Arrow has a type for: {error}. Leave out "
+            f"batch= of node {step.name!r}."
+        ) from error
+
+
+def _rows(varying: Mapping[str, Any], fixed: Mapping[str, Any]) -> list[dict[str, Any]]:
+    columns = zip(*map(values, varying.values()), strict=True)
+    return [{**fixed, **dict(zip(varying, row, strict=True))} for row in columns]
+
+
+def _noted(error: BaseException, step: CallStep, indices: Sequence[int], scope: Scope) -> BaseException:
+    item = "".join(f"{index}." for index in scope.items)
+    items = f"item {item}{indices[0]}" + (f" to {item}{indices[-1]}" if len(indices) > 1 else "")
+    if indices[0] == UNKNOWN:
+        items = f"some {len(indices)} items"
+    note(
+        error,
+        f"in node {step.name!r} of pipeline {'/'.join(scope.path)!r}, {items}: in its batch function; called "
+        f"one by one, its function has raised nothing",
+    )
+    return error

@@ -1,0 +1,136 @@
+"""Call one node, with all that belongs to a call: contexts, retries, timeout, awaiting, notes on errors."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import replace
+from functools import partial
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hypernodes.callbacks.event import Event, here
+from hypernodes.callbacks.node_context import NodeCall, entered
+from hypernodes.execution.calls.location import UNKNOWN, locate, without_frame
+from hypernodes.execution.calls.mutation import watch
+from hypernodes.execution.calls.returned import awaitable_of, called_and_collected, final_value, unpack
+from hypernodes.execution.calls.timeout import await_with_timeout, call_with_timeout
+from hypernodes.execution.current import CURRENT_CALL
+from hypernodes.execution.jobs import Outcome
+from hypernodes.executors.loops import resolve
+from hypernodes.executors.settled import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+
+    from hypernodes.callbacks.event import Scope
+    from hypernodes.execution.plan.model import CallStep
+
+    InThread = Callable[..., Awaitable[Any]]
+
+T = TypeVar("T")
+
+
+def call_node(step: CallStep, arguments: Mapping[str, Any], scope: Scope) -> Outcome:
+    """Call a node's function, and say what came of it."""
+    return run_sync(call_node_on_loop(step, arguments, scope, None))
+
+
+async def call_node_on_loop(
+    step: CallStep, arguments: Mapping[str, Any], scope: Scope, in_thread: InThread | None
+) -> Outcome:
+    """Call a node's function, and say what came of it.
+
+    Args:
+        step: What is called.
+        arguments: Values by parameter.
+        scope: Where the call is.
+        in_thread: Calls a plain function beside the event loop that this runs on. ``None`` where there is no
+            loop: then this never suspends, so that `run_sync` can run it.
+    """
+    if not scope.node_contexts:
+        return await _attempts(step, arguments, scope, in_thread)
+    with node_contexts(step, scope) as leave:
+        outcome = await _attempts(step, arguments, scope, in_thread)
+        return replace(outcome, events=(*outcome.events, *leave()))
+
+
+@contextmanager
+def node_contexts(step: CallStep, scope: Scope) -> Iterator[Callable[[], tuple[Event, ...]]]:
+    """Enter the contexts of callbacks around a call; yields what leaves them and returns their events."""
+    items = tuple(index for index in scope.items if index != UNKNOWN)
+    with entered(scope.node_contexts, NodeCall(scope.path, step.name, items)) as leave:
+
+        def left() -> tuple[Event, ...]:
+            notes = leave()
+            return (Event.now("on_node_notes", (step.name, notes), scope),) if notes else ()
+
+        yield left
+
+
+async def _attempts(
+    step: CallStep, arguments: Mapping[str, Any], scope: Scope, in_thread: InThread | None
+) -> Outcome:
+    named = dict(arguments)
+    args = [named.pop(name, default) for name, default in step.positional]
+    call = partial(step.function, *args, **named)
+    options = step.options
+    watched = watch(step, arguments) if step.strict else None
+    started = perf_counter()
+    events: list[Event] = []
+    calling = CURRENT_CALL.set(scope)
+    try:
+        while True:
+            try:
+                if in_thread is None:
+                    value = final_value(call()) if options.timeout is None else _within(options.timeout, call)
+                else:
+                    value = await _on_loop(step, call, in_thread)
+                outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
+                if watched is not None:
+                    watched.check(step, scope)
+                return Outcome(outputs, None, perf_counter() - started, events, ended=(time(), here()))
+            except Exception as error:
+                if len(events) < options.retries and isinstance(error, options.retry_on):
+                    events.append(
+                        Event.now("on_node_retry", (step.name, len(events) + 1, without_frame(error)), scope)
+                    )
+                    continue
+                locate(error, step.name, scope, arguments)
+                return Outcome(
+                    (), without_frame(error), perf_counter() - started, events, ended=(time(), here())
+                )
+    finally:
+        CURRENT_CALL.reset(calling)
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    value = call_with_timeout(seconds, called_and_collected, call)
+    awaitable = awaitable_of(value)
+    return value if awaitable is None else resolve(await_with_timeout(seconds, awaitable))
+
+
+async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread) -> Any:
+    seconds = step.options.timeout
+    if step.is_async:
+        value = call()
+    else:
+        # A plain function would hold up the loop; so would the body of a generator.
+        plain = called_and_collected
+        bounded = plain if seconds is None else partial(call_with_timeout, seconds, plain)
+        # As a value: a StopIteration would not come back through the futures of asyncio.
+        value = (await in_thread(settle, copy_context().run, bounded, call)).get()
+    awaitable = awaitable_of(value)
+    if awaitable is None:
+        return value
+    return await (awaitable if seconds is None else await_with_timeout(seconds, awaitable))
+
+
+def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        value: T = stop.value
+        return value
+    raise AssertionError("a call that was made without an event loop waited for one")

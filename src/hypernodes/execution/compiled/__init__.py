@@ -1,0 +1,6 @@
+"""Faster paths for plans in which nothing has to happen between calls. See `hypernodes.execution.plan.needs`.
+
+codegen  a plan compiled to a Python function: for one set of inputs, on an event loop, over columns
+rows     a compiled plan over the items of a chunk
+stages   a plan over columns, stage by stage, for batch functions and Daft
+"""

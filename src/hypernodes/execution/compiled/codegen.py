@@ -1,0 +1,271 @@
+"""A plan compiled to a Python function, in which a node costs what its call costs.
+
+For ``c = add(a, b)`` after ``a = inc(x)`` the source is, in essence::
+
+    def compute(inputs, items=()):
+        v0 = inputs['x']
+        at = 0
+        try:
+            v1 = f0(v0)
+            at = 1
+            v2 = f1(v1, v0)
+        except Exception as error:
+            blame(error, at, items, locals())
+            raise
+        return {'a': v1, 'c': v2}
+
+Over columns, the calls stand in a loop, ``for number, (v0,) in zip(count(), zip(columns['x'])):``, and each
+output is appended to a list.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextvars import ContextVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from weakref import WeakKeyDictionary
+
+from hypernodes.callbacks.event import Scope
+from hypernodes.execution.calls.location import locate
+from hypernodes.execution.calls.returned import FINAL_TYPES, final_value, final_value_on_loop, unpack
+from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
+from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
+from hypernodes.mapping import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from hypernodes.execution.plan.model import Step
+
+    Compute: TypeAlias = Callable[..., dict[str, Any]]
+    ComputeOnLoop: TypeAlias = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
+    ComputeColumns: TypeAlias = Callable[..., dict[str, list[Any]]]
+
+FAILED_NODES: ContextVar[list[FailedNode] | None] = ContextVar("hypernodes_failed_nodes", default=None)
+"""Where a compiled plan notes which node has raised, then each nested pipeline around it."""
+
+
+class FailedNode(NamedTuple):
+    """A node or nested pipeline that has raised in a compiled plan.
+
+    Attributes:
+        error: What it raised.
+        owner: The marker of its plan: a node may run other pipelines, whose errors it handles itself.
+        scope: Where it is.
+        name: Its name.
+    """
+
+    error: BaseException
+    owner: object
+    scope: Scope
+    name: str
+
+
+# Compiled code refers to the steps of its plan, and never to the plan itself: else no entry would ever go.
+_compiled: WeakKeyDictionary[Plan, dict[object, Any]] = WeakKeyDictionary()
+
+
+def compiled(plan: Plan) -> Compute | None:
+    """Return a function ``(inputs, items=()) -> outputs``, or ``None`` if the plan needs more than calls."""
+    return _form(plan, "plain") if plan.needs <= COMPILED else None
+
+
+def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
+    """Return the same as a coroutine function; ``None`` unless the plan needs nothing but awaited calls."""
+    return _form(plan, "on loop", on_loop=True) if plan.needs <= COMPILED_ON_LOOP else None
+
+
+def compiled_over_columns(plan: Plan, names: Sequence[str]) -> ComputeColumns | None:
+    """Return a function ``(columns, inputs, items=(), numbers=None) -> columns``; ``None`` as in `compiled`.
+
+    Args:
+        plan: The plan.
+        names: The inputs that vary.
+    """
+    names = tuple(names)
+    return _form(plan, names, over=names) if plan.needs <= COMPILED else None
+
+
+def markers_of(plan: Plan) -> set[object]:
+    """Return the markers of a plan and of those nested in it, by which their failed nodes are known."""
+    return {_forms_of(inner)[_MARKER] for inner in plan.tree()}
+
+
+_MARKER = "marker"
+
+
+def _forms_of(plan: Plan) -> dict[object, Any]:
+    forms = _compiled.get(plan)
+    if forms is None:
+        forms = _compiled.setdefault(plan, {_MARKER: object()})
+    return forms
+
+
+def _form(plan: Plan, form: object, **options: Any) -> Callable[..., Any]:
+    forms = _forms_of(plan)
+    if form not in forms:
+        forms[form] = _compile(plan, forms[_MARKER], **options)
+    compute: Callable[..., Any] = forms[form]
+    return compute
+
+
+def _compile(
+    plan: Plan, marker: object, *, on_loop: bool = False, over: Sequence[str] = ()
+) -> Callable[..., Any]:
+    """Write a plan out as source, one call a line, and compile it; with ``over``, as a loop over columns."""
+    variable: dict[str, str] = {}
+    namespace: dict[str, Any] = {
+        "blame": _blame(marker, plan, variable),
+        "count": count,
+        "final_value": final_value_on_loop if on_loop else final_value,
+        "take": _taker(plan.path, plan.steps),
+        "FINAL_TYPES": FINAL_TYPES,
+    }
+    columns = "columns, " if over else ""
+    numbers = ", numbers=None" if over else ""
+    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=(){numbers}):"]
+    for name in over:
+        variable[name] = f"v{len(variable)}"
+    for name in plan.inputs:
+        if name in over:
+            continue
+        variable[name] = f"v{len(variable)}"
+        if name in plan.bound:
+            namespace[f"bound_{variable[name]}"] = plan.bound[name]
+        source = f"bound_{variable[name]}" if name in plan.bound else f"inputs[{name!r}]"
+        lines.append(f"    {variable[name]} = {source}")
+    head, lines = lines, ["        at = 0"]
+    item = "(*items, number)" if over else "items"
+    for step in plan.steps:
+        if step.index:
+            lines.append(f"        at = {step.index}")
+        function = f"f{step.index}"
+        match step:
+            case CallStep():
+                namespace[function] = step.function
+                passed = _passed(step, namespace, variable)
+                lines += _assign(step, f"{function}({passed})", variable, on_loop=on_loop)
+            case NestedStep():
+                namespace[function] = _nested(step)
+                passed = ", ".join(f"{inner!r}: {variable[name]}" for inner, name in step.arguments)
+                targets = []
+                for _, name in step.results:
+                    variable[name] = f"v{len(variable)}"
+                    targets.append(variable[name])
+                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, {item})")
+    result = {name: variable[name] for name in plan.outputs}
+    if over:
+        lines += [f"        put{target}({target})" for target in dict.fromkeys(result.values())]
+        each = ", ".join(variable[name] for name in over)
+        drawn = ", ".join(f"columns[{name!r}]" for name in over)
+        head += [
+            f"    all{target} = []; put{target} = all{target}.append"
+            for target in dict.fromkeys(result.values())
+        ]
+        lines = [
+            f"        for number, ({each},) in zip(count() if numbers is None else numbers, zip({drawn})):",
+            *(f"    {line}" for line in lines),
+        ]
+        result = {name: f"all{target}" for name, target in result.items()}
+    lines = [
+        *head,
+        "    at = 0",
+        "    try:",
+        *lines,
+        "    except Exception as error:",
+        f"        blame(error, at, {item}, locals())",
+        "        raise",
+        f"    return {{{', '.join(f'{name!r}: {target}' for name, target in result.items())}}}",
+    ]
+    exec(compile("\n".join(lines), f"<plan of {plan.label}>", "exec"), namespace)  # noqa: S102
+    compute: Callable[..., Any] = namespace["compute"]
+    return compute
+
+
+def _passed(step: CallStep, namespace: dict[str, Any], variable: dict[str, str]) -> str:
+    """Write the arguments of a call."""
+    if not step.positional and _are_first(step):
+        return ", ".join(variable[name] for _, name in step.arguments)  # the fastest way to call
+    names = dict(step.arguments)
+    parts = []
+    for parameter, default in step.positional:
+        namespace[f"default{step.index}_{parameter}"] = default
+        name = names.pop(parameter, None)
+        parts.append(f"default{step.index}_{parameter}" if name is None else variable[name])
+    return ", ".join(parts + [f"{parameter}={variable[name]}" for parameter, name in names.items()])
+
+
+def _are_first(step: CallStep) -> bool:
+    """Whether the arguments are simply the function's first parameters."""
+    if not inspect.isfunction(step.function):
+        return False
+    code = step.function.__code__
+    parameters = code.co_varnames[: code.co_argcount]
+    return parameters[: len(step.arguments)] == tuple(parameter for parameter, _ in step.arguments)
+
+
+def _assign(step: CallStep, call: str, variable: dict[str, str], *, on_loop: bool) -> list[str]:
+    """Write one call: its value, settled unless its type is final, and unpacked into several outputs."""
+    targets = []
+    for position, name in enumerate(step.outputs):
+        variable[name or f"{step.index}.{position}"] = target = f"v{len(variable)}"
+        targets.append(target)
+    first = targets[0]
+    if on_loop and inspect.iscoroutinefunction(step.function):
+        lines = [f"        {first} = await {call}"]
+    else:
+        final = f"{'await ' if on_loop else ''}final_value({first})"
+        lines = [
+            f"        {first} = {call}",
+            f"        if {first}.__class__ not in FINAL_TYPES: {first} = {final}",
+        ]
+    if len(targets) > 1:
+        lines.append(f"        {', '.join(targets)} = take({step.index}, {first})")
+    return lines
+
+
+def _taker(path: tuple[str, ...], steps: Sequence[Step]) -> Callable[[int, Any], tuple[Any, ...]]:
+    def take(index: int, value: Any) -> tuple[Any, ...]:
+        step: Any = steps[index]
+        return unpack(value, step, path)
+
+    return take
+
+
+def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tuple[Any, ...]]:
+    results = [inner for inner, _ in step.results]
+    if not step.map_over:
+        compute = _form(step.inner, "plain")
+        return lambda inputs, items: tuple(map(compute(inputs, items).__getitem__, results))
+
+    names = step.map_over
+    compute_columns = _form(step.inner, names, over=names)
+    where = f"pipeline {step.inner.label!r}"
+
+    def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
+        rows = expand(inputs, names, step.map_mode, where)
+        return tuple(map(compute_columns(rows.columns, inputs, items).__getitem__, results))
+
+    return compute_all
+
+
+def _blame(
+    marker: object, plan: Plan, variable: Mapping[str, str]
+) -> Callable[[BaseException, int, tuple[int, ...], dict[str, Any]], None]:
+    key, path, steps = plan.key, plan.path, plan.steps
+
+    def blame(error: BaseException, at: int, items: tuple[int, ...], local: dict[str, Any]) -> None:
+        # The frame keeps these variables, and the traceback keeps the frame: the error must not be one of
+        # them.
+        local.pop("error", None)
+        step = steps[at]
+        scope = Scope(key, path, items)
+        locate(
+            error, step.name, scope, {parameter: local[variable[name]] for parameter, name in step.arguments}
+        )
+        failed = FAILED_NODES.get()
+        if failed is not None:
+            failed.append(FailedNode(error, marker, scope, step.name))
+
+    return blame

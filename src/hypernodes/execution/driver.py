@@ -1,0 +1,396 @@
+"""Carry a run through: do what is to be done here, have the rest executed elsewhere, feed outcomes back.
+
+run.ready() ─┬─ here ───────────────────────────▶ run.settle()
+             └─ session.submit() ─▶ future ─▶ completed (queue) ─▶ session.receive() ─▶ run.settle()
+"""
+
+from __future__ import annotations
+
+from asyncio import wrap_future
+from concurrent.futures import wait as wait_for
+from dataclasses import replace
+from queue import SimpleQueue
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.config import MISS
+from hypernodes.execution.calls.batch import call_batch_of
+from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
+from hypernodes.execution.compiled.codegen import compiled
+from hypernodes.execution.compiled.rows import compute_rows
+from hypernodes.execution.in_flight import IN_FLIGHT, flight_of
+from hypernodes.execution.jobs import (
+    BatchCall,
+    Call,
+    Chunk,
+    ChunkOutcome,
+    Fetch,
+    Fetched,
+    Found,
+    LookUp,
+    Outcome,
+)
+from hypernodes.execution.provenance import store
+from hypernodes.serialization.remote import is_remote, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+
+    from hypernodes.callbacks.event import Event
+    from hypernodes.execution.calls.call import InThread
+    from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.execution.scheduler.run import Run
+    from hypernodes.execution.target import ExecutionTarget, Session
+
+CANCEL_TIMEOUT_S: Final = 5.0
+"""Seconds for cancelled coroutines to clean up after themselves."""
+
+
+class RunStopped(BaseException):
+    """Raised in the driver when the caller who awaits the run does not wait any longer."""
+
+
+class Completed:
+    """The futures of a run that are done, in the order in which they were.
+
+    A future keeps its callbacks, so a closed one lets go of the futures that are in it.
+    """
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Future[Any] | None] | None = SimpleQueue()
+
+    def put(self, future: Future[Any] | None) -> None:
+        """Add a future; ``None`` ends the run from another thread."""
+        queue = self._queue
+        if queue is not None:
+            queue.put(future)
+
+    def get(self) -> Future[Any] | None:
+        """Wait for a future, and take it."""
+        return None if self._queue is None else self._queue.get()
+
+    def is_empty(self) -> bool:
+        """Whether `get` would have to wait."""
+        return self._queue is None or self._queue.empty()
+
+    def close(self) -> None:
+        """Let go of what has arrived, and of what will."""
+        self._queue = None
+
+
+def drive(
+    run: Run,
+    target_of: Callable[[TargetRef], ExecutionTarget],
+    emit: Callable[[list[Event]], object] | None = None,
+) -> None:
+    """Work until the run is over; see `proceed`."""
+    for _ in proceed(run, target_of, emit or bool):
+        pass
+
+
+def proceed(
+    run: Run,
+    target_of: Callable[[TargetRef], ExecutionTarget],
+    emit: Callable[[list[Event]], object],
+    completed: Completed | None = None,
+) -> Iterator[None]:
+    """Work until the run is over, and stop each time when there is nothing to do but wait.
+
+    Args:
+        run: The run.
+        target_of: Returns the execution target that a plan names.
+        emit: Takes the events as they come, and may empty the list.
+        completed: Where futures arrive, for a run that is ended from another thread.
+
+    Raises:
+        RunStopped: ``None`` was put into the queue.
+        BaseException: What interrupted it, such as KeyboardInterrupt; what had not started is cancelled.
+    """
+    driver = _Driver(run, target_of, completed or Completed())
+    try:
+        while not run.is_over:
+            job = run.ready()
+            if run.events:
+                emit(run.events)  # that something starts is emitted before it does
+            if job is None:
+                if run.is_over:
+                    break
+                yield
+                if not run.has_agenda:
+                    driver.wait()
+            else:
+                if isinstance(job, Call | BatchCall):
+                    job = driver.begin(job)
+                    if run.events:
+                        emit(run.events)
+                if job is not None:
+                    driver.do(job)
+            driver.settle_completed()
+        if run.events:
+            emit(run.events)
+    finally:
+        driver.close()
+
+
+class _Driver:
+    """What one run has under way."""
+
+    def __init__(
+        self, run: Run, target_of: Callable[[TargetRef], ExecutionTarget], completed: Completed
+    ) -> None:
+        self._run = run
+        self._target_of = target_of
+        self._completed = completed
+        self._sessions: dict[TargetRef, Session] = {}
+        self._under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
+        self._flights: set[Any] = set()
+
+    def begin(self, job: Call | BatchCall) -> Call | BatchCall | None:
+        """Say that calls begin; those that are made elsewhere already are waited for, and left out."""
+        if isinstance(job, Call):
+            return job if self._begins(job) else None
+        calls = [call for call in job.calls if self._begins(call)]
+        return replace(job, calls=calls) if calls else None
+
+    def _begins(self, call: Call) -> bool:
+        if call.entry is not None:
+            future = IN_FLIGHT.join(call, self)
+            if future is not None:
+                self._under_way[future] = (call, None)
+                future.add_done_callback(self._completed.put)
+                return False
+            self._flights.add(flight_of(call))
+        self._run.begin(call.key)
+        return True
+
+    def do(self, job: Call | BatchCall | Chunk | LookUp | Fetch) -> None:
+        """Do a job here, or have it executed by its target."""
+        match job:
+            case Call() | Chunk():
+                if job.target is not None:
+                    self._submit(job, job.target)
+                elif isinstance(job, Chunk):
+                    self._settle(job, execute_counted(job))
+                else:
+                    self._call(job)
+            case BatchCall():
+                self._settle_batch(job)
+            case LookUp():
+                self._run.settle(job.key, look_up(job))
+            case Fetch():
+                self._fetch(job)
+
+    def _call(self, call: Call) -> None:
+        arguments = call.arguments
+        if self._run.has_remote_values:
+            try:
+                arguments = {name: resolve(value) for name, value in arguments.items()}
+            except Exception as error:
+                self._fail(call, error)
+                return
+        self._settle(call, call_node(call.step, arguments, call.scope))
+
+    def _fetch(self, job: Fetch) -> None:
+        try:
+            fetched = Fetched(tuple(map(resolve, job.values)))
+        except Exception as error:
+            self._run.fail(job.key, error)
+        else:
+            self._run.settle(job.key, fetched)
+
+    def _settle_batch(self, job: BatchCall) -> None:
+        made = call_batch_of(job)
+        self._run.events.extend(made.events)
+        for call, outcome in zip(job.calls, made.outcomes, strict=True):
+            self._settle(call, outcome)
+
+    def _submit(self, job: Call | Chunk, ref: TargetRef) -> None:
+        session = self._sessions.get(ref)
+        if session is None:
+            session = self._sessions[ref] = self._target_of(ref).open()
+        try:
+            if self._run.has_remote_values and not ref.capabilities.places_calls:
+                job = with_local_values(job)
+            future = session.submit(job)
+        except Exception as error:
+            self._fail(job, error)
+        else:
+            self._under_way[future] = (job, session)
+            future.add_done_callback(self._completed.put)
+
+    def wait(self) -> None:
+        """Wait for something to be done, and feed its outcome back."""
+        completed = self._completed
+        while completed.is_empty() and any(session.assist() for session in self._sessions.values()):
+            pass
+        self._receive(completed.get())
+
+    def settle_completed(self) -> None:
+        """Feed back what is done meanwhile."""
+        while not self._run.is_over and not self._completed.is_empty():
+            self._receive(self._completed.get())
+
+    def _receive(self, future: Future[Any] | None) -> None:
+        if future is None:
+            raise RunStopped
+        job, session = self._under_way.pop(future)
+        if session is None:
+            self._run.look_again(job.key)
+            return
+        try:
+            outcome = session.receive(job, future)
+        except Exception as error:
+            self._fail(job, error)
+        else:
+            self._settle(job, outcome)
+
+    def _settle(self, job: Call | Chunk, outcome: Outcome | ChunkOutcome) -> None:
+        run = self._run
+        if isinstance(outcome, Outcome) and job.target is not None and any(map(is_remote, outcome.outputs)):
+            run.note_remote_values()
+        run.settle(job.key, outcome)
+        for result in run.take_stores():
+            store(result)
+        self._leave(job)
+
+    def _fail(self, job: Call | Chunk, error: BaseException) -> None:
+        self._leave(job)
+        self._run.fail(job.key, error)
+
+    def _leave(self, job: Call | Chunk) -> None:
+        if isinstance(job, Call) and job.entry is not None:
+            flight = flight_of(job)
+            if flight in self._flights:
+                self._flights.discard(flight)
+                IN_FLIGHT.leave(flight, self)
+
+    def close(self) -> None:
+        """Give up what is under way."""
+        while self._flights:
+            IN_FLIGHT.leave(self._flights.pop(), self)
+        for session in self._sessions.values():
+            session.close()
+        self._completed.close()
+        under_way, self._under_way = self._under_way, {}
+        # Only for a coroutine that was running is `cancel` true while its future is not done yet.
+        wait_for(
+            [future for future in under_way if future.cancel() and not future.done()],
+            timeout=CANCEL_TIMEOUT_S,
+        )
+
+
+async def drive_on_loop(run: Run, in_thread: InThread) -> None:
+    """Work until a run is over, on an event loop; what would block it is done in threads."""
+    owner, flights = object(), set()
+
+    def begins(call: Call) -> Future[None] | None:
+        if call.entry is not None:
+            future = IN_FLIGHT.join(call, owner)
+            if future is not None:
+                return future
+            flights.add(flight_of(call))
+        run.begin(call.key)
+        return None
+
+    async def settle(call: Call, outcome: Outcome) -> None:
+        run.settle(call.key, outcome)
+        for result in run.take_stores():
+            await in_thread(store, result)
+        if call.entry is not None:
+            flights.discard(flight_of(call))
+            IN_FLIGHT.leave(flight_of(call), owner)
+
+    try:
+        while (job := run.ready()) is not None:
+            match job:
+                case LookUp():
+                    run.settle(job.key, await in_thread(look_up, job))
+                case Call():
+                    waits = begins(job)
+                    if waits is not None:
+                        await wrap_future(waits)
+                        run.look_again(job.key)
+                    else:
+                        await settle(
+                            job, await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
+                        )
+                case BatchCall():
+                    calls = []
+                    for call in job.calls:
+                        waits = begins(call)
+                        if waits is None:
+                            calls.append(call)
+                        else:
+                            await wrap_future(waits)
+                            run.look_again(call.key)
+                    if calls:
+                        made = await in_thread(call_batch_of, replace(job, calls=calls))
+                        run.events.extend(made.events)
+                        for call, outcome in zip(calls, made.outcomes, strict=True):
+                            await settle(call, outcome)
+                case Chunk():
+                    run.settle(job.key, await in_thread(execute_counted, job))
+                case Fetch():
+                    run.settle(job.key, Fetched(tuple(await in_thread(_resolved, job.values))))
+    finally:
+        for flight in flights:
+            IN_FLIGHT.leave(flight, owner)
+
+
+def _resolved(values: Any) -> list[Any]:
+    return list(map(resolve, values))
+
+
+def execute_counted(chunk: Chunk) -> ChunkOutcome:
+    """Run a chunk here whose items are only counted: its plan compiles."""
+    started, plan = perf_counter(), chunk.context.plan
+    compute: Any = compiled(plan)
+    return ChunkOutcome(
+        *run_sync(compute_rows(chunk.context, compute, chunk.indices, chunk.items, on_loop=False)),
+        perf_counter() - started,
+        executed=len(plan.steps),
+    )
+
+
+def with_local_values(job: Call | Chunk) -> Call | Chunk:
+    """Return a job whose values are all here, for a target that cannot bring remote ones."""
+    if isinstance(job, Call):
+        return replace(job, arguments={name: resolve(value) for name, value in job.arguments.items()})
+    context = job.context
+    if not any(map(is_remote, context.fixed.values())):
+        return job
+    fixed = {name: resolve(value) for name, value in context.fixed.items()}
+    return replace(job, context=replace(context, fixed=fixed, common={}))
+
+
+def look_up(job: LookUp) -> Found:
+    """Look signatures up in a cache."""
+    cache, wanted = job.cache, job.wanted
+    if len(wanted) == 1 and not job.behind:  # a single step of a plan
+        (signature,) = wanted[0]
+        outputs = cache.get(signature.hex())
+        return Found(({} if outputs is MISS else {signature: outputs},))
+    keys = {signature: signature.hex() for item in wanted for signature in item}
+    values = cache.get_many(keys.values()) if keys else {}
+    there = frozenset(values)
+    found: list[dict[bytes, tuple[Any, ...]]] = []
+    behind: dict[bytes, str] = {}
+    for position, item in enumerate(wanted):
+        results = {}
+        for signature in item:
+            key = keys[signature]
+            if key not in there:
+                continue
+            outputs = values.pop(key, MISS)
+            if (
+                outputs is MISS
+            ):  # given to an equal item: what one does to its value is no matter to the other
+                outputs = cache.get(key)
+            if outputs is not MISS:
+                results[signature] = outputs
+        found.append(results)
+        if len(results) < len(item) and job.behind:
+            behind |= {signature: signature.hex() for signature in job.behind[position]}
+    present = cache.contains(behind.values()) if behind else set()
+    return Found(found, frozenset(signature for signature, key in behind.items() if key not in present))

@@ -1,0 +1,104 @@
+"""Do what a job says, in the worker that it was sent to.
+
+These are all the ways in which a node is executed, with the reason for each:
+
+    call                   calls.call        the general path: one call, with everything that belongs to it
+    batch call             calls.batch       the general path of ``batch=``: the calls of several items
+    general chunk          scheduler         the general path of items: a run in the worker, on a loop or not
+    compiled plan          compiled.codegen  nothing but calls: one Python function, for a run or a row
+    compiled over columns  compiled.codegen  a map that stays in this process: no dictionary for each item
+    compiled on loop       compiled.codegen  nothing but async functions: calls that are awaited
+    stages                 stages            batch functions and Daft: arrays of items from stage to stage
+
+The last four are derived from the same plan as the general path, and are taken only if they support all that
+the plan needs (`hypernodes.execution.plan.needs`).
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
+from hypernodes.execution.compiled.codegen import compiled, compiled_on_loop
+from hypernodes.execution.compiled.rows import compute_rows
+from hypernodes.execution.driver import drive, drive_on_loop
+from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
+from hypernodes.execution.plan.needs import STAGES
+from hypernodes.execution.scheduler.run import Run, no_targets
+from hypernodes.execution.stages import compute_stages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypernodes.execution.calls.call import InThread
+    from hypernodes.execution.jobs import Outcome
+    from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.execution.target import ExecutionTarget
+
+
+def execute(
+    job: Call | Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
+) -> Outcome | ChunkOutcome:
+    """Execute a job in this thread.
+
+    Args:
+        job: The job.
+        target_of: Returns this worker's own target for one that a nested plan names.
+    """
+    if isinstance(job, Call):
+        return call_node(job.step, job.arguments, job.scope)
+    return run_sync(_execute_chunk(job, None, target_of))
+
+
+async def execute_on_loop(job: Call | Chunk, in_thread: InThread) -> Outcome | ChunkOutcome:
+    """Execute a job on an event loop; plain functions are called in threads."""
+    if isinstance(job, Call):
+        return await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
+    return await _execute_chunk(job, in_thread, no_targets)
+
+
+def is_async(job: Call | Chunk) -> bool:
+    """Whether a job awaits, so that it belongs on an event loop."""
+    return job.step.is_async if isinstance(job, Call) else job.context.plan.awaits
+
+
+async def _execute_chunk(
+    chunk: Chunk, in_thread: InThread | None, target_of: Callable[[TargetRef], ExecutionTarget]
+) -> ChunkOutcome:
+    context, started = chunk.context, perf_counter()
+    plan = context.plan
+    compute: Callable[..., Any] | None = None
+    if plan.has_batch:
+        if in_thread is None and context.on_error == "raise" and plan.needs <= STAGES:
+            rows = _compute_stages(chunk)
+            return ChunkOutcome(rows, (), perf_counter() - started, executed=len(plan.steps))
+    else:
+        compute = compiled(plan) if in_thread is None else compiled_on_loop(plan)
+    if compute is not None:
+        return ChunkOutcome(
+            *await compute_rows(context, compute, chunk.indices, chunk.items, on_loop=in_thread is not None),
+            perf_counter() - started,
+            executed=len(plan.steps),
+        )
+    run = Run.over_chunk(context, chunk.indices, chunk.items, chunk.known, info=target_of)
+    if in_thread is None:
+        drive(run, target_of)
+    else:
+        await drive_on_loop(run, in_thread)
+    rows = run.result if run.error is None else [Failure(run.error)]
+    outcome = ChunkOutcome(
+        rows, list(run.events), perf_counter() - started, executed=run.executed, hits=run.hits
+    )
+    run.close()
+    return outcome
+
+
+def _compute_stages(chunk: Chunk) -> list[Any]:
+    context, items = chunk.context, chunk.items
+    columns = {name: [item[name] for item in items] for name in items[0]}
+    try:
+        rows: list[Any] = compute_stages(context.plan, columns, context.fixed, chunk.indices, context.scope)
+    except Exception as error:
+        return [Failure(error)]
+    return rows

@@ -1,0 +1,392 @@
+"""From a pipeline to its plan, from the outputs backwards: once for each set of inputs, not for each run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hypernodes.cache.bulk import in_bulk
+from hypernodes.callbacks.base import counts_items, hooks_of
+from hypernodes.config import INHERIT
+from hypernodes.exceptions import (
+    MissingInputError,
+    UnknownInputError,
+    UnknownOutputError,
+    did_you_mean,
+    listing,
+)
+from hypernodes.execution.plan.engine_call import EngineCall
+from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
+from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP, NESTED_MAP
+from hypernodes.execution.plan.variants import aggregated, inside_chunk
+from hypernodes.nested import NestedPipeline
+from hypernodes.node import Node
+from hypernodes.options import DEFAULTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hypernodes.callbacks.base import PipelineCallback
+    from hypernodes.config import Cache
+    from hypernodes.execution.plan.placement import Placement, TargetRef
+    from hypernodes.graph import Graph, Member
+
+
+class PlannedEngine(Protocol):
+    """What a plan must know of an engine."""
+
+    def placement(self) -> Placement | None:
+        """Return where its work goes; ``None`` for an engine that runs pipelines in a way of its own."""
+
+
+class Plannable(Protocol):
+    """What an engine must know of a pipeline; ``None`` and ``INHERIT`` leave an aspect to its parent."""
+
+    @property
+    def token(self) -> object:
+        """Stands for this pipeline in keys, without keeping it alive."""
+
+    @property
+    def pipeline_id(self) -> str:
+        """Its name, or a generated one."""
+
+    @property
+    def wiring(self) -> Graph:
+        """Its members, wired."""
+
+    @property
+    def bound(self) -> Mapping[str, Any]:
+        """The inputs that it fixes."""
+
+    @property
+    def engine(self) -> Any:
+        """The engine that it names."""
+
+    @property
+    def cache(self) -> Any:
+        """The cache that it names."""
+
+    @property
+    def callbacks(self) -> Any:
+        """The callbacks that it names."""
+
+    @property
+    def strict(self) -> bool:
+        """Whether its nodes, and those nested in it, must leave their inputs as they are."""
+
+    def remember_compiled(self, engine: Any, key: tuple[Any, ...], compute: Callable[..., Any]) -> None:
+        """Call a compiled plan directly from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration that holds for a pipeline, its parent's included."""
+
+    placement: Placement
+    cache: Cache | None = None
+    callbacks: tuple[PipelineCallback, ...] = ()
+    strict: bool = False
+    engine: str = ""
+
+    def of(self, pipeline: Plannable) -> Settings:
+        """Return the settings of a pipeline that is nested where these hold."""
+        engine = pipeline.engine
+        placement = None if engine is None else engine.placement()
+        return Settings(
+            placement=self.placement if placement is None else placement,
+            cache=self.cache if pipeline.cache is INHERIT else pipeline.cache,
+            callbacks=self.callbacks if pipeline.callbacks is INHERIT else tuple(pipeline.callbacks),
+            strict=self.strict or pipeline.strict,
+            engine=self.engine if engine is None else repr(engine),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedPlan:
+    """A plan, with what stays in the driver when the plan travels.
+
+    Attributes:
+        plan: The plan.
+        callbacks: The callbacks of each plan in the tree, by its key.
+        engines: The engines that pipelines in the tree name; their targets are those of the plan.
+    """
+
+    plan: Plan
+    callbacks: dict[int, tuple[PipelineCallback, ...]] = field(default_factory=dict)
+    engines: list[PlannedEngine] = field(default_factory=list)
+
+
+def build_plan(
+    pipeline: Plannable,
+    given: Sequence[str],
+    outputs: tuple[str, ...] | None,
+    placement: Placement,
+    *,
+    parents: tuple[str, ...] = (),
+    mapped: bool = False,
+) -> PreparedPlan:
+    """Plan a pipeline as the outermost one.
+
+    Args:
+        pipeline: The pipeline.
+        given: The names that have values.
+        outputs: The outputs wanted, or ``None`` for every one.
+        placement: Where its engine's work goes.
+        parents: The ids of the pipelines around, where an engine is called within a run.
+        mapped: Whether it is run over items.
+
+    Raises:
+        UnknownInputError: A name that the pipeline neither takes nor makes.
+        UnknownOutputError: An output that it does not make.
+        MissingInputError: An input is needed and not given.
+    """
+    graph = pipeline.wiring
+    known = (*graph.input_names, *graph.output_names)
+    for name in given:
+        if name not in known:
+            raise UnknownInputError(
+                f"pipeline {pipeline.pipeline_id!r} has no use for input {name!r}."
+                f"{did_you_mean(name, known)} It takes {listing(graph.input_names)}."
+            )
+    for name in outputs or ():
+        if name not in graph.output_names:
+            raise UnknownOutputError(
+                f"pipeline {pipeline.pipeline_id!r} makes no output {name!r}."
+                f"{did_you_mean(name, graph.output_names)} It makes {listing(graph.output_names)}."
+            )
+    settings = replace(Settings(placement).of(pipeline), placement=placement)
+    path = (*parents, pipeline.pipeline_id)
+    build = _Build()
+    plan = build.of(
+        _Builder(build, pipeline, settings, path, next(build.keys)), given, outputs, mapped=mapped
+    )
+    return PreparedPlan(plan, build.callbacks, build.engines)
+
+
+class _Build:
+    """What the builders of one tree of plans have in common."""
+
+    def __init__(self) -> None:
+        self.keys = count()
+        self.callbacks: dict[int, tuple[PipelineCallback, ...]] = {}
+        self.engines: list[PlannedEngine] = []
+
+    def of(
+        self, builder: _Builder, given: Sequence[str], outputs: tuple[str, ...] | None, *, mapped: bool
+    ) -> Plan:
+        """Build a plan, and for a map decide whether its items travel in chunks."""
+        plan = builder.build(given, outputs)
+        if not mapped:
+            return plan
+        placement = builder.settings.placement
+        at, chunk_plan = placement.map, None
+        if at is not None:
+            if _can_be_sent(plan, at):
+                chunk_plan = inside_chunk(plan, at)
+            elif placement.node is None:
+                # The items stay with the run, so that nothing waits in a worker; their calls go to the target
+                # that was named for the items.
+                plan = builder.with_placement(placement.with_calls_on_map_target()).build(given, outputs)
+        if at is None or chunk_plan is not None:
+            counted = self._aggregated(chunk_plan or plan, at)
+            chunk_plan = counted or chunk_plan
+        return plan if chunk_plan is None else replace(plan, chunk_plan=chunk_plan)
+
+    def _aggregated(self, plan: Plan, at: TargetRef | None) -> Plan | None:
+        """Return a plan whose items are only counted, if its callbacks do no more and a fast path can.
+
+        A nested map may have more items in one item than in another; a nested pipeline with callbacks of its
+        own owes them its own events.
+        """
+        own = self.callbacks[plan.key]
+        if not own or NESTED_MAP in plan.needs or plan.has_batch:
+            return None
+        if any(self.callbacks[inner.key] != own for inner in plan.tree()):
+            return None
+        if not all(map(counts_items, own)) or any("node_context" in hooks_of(callback) for callback in own):
+            return None
+        counted = aggregated(plan)
+        on_loop = at is not None and at.capabilities.runs_coroutines and counted.awaits
+        return counted if counted.needs <= (COMPILED_ON_LOOP if on_loop else COMPILED) else None
+
+
+def _can_be_sent(plan: Plan, to: TargetRef) -> bool:
+    """Whether whole items can run in a worker of a target without waiting there for one that may be full."""
+    for inner in plan.tree():
+        for target in (inner.node_target, inner.map_target):
+            # A worker of `to` does itself what would go to `to`; and in another process it can make a target
+            # of its own where the alias allows that.
+            can_follow = (
+                to.capabilities.serializes and target is not None and target.capabilities.worker_alias
+            )
+            if not (target is None or target == to or can_follow):
+                return False
+    for step in plan.calls():
+        # A call that waits for a GPU should wait alone, while the rest of its item goes on.
+        waits_alone = to.capabilities.places_calls and step.options.resources.is_scarce
+        if waits_alone or isinstance(step.function, EngineCall):
+            return False
+    return True
+
+
+class _Builder:
+    """Builds one plan, from the outputs backwards."""
+
+    def __init__(
+        self, build: _Build, pipeline: Plannable, settings: Settings, path: tuple[str, ...], key: int
+    ) -> None:
+        self.common = build
+        self.pipeline = pipeline
+        self.graph = pipeline.wiring
+        self.settings = settings
+        self.path = path
+        self.key = key
+        self.used: set[str] = set()
+        self.missing: list[tuple[str, str]] = []
+        build.callbacks[key] = settings.callbacks
+        engine = pipeline.engine
+        if engine is not None and engine not in build.engines:
+            build.engines.append(engine)
+
+    def with_placement(self, placement: Placement) -> _Builder:
+        settings = replace(self.settings, placement=placement)
+        return _Builder(self.common, self.pipeline, settings, self.path, next(self.common.keys))
+
+    def build(self, given: Sequence[str], outputs: tuple[str, ...] | None) -> Plan:
+        self.given = {*given, *self.pipeline.bound}
+        wanted = self._all_outputs() if outputs is None else outputs
+        self.needed = {name for name in wanted if name not in self.given}
+        self.used |= self.given.intersection(wanted)
+        steps: list[Step] = []
+        for member in reversed(self.graph.order):
+            # `needed` grows on the way back, with what each step takes.
+            if not self.needed.isdisjoint(member.output_names):
+                steps += self._step(member)
+        if self.missing:
+            raise self._missing_error(given)
+        ordered = tuple(replace(step, index=index) for index, step in enumerate(reversed(steps)))
+        settings = self.settings
+        return Plan(
+            key=self.key,
+            path=self.path,
+            inputs=tuple(sorted(self.used)),
+            steps=ordered,
+            outputs=wanted,
+            bound={name: value for name, value in self.pipeline.bound.items() if name not in given},
+            cache=in_bulk(settings.cache),
+            subscribed=frozenset().union(*map(hooks_of, settings.callbacks)),
+            node_target=settings.placement.node,
+            map_target=settings.placement.map,
+            engine=settings.engine,
+        )
+
+    def _all_outputs(self) -> tuple[str, ...]:
+        """Return every output, less those that only lead up to values that were given."""
+        cut: set[str] = set()
+        for member in reversed(self.graph.order):
+            names = set(member.output_names)
+            users = [user for user in self.graph.order if not names.isdisjoint(user.input_names)]
+            feeds_cut = bool(users) and all(set(user.output_names) <= cut for user in users)
+            if names <= self.given or (feeds_cut and not names & self.given):
+                cut |= names
+        return tuple(name for name in self.graph.output_names if name not in cut or name in self.given)
+
+    def _available(self, name: str) -> bool:
+        return name in self.given or name in self.graph.producers
+
+    def _take(self, name: str) -> None:
+        if name in self.given:
+            self.used.add(name)
+        else:
+            self.needed.add(name)
+
+    def _step(self, member: Member) -> list[Step]:
+        """Return the step of a member; none if its inputs are missing, which is noted."""
+        match member:
+            case Node():
+                return [self._call(member)]
+            case NestedPipeline():
+                step = self._nested(member)
+                return [] if step is None else [step]
+
+    def _call(self, node: Node) -> CallStep:
+        arguments = []
+        for parameter, name in node.arguments:
+            if self._available(name):
+                self._take(name)
+                arguments.append((parameter, name))
+            elif name not in node.optional:
+                self.missing.append((name, node.name))
+        return CallStep(
+            index=0,
+            name=node.name,
+            function=node.function,
+            arguments=tuple(arguments),
+            outputs=tuple(None if name in self.given else name for name in node.output_names),
+            positional=_up_to_last(node.positional, {parameter for parameter, _ in arguments}),
+            is_async=node.is_async,
+            strict=self.settings.strict,
+            options=node.options,
+        )
+
+    def _nested(self, node: NestedPipeline) -> Step | None:
+        pipeline: Any = node.pipeline
+        results = tuple((inner, outer) for inner, outer in node.results if outer in self.needed)
+        available = {inner: outer for inner, outer in node.arguments if self._available(outer)}
+        mapped_inner = tuple(
+            inner for name in node.map_over for inner, outer in node.arguments if outer == name
+        )
+        missing = [
+            (outer, node.name)
+            for inner, outer in node.arguments
+            if inner in mapped_inner and inner not in available
+        ]
+        required = set(pipeline.wiring.input_names) - pipeline.optional - set(pipeline.bound)
+        if missing:
+            self.missing += missing
+            available |= {inner: outer for inner, outer in node.arguments if inner in mapped_inner}
+        wanted = tuple(inner for inner, _ in results)
+        try:
+            path, key = (*self.path, node.name), next(self.common.keys)
+            builder = _Builder(self.common, pipeline, self.settings.of(pipeline), path, key)
+            inner = self.common.of(builder, tuple(available), wanted, mapped=bool(node.map_over))
+        except MissingInputError as error:
+            outer_of = dict(node.arguments)
+            self.missing += [
+                (outer_of[name], node.name) for name in error.names if name in outer_of and name in required
+            ]
+            if not self.missing:
+                raise
+            return None
+        arguments = tuple(
+            (name, available[name]) for name in available if name in inner.inputs or name in mapped_inner
+        )
+        for _, outer in arguments:
+            self._take(outer)
+        engine = pipeline.engine
+        if engine is not None and engine.placement() is None:
+            own = pipeline.with_cache(builder.settings.cache).with_callbacks(builder.settings.callbacks)
+            call = EngineCall(engine, own.with_name(node.name), wanted, mapped_inner, node.map_mode)
+            outputs = tuple(outer for _, outer in results)
+            return CallStep(0, node.name, call, arguments, outputs, options=replace(DEFAULTS, cache=False))
+        return NestedStep(0, node.name, inner, arguments, results, mapped_inner, node.map_mode)
+
+    def _missing_error(self, given: Sequence[str]) -> MissingInputError:
+        names = tuple(dict.fromkeys(name for name, _ in self.missing))
+        users = "; ".join(f"{name!r} (for node {user!r})" for name, user in dict(self.missing).items())
+        label = "/".join(self.path)
+        spare = [name for name in given if name not in self.graph.input_names]
+        hints = "".join(did_you_mean(name, spare or given) for name in names)
+        return MissingInputError(
+            f"pipeline {label!r} needs input {users}, which was not given. Given: {listing(given)}.{hints}",
+            names,
+        )
+
+
+def _up_to_last(positional: tuple[tuple[str, Any], ...], given: set[str]) -> tuple[tuple[str, Any], ...]:
+    """Return the positional-only parameters that must be passed, so that the last given one has its place."""
+    passed = list(positional)
+    while passed and passed[-1][0] not in given:
+        passed.pop()
+    return tuple(passed)

@@ -1,0 +1,50 @@
+"""A nested pipeline whose engine works in a way of its own, as the function of a call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hypernodes.callbacks.base import CallbackContext, Shared
+from hypernodes.callbacks.event import Event
+from hypernodes.execution.current import CURRENT_CALL
+from hypernodes.mapping import expand
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCall:
+    """Runs a nested pipeline by its own engine; called with the inner inputs as keywords.
+
+    Attributes:
+        engine: The engine.
+        pipeline: The nested pipeline, with the cache and the callbacks that hold for it.
+        outputs: The inner outputs wanted.
+        map_over: The inner inputs that are mapped over.
+        map_mode: How several of them are combined.
+    """
+
+    engine: Any
+    pipeline: Any
+    outputs: tuple[str, ...]
+    map_over: tuple[str, ...]
+    map_mode: Any
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Run the pipeline, and return the values of its outputs."""
+        context = _context_around()
+        if self.map_over:
+            where = f"pipeline {self.pipeline.pipeline_id!r}"
+            items = expand(inputs, self.map_over, self.map_mode, where)
+            fixed = {name: value for name, value in inputs.items() if name not in self.map_over}
+            rows = self.engine.map(self.pipeline, items, fixed, self.outputs, context) if len(items) else []
+            values = tuple([row[name] for row in rows] for name in self.outputs)
+        else:
+            outputs = self.engine.run(self.pipeline, inputs, self.outputs, context)
+            values = tuple(outputs[name] for name in self.outputs)
+        return values[0] if len(values) == 1 else values
+
+
+def _context_around() -> CallbackContext | None:
+    """Return the context of the pipeline that makes this call."""
+    scope = CURRENT_CALL.get()
+    return None if scope is None else CallbackContext(Event.now("on_node_start", (), scope), Shared({}))

@@ -1,0 +1,205 @@
+"""A plan as data: the steps that lead from inputs to the outputs asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from hypernodes.cache.reach import Reach
+from hypernodes.execution.plan.needs import needs_of_call, needs_of_nested, needs_of_plan
+from hypernodes.options import DEFAULTS, NodeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from hypernodes.cache.bulk import BulkCache
+    from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.nested import MapMode
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallStep:
+    """Call a function.
+
+    Attributes:
+        index: Its position in the plan.
+        name: The node's name.
+        function: What is called.
+        arguments: Pairs of a parameter and the name of the value that fills it.
+        outputs: The name of each value it returns; ``None`` for one that was given instead.
+        positional: The parameters that cannot be passed by name, with their defaults.
+        is_async: Whether calling the function returns an awaitable, so that it belongs on an event loop.
+        strict: Whether it is an error that the function changes its arguments.
+        options: The options of the node.
+    """
+
+    index: int
+    name: str
+    function: Callable[..., Any]
+    arguments: tuple[tuple[str, str], ...]
+    outputs: tuple[str | None, ...]
+    positional: tuple[tuple[str, Any], ...] = ()
+    is_async: bool = False
+    strict: bool = False
+    options: NodeOptions = DEFAULTS
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it needs of whatever executes it."""
+        return frozenset(needs_of_call(self.options, is_async=self.is_async, strict=self.strict))
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a coroutine runs."""
+        return self.is_async
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NestedStep:
+    """Run a plan within this one, once or over items.
+
+    Attributes:
+        arguments: Pairs of an input of the inner plan and the name of the value that fills it.
+        results: Pairs of an inner output and its name here.
+        map_over: The inner inputs that are mapped over.
+    """
+
+    index: int
+    name: str
+    inner: Plan
+    arguments: tuple[tuple[str, str], ...]
+    results: tuple[tuple[str, str], ...]
+    map_over: tuple[str, ...]
+    map_mode: MapMode
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of its outputs here."""
+        return tuple(outer for _, outer in self.results)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it needs of whatever executes it."""
+        inner = self.inner
+        return frozenset(
+            needs_of_nested(
+                inner.needs, is_mapped=bool(self.map_over), map_target=inner.map_target is not None
+            )
+        )
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a coroutine runs in the nested plan."""
+        return self.inner.awaits
+
+
+Step: TypeAlias = CallStep | NestedStep
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Plan:
+    """What must run, in order, to get from given inputs to wanted outputs.
+
+    It holds no executors, no callbacks and no compiled code, so that it travels to workers as it is.
+
+    Attributes:
+        key: A number of its own within the tree of nested plans.
+        path: The pipeline ids from the outermost to this one.
+        inputs: The inputs that are used.
+        steps: In an order in which each comes after what it needs.
+        outputs: The names asked for.
+        bound: Values that the pipeline fixes.
+        cache: Where results are kept, if anywhere.
+        subscribed: The hooks that any callback overrides; other events are never made.
+        node_target: Where functions are called; ``None`` is where the plan itself runs.
+        map_target: Where the items of a map are run; ``None`` is where the plan itself runs.
+        engine: The engine that the pipeline, or one around it, names; for people to read.
+        reach: For a part of a plan, what the code of the whole plan reaches.
+        chunk_plan: The plan as it is run inside a chunk, if the items of its map may be sent in chunks.
+        producers: The step that makes each name.
+        needs: What it needs of whatever executes it, nested plans included.
+        awaits: Whether coroutines run on the way, so that it matters on which event loop.
+    """
+
+    key: int
+    path: tuple[str, ...]
+    inputs: tuple[str, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[str, ...]
+    bound: Mapping[str, Any]
+    cache: BulkCache | None = None
+    subscribed: frozenset[str] = frozenset()
+    node_target: TargetRef | None = None
+    map_target: TargetRef | None = None
+    engine: str = ""
+    chunk_plan: Plan | None = None
+    reach: Reach | None = None
+    producers: Mapping[str, Step] = field(init=False, repr=False)
+    needs: frozenset[str] = field(init=False, repr=False)
+    awaits: bool = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        producers = {name: step for step in self.steps for name in step.outputs if name is not None}
+        own = needs_of_plan(
+            cache=self.cache is not None,
+            subscribed=self.subscribed,
+            node_target=self.node_target is not None,
+        )
+        targets = [target for target in (self.node_target, self.map_target) if target is not None]
+        object.__setattr__(self, "producers", producers)
+        object.__setattr__(self, "needs", frozenset(own).union(*(step.needs for step in self.steps)))
+        object.__setattr__(
+            self,
+            "awaits",
+            any(step.awaits for step in self.steps)
+            or any(target.capabilities.runs_coroutines for target in targets),
+        )
+
+    @property
+    def label(self) -> str:
+        """How messages name the pipeline."""
+        return "/".join(self.path)
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether a step of its own has a batch function."""
+        return any(isinstance(step, CallStep) and step.options.batch is not None for step in self.steps)
+
+    def tree(self) -> Iterator[Plan]:
+        """Walk this plan and all plans nested in it."""
+        yield self
+        for step in self.steps:
+            if isinstance(step, NestedStep):
+                yield from step.inner.tree()
+
+    def calls(self) -> Iterator[CallStep]:
+        """Walk the calls of this plan and of those nested in it."""
+        for plan in self.tree():
+            for step in plan.steps:
+                if isinstance(step, CallStep):
+                    yield step
+
+    def code_reach(self) -> Reach:
+        """Return what the code of this plan reaches, and of those nested in it, as it stands now."""
+        if self.reach is not None:
+            return self.reach
+        return Reach(*(function for step in self.calls() for function in (step.function, step.options.batch)))
+
+    def caches(self) -> list[BulkCache]:
+        """Return the caches of this plan and of those nested in it, each once."""
+        return list(dict.fromkeys(plan.cache for plan in self.tree() if plan.cache is not None))
+
+    def flush(self) -> None:
+        """Store now what was put into the caches of this plan and of those nested in it."""
+        for cache in self.caches():
+            cache.flush()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, ({name: getattr(self, name) for name in _INIT},)
+
+
+_INIT = tuple(name for name, described in Plan.__dataclass_fields__.items() if described.init)
+
+
+def _rebuilt(fields: dict[str, Any]) -> Plan:
+    return Plan(**fields)

@@ -1,0 +1,16 @@
+"""The scheduler: what can run now, and what follows from a result? No threads, no clocks that wait, no I/O.
+
+    Run ──── ready() ─▶ jobs ─▶ (a driver) ─▶ settle(key, outcome)
+     └─ root: PlanRun   one plan over one set of inputs  ─┬─ PlanRun  for a nested pipeline
+           or MapRun    one plan over items              ─┴─ MapRun   for one with map_over
+
+run             the state machine, and the jobs that wait in it
+plan_execution  what PlanRun and MapRun have in common: a place, a parent, events
+plan_run        one plan over one set of inputs
+map_run         one plan over items: as PlanRuns of this run, or in chunks
+items           where items come from, and where rows go
+lookup          signing items, and what a look-up means for them
+item_lookup     which items of a map are looked up, which are known, which wait
+chunk_size      how many items make a chunk
+worker_death    what happens to work whose worker died
+"""

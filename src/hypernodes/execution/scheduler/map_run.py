@@ -1,0 +1,490 @@
+"""One plan over items: each item as a `PlanRun` of this run, or several in a chunk that a worker runs.
+
+source ─▶ drawn ─▶ looked up ─┬─ known ──────────────────────────────────────────▶ row
+(if cached)       └─ waiting ─┬─ PlanRun (items stay with this run) ──▶ row
+└─ Chunk ─▶ target ─▶ rows
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.callbacks.event import Event, here
+from hypernodes.exceptions import TransportError, WorkerDiedError
+from hypernodes.execution.calls.location import note
+from hypernodes.execution.jobs import (
+    Chunk,
+    ChunkOutcome,
+    CommonValue,
+    Failure,
+    LookUp,
+    MapContext,
+)
+from hypernodes.execution.scheduler.chunk_size import (
+    IN_PROCESS_CHUNK_S,
+    INLINE_CHUNK_S,
+    INLINE_MAX_ITEM_S,
+    MAX_CHUNK_ITEMS,
+    SERIALIZED_CHUNK_S,
+    Measured,
+    chunk_size,
+)
+from hypernodes.execution.scheduler.item_lookup import FIRST_BLOCK, ItemLookup
+from hypernodes.execution.scheduler.items import CollectedRows, ItemSource
+from hypernodes.execution.scheduler.lookup import CacheLookup, sign_item
+from hypernodes.execution.scheduler.plan_execution import PlanExecution
+from hypernodes.execution.scheduler.plan_run import PlanRun
+from hypernodes.execution.scheduler.worker_death import Death, divided
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hypernodes.callbacks.event import Scope
+    from hypernodes.execution.jobs import Found, OnError, Values
+    from hypernodes.execution.plan.model import Plan
+    from hypernodes.execution.scheduler.item_lookup import Block, KnownItem
+    from hypernodes.execution.scheduler.items import Rows
+    from hypernodes.execution.scheduler.state import Parent, RunState
+
+_ITEM_HOOKS: Final = frozenset(
+    ("on_map_item_start", "on_node_cached", "on_map_item_cached", "on_map_item_end")
+)
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """The items of a chunk that was handed out.
+
+    Attributes:
+        positions: The position of each item in this map.
+        deaths: How many workers have died of them.
+    """
+
+    positions: Sequence[int]
+    deaths: int = 0
+
+
+class MapRun(PlanExecution):
+    """One plan over items.
+
+    Args:
+        run: What all parts of the run share.
+        plan: The plan.
+        scope: Where it is.
+        parent: Told how it ended.
+        items: A sequence, or an iterator of unknown length, which is drawn from as there is room.
+        fixed: The inputs that are the same for all items.
+        identities: What identifies those of them that are identified already.
+        common: Those of them that other parts of the run have in common, too.
+        about: What the parent knows it by.
+        on_error: Whether the first failing item ends the map.
+        indices: The index of each item in its map, where this is a chunk of one.
+        known: Results that were found in a cache already, by position and step index.
+        rows: Where rows go; with streamed rows only a bounded number of items is here at any time.
+        returns_here: Whether its rows are returned to the user, so that remote values are brought here.
+    """
+
+    def __init__(
+        self,
+        run: RunState,
+        plan: Plan,
+        scope: Scope,
+        parent: Parent,
+        items: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]],
+        *,
+        fixed: Values,
+        identities: Mapping[str, bytes | None],
+        common: Mapping[str, CommonValue] = _NOTHING,
+        about: Any = None,
+        on_error: OnError = "raise",
+        indices: Sequence[int] | None = None,
+        known: Mapping[int, Mapping[int, tuple[Any, ...]]] = _NOTHING,  # type: ignore[assignment]
+        rows: Rows | None = None,
+        returns_here: bool = False,
+    ) -> None:
+        super().__init__(run, plan, scope, parent, about)
+        self.on_error = on_error
+        self.items = ItemSource(items, indices)
+        self.rows: Rows = CollectedRows(self.items.total or 0) if rows is None else rows
+        self._fixed = fixed
+        self._identities = {**run.fingerprints.bound.get(plan.key, {}), **identities}
+        self._common = {name: common.get(name) or CommonValue(value) for name, value in fixed.items()}
+        self._is_chunk = indices is not None
+        self._returns_here = returns_here
+        self._lookup = ItemLookup(known, is_chunk=self._is_chunk)
+        self._is_prepared = False
+        self._children: dict[int, tuple[PlanRun, float]] = {}  # items that are run here, and since when
+        self._chunks = 0  # that are under way
+        self._measured = Measured()
+        # Items of this process go in chunks only if they are short; else their events come as they happen.
+        self._sends_chunks = plan.chunk_plan is not None and plan.map_target is not None
+
+    def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
+        """Start the first items.
+
+        Args:
+            emit_as: The pipeline id for its events.
+            inputs: Its inputs, as callbacks get them.
+        """
+        self.emitted_as = emit_as
+        self.emit("on_pipeline_start", emit_as, inputs)
+        self.emit("on_map_start", self.items.total)
+        self.run.later(self.refill)
+
+    def refill(self) -> None:
+        """Start as many items as there is room for."""
+        if self.over:
+            return
+        if not self._is_prepared and self.rows.is_stream:
+            self._prepare()  # items that are not looked up in blocks are not drawn in blocks
+        items, lookup = self.items, self._lookup
+        try:
+            lookup.add(items.draw(self._room()))
+        except Exception as error:
+            note(error, f"in the items of pipeline {self.plan.label!r}, after {items.drawn} of them")
+            self.fail(error)
+            return
+        if items.is_exhausted and not items:
+            self._end()
+            return
+        while lookup.waiting or lookup.unknown:
+            if not self._is_prepared:
+                self._prepare()
+            if not lookup.is_used:
+                lookup.start_all()
+            if not lookup.waiting:  # perhaps no item needs the target: then it is not even asked for its size
+                self._look_up()
+                return
+            if self._chunks + len(self._children) >= self._window:
+                return
+            size = self._next_size() if self._sends_chunks else 1
+            if lookup.unknown and len(lookup.waiting) < size:
+                self._look_up()
+                return
+            if self._sends_chunks:
+                size = min(size, len(lookup.waiting))
+                self._send([lookup.waiting.popleft() for _ in range(size)])
+            else:
+                self._start_item(lookup.waiting.popleft())
+
+    def _prepare(self) -> None:
+        """Identify what all items have in common, once, and see whether items can be looked up."""
+        self._is_prepared = True
+        signer = self.run.signer(self.plan)
+        self._identities = sign_item(self.plan, signer, self._fixed, self._identities).identities
+        if self.plan.cache is not None:
+            self._lookup.use(CacheLookup(self.plan, signer, self._fixed, self._identities))
+
+    def _room(self) -> int | None:
+        """Return how many items may be drawn; ``None`` for all, if rows are kept anyway."""
+        if not self.rows.is_stream:
+            return None
+        least = FIRST_BLOCK * 2 if self._lookup.is_used or not self._is_prepared else 2
+        # While no item needs the target, it is not asked for its size.
+        window: int = vars(self).get("_window", 1)
+        most = max(least, 2 * window * (self._measured.size if self._sends_chunks else 1))
+        return most - len(self.items) - self.rows.waiting
+
+    # ------------------------------------------------------------------------- how many at a time
+
+    @cached_property
+    def _workers(self) -> int:
+        target = self.plan.map_target
+        return 1 if target is None else self.run.info(target).workers
+
+    @cached_property
+    def _window(self) -> int:
+        """How many items or chunks are under way: of chunks, one is run and one waits at each worker."""
+        total = self.items.total
+        if self._gathers and total is not None:
+            return total
+        if self._is_chunk and self.plan.has_batch:
+            return max(1, total or 1)  # so that all calls of a node can be made together
+        return self._workers * (2 if self._sends_chunks else 1)
+
+    @cached_property
+    def _gathers(self) -> bool:
+        target = self.plan.map_target
+        return self._sends_chunks and target is not None and target.capabilities.gathers
+
+    def _next_size(self) -> int:
+        items = self.items
+        here = len(self._lookup.waiting) + len(self._lookup.unknown)
+        target = self.plan.map_target
+        if self._gathers and target is not None:
+            size = self.run.info(target).chunk_items(items.total)
+        else:
+            capabilities = None if target is None else target.capabilities
+            ideal_seconds = (
+                INLINE_CHUNK_S
+                if capabilities is None
+                else SERIALIZED_CHUNK_S
+                if capabilities.serializes
+                else IN_PROCESS_CHUNK_S
+            )
+            size = chunk_size(
+                self._measured,
+                left=None if items.total is None else here + items.total - items.drawn,
+                workers=self._workers,
+                ideal_seconds=ideal_seconds,
+                largest=1 if capabilities is not None and capabilities.runs_coroutines else MAX_CHUNK_ITEMS,
+            )
+        self._measured = replace(self._measured, size=size)
+        return min(size, here)
+
+    def _measure(self, seconds: float, nbytes: float = 0.0) -> None:
+        """Take note of how long an item took, and of how many bytes have travelled for it."""
+        self._measured = Measured(max(seconds, 1e-7), nbytes, self._measured.size)
+        # Streams never batch items inline: that would delay items already requested.
+        if self.plan.chunk_plan is not None and self.plan.map_target is None and not self.rows.is_stream:
+            self._sends_chunks = seconds < INLINE_MAX_ITEM_S
+
+    # --------------------------------------------------------------------------- items that are known
+
+    def _look_up(self) -> None:
+        if self._lookup.is_looking_up:
+            return
+        block, cache = self._lookup.next_block(self.items), self.plan.cache
+        if block is not None and cache is not None:
+            key = self.run.key_for(self, block)
+            self.run.jobs.append(LookUp(key, cache, block.wanted, block.behind))
+        else:  # no item of the block can be signed yet, so that they are started
+            self.run.later(self.refill)
+
+    def _looked_up(self, block: Block, found: Found) -> None:
+        """Put the rows of items that are known, and start others."""
+        if found.absent:
+            self.run.note_absent(found.absent)
+        for item in self._lookup.take(block, found, self.items):
+            self._emit_known(item)
+            self._put(item.position, item.outputs)
+        self.run.later(self.refill)
+
+    def _emit_known(self, item: KnownItem) -> None:
+        self.count(0, len(item.signatures))
+        subscribed = self.plan.subscribed
+        if subscribed.isdisjoint(_ITEM_HOOKS):
+            return
+        index = self.items.index(item.position)
+        emitted: list[tuple[str, tuple[Any, ...], str | None]] = [("on_map_item_start", (index,), None)]
+        for step, signature in zip(self._lookup.steps, item.signatures, strict=True):
+            emitted.append(("on_node_cached", (step.name, signature.hex()), signature.hex()))
+        emitted.append(("on_map_item_cached", (index, self._lookup.signature_of(item).hex()), None))
+        emitted.append(("on_map_item_end", (index, item.seconds), None))
+        scope, when, worker = self.scope.of_item(index), time(), here()
+        self.run.events += [
+            Event(hook, arguments, scope, when, worker, signature)
+            for hook, arguments, signature in emitted
+            if hook in subscribed
+        ]
+
+    def _put(self, position: int, row: Any) -> None:
+        self.items.drop(position)
+        self.rows.put(position, row)
+
+    # ------------------------------------------------------------------------- items that run here
+
+    def _start_item(self, position: int) -> None:
+        index = self.items.index(position)
+        child = PlanRun(
+            self.run,
+            self.plan,
+            self.scope.of_item(index),
+            self,
+            {**self._fixed, **self.items[position]},
+            identities=self._identities,
+            common=self._common,
+            signed=self._lookup.signed(position),
+            about=position,
+            batches=self if self._is_chunk else None,
+            returns_here=self._returns_here,
+        )
+        self._children[position] = (child, perf_counter())
+        child.emit("on_map_item_start", index)
+        child.begin()
+
+    def child_finished(self, child: PlanExecution, result: Values) -> None:
+        """Put the outputs of an item."""
+        if self.over:
+            return
+        if isinstance(child, PlanRun) and (signature := child.cached_signature) is not None:
+            child.emit("on_map_item_cached", self.items.index(child.about), signature)
+        self._item_done(child, result)
+
+    def child_failed(self, child: PlanExecution, error: BaseException) -> None:
+        """Put the error of an item, or fail with it."""
+        if self.over:
+            return
+        if self.on_error == "return":
+            self._item_done(child, Failure(error))
+        else:
+            self._children.pop(child.about, None)
+            self.fail(error)
+
+    def _item_done(self, child: PlanExecution, row: Any) -> None:
+        position = child.about
+        _, started = self._children.pop(position)
+        seconds = perf_counter() - started
+        child.emit("on_map_item_end", self.items.index(position), seconds)
+        self._measure(seconds)
+        self._put(position, row)
+        self._lookup.done(position)
+        self.run.later(self.refill)
+
+    # ------------------------------------------------------------------------ items that go in chunks
+
+    @cached_property
+    def _context(self) -> MapContext:
+        plan: Any = self.plan.chunk_plan
+        used = {name: value for name, value in self._fixed.items() if name in self.plan.inputs}
+        return MapContext(
+            plan=replace(plan, bound={}),  # bound values are among the fixed inputs
+            fingerprints=self.run.fingerprints,
+            fixed=used,
+            common={name: self._common[name] for name in used},
+            identities=dict(self._identities),
+            scope=self.scope,
+            on_error=self.on_error,
+        )
+
+    def _send(self, positions: Sequence[int], deaths: int = 0) -> None:
+        self._chunks += 1
+        known = {}
+        for at, position in enumerate(positions):
+            signed = self._lookup.signed(position)
+            if signed is not None and signed.known:
+                known[at] = signed.known
+        self.run.jobs.append(
+            Chunk(
+                self.run.key_for(self, _Sent(positions, deaths)),
+                self._context,
+                [self.items.index(position) for position in positions],
+                [self.items[position] for position in positions],
+                self.plan.map_target,
+                known,
+            )
+        )
+
+    def job_begins(self, about: _Sent) -> None:
+        """Do nothing: what happens in a chunk is emitted by the worker."""
+
+    def look_again(self, about: _Sent) -> None:
+        """Do nothing: only calls are made once for several runs."""
+
+    def job_done(self, about: Any, outcome: ChunkOutcome | Found) -> None:
+        """Go on with the rows of a chunk, or with what a look-up has found."""
+        if isinstance(outcome, ChunkOutcome):
+            self._chunk_done(about.positions, outcome)
+        else:
+            self._looked_up(about, outcome)
+
+    def _chunk_done(self, positions: Sequence[int], outcome: ChunkOutcome) -> None:
+        self._chunks -= 1
+        self.run.events += outcome.events
+        self.count(outcome.executed, outcome.hits)
+        rows = outcome.rows
+        self._measure(outcome.seconds / max(1, len(rows)), outcome.nbytes / max(1, len(rows)))
+        drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
+        done = self._lookup.done if self._lookup.is_used else None
+        for position, row in zip(positions, rows, strict=False):  # an error may have ended it early
+            if raises and row.__class__ is Failure:
+                self.fail(row.error)
+                return
+            drop(position)
+            put(position, row)
+            if done is not None:
+                done(position)
+        self.run.later(self.refill)
+
+    def job_failed(self, about: _Sent, error: BaseException) -> None:
+        """Go on after a chunk that could not be run."""
+        self._chunks -= 1
+        positions = about.positions
+        first, last = self.items.index(positions[0]), self.items.index(positions[-1])
+        if isinstance(error, WorkerDiedError):
+            self._worker_died(about, error)
+            return
+        items = f"item {first}" if last == first else f"items {first} to {last}"
+        note(error, f"in {items} of pipeline {self.plan.label!r}")
+        if self.on_error == "raise":
+            self.fail(error)
+        elif isinstance(error, TransportError) and len(positions) > 1:  # which item is to blame?
+            self._send_divided(about)
+        else:
+            self._lose(positions, error)
+
+    def _worker_died(self, about: _Sent, error: WorkerDiedError) -> None:
+        """Run the items again in smaller parts, until the item that is to blame is alone."""
+        target: Any = self.plan.map_target
+        first, is_alone = self.items.index(about.positions[0]), len(about.positions) == 1
+        death = Death(error, about.deaths + 1, is_alone)
+        final = death.final_error(self._timeout, self.run.info(target).max_retries)
+        if final is not None:
+            failed, suffix = final
+            names = [step.name for step in self.plan.calls()]
+            node = f" (node {names[0]!r})" if len(names) == 1 else ""  # of several, any may have been the one
+            note(failed, f"in item {first} of pipeline {self.plan.label!r}{node}{suffix}")
+            if self.on_error == "raise":
+                self.fail(failed)
+            else:
+                self._lose(about.positions, failed)
+            return
+        if "on_node_retry" in self.plan.subscribed:
+            scope = self.scope.of_item(first) if is_alone else self.scope
+            retry = (self.plan.path[-1], death.deaths, error)
+            self.run.events.append(Event.now("on_node_retry", retry, scope))
+        self._send_divided(replace(about, deaths=death.deaths))
+
+    @cached_property
+    def _timeout(self) -> float | None:
+        times = (step.options.timeout for step in self.plan.calls())
+        return min((seconds for seconds in times if seconds is not None), default=None)
+
+    def _send_divided(self, about: _Sent) -> None:
+        for part in divided(about.positions):
+            self._send(part, about.deaths)
+
+    def _lose(self, positions: Sequence[int], error: BaseException) -> None:
+        """Put an error into the rows of items; the events of their calls are lost with the worker."""
+        name = self.plan.path[-1]
+        for position in positions:
+            index = self.items.index(position)
+            scope = self.scope.of_item(index)
+            emitted = (
+                Event.now("on_map_item_start", (index,), scope),
+                Event.now("on_error", (name, error), scope, about="item"),
+                Event.now("on_map_item_end", (index, 0.0), scope),
+            )
+            self.run.events += [event for event in emitted if event.hook in self.plan.subscribed]
+            self._put(position, Failure(error))
+            self._lookup.done(position)
+        self.run.later(self.refill)
+
+    # ------------------------------------------------------------------------------------- the end
+
+    def stop(self, error: BaseException) -> None:
+        """End before all items are done, since the stream was closed."""
+        if not self.over:
+            self._abandon_children(error)
+            self._end()
+
+    def _abandon_children(self, error: BaseException) -> None:
+        for child, _ in self._children.values():
+            child.abandon(error)
+        self._children.clear()
+
+    def _end(self) -> None:
+        self.over = True
+        seconds = perf_counter() - self.started
+        rows = self.rows.all()
+        if self.emitted_as is not None:
+            self.emit("on_map_end", seconds)
+            if "on_pipeline_end" in self.plan.subscribed:
+                good = [row for row in rows if not isinstance(row, Failure)]
+                columns = {name: [row[name] for row in good] for name in self.plan.outputs}
+                self.emit("on_pipeline_end", self.emitted_as, columns, seconds)
+        self.parent.child_finished(self, rows)

@@ -1,0 +1,99 @@
+"""What `PlanRun` and `MapRun` have in common: a plan, a place in the tree of pipelines, and a parent."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.callbacks.event import Event, here
+
+if TYPE_CHECKING:
+    from hypernodes.callbacks.event import About, Scope, Worker
+    from hypernodes.execution.plan.model import Plan
+    from hypernodes.execution.scheduler.state import Parent, RunState
+
+
+class PlanExecution(ABC):
+    """A plan that is being executed as a part of a run.
+
+    Args:
+        run: What all parts of the run share.
+        plan: The plan.
+        scope: Where it is.
+        parent: Told how it ended.
+        about: What the parent knows it by: the nested step, or the position of an item.
+
+    Attributes:
+        over: Whether it has ended.
+        executed: Calls that were made here and in the parts below.
+        hits: Results that came from a cache, likewise.
+        emitted_as: The pipeline id under which its start was emitted; items of a map have none.
+    """
+
+    def __init__(self, run: RunState, plan: Plan, scope: Scope, parent: Parent, about: Any = None) -> None:
+        self.run = run
+        self.plan = plan
+        self.scope = scope
+        self.parent = parent
+        self.about = about
+        self.over = False
+        self.started = perf_counter()
+        self.executed = 0
+        self.hits = 0
+        self.emitted_as: str | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the run still waits for it."""
+        return not self.over and self.parent.is_alive
+
+    def emit(
+        self,
+        hook: str,
+        *arguments: Any,
+        signature: bytes | None = None,
+        ended: tuple[float, Worker] | None = None,
+        about: About = "node",
+    ) -> None:
+        """Record an event, if a callback subscribes to it.
+
+        Args:
+            hook: The hook.
+            arguments: What it is called with.
+            signature: The signature of the node it is about.
+            ended: When and where it happened, if not now and here.
+            about: What an error is of.
+        """
+        if hook in self.plan.subscribed:
+            when, worker = (time(), here()) if ended is None else ended
+            signed = None if signature is None else signature.hex()
+            self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed, about))
+
+    def count(self, executed: int, hits: int) -> None:
+        """Count calls that were made, and results that came from a cache, here and in the parts above."""
+        self.executed += executed
+        self.hits += hits
+        self.parent.count(executed, hits)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        if self.over:
+            return
+        self._end_with(error)
+        self.parent.child_failed(self, error)
+
+    def abandon(self, error: BaseException) -> None:
+        """End without a result, since something else has ended the run or a part above with an error."""
+        if not self.over:
+            self._end_with(error)
+
+    def _end_with(self, error: BaseException) -> None:
+        self.over = True
+        self._abandon_children(error)
+        if self.emitted_as is not None:
+            self.emit("on_error", self.emitted_as, error, about="pipeline")
+
+    @abstractmethod
+    def _abandon_children(self, error: BaseException) -> None:
+        """Emit errors for all that has started below and will not end."""

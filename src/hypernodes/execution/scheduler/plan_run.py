@@ -1,0 +1,413 @@
+"""One plan over one set of inputs: what is wanted, what is known, what follows.
+
+Values are asked for from the wanted outputs backwards. A step that may be cached is signed, which takes
+identities only; if the cache has its result, nothing behind it is asked for:
+
+    wanted ─▶ signed ─▶ looked up ─┬─ hit ──────────────────────────▶ done
+       └── may not be cached ──────┴─▶ waits for values ─▶ called ───▶ done
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.exceptions import MapError, NodeAbandonedError, WorkerDiedError
+from hypernodes.execution.calls.location import locate
+from hypernodes.execution.calls.timeout import overdue
+from hypernodes.execution.jobs import Call, EntryKey, Fetch, Fetched, Found, LookUp, Store
+from hypernodes.execution.plan.model import CallStep, NestedStep
+from hypernodes.execution.provenance import taken
+from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
+from hypernodes.execution.scheduler.plan_execution import PlanExecution
+from hypernodes.execution.signature import identify
+from hypernodes.serialization.remote import RemoteList, is_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes.callbacks.event import Scope, Worker
+    from hypernodes.execution.jobs import CommonValue, Outcome, Values
+    from hypernodes.execution.plan.model import Plan, Step
+    from hypernodes.execution.scheduler.state import JobOwner, Parent, RunState
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+class PlanRun(PlanExecution):
+    """One plan over one set of inputs.
+
+    Args:
+        run: What all parts of the run share.
+        plan: The plan.
+        scope: Where it is.
+        parent: Told how it ended.
+        values: The inputs, by name.
+        identities: What identifies those of them that are identified already.
+        common: Those inputs that many parts of the run have in common.
+        signed: What is known of it already, for an item that was looked up.
+        about: What the parent knows it by.
+        batches: The map whose items are here together, so that batch functions are called for several.
+        returns_here: Whether its outputs are returned to the user, so that remote values are brought here.
+    """
+
+    def __init__(
+        self,
+        run: RunState,
+        plan: Plan,
+        scope: Scope,
+        parent: Parent,
+        values: Values,
+        *,
+        identities: Mapping[str, bytes | None],
+        common: Mapping[str, CommonValue] = _NOTHING,
+        signed: SignedItem | None = None,
+        about: Any = None,
+        batches: JobOwner | None = None,
+        returns_here: bool = False,
+    ) -> None:
+        super().__init__(run, plan, scope, parent, about)
+        self.values = values
+        self._common = common
+        self._batches = batches
+        self._returns_here = returns_here
+        self._signer = run.signer(plan)
+        if signed is None:
+            bound = run.fingerprints.bound.get(plan.key)
+            signed = sign_item(plan, self._signer, values, {**bound, **identities} if bound else identities)
+        self._signed = signed
+        self._known = dict(signed.known)
+        self.identities = signed.identities
+        self._signatures = signed.signatures
+        self._asked: set[int] = set()  # steps whose values are wanted
+        self._unmet: dict[int, int] = {}  # how many values a step still waits for
+        self._for_value: dict[str, list[Step]] = {}  # the steps that wait for the value of a name
+        self._unsigned: set[int] = set()  # steps whose signature is waited for
+        self._under_way: dict[int, float] = {}  # when a step that has not ended was started
+        self._children: dict[int, PlanExecution] = {}  # nested plans that are under way, by step
+        self._wanted: set[int] = set()  # steps that make the outputs asked for, and are not done
+
+    def begin(self, emit_as: str | None = None) -> None:
+        """Ask for the wanted outputs.
+
+        Args:
+            emit_as: The pipeline id for its events; ``None`` for an item of a map, whose events the map
+                emits.
+        """
+        self.emitted_as = emit_as
+        if emit_as is not None:
+            self.emit("on_pipeline_start", emit_as, {name: self.values[name] for name in self.plan.inputs})
+        for name in self.plan.outputs:
+            if name not in self.values:
+                step = self.plan.producers[name]
+                self._wanted.add(step.index)
+                self.run.later(self._ask, step)
+        if not self._wanted:
+            self.run.later(self._end)
+
+    # ------------------------------------------------------------------ from the outputs backwards
+
+    def _ask(self, step: Step) -> None:
+        if step.index in self._asked:
+            return
+        self._asked.add(step.index)
+        if step.index not in self._signer.steps:
+            self._wait_for_values(step)
+        elif step.index in self._signatures:
+            self._look_up(step)
+        else:
+            self._wait_for_identities(step)
+
+    def _wait_for_identities(self, step: Step) -> None:
+        """Ask for the values whose content identifies a step."""
+        if step.index in self._unsigned:
+            return
+        self._unsigned.add(step.index)
+        is_identified = False
+        for _, name in step.arguments:
+            if name in self.identities:
+                continue
+            if name in self.values:
+                is_identified |= self._identify(name, self.values[name])
+            else:
+                producer = self.plan.producers[name]
+                if producer.index in self._signer.steps and producer.index not in self._signatures:
+                    self.run.later(self._wait_for_identities, producer)
+                else:
+                    self.run.later(self._ask, producer)
+        if is_identified:
+            self._sign_more()
+
+    def _identify(self, name: str, value: Any) -> bool:
+        """Identify a value by its content; ``False`` if it has to be brought here first."""
+        if is_remote(value):
+            self.run.jobs.append(Fetch(self.run.key_for(self, name), (value,)))
+            return False
+        self.identities[name] = identify(value, name, self.plan, self._signer.reach)
+        return True
+
+    def _sign_more(self) -> None:
+        """Go on with the steps that can be signed, now that more is identified."""
+        for step in self._signer.sign(self.identities, self._signatures):
+            if step.index not in self._unsigned:
+                continue
+            self._unsigned.discard(step.index)
+            if step.index in self._asked:
+                self._look_up(step)
+            elif not self.identities.keys() >= {name for name in step.outputs if name is not None}:
+                self.run.later(self._ask, step)  # its outputs are identified by content, so they are needed
+
+    def _look_up(self, step: Step) -> None:
+        index, cache = step.index, self.plan.cache
+        signature = self._signatures[index]
+        if signature is None or cache is None:
+            self._wait_for_values(step)
+        elif index in self._known:
+            self._hit(step, signature, self._known.pop(index))
+        elif self.run.is_absent(signature):
+            self._wait_for_values(step)
+        else:
+            self.run.jobs.append(LookUp(self.run.key_for(self, step), cache, ((signature,),)))
+
+    def look_again(self, about: Step) -> None:
+        """Look up the result of a call that was made elsewhere meanwhile."""
+        signature, cache = self._signatures[about.index], self.plan.cache
+        if not self.over and signature is not None and cache is not None:
+            self.run.jobs.append(LookUp(self.run.key_for(self, about), cache, ((signature,),)))
+
+    def _looked_up(self, step: Step, found: Found) -> None:
+        signature: Any = self._signatures[step.index]
+        outputs = found.values[0].get(signature)
+        if outputs is None:
+            self._wait_for_values(step)
+        else:
+            self._hit(step, signature, outputs)
+
+    def _hit(self, step: Step, signature: bytes, outputs: tuple[Any, ...]) -> None:
+        self.count(0, 1)
+        self.emit("on_node_cached", step.name, signature.hex(), signature=signature)
+        self._resolve(step, outputs)
+
+    def _wait_for_values(self, step: Step) -> None:
+        waiting = 0
+        for _, name in step.arguments:
+            if name not in self.values:
+                waiting += 1
+                self._for_value.setdefault(name, []).append(step)
+                self.run.later(self._ask, self.plan.producers[name])
+        if waiting:
+            self._unmet[step.index] = waiting
+        else:
+            self._start(step)
+
+    # ------------------------------------------------------------------------ from results forwards
+
+    def _start(self, step: Step) -> None:
+        arguments = {parameter: self.values[name] for parameter, name in step.arguments}
+        match step:
+            case CallStep():
+                self._start_call(step, arguments)
+            case NestedStep():
+                remote = [name for name in step.map_over if is_remote(arguments[name])]
+                if remote:
+                    values = tuple(arguments[name] for name in remote)
+                    self.run.jobs.append(Fetch(self.run.key_for(self, (step, remote)), values))
+                else:
+                    self._start_nested(step, arguments)
+
+    def _start_call(self, step: CallStep, arguments: Values) -> None:
+        plan, target = self.plan, self.plan.node_target
+        signature = self._signatures.get(step.index)
+        entry = takes = None
+        if signature is not None and plan.cache is not None:
+            entry = EntryKey(plan.cache, signature, self.run.fingerprints.calls[plan.key, step.index].hex())
+            if target is not None and target.capabilities.places_calls:
+                takes = taken(plan, step, self.identities, self.values)
+        common = self._common
+        shared = {parameter: common[name] for parameter, name in step.arguments if name in common}
+        call = Call(self.run.key_for(self, step), step, arguments, self.scope, target, shared, entry, takes)
+        if step.options.batch is not None and self._batches is not None and len(shared) < len(arguments):
+            self.run.add_to_batch(self._batches, call)
+        else:
+            self.run.jobs.append(call)
+
+    def job_begins(self, about: CallStep) -> None:
+        """Emit that a call is about to be made."""
+        self._under_way[about.index] = perf_counter()
+        if "on_node_start" in self.plan.subscribed:
+            arguments = {parameter: self.values[name] for parameter, name in about.arguments}
+            signature = self._signatures.get(about.index)
+            self.emit("on_node_start", about.name, arguments, signature=signature)
+
+    def job_done(self, about: Any, outcome: Outcome | Found | Fetched) -> None:
+        """Go on with the outcome of a job."""
+        match outcome:
+            case Found():
+                self._looked_up(about, outcome)
+            case Fetched():
+                self._fetched(about, outcome)
+            case _:
+                self._called(about, outcome)
+
+    def job_failed(self, about: Any, error: BaseException) -> None:
+        """Go on after a job that could not be carried out at all."""
+        if about is None or isinstance(about, str):  # a value that could not be brought here
+            self.fail(error)
+            return
+        step = about[0] if isinstance(about, tuple) else about
+        if isinstance(error, WorkerDiedError) and isinstance(step, CallStep):
+            error = overdue(error, step.options.timeout) or error
+        arguments = {parameter: self.values[name] for parameter, name in step.arguments}
+        locate(error, step.name, self.scope, arguments)
+        self.failed(step, error)
+
+    def _fetched(self, about: Any, outcome: Fetched) -> None:
+        if about is None:
+            self._finish(dict(zip(self.plan.outputs, outcome.values, strict=True)))
+            return
+        if isinstance(about, str):
+            if about not in self.identities:
+                self.identities[about] = identify(outcome.values[0], about, self.plan, self._signer.reach)
+                self._sign_more()
+            return
+        step, remote = about
+        arguments = {parameter: self.values[name] for parameter, name in step.arguments}
+        self._start_nested(step, arguments | dict(zip(remote, outcome.values, strict=True)))
+
+    def _called(self, step: CallStep, outcome: Outcome) -> None:
+        self.run.events += outcome.events
+        if outcome.error is not None:
+            self.failed(step, outcome.error, outcome.ended)
+            return
+        self._under_way.pop(step.index, None)
+        self.count(1, 0)
+        outputs, plan = outcome.outputs, self.plan
+        signature = self._signatures.get(step.index)
+        if signature is not None and plan.cache is not None and not outcome.is_stored:
+            code = self.run.fingerprints.calls[plan.key, step.index].hex()
+            takes = taken(plan, step, self.identities, self.values)
+            self.run.store(
+                Store(EntryKey(plan.cache, signature, code), step, outputs, takes, outcome.seconds)
+            )
+        if "on_node_end" in plan.subscribed:
+            named = {
+                name: value for name, value in zip(step.outputs, outputs, strict=True) if name is not None
+            }
+            self.emit(
+                "on_node_end", step.name, named, outcome.seconds, signature=signature, ended=outcome.ended
+            )
+        self._resolve(step, outputs)
+
+    def _start_nested(self, step: NestedStep, arguments: Values) -> None:
+        self._under_way[step.index] = perf_counter()
+        self.emit("on_node_start", step.name, arguments)
+        self.emit("on_nested_pipeline_start", self.plan.path[-1], step.name)
+        source = dict(step.arguments)
+        identities = {
+            name: self.identities[source[name]]
+            for name in arguments
+            if name not in step.map_over and source[name] in self.identities
+        }
+        common = self._common
+        try:
+            self._children[step.index] = self.run.open_nested(
+                step,
+                arguments,
+                identities=identities,
+                common={name: common[source[name]] for name in arguments if source[name] in common},
+                scope=self.scope,
+                parent=self,
+            )
+        except MapError as error:
+            locate(error, step.name, self.scope, arguments)
+            self.failed(step, error)
+
+    def child_finished(self, child: PlanExecution, result: Any) -> None:
+        """Go on with the results of a nested plan."""
+        self._children.pop(child.about.index, None)
+        self.run.later(self._nested_done, child.about, result)
+
+    def child_failed(self, child: PlanExecution, error: BaseException) -> None:
+        """Fail with a nested plan."""
+        self._children.pop(child.about.index, None)
+        self.failed(child.about, error)
+
+    def _nested_done(self, step: NestedStep, result: Any) -> None:
+        if self.over:
+            return
+        if step.map_over:
+            gathered = RemoteList if self.run.has_remote_values else list
+            outputs = tuple(gathered([row[inner] for row in result]) for inner, _ in step.results)
+        else:
+            outputs = tuple(result[inner] for inner, _ in step.results)
+        seconds = perf_counter() - self._under_way.pop(step.index)
+        self.emit("on_nested_pipeline_end", self.plan.path[-1], step.name, seconds)
+        self.emit("on_node_end", step.name, dict(zip(step.outputs, outputs, strict=True)), seconds)
+        self._resolve(step, outputs)
+
+    def failed(self, step: Step, error: BaseException, ended: tuple[float, Worker] | None = None) -> None:
+        """Take note that a step raised, which ends the plan."""
+        if not self.over:
+            self._under_way.pop(step.index, None)
+            self.emit("on_error", step.name, error, signature=self._signatures.get(step.index), ended=ended)
+            self.fail(error)
+
+    def _abandon_children(self, error: BaseException) -> None:
+        for child in self._children.values():
+            child.abandon(error)
+        self._children.clear()
+        if "on_error" in self.plan.subscribed:
+            for index in self._under_way:
+                name = self.plan.steps[index].name
+                abandoned = NodeAbandonedError.of(name, "/".join(self.scope.path), error)
+                self.emit("on_error", name, abandoned, signature=self._signatures.get(index))
+        self._under_way.clear()
+
+    def _resolve(self, step: Step, outputs: tuple[Any, ...]) -> None:
+        for name, value in zip(step.outputs, outputs, strict=True):
+            if name is None:
+                continue
+            self.values[name] = value
+            if self._unsigned and self._identifies(name) and self._identify(name, value):
+                self._sign_more()
+            for waiting in self._for_value.pop(name, ()):
+                self._unmet[waiting.index] -= 1
+                if not self._unmet[waiting.index]:
+                    self._start(waiting)
+        self._wanted.discard(step.index)
+        if not self._wanted:
+            self.run.later(self._end)
+
+    def _identifies(self, name: str) -> bool:
+        """Whether a step can be signed only once the value of a name is identified by its content."""
+        if name in self.identities:
+            return False
+        waiting = (self.plan.steps[index] for index in self._unsigned)
+        return any(name == argument for step in waiting for _, argument in step.arguments)
+
+    def _end(self) -> None:
+        if self.over:
+            return
+        outputs = {name: self.values[name] for name in self.plan.outputs}
+        if self._returns_here and self.run.has_remote_values and any(map(is_remote, outputs.values())):
+            self._returns_here = False
+            self.run.jobs.append(Fetch(self.run.key_for(self, None), tuple(outputs.values())))
+            return
+        self._finish(outputs)
+
+    def _finish(self, outputs: Values) -> None:
+        self.over = True
+        if self.emitted_as is not None:
+            self.emit("on_pipeline_end", self.emitted_as, outputs, perf_counter() - self.started)
+        self.parent.child_finished(self, outputs)
+
+    @property
+    def cached_signature(self) -> str | None:
+        """The signature of an item whose outputs all came from the cache; ``None`` if one was computed."""
+        if self.executed or not self.hits:
+            return None
+        for name in self.plan.outputs:
+            identity = self.identities.get(name)
+            if name in self.plan.producers and identity is not None:
+                return identity.hex()
+        return None

@@ -1,0 +1,296 @@
+"""The state machine of one run: what can be done now, and what follows from an outcome?
+
+It has no threads, waits for nothing and does no I/O: a driver takes jobs with `ready`, does them or has them
+done, and gives the outcomes back with `settle`. Nested pipelines and maps are parts of the same run, so that
+no worker ever waits for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+
+from hypernodes.callbacks.event import Scope
+from hypernodes.execution.scheduler.map_run import MapRun
+from hypernodes.execution.scheduler.plan_run import PlanRun
+from hypernodes.execution.scheduler.state import RunState, TargetInfo
+from hypernodes.execution.signature import NO_FINGERPRINTS, Fingerprints
+from hypernodes.mapping import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from hypernodes.callbacks.event import Event
+    from hypernodes.callbacks.node_context import NodeContext
+    from hypernodes.execution.jobs import CommonValue, Job, JobKey, MapContext, OnError, Store, Values
+    from hypernodes.execution.plan.model import NestedStep, Plan
+    from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.execution.scheduler.items import Rows
+    from hypernodes.execution.scheduler.state import Parent
+
+    NodeContexts: TypeAlias = Mapping[int, tuple[NodeContext, ...]]
+
+NO_CONTEXTS: Final[NodeContexts] = {}
+"""The contexts around calls where no callback puts any."""
+
+
+def no_targets(target: TargetRef) -> NoReturn:
+    """Refuse to know a target, for a plan that uses none."""
+    raise LookupError(f"the plan uses a target that the run does not know: {target}")
+
+
+class Run:
+    """One run of one plan, over one set of inputs or over items.
+
+    Args:
+        fingerprints: The code of the steps of the plan.
+        info: What the scheduler may know of an execution target.
+
+    Attributes:
+        is_over: Whether there is a result or an error.
+        result: The outputs by name; for a map the rows.
+        error: What ended the run.
+        root: The outermost part.
+    """
+
+    def __init__(
+        self,
+        fingerprints: Fingerprints = NO_FINGERPRINTS,
+        info: Callable[[TargetRef], TargetInfo] = no_targets,
+    ) -> None:
+        self._state = RunState(fingerprints, info, self._open_nested)
+        self.is_over = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.root: PlanRun | MapRun | None = None
+        self.executed = 0
+        self.hits = 0
+
+    @classmethod
+    def once(
+        cls,
+        plan: Plan,
+        inputs: Mapping[str, Any],
+        *,
+        fingerprints: Fingerprints = NO_FINGERPRINTS,
+        info: Callable[[TargetRef], TargetInfo] = no_targets,
+        contexts: NodeContexts = NO_CONTEXTS,
+    ) -> Run:
+        """Run a plan over one set of inputs."""
+        run = cls(fingerprints, info)
+        scope = Scope(plan.key, plan.path, around=contexts)
+        root = PlanRun(
+            run._state,
+            plan,
+            scope,
+            _Root(run),
+            {**plan.bound, **inputs},
+            identities={},
+            returns_here=True,
+        )
+        run.root = root
+        root.begin(plan.path[-1])
+        return run
+
+    @classmethod
+    def over_items(
+        cls,
+        plan: Plan,
+        items: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]],
+        fixed: Mapping[str, Any],
+        *,
+        fingerprints: Fingerprints = NO_FINGERPRINTS,
+        info: Callable[[TargetRef], TargetInfo] = no_targets,
+        contexts: NodeContexts = NO_CONTEXTS,
+        on_error: OnError = "raise",
+        rows: Rows | None = None,
+    ) -> Run:
+        """Run a plan over items, each with the values of the inputs that vary."""
+        run = cls(fingerprints, info)
+        root = MapRun(
+            run._state,
+            plan,
+            Scope(plan.key, plan.path, around=contexts),
+            _Root(run),
+            items,
+            fixed={**plan.bound, **fixed},
+            identities={},
+            on_error=on_error,
+            rows=rows,
+            returns_here=True,
+        )
+        run.root = root
+        columns: Mapping[str, Any] = {}
+        if plan.subscribed and isinstance(items, Sequence):
+            columns = {name: [item[name] for item in items] for name in items[0]}
+        root.begin(plan.path[-1], {**fixed, **columns})
+        return run
+
+    @classmethod
+    def over_chunk(
+        cls,
+        context: MapContext,
+        indices: Sequence[int],
+        items: Sequence[Mapping[str, Any]],
+        known: Mapping[int, Mapping[int, tuple[Any, ...]]],
+        *,
+        info: Callable[[TargetRef], TargetInfo] = no_targets,
+    ) -> Run:
+        """Run some items of a map that goes on elsewhere; its start and end are emitted there."""
+        run = cls(context.fingerprints, info)
+        root = MapRun(
+            run._state,
+            context.plan,
+            context.scope,
+            _Root(run),
+            items,
+            fixed=dict(context.fixed),
+            identities=context.identities,
+            on_error=context.on_error,
+            indices=indices,
+            known=known,
+        )
+        run.root = root
+        run._state.later(root.refill)
+        return run
+
+    def ready(self) -> Job | None:
+        """Return what can be done next, or ``None`` when everything waits for jobs that are under way."""
+        state = self._state
+        agenda, jobs = state.agenda, state.jobs
+        while not self.is_over:
+            while agenda:
+                follow, args = agenda.popleft()
+                follow(*args)
+            if self.is_over:
+                break
+            if not jobs:
+                return state.next_batch()
+            job = jobs.popleft()
+            if state.is_wanted(job.key):
+                return job
+            state.drop(job.key)
+        return None
+
+    def begin(self, key: JobKey) -> None:
+        """Take note that a call is about to be made."""
+        owner, about = self._state.continuation(key)
+        owner.job_begins(about)
+
+    def settle(self, key: JobKey, outcome: Any) -> None:
+        """Take note of the outcome of a job."""
+        waiting = self._state.take(key)
+        if waiting is not None:
+            waiting.owner.job_done(waiting.about, outcome)
+
+    def fail(self, key: JobKey, error: BaseException) -> None:
+        """Take note that a job could not be carried out at all."""
+        waiting = self._state.take(key)
+        if waiting is not None:
+            waiting.owner.job_failed(waiting.about, error)
+
+    def look_again(self, key: JobKey) -> None:
+        """Go on with a call that was made elsewhere meanwhile."""
+        waiting = self._state.take(key)
+        if waiting is not None:
+            waiting.owner.look_again(waiting.about)
+
+    def abandon(self, error: BaseException) -> None:
+        """End without a result, and emit errors for all that has started."""
+        if not self.is_over and self.root is not None:
+            self.root.abandon(error)
+            self.is_over = True
+
+    def close(self) -> None:
+        """Let go of everything, so that results live no longer than their users want them."""
+        self.result = self.error = self.root = None
+        self._state.close()
+
+    def note_remote_values(self) -> None:
+        """Take note that an output has stayed with its worker."""
+        self._state.has_remote_values = True
+
+    @property
+    def has_remote_values(self) -> bool:
+        """Whether any value has stayed with its worker."""
+        return self._state.has_remote_values
+
+    @property
+    def events(self) -> list[Event]:
+        """What happened and has not been emitted yet; whoever emits events empties it."""
+        return self._state.events
+
+    @property
+    def has_agenda(self) -> bool:
+        """Whether `ready` has something to work off."""
+        return bool(self._state.agenda)
+
+    def refill(self) -> None:
+        """Draw further items, now that rows of a stream were taken."""
+        if isinstance(self.root, MapRun):
+            self._state.later(self.root.refill)
+
+    def take_stores(self) -> list[Store]:
+        """Return the results that are to be put into a cache, once."""
+        stores = self._state.stores
+        if stores:
+            self._state.stores = []
+        return stores
+
+    def _open_nested(
+        self,
+        step: NestedStep,
+        arguments: Values,
+        *,
+        identities: dict[str, bytes | None],
+        common: Mapping[str, CommonValue],
+        scope: Scope,
+        parent: Parent,
+    ) -> PlanRun | MapRun:
+        inner, state = step.inner, self._state
+        inside = scope.of_nested(inner.key, inner.path)
+        if not step.map_over:
+            values = {**inner.bound, **arguments}
+            child = PlanRun(
+                state, inner, inside, parent, values, identities=identities, common=common, about=step
+            )
+            child.begin(step.name)
+            return child
+        rows = expand(arguments, step.map_over, step.map_mode, f"pipeline {inner.label!r}")
+        fixed = {name: value for name, value in arguments.items() if name not in step.map_over}
+        mapped = MapRun(
+            state,
+            inner,
+            inside,
+            parent,
+            rows,
+            fixed={**inner.bound, **fixed},
+            identities=identities,
+            common=common,
+            about=step,
+        )
+        mapped.begin(step.name, arguments)
+        return mapped
+
+
+class _Root:
+    """The parent of the outermost part of a run."""
+
+    is_alive = True
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def child_finished(self, child: Any, result: Any) -> None:
+        del child
+        self._run.result = result
+        self._run.is_over = True
+
+    def child_failed(self, child: Any, error: BaseException) -> None:
+        del child
+        self._run.error = error
+        self._run.is_over = True
+
+    def count(self, executed: int, hits: int) -> None:
+        self._run.executed += executed
+        self._run.hits += hits

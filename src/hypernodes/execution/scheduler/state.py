@@ -1,0 +1,203 @@
+"""What all parts of a run share: the queues, the events, and how steps are signed."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+from hypernodes.execution.jobs import BatchCall
+from hypernodes.execution.signature import Signer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hypernodes.callbacks.event import Event, Scope
+    from hypernodes.execution.jobs import Call, CommonValue, JobKey, KeyedJob, Store, Values
+    from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
+    from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.execution.signature import Fingerprints
+
+
+ABSENT_S: Final = 0.1
+"""Seconds for which a look-up is trusted that has found nothing: other runs store results meanwhile."""
+
+
+class TargetInfo(Protocol):
+    """What the scheduler asks of an execution target, while the run goes on."""
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once."""
+
+    @property
+    def max_retries(self) -> int:
+        """How often work is started again whose worker died."""
+
+    def chunk_items(self, total: int | None) -> int:
+        """Return how many items make a chunk, for a target that gathers."""
+
+
+class JobOwner(Protocol):
+    """The part of a run that waits for a job."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the run still waits for it."""
+
+    def job_begins(self, about: Any) -> None:
+        """Take note that a call is about to be made."""
+
+    def job_done(self, about: Any, outcome: Any) -> None:
+        """Go on with the outcome of a job."""
+
+    def job_failed(self, about: Any, error: BaseException) -> None:
+        """Go on after a job that could not be carried out at all."""
+
+    def look_again(self, about: Any) -> None:
+        """Look up the result of a call that was made elsewhere meanwhile."""
+
+
+class Continuation(NamedTuple):
+    """Who waits for a job, and what the job is about for them."""
+
+    owner: JobOwner
+    about: Any
+
+
+class Parent(Protocol):
+    """Whom a part of a run tells how it ended."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the run still waits for it."""
+
+    def child_finished(self, child: Any, result: Any) -> None:
+        """Go on with the result of a child."""
+
+    def child_failed(self, child: Any, error: BaseException) -> None:
+        """Go on after a child that failed."""
+
+    def count(self, executed: int, hits: int) -> None:
+        """Count calls that were made, and results that came from a cache."""
+
+
+class OpenNested(Protocol):
+    """Begins a nested plan as a part of the run."""
+
+    def __call__(
+        self,
+        step: NestedStep,
+        arguments: Values,
+        *,
+        identities: dict[str, bytes | None],
+        common: Mapping[str, CommonValue],
+        scope: Scope,
+        parent: Parent,
+    ) -> Any:
+        """Return the part of the run that was begun."""
+
+
+class RunState:
+    """The queues of a run, and what its parts share.
+
+    Args:
+        fingerprints: The code of the steps of the plan.
+        info: What the scheduler may know of an execution target; asked only when an item goes there.
+        open_nested: Begins a nested plan.
+
+    Attributes:
+        events: What happened and has not been emitted yet.
+        stores: Results that are to be put into a cache.
+        jobs: What can be done now.
+        agenda: What follows from what is known; worked off before the next job is handed out.
+        has_remote_values: Whether any value has stayed with its worker.
+    """
+
+    def __init__(
+        self, fingerprints: Fingerprints, info: Callable[[TargetRef], TargetInfo], open_nested: OpenNested
+    ) -> None:
+        self.fingerprints = fingerprints
+        self.info = info
+        self.open_nested = open_nested
+        self.events: list[Event] = []
+        self.stores: list[Store] = []
+        self.jobs: deque[KeyedJob] = deque()
+        self.agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.has_remote_values = False
+        self._absent: set[bytes] = set()
+        self._absent_until = 0.0
+        self._keys = count(1)
+        self._waiting: dict[JobKey, Continuation] = {}
+        self._batches: dict[tuple[JobOwner, CallStep], list[Call]] = {}
+        self._signers: dict[int, Signer] = {}
+
+    def later(self, follow: Callable[..., None], *args: Any) -> None:
+        """Put on the agenda what follows, so that long chains need no deep recursion."""
+        self.agenda.append((follow, args))
+
+    def key_for(self, owner: JobOwner, about: Any) -> JobKey:
+        """Return the key of a job that is to be handed out."""
+        key = next(self._keys)
+        self._waiting[key] = Continuation(owner, about)
+        return key
+
+    def continuation(self, key: JobKey) -> Continuation:
+        """Return who waits for a job."""
+        return self._waiting[key]
+
+    def take(self, key: JobKey) -> Continuation | None:
+        """Return who waits for a job, which is done now; ``None`` if nothing waits for it any longer."""
+        waiting = self._waiting.pop(key, None)
+        return waiting if waiting is not None and waiting.owner.is_alive else None
+
+    def is_wanted(self, key: JobKey) -> bool:
+        """Whether the run still waits for a job."""
+        waiting = self._waiting.get(key)
+        return waiting is not None and waiting.owner.is_alive
+
+    def drop(self, key: JobKey) -> None:
+        """Forget a job that nothing waits for."""
+        self._waiting.pop(key, None)
+
+    def add_to_batch(self, group: JobOwner, call: Call) -> None:
+        """Keep a call until no other job is ready, so that its node's batch function makes it with others."""
+        self._batches.setdefault((group, call.step), []).append(call)
+
+    def next_batch(self) -> BatchCall | None:
+        """Return calls that are made together."""
+        while self._batches:
+            (_, step), calls = next(iter(self._batches.items()))
+            del self._batches[next(iter(self._batches))]
+            wanted = [call for call in calls if self.is_wanted(call.key)]
+            if wanted:
+                return BatchCall(step, wanted)
+        return None
+
+    def note_absent(self, signatures: frozenset[bytes]) -> None:
+        """Take note that these were looked up just now and are not there: other runs may store them soon."""
+        self._absent = set(signatures)
+        self._absent_until = perf_counter() + ABSENT_S
+
+    def is_absent(self, signature: bytes) -> bool:
+        """Whether a signature was looked up just now and is not there."""
+        return signature in self._absent and perf_counter() < self._absent_until
+
+    def store(self, store: Store) -> None:
+        """Hand out a result that is to be kept."""
+        self._absent.discard(store.entry.signature)
+        self.stores.append(store)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for held in (self.jobs, self.agenda, self._waiting, self._batches, self.stores, self.events):
+            held.clear()
+        del self.open_nested
+
+    def signer(self, plan: Plan) -> Signer:
+        """Return what signs the steps of a plan of this run."""
+        signer = self._signers.get(plan.key)
+        if signer is None:
+            signer = self._signers[plan.key] = Signer(plan, self.fingerprints)
+        return signer

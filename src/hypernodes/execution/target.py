@@ -1,0 +1,141 @@
+"""The interface of an execution target.
+
+    driver ── open() ─▶ session ── submit(job) ─▶ Future
+                           │                        │ done
+                           └── receive(job, future) ◀ ─▶ outcome
+
+A new backend implements `submit`; its worker calls `hypernodes.execution.execute.execute(job)`::
+
+    class Toy(ExecutionTarget):
+        def __init__(self):
+            super().__init__("toy", Capabilities(serializes=False))
+
+        def submit(self, job):
+            future = Future()
+            future.set_result(execute(job))
+            return future
+
+    HyperNodesEngine(map_executor=Toy())
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
+from hypernodes.execution.plan.placement import Capabilities, TargetRef
+from hypernodes.executors.settled import result_of
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Outcome
+
+
+class Session(ABC):
+    """An execution target, as one run uses it."""
+
+    @abstractmethod
+    def submit(self, job: Call | Chunk) -> Future[Any]:
+        """Have a job executed.
+
+        Args:
+            job: The job.
+
+        Returns:
+            A future; what it gives is for `receive` of the same session.
+
+        Raises:
+            TransportError: A part of the job cannot be pickled.
+        """
+
+    def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
+        """Return the outcome of a job.
+
+        Args:
+            job: The job.
+            future: The future that `submit` has returned; it is done.
+
+        Raises:
+            Exception: The job could not be executed at all. The error of a node is a part of the outcome.
+        """
+        del job
+        outcome: Outcome | ChunkOutcome = result_of(future)
+        return outcome
+
+    def assist(self) -> bool:
+        """Do work in the thread of the driver while it waits; ``False`` if there is nothing to do."""
+        return False
+
+    def close(self) -> None:
+        """Forget jobs that have not begun: the run is over."""
+        return
+
+
+class ExecutionTarget(Session):
+    """Where jobs are executed.
+
+    Args:
+        label: Its name for people.
+        capabilities: What a plan must know of it.
+
+    Attributes:
+        ref: Names it in plans.
+    """
+
+    def __init__(self, label: str, capabilities: Capabilities) -> None:
+        self.ref = TargetRef.new(label, capabilities)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What a plan must know of it."""
+        return self.ref.capabilities
+
+    @property
+    def workers(self) -> int:
+        """How many jobs run at once."""
+        return os.cpu_count() or 4
+
+    @property
+    def max_retries(self) -> int:
+        """How often a chunk is run again whose worker died."""
+        return 0
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it takes no more work until it is shut down."""
+        return False
+
+    def chunk_items(self, total: int | None) -> int:
+        """Return how many items make a chunk, for a target that gathers.
+
+        Args:
+            total: How many items there are, if that is known.
+        """
+        raise NotImplementedError(f"{self!r} does not gather jobs (total={total})")
+
+    @property
+    def is_occupied(self) -> bool:
+        """Whether this code runs in one of its workers, or in a worker that may be like them."""
+        occupied = OCCUPIED.get()
+        if self.capabilities.serializes and OTHER_PROCESS in occupied:
+            return True  # processes behind each process would fill a machine, and could starve a cluster
+        return self.ref.id in occupied
+
+    def open(self) -> Session:
+        """Return the target for one run; by default it needs to remember nothing of a run."""
+        return self
+
+    def shutdown(self, *, wait: bool = True, at_once: bool = False) -> None:
+        """Release what the target itself has made; by default there is nothing.
+
+        Args:
+            wait: Whether to wait until running work has ended.
+            at_once: Whether to end running work.
+        """
+        del wait, at_once
+
+    def __repr__(self) -> str:
+        return repr(self.ref.label)

@@ -1,0 +1,83 @@
+"""Which part of a job or of a result cannot be pickled, and whose it is?"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.exceptions import TransportError
+from hypernodes.execution.jobs import Call
+from hypernodes.executors.culprit import where
+from hypernodes.serialization.pickling import is_serializable
+from hypernodes.serialization.remote import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from hypernodes.execution.jobs import Chunk
+    from hypernodes.execution.plan.model import CallStep
+
+
+def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
+    """Return the error that says which part of a job cannot be pickled, and whose it is."""
+    scope = job.scope if isinstance(job, Call) else job.context.scope
+    for context in dict.fromkeys(chain(*scope.around.values())):
+        if not is_serializable(context):
+            return TransportError(
+                f"what a callback's node_context has returned, {context!r}, cannot be pickled on its way to "
+                f"a worker process: {failure}. Return a function of a module, or an instance of a class that "
+                f"pickles."
+            )
+    if isinstance(job, Call):
+        return unsent([job.step], job.arguments, repr("/".join(scope.path)), failure)
+    values = dict(job.context.fixed)
+    for index, item in zip(job.indices, job.items, strict=True):
+        values |= {f"{name}[{index}]": value for name, value in item.items()}
+    label = f"{'/'.join(scope.path)!r}, item {job.indices[0]}"
+    return unsent(job.context.plan.calls(), values, label, failure)
+
+
+def unsent(
+    steps: Iterable[CallStep], values: Mapping[str, Any], label: str, failure: Exception
+) -> TransportError:
+    """Return the error that says which functions and inputs cannot be pickled.
+
+    Args:
+        steps: The steps that were to be executed.
+        values: Their inputs, by name.
+        label: The pipeline and item, for the message.
+        failure: What was raised.
+    """
+    steps = list(steps)
+    parts = [
+        f"the function of node {step.name!r}{_holding(step.function)}"
+        for step in steps
+        if not is_serializable(step.function)
+    ]
+    parts += [
+        f"input {name!r} (a {type(value).__qualname__}{_holding(value)})"
+        for name, value in values.items()
+        if not is_serializable(resolve(value))
+    ]
+    what = ", ".join(parts) or "its work"
+    names = " or ".join(repr(step.name) for step in steps)
+    return TransportError(
+        f"{what} cannot be pickled on its way to a worker process: {failure}. It belongs to node {names} of "
+        f"pipeline {label}. Make it in the node itself, or run the node in this process (executor "
+        f"'sequential' or 'threaded')."
+    )
+
+
+def unreturned(values: Mapping[Any, Any], failure: Exception) -> TransportError:
+    """Return the error that says which results cannot be pickled."""
+    names = [name for name in values if not is_serializable(values[name])]
+    kinds = ", ".join(f"{name!r}, a {type(values[name]).__qualname__}," for name in names)
+    return TransportError(
+        f"the result {kinds} cannot be pickled on its way back from a worker process: {failure}. Return "
+        f"something that pickles, or run this node in this process (executor 'sequential' or 'threaded')."
+    )
+
+
+def _holding(value: object) -> str:
+    found = where(value)
+    return f", {found}," if found else ""

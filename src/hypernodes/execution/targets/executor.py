@@ -1,0 +1,96 @@
+"""Targets that are `concurrent.futures` executors, made from an alias or given by the user."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from hypernodes.execution.plan.placement import Capabilities, TargetRef
+from hypernodes.execution.target import ExecutionTarget
+from hypernodes.executors.aliases import make
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+_refs: WeakKeyDictionary[Executor, TargetRef] = WeakKeyDictionary()
+
+
+class ExecutorTarget(ExecutionTarget):
+    """An executor as a target.
+
+    An executor given as an alias is made when it is first used, and belongs to the target; one given as an
+    object belongs to the user. One that is given to several engines is one and the same target.
+
+    Args:
+        executor: An alias, or an object with the `concurrent.futures.Executor` protocol.
+        capabilities: What a plan must know of it.
+    """
+
+    def __init__(self, executor: str | Executor, capabilities: Capabilities) -> None:
+        self._lock = threading.Lock()
+        self._alias = executor if isinstance(executor, str) else None
+        self._executor: Any = None if isinstance(executor, str) else executor
+        if isinstance(executor, str):
+            super().__init__(executor, capabilities)
+        else:
+            self.ref = _ref_of(executor, capabilities)
+
+    @property
+    def executor(self) -> Any:
+        """The executor itself."""
+        with self._lock:
+            if self._executor is None and self._alias is not None:
+                self._executor = make(self._alias)
+            return self._executor
+
+    @property
+    def workers(self) -> int:
+        """How many submissions run at once, as far as the executor tells."""
+        executor = self.executor
+        for name in ("max_concurrent", "max_workers", "_max_workers"):
+            if isinstance(found := getattr(executor, name, None), int):
+                return max(1, found)
+        return os.cpu_count() or 4
+
+    @property
+    def max_retries(self) -> int:
+        """How often a chunk is run again whose worker died, as far as the executor tells."""
+        return getattr(self.executor, "max_retries", 0)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether an executor that was made from an alias takes no more work."""
+        # The name is the standard library's: its executors have no public one, and ours follow them.
+        return self._alias is not None and bool(getattr(self._executor, "_broken", False))
+
+    def shutdown(self, *, wait: bool = True, at_once: bool = False) -> None:
+        """Shut down an executor that was made from an alias; the next use makes another one.
+
+        Args:
+            wait: Whether to wait until running work has ended.
+            at_once: Whether to end running work.
+        """
+        with self._lock:
+            if self._alias is None or self._executor is None:
+                return
+            executor, self._executor = self._executor, None
+        terminate = getattr(executor, "terminate", None)
+        if at_once and terminate is not None:
+            terminate()
+        else:
+            executor.shutdown(wait=wait and not at_once, cancel_futures=at_once)
+
+    def __repr__(self) -> str:
+        return repr(self._alias) if self._alias is not None else repr(self._executor)
+
+
+def _ref_of(executor: Executor, capabilities: Capabilities) -> TargetRef:
+    try:
+        ref = _refs.get(executor)
+        if ref is None:
+            ref = _refs[executor] = TargetRef.new(type(executor).__name__, capabilities)
+    except TypeError:  # an executor without weak references
+        return TargetRef.new(type(executor).__name__, capabilities)
+    return ref

@@ -1,0 +1,62 @@
+"""Workers that share memory with the driver: threads, an event loop. Jobs go there as they are."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.execution.current import OCCUPIED
+from hypernodes.execution.execute import execute, execute_on_loop, is_async
+from hypernodes.execution.plan.placement import Capabilities
+from hypernodes.execution.targets.executor import ExecutorTarget
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from hypernodes.execution.calls.call import InThread
+    from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Outcome
+    from hypernodes.execution.plan.placement import TargetRef
+
+THREADS: Final = Capabilities(serializes=False, worker_alias="threaded")
+LOOP: Final = Capabilities(serializes=False, runs_coroutines=True, worker_alias="async")
+
+
+class InProcessTarget(ExecutorTarget):
+    """An executor whose workers share memory with the driver."""
+
+    def submit(self, job: Call | Chunk) -> Future[Any]:
+        """Have a job executed: on the executor's event loop if it awaits, else in a thread."""
+        executor = self.executor
+        if self.capabilities.runs_coroutines and is_async(job):
+            on_loop: Future[Any] = executor.submit(_execute_on_loop, job, self.ref.id, executor.in_thread)
+            return on_loop
+        future: Future[Any] = executor.submit(_execute, job, self.ref.id)
+        return future
+
+
+def _execute(job: Call | Chunk, target: int) -> Outcome | ChunkOutcome:
+    token = OCCUPIED.set(OCCUPIED.get() | {target})
+    try:
+        return execute(job)
+    finally:
+        OCCUPIED.reset(token)
+
+
+async def _execute_on_loop(job: Call | Chunk, target: int, in_thread: InThread) -> Outcome | ChunkOutcome:
+    OCCUPIED.set(OCCUPIED.get() | {target})  # in the context of this task, which ends with it
+    return await execute_on_loop(job, in_thread)
+
+
+_of_worker: dict[tuple[int, str], InProcessTarget] = {}
+
+
+def target_in_worker(ref: TargetRef) -> InProcessTarget:
+    """Return this process's own target for one that another process names; it lives as long as the process.
+
+    Raises:
+        LookupError: The target stays in the process that made it.
+    """
+    alias = ref.capabilities.worker_alias
+    if not alias:
+        raise LookupError(f"the target {ref.label!r} stays in the process that made it")
+    return _of_worker.setdefault((os.getpid(), alias), InProcessTarget(alias, ref.capabilities))

@@ -1,0 +1,129 @@
+"""Workers of a Ray cluster: calls are placed by resources, and large results stay where they were made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.callbacks.event import Event
+from hypernodes.exceptions import TransportError, WorkerDiedError
+from hypernodes.execution.calls.timeout import MAY_END_PROCESS
+from hypernodes.execution.jobs import Call, Chunk, Outcome, Store
+from hypernodes.execution.provenance import store
+from hypernodes.execution.target import Session
+from hypernodes.execution.targets.diagnose import unsent_job
+from hypernodes.execution.targets.pickled import PickledTarget, execute_chunk_here, execute_here
+from hypernodes.execution.targets.serialize import (
+    JobSerializer,
+    SerializedChunkOutcome,
+    SerializedJob,
+    deserialize_chunk_outcome,
+    deserialize_job,
+    deserialize_outcome,
+    portable_outcome,
+    unreturned_outputs,
+)
+from hypernodes.executors.settled import result_of
+from hypernodes.resources import Resources
+from hypernodes.serialization.pickling import serialize
+from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults, resolve
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from hypernodes.execution.jobs import ChunkOutcome
+
+
+class RayTarget(PickledTarget):
+    """An executor that places calls by their resources, and keeps large results where they were made."""
+
+    def open(self) -> Session:
+        """Return the target for one run, in which each shared part is serialized once."""
+        return RaySession(self)
+
+    def assist(self) -> bool:
+        """Wait a moment without holding the CPUs of this task, if this is a Ray task."""
+        executor = self._executor
+        return executor is not None and bool(executor.give_way())
+
+
+class RaySession(Session):
+    """A Ray cluster, as one run uses it."""
+
+    def __init__(self, target: RayTarget) -> None:
+        self._target = target
+        self._serializer = JobSerializer(target.place, places_calls=True)
+        self._is_used = False
+
+    def submit(self, job: Call | Chunk) -> Future[Any]:
+        """Serialize a job, and have it executed where there is room for it."""
+        if isinstance(job, Chunk):
+            job.context.plan.flush()  # other processes find only what is stored
+        serialized = self._serializer.serialize(job)
+        self._is_used = True
+        try:
+            future: Future[Any] = self._target.executor.submit_apart(
+                execute_on_ray, serialized, **_options(job)
+            )
+        except TransportError as error:
+            raise unsent_job(job, error) from error
+        return future
+
+    def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
+        """Return the outcome of a job; outputs that have stayed with their worker are not brought here."""
+        first, *outputs = result_of(future)
+        serialized = resolve(first)
+        if isinstance(serialized, SerializedChunkOutcome):
+            return deserialize_chunk_outcome(serialized)
+        outcome = deserialize_outcome(serialized, tuple(outputs))
+        deaths = getattr(future, "attempts", 1) - 1
+        if deaths > 0 and isinstance(job, Call):
+            retries = [
+                Event.now(
+                    "on_node_retry",
+                    (job.step.name, attempt, WorkerDiedError("a worker ended before its work was done")),
+                    job.scope,
+                )
+                for attempt in range(1, deaths + 1)
+            ]
+            outcome = replace(outcome, events=(*retries, *outcome.events))
+        return outcome
+
+    def assist(self) -> bool:
+        """Wait a moment without holding the CPUs of this task, if this is a Ray task."""
+        return self._is_used and self._target.assist()
+
+
+def _options(job: Call | Chunk) -> dict[str, Any]:
+    """Return what the executor must know of a job."""
+    if isinstance(job, Call):
+        node = job.step.options
+        options = {"returns": len(job.step.outputs), "resources": node.resources}
+        # A process that is ended since its call took too long has had its time: it is not tried again.
+        return options if node.timeout is None else {**options, "retries": 0}
+    resources = Resources()
+    for step in job.context.plan.calls():
+        resources = resources.with_most_of(step.options.resources)
+    # A chunk that has cost a worker its life is divided by the driver, before its parts are tried again.
+    return {"resources": resources, "retries": 0}
+
+
+def execute_on_ray(serialized: SerializedJob) -> Any:
+    """Execute a job, in a Ray worker; outputs are results of their own."""
+    MAY_END_PROCESS.set(True)
+    job = deserialize_job(serialized)
+    if isinstance(job, Chunk):
+        return execute_chunk_here(job, serialized.payload.size)
+    outcome: Outcome = execute_here(job)
+    if outcome.error is not None:
+        return portable_outcome(outcome, None, outcome.error)
+    try:
+        outputs = tuple(map(serialize, outcome.outputs))
+    except Exception as failure:
+        return portable_outcome(outcome, None, unreturned_outputs(job, outcome.outputs, failure))
+    if job.entry is not None and any(output.size >= REMOTE_MIN_BYTES for output in outputs):
+        store(Store(job.entry, job.step, outcome.outputs, job.takes or {}, outcome.seconds))
+        job.entry.cache.flush()
+        outcome = replace(outcome, is_stored=True)
+    kinds = tuple(type(value).__qualname__ for value in outcome.outputs)
+    return SeparateResults((portable_outcome(outcome, None, None), *outputs), ("", *kinds))

@@ -1,0 +1,107 @@
+"""Workers in other processes, behind any executor that follows the standard protocol."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.execution.calls.timeout import MAY_END_PROCESS
+from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
+from hypernodes.execution.execute import execute
+from hypernodes.execution.jobs import Call, Chunk
+from hypernodes.execution.target import Session
+from hypernodes.execution.targets.executor import ExecutorTarget
+from hypernodes.execution.targets.in_process import target_in_worker
+from hypernodes.execution.targets.serialize import (
+    JobSerializer,
+    SerializedChunkOutcome,
+    SerializedJob,
+    SerializedOutcome,
+    deserialize_chunk_outcome,
+    deserialize_job,
+    deserialize_outcome,
+    serialize_chunk_outcome,
+    serialize_outcome,
+)
+from hypernodes.executors import process_worker
+from hypernodes.executors.settled import result_of
+from hypernodes.serialization.broadcast import InlineValue
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from hypernodes.execution.jobs import ChunkOutcome, Outcome
+    from hypernodes.serialization.broadcast import PlacedValue
+    from hypernodes.serialization.pickling import Serialized
+
+
+class PickledTarget(ExecutorTarget):
+    """An executor whose workers are other processes."""
+
+    def open(self) -> Session:
+        """Return the target for one run, in which each shared part is serialized once."""
+        return PickledSession(self)
+
+    def submit(self, job: Call | Chunk) -> Future[Any]:
+        """Have a job executed, outside of any run."""
+        return self.open().submit(job)
+
+    def place(self, serialized: Serialized) -> PlacedValue:
+        """Place a value where all workers find it, if the executor knows how."""
+        place = getattr(self.executor, "share", None)
+        placed: PlacedValue = InlineValue(serialized) if place is None else place(serialized)
+        return placed
+
+
+class PickledSession(Session):
+    """An executor whose workers are other processes, as one run uses it."""
+
+    def __init__(self, target: PickledTarget) -> None:
+        self._target = target
+        self._serializer = JobSerializer(target.place)
+
+    def submit(self, job: Call | Chunk) -> Future[Any]:
+        """Serialize a job, and have it executed."""
+        if isinstance(job, Chunk):
+            job.context.plan.flush()  # other processes find only what is stored
+        serialized = self._serializer.serialize(job)
+        future: Future[Any] = self._target.executor.submit(execute_serialized, serialized)
+        return future
+
+    def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
+        """Return the outcome of a job."""
+        del job
+        serialized = result_of(future)
+        if isinstance(serialized, SerializedChunkOutcome):
+            return deserialize_chunk_outcome(serialized)
+        return deserialize_outcome(serialized)
+
+
+def execute_serialized(serialized: SerializedJob) -> SerializedOutcome | SerializedChunkOutcome:
+    """Execute a job, in a worker process."""
+    job = deserialize_job(serialized)
+    MAY_END_PROCESS.set(process_worker.is_replaced)
+    if isinstance(job, Call):
+        return serialize_outcome(job, execute_here(job))
+    return execute_chunk_here(job, serialized.payload.size)
+
+
+def execute_here(job: Any) -> Any:
+    """Execute a job in this process, which nested engines must not multiply."""
+    token = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
+    try:
+        return execute(job, target_in_worker)
+    finally:
+        OCCUPIED.reset(token)
+
+
+def execute_chunk_here(job: Chunk, nbytes: int) -> SerializedChunkOutcome:
+    """Execute a chunk in this process, and serialize its outcome.
+
+    Args:
+        job: The chunk.
+        nbytes: How many bytes it had on its way here.
+    """
+    outcome = execute_here(job)
+    # Before the driver hears that the items are done, and before the process may end.
+    job.context.plan.flush()
+    return serialize_chunk_outcome(job, outcome, nbytes)

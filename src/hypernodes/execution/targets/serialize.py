@@ -1,0 +1,341 @@
+"""Jobs and outcomes on their way between processes: one envelope each way.
+
+    job ─ JobSerializer.serialize ─▶ SerializedJob ─▶ worker: deserialize_job ─▶ execute
+    outcome ◀─ deserialize_outcome ◀─ SerializedOutcome, SerializedChunkOutcome ◀─ serialize_outcome ◀─┘
+
+What many jobs have in common (a step, the context of a map, large inputs) is broadcast: serialized once for a
+run, and deserialized once in each worker process.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from hypernodes.callbacks.event import Event, NotSent
+from hypernodes.exceptions import UnpackError
+from hypernodes.execution.calls.location import locate
+from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, MapContext, Outcome
+from hypernodes.execution.targets.diagnose import unreturned, unsent_job
+from hypernodes.executors.culprit import missing_module
+from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
+from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
+from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
+from hypernodes.serialization.remote import RemoteValue, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from hypernodes.callbacks.event import Worker
+    from hypernodes.execution.jobs import CommonValue
+    from hypernodes.execution.plan.model import CallStep
+    from hypernodes.serialization.broadcast import PlacedValue
+
+_logger = logging.getLogger("hypernodes")
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedJob:
+    """A job on its way to another process.
+
+    Attributes:
+        shared: The step of a call, or the context of a chunk.
+        inputs: Large inputs that many jobs have in common, by name.
+        payload: What is the job's own.
+    """
+
+    shared: Broadcast
+    inputs: dict[str, Broadcast]
+    payload: Serialized
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedOutcome:
+    """The outcome of a call on its way back.
+
+    Attributes:
+        outputs: The outputs; ``None`` where there is an error, and where they travel by themselves.
+        error: What the call raised.
+        seconds: As in `Outcome`.
+        events: As in `Outcome`, less values.
+        is_stored: As in `Outcome`.
+        ended: As in `Outcome`.
+    """
+
+    outputs: Serialized | None
+    error: SerializedError | None
+    seconds: float
+    events: tuple[Event, ...]
+    is_stored: bool
+    ended: tuple[float, Worker] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedChunkOutcome:
+    """The outcome of a chunk on its way back.
+
+    Attributes:
+        rows: The rows, with a `SerializedError` for each failure.
+        events: As in `ChunkOutcome`, less values.
+        seconds: As in `ChunkOutcome`.
+        nbytes: As in `ChunkOutcome`.
+        executed: As in `ChunkOutcome`.
+        hits: As in `ChunkOutcome`.
+    """
+
+    rows: Serialized
+    events: tuple[Event, ...]
+    seconds: float
+    nbytes: int
+    executed: int
+    hits: int
+
+
+# --------------------------------------------------------------------------------------------- jobs
+
+
+@dataclass(slots=True)
+class JobSerializer:
+    """Serializes the jobs of one run, each shared part once.
+
+    Attributes:
+        place: Places a serialized value where every worker finds it.
+        places_calls: Whether values that have stayed with their worker need not be brought here.
+    """
+
+    place: Callable[[Serialized], PlacedValue]
+    places_calls: bool = False
+    _broadcasts: dict[object, Broadcast | None] = field(default_factory=dict)
+    # dask takes submissions with equal arguments for one, and hands out its result again.
+    _numbers: count[int] = field(default_factory=lambda: count(secrets.randbits(62)))
+    _is_cache_portable: dict[object, bool] = field(default_factory=dict)
+
+    def serialize(self, job: Call | Chunk) -> SerializedJob:
+        """Serialize a job.
+
+        Raises:
+            TransportError: It says which part cannot be pickled, and whose it is.
+        """
+        try:
+            return self._call(job) if isinstance(job, Call) else self._chunk(job)
+        except Exception as error:
+            raise unsent_job(job, error) from error
+
+    def _call(self, call: Call) -> SerializedJob:
+        large = self._large(call.common)
+        own = {name: value for name, value in call.arguments.items() if name not in large}
+        if not self.places_calls:
+            own = {name: resolve(value) for name, value in own.items()}
+        entry = call.entry
+        if entry is not None and not (self.places_calls and self._travels(entry.cache)):
+            entry = None  # then its result is stored by the driver
+        takes = None if entry is None else call.takes
+        payload = serialize((next(self._numbers), own, call.scope, entry, takes))
+        return SerializedJob(self._shared(call.step, call.step), large, payload)
+
+    def _chunk(self, chunk: Chunk) -> SerializedJob:
+        context = chunk.context
+        large = self._large(context.common)
+        if context not in self._broadcasts:
+            small = {name: resolve(value) for name, value in context.fixed.items() if name not in large}
+            self._shared(context, replace(context, fixed=small, common={}))
+        shared: Any = self._broadcasts[context]
+        payload = serialize((next(self._numbers), chunk.indices, chunk.items, chunk.known))
+        return SerializedJob(shared, large, payload)
+
+    def _travels(self, cache: object) -> bool:
+        """Whether a cache can be used elsewhere."""
+        if cache not in self._is_cache_portable:
+            self._is_cache_portable[cache] = is_serializable(cache)
+        return self._is_cache_portable[cache]
+
+    def _large(self, values: Mapping[str, CommonValue]) -> dict[str, Broadcast]:
+        """Return those common values that are broadcast by themselves, since they are large."""
+        found = {}
+        for name, common in values.items():
+            value = common.value
+            if isinstance(value, RemoteValue) and self.places_calls:
+                found[name] = Broadcast(*value.as_placed(), value.size)
+                continue
+            if common not in self._broadcasts:
+                serialized = serialize(resolve(value))
+                is_large = serialized.size >= BROADCAST_MIN_BYTES
+                self._broadcasts[common] = broadcast(serialized, self.place) if is_large else None
+            made = self._broadcasts[common]
+            if made is not None:
+                found[name] = made
+        return found
+
+    def _shared(self, key: CallStep | MapContext, value: object) -> Broadcast:
+        made = self._broadcasts.get(key)
+        if made is None:
+            made = self._broadcasts[key] = broadcast(serialize(value), self.place)
+        return made
+
+
+def deserialize_job(job: SerializedJob) -> Call | Chunk:
+    """Return a job, in a worker.
+
+    Raises:
+        UnpackError: The worker lacks a module, or a name in it.
+    """
+    try:
+        shared = job.shared.get()
+        large = {name: value.get() for name, value in job.inputs.items()}
+        _, *rest = job.payload.deserialize()
+    except (ImportError, AttributeError) as error:
+        raise UnpackError(
+            f"what was sent to a worker process cannot be unpickled there: "
+            f"{missing_module(str(error)) or error}"
+        ) from error
+    if isinstance(shared, MapContext):
+        indices, items, known = rest
+        context = replace(shared, fixed={**shared.fixed, **large})
+        return Chunk(0, context, indices, items, known=known)
+    own, scope, entry, takes = rest
+    return Call(0, shared, {**own, **large}, scope, entry=entry, takes=takes)
+
+
+# ----------------------------------------------------------------------------------------- outcomes
+
+
+def serialize_outcome(job: Call, outcome: Outcome) -> SerializedOutcome:
+    """Serialize the outcome of a call, in a worker; a result that cannot be pickled is its error."""
+    outputs, error = None, outcome.error
+    if error is None:
+        try:
+            outputs = serialize(outcome.outputs)
+        except Exception as failure:
+            error = unreturned_outputs(job, outcome.outputs, failure)
+    return portable_outcome(outcome, outputs, error)
+
+
+def portable_outcome(
+    outcome: Outcome, outputs: Serialized | None, error: BaseException | None
+) -> SerializedOutcome:
+    """Return the envelope of an outcome, with these outputs or this error."""
+    return SerializedOutcome(
+        outputs,
+        None if error is None else serialize_error(error),
+        outcome.seconds,
+        tuple(map(portable_event, outcome.events)),
+        outcome.is_stored,
+        outcome.ended,
+    )
+
+
+def unreturned_outputs(job: Call, outputs: Sequence[Any], failure: Exception) -> BaseException:
+    """Return the error of a call whose result cannot be pickled."""
+    error = unreturned(dict(zip(job.step.outputs, outputs, strict=True)), failure)
+    locate(error, job.step.name, job.scope, job.arguments)
+    return error
+
+
+def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] | None = None) -> Outcome:
+    """Return the outcome of a call, in the driver.
+
+    Args:
+        serialized: The envelope.
+        outputs: The outputs, where they have travelled by themselves.
+    """
+    if serialized.error is None and outputs is None and serialized.outputs is not None:
+        outputs = serialized.outputs.deserialize()
+    return Outcome(
+        outputs or (),
+        None if serialized.error is None else deserialize_error(serialized.error),
+        serialized.seconds,
+        serialized.events,
+        serialized.is_stored,
+        serialized.ended,
+    )
+
+
+def serialize_chunk_outcome(job: Chunk, outcome: ChunkOutcome, nbytes: int) -> SerializedChunkOutcome:
+    """Serialize the outcome of a chunk, in a worker; a row that cannot be pickled is replaced by its error.
+
+    Args:
+        job: The chunk.
+        outcome: What came of it.
+        nbytes: How many bytes the chunk had on its way here.
+    """
+    rows = [serialize_error(row.error) if isinstance(row, Failure) else row for row in outcome.rows]
+    try:
+        serialized = serialize(rows)
+    except Exception:
+        serialized = serialize(_portable_rows(job, rows))
+    return SerializedChunkOutcome(
+        serialized,
+        tuple(map(portable_event, outcome.events)),
+        outcome.seconds,
+        nbytes + serialized.size,
+        outcome.executed,
+        outcome.hits,
+    )
+
+
+def _portable_rows(job: Chunk, rows: list[Any]) -> list[Any]:
+    """Put an error in the place of each row that cannot be pickled."""
+    portable: list[Any] = []
+    plan, scope = job.context.plan, job.context.scope
+    for index, row in zip(job.indices, rows, strict=False):
+        try:
+            serialize(row)
+            portable.append(row)
+        except Exception as failure:
+            error = unreturned(row, failure)
+            name = next((name for name in row if not is_serializable(row[name])), plan.outputs[0])
+            step = plan.producers.get(name)
+            locate(error, step.name if step else name, scope.of_item(index), {})
+            portable.append(serialize_error(error))
+            if job.context.on_error == "raise":
+                break
+    return portable
+
+
+def deserialize_chunk_outcome(serialized: SerializedChunkOutcome) -> ChunkOutcome:
+    """Return the outcome of a chunk, in the driver."""
+    rows = [
+        Failure(deserialize_error(row)) if isinstance(row, SerializedError) else row
+        for row in serialized.rows.deserialize()
+    ]
+    return ChunkOutcome(
+        rows,
+        serialized.events,
+        serialized.seconds,
+        serialized.nbytes,
+        serialized.executed,
+        serialized.hits,
+    )
+
+
+# ------------------------------------------------------------------------------------------- events
+
+
+def portable_event(event: Event) -> Event:
+    """Return an event whose values stay behind."""
+    arguments = tuple(
+        {name: NotSent.of(value) for name, value in part.items()} if isinstance(part, dict) else part
+        for part in event.arguments
+    )
+    arguments = tuple(
+        _EventError(serialize_error(part)) if isinstance(part, BaseException) else part for part in arguments
+    )
+    if event.hook == "on_node_notes" and not is_serializable(arguments):
+        _logger.warning("the notes around node %r cannot be pickled, and are lost", arguments[0])
+        arguments = (arguments[0], ())
+    return event._replace(arguments=arguments)
+
+
+class _EventError:
+    """An error in an event on its way; unpickling gives the error."""
+
+    __slots__ = ("serialized",)
+
+    def __init__(self, serialized: SerializedError) -> None:
+        self.serialized = serialized
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return deserialize_error, (self.serialized,)

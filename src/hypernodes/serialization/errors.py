@@ -1,0 +1,132 @@
+"""A form in which every exception travels between processes."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+from hypernodes.exceptions import RemoteError
+from hypernodes.serialization.pickling import dumps, loads
+
+
+class RemoteTraceback(Exception):  # noqa: N818  the standard library's name
+    """The traceback of a worker, as text: the cause of the error that came back."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.text}"""'
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedError:
+    """An exception on its way to another process."""
+
+    pickled: bytes
+    traceback: str
+
+
+def serialize_error(error: BaseException) -> SerializedError:
+    """Return an exception in a form that travels, whatever its constructor takes and whatever it holds."""
+    text = _traceback_of(error)
+    attributes = {}
+    for name, value in vars(error).items():
+        try:
+            attributes[name] = dumps(value)
+        except Exception:  # an attribute that cannot travel stays behind
+            continue
+    texts = tuple(map(_text_unless_portable, error.args))
+    if type(error).__reduce__ is not BaseException.__reduce__:  # its class defines how it is rebuilt
+        with suppress(Exception):
+            blob = dumps(_Reduced(error, attributes))
+            if type(_rebuild(blob)) is type(error):
+                return SerializedError(blob, text)
+    forms = (error, _Parts(type(error), error.args, attributes), _Parts(type(error), texts, attributes))
+    for form in forms:
+        try:
+            blob = dumps(form)
+            rebuilt = _rebuild(blob)
+        except Exception:  # the next form is plainer
+            continue
+        if type(rebuilt) is type(error) and rebuilt.args == _comparable(error.args, rebuilt.args):
+            return SerializedError(blob, text)
+    return SerializedError(dumps(RemoteError(f"{type(error).__qualname__}: {error}")), text)
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # the standard library asks an error for its text, and whether it is true
+        return "".join((*traceback.format_tb(error.__traceback__), type(error).__qualname__))
+
+
+def deserialize_error(serialized: SerializedError) -> BaseException:
+    """Return the exception, with the worker's traceback as its cause."""
+    try:
+        error = _rebuild(serialized.pickled)
+    except Exception as failure:
+        error = RemoteError(f"an error that cannot be unpickled here ({failure!r})")
+    error.__cause__ = RemoteTraceback(serialized.traceback)
+    return error
+
+
+class ExceptionWrapper(Exception):  # noqa: N818  never caught: unpickling turns it into the error that it wraps
+    """Raised in a worker in place of an error; pickling turns it into that error on the other side."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.serialized = serialize_error(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return deserialize_error, (self.serialized,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    type: type[BaseException]
+    args: tuple[Any, ...]
+    attributes: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduced:
+    error: BaseException
+    attributes: dict[str, bytes]
+
+
+def _rebuild(blob: bytes) -> BaseException:
+    found = loads(blob)
+    if isinstance(found, _Reduced):
+        for name, value in found.attributes.items():
+            if name not in vars(found.error):
+                setattr(found.error, name, loads(value))
+        return found.error
+    if not isinstance(found, _Parts):
+        return cast("BaseException", found)
+    error = found.type.__new__(found.type)
+    error.args = found.args
+    for name, value in found.attributes.items():
+        setattr(error, name, loads(value))
+    return error
+
+
+def _text_unless_portable(value: object) -> object:
+    try:
+        loads(dumps(value))
+    except Exception:
+        return repr(value)
+    return value
+
+
+def _comparable(original: tuple[Any, ...], rebuilt: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments that compare by identity are equal enough when their types are."""
+    if len(original) != len(rebuilt):
+        return original
+    return tuple(
+        new if type(new) is type(old) or isinstance(new, str) else old
+        for old, new in zip(original, rebuilt, strict=True)
+    )

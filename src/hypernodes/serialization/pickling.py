@@ -1,0 +1,173 @@
+"""Values as bytes: cloudpickle, with large buffers beside the pickle."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.exceptions import TransportError
+from hypernodes.text import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+_BUFFER_MIN_BYTES: Final = 64 * 1024  # smaller buffers cost less within the pickle
+
+
+def dumps(value: object) -> bytes:
+    """Pickle a value, functions and classes that cannot be imported elsewhere included."""
+    import cloudpickle
+
+    blob: bytes = cloudpickle.dumps(value, protocol=5)
+    return blob
+
+
+def dumps_each(values: Iterable[object]) -> Iterator[bytes]:
+    """Pickle values as `dumps` does, each by itself; many small ones faster than one by one."""
+    import cloudpickle
+
+    stream = io.BytesIO()
+    pickler = cloudpickle.Pickler(stream, protocol=5)
+    for value in values:
+        stream.seek(0)
+        stream.truncate()
+        pickler.clear_memo()
+        pickler.dump(value)
+        yield stream.getvalue()
+
+
+loads = pickle.loads
+
+
+class OutOfBand:
+    """Stands for a value that an executor brings to the worker by itself: it is there already, or will be."""
+
+
+_out_of_band: tuple[type, ...] = (OutOfBand,)
+_arrived: ContextVar[Sequence[Any]] = ContextVar("hypernodes_arrived")
+
+
+def register_out_of_band(kind: type) -> None:
+    """Have `serialize` leave objects of a type out of the pickle, for an executor that brings them itself."""
+    global _out_of_band  # noqa: PLW0603
+    _out_of_band = (*dict.fromkeys((*_out_of_band, kind)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Serialized:
+    """A pickled value.
+
+    Attributes:
+        header: The pickle.
+        buffers: The memory of large arrays, beside it: it travels without being copied where it can.
+        carried: The objects that were left out of the pickle; on arrival the values that they stand for.
+    """
+
+    header: bytes
+    buffers: Sequence[Any] = ()
+    carried: Sequence[Any] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes, less those of what was left out."""
+        return len(self.header) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+
+    @property
+    def digest(self) -> bytes:
+        """A name for the content."""
+        digest = hashlib.sha256(self.header, usedforsecurity=False)
+        for buffer in self.buffers:
+            digest.update(buffer)
+        return digest.digest()[:16]
+
+    def deserialize(self, *, as_views: bool = False) -> Any:
+        """Return the value; its arrays own their memory, unless they may be read-only views."""
+        own = self.buffers if as_views else map(_owned, self.buffers)
+        token = _arrived.set(self.carried)
+        try:
+            return pickle.loads(self.header, buffers=own)
+        finally:
+            _arrived.reset(token)
+
+    unpack = deserialize
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        wrap: Callable[[Any], Any] = pickle.PickleBuffer if protocol >= 5 else bytes
+        return Serialized, (self.header, [wrap(buffer) for buffer in self.buffers], list(self.carried))
+
+
+def _owned(buffer: Any) -> bytearray:
+    return (
+        buffer if type(buffer) is bytearray else bytearray(buffer)
+    )  # a bytearray has come for this value alone
+
+
+def serialize(value: object) -> Serialized:
+    """Pickle a value for a way on which large buffers need not be copied."""
+    stream = io.BytesIO()
+    pickler = _pickler()(stream)
+    pickler.dump(value)
+    return Serialized(stream.getvalue(), pickler.buffers, pickler.carried)
+
+
+def is_serializable(value: object) -> bool:
+    """Whether a value can be pickled."""
+    try:
+        serialize(value)
+    except Exception:
+        return False
+    return True
+
+
+@functools.cache
+def _pickler() -> Any:
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def __init__(self, stream: io.BytesIO) -> None:
+            self.buffers: list[pickle.PickleBuffer] = []
+            self.carried: list[Any] = []
+            # Not a method: a pickler that refers to itself would keep what it has pickled for a while.
+            super().__init__(stream, protocol=5, buffer_callback=functools.partial(_put_beside, self.buffers))
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, _out_of_band):
+                self.carried.append(obj)
+                return _take, (len(self.carried) - 1,)
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+def _put_beside(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:
+    """Take a large buffer out of a pickle; ``True`` leaves it in."""
+    if buffer.raw().nbytes < _BUFFER_MIN_BYTES:
+        return True
+    buffers.append(buffer)
+    return False
+
+
+def _take(index: int) -> Any:
+    return _arrived.get()[index]
+
+
+class ByCloudpickle:
+    """Wraps a value so that plain pickle sends it by cloudpickle; unpickling gives the value itself."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            return loads, (dumps(self.value),)
+        except pickle.PicklingError:
+            raise
+        except Exception as error:
+            raise TransportError(f"{short(self.value)} cannot be pickled: {error}") from error

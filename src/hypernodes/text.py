@@ -1,0 +1,33 @@
+"""Values and durations as short text, for messages and displays."""
+
+from __future__ import annotations
+
+
+def short(value: object, limit: int = 80) -> str:
+    """Return a value's ``repr``, cut to a length that fits a message.
+
+    >>> short("x" * 1000, limit=12)
+    "'xxxxxxxxxx…"
+    """
+    try:
+        text = repr(value) if not isinstance(value, str | bytes) else repr(value[: limit + 1])
+    except Exception as error:
+        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    text = " ".join(text.split())
+    return text if len(text) < limit else text[: limit - 1] + "…"
+
+
+def seconds(duration: float) -> str:
+    """Return a duration as people read it.
+
+    >>> seconds(0.000042), seconds(0.42), seconds(42), seconds(4242)
+    ('42 µs', '420 ms', '42.0 s', '1 h 10 min')
+    """
+    if duration < 1e-3:
+        return f"{duration * 1e6:.0f} µs"
+    if duration < 1:
+        return f"{duration * 1e3:.0f} ms"
+    if duration < 120:
+        return f"{duration:.1f} s"
+    minutes = int(duration // 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

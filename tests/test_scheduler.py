@@ -1,0 +1,169 @@
+"""The scheduler by hand: no executor, no cache, no threads. A test answers each job itself."""
+
+import pickle
+
+import pytest
+
+from hypernodes import Pipeline, node
+from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, Found, LookUp, Outcome
+from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.plan.placement import Capabilities, Placement, TargetRef
+from hypernodes.execution.scheduler.chunk_size import Measured, chunk_size
+from hypernodes.execution.scheduler.run import Run
+from hypernodes.execution.scheduler.worker_death import divided
+from hypernodes.execution.signature import fingerprint_plan
+
+
+class NoCache:
+    """A cache that must not be asked: looking up is the driver's business."""
+
+    def get(self, signature):
+        raise AssertionError("the scheduler asked the cache")
+
+    put = get
+
+
+class Workers:
+    """What the scheduler may know of a target."""
+
+    workers, max_retries = 2, 1
+
+    def chunk_items(self, total):
+        raise AssertionError("this target does not gather")
+
+
+@node(output_name="b")
+def double(a):
+    raise AssertionError("the scheduler called a node")
+
+
+@node(output_name="c")
+def add(a, b):
+    raise AssertionError("the scheduler called a node")
+
+
+PIPELINE = Pipeline([double, add], name="sums")
+ELSEWHERE = TargetRef.new("elsewhere", Capabilities())
+
+
+def planned(pipeline, given, *, mapped=False, placement=Placement()):
+    return build_plan(pipeline, given, None, placement, mapped=mapped).plan
+
+
+def test_a_run_hands_out_calls_and_follows_from_their_outcomes():
+    run = Run.once(planned(PIPELINE, ["a"]), {"a": 2})
+    first = run.ready()
+    assert isinstance(first, Call)
+    assert (first.step.name, first.arguments) == ("double", {"a": 2})
+    assert run.ready() is None
+    run.begin(first.key)
+    run.settle(first.key, Outcome((4,)))
+    second = run.ready()
+    assert (second.step.name, second.arguments) == ("add", {"a": 2, "b": 4})
+    run.begin(second.key)
+    run.settle(second.key, Outcome((6,)))
+    assert run.ready() is None
+    assert run.is_over
+    assert run.result == {"b": 4, "c": 6}
+
+
+def test_an_error_ends_a_run_and_what_is_under_way_is_wanted_no_longer():
+    wide = Pipeline([double, node(lambda a: a, output_name="d")], name="wide")
+    run = Run.once(planned(wide, ["a"]), {"a": 2})
+    first, second = run.ready(), run.ready()
+    run.begin(first.key)
+    run.begin(second.key)
+    error = ValueError("no")
+    run.settle(first.key, Outcome((), error))
+    assert run.is_over
+    assert run.error is error
+    run.settle(second.key, Outcome((1,)))
+    assert run.error is error
+
+
+def test_looking_up_and_storing_are_left_to_the_driver():
+    cached = PIPELINE.with_cache(NoCache())
+    plan = planned(cached, ["a"])
+    run = Run.once(plan, {"a": 2}, fingerprints=fingerprint_plan(plan))
+    looked_up = []
+    while (job := run.ready()) is not None:
+        if isinstance(job, LookUp):
+            looked_up.append(job)
+            run.settle(job.key, Found(({},)))
+        elif job.step.name == "double":
+            run.begin(job.key)
+            run.settle(job.key, Outcome((4,)))
+        else:
+            run.begin(job.key)
+            run.settle(job.key, Outcome((6,)))
+    assert run.result == {"b": 4, "c": 6}
+    assert [(store.step.name, store.outputs) for store in run.take_stores()] == [("double", (4,)), ("add", (6,))]
+    assert not run.take_stores()
+
+    again = Run.once(plan, {"a": 2}, fingerprints=fingerprint_plan(plan))
+    results = {"b": (4,), "c": (6,)}
+    while (job := again.ready()) is not None:
+        assert isinstance(job, LookUp)
+        ((signature,),) = job.wanted
+        name = next(name for name, found in results.items() if len(found) == 1)
+        again.settle(job.key, Found(({signature: results.pop(name)},)))
+    assert sorted(again.result.values()) == [4, 6]
+
+
+def test_items_go_in_chunks_that_are_run_again_in_parts_when_their_worker_dies():
+    from hypernodes.exceptions import WorkerDiedError
+
+    plan = planned(PIPELINE, ["a"], mapped=True, placement=Placement(map=ELSEWHERE))
+    items = [{"a": number} for number in range(6)]
+    run = Run.over_items(plan, items, {}, info=lambda ref: Workers(), on_error="return")
+
+    def rows(chunk):
+        return [{"b": 2 * item["a"], "c": 3 * item["a"]} for item in chunk.items]
+
+    deaths = 0
+    while (job := run.ready()) is not None:
+        assert isinstance(job, Chunk)
+        if 3 in job.indices:
+            deaths += 1
+            run.fail(job.key, WorkerDiedError("a worker ended"))
+        else:
+            run.settle(job.key, ChunkOutcome(rows(job), seconds=0.1, executed=1))
+    assert deaths >= 2  # it is tried once more by itself
+    assert [row["c"] for row in run.result if isinstance(row, dict)] == [0, 3, 6, 12, 15]
+    failed = run.result[3]
+    assert isinstance(failed, Failure)
+    assert failed.error.__notes__[0].startswith("in item 3 of pipeline 'sums'")
+
+
+def test_jobs_are_data_that_pickles():
+    import cloudpickle
+
+    plan = planned(PIPELINE, ["a"], mapped=True, placement=Placement(map=ELSEWHERE))
+    run = Run.over_items(plan, [{"a": 1}, {"a": 2}], {}, info=lambda ref: Workers())
+    chunk = run.ready()
+    sent = pickle.loads(cloudpickle.dumps(chunk))
+    assert (sent.key, list(sent.indices), list(sent.items)) == (chunk.key, [0], [{"a": 1}])
+    assert sent.context.plan.needs == chunk.context.plan.needs
+    call = pickle.loads(cloudpickle.dumps(Run.once(planned(PIPELINE, ["a"]), {"a": 2}).ready()))
+    assert (call.step.name, call.arguments) == ("double", {"a": 2})
+    with pytest.raises(AttributeError):
+        call.key = 5
+
+
+def test_chunk_sizes_follow_from_what_was_measured():
+    options = {"left": 100_000, "workers": 4, "ideal_seconds": 0.075}
+    assert chunk_size(Measured(), **options) == 1
+    assert chunk_size(Measured(1e-3, 0, 1), **options) == 16  # it grows step by step
+    assert chunk_size(Measured(1e-3, 0, 16), **options) == 75
+    assert chunk_size(Measured(1e-3, 1 << 20, 16), **options) == 16  # as many bytes as may travel
+    assert chunk_size(Measured(1.0, 0, 16), **options) == 1
+    assert chunk_size(Measured(1e-3, 0, 75), **{**options, "left": 120}) == 10  # so that all workers end together
+    assert chunk_size(Measured(1e-3, 0, 75), **{**options, "left": None}) == 75
+    assert chunk_size(Measured(1e-6, 0, 75), **options, largest=1) == 1
+
+
+def test_a_chunk_is_divided_until_an_item_is_alone():
+    assert divided(range(3)) == [[0], [1], [2]]
+    parts = divided(range(100))
+    assert sum(parts, []) == list(range(100))
+    assert len(parts) <= 16
