@@ -1,4 +1,4 @@
-"""Callbacks: what a run tells while it goes on."""
+"""Callbacks: hooks that are called with the events of a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 
 if TYPE_CHECKING:
-    from hypernodes.callbacks.labels import JsonFormatter as JsonFormatter
+    from hypernodes.callbacks.json_lines import JsonFormatter as JsonFormatter
     from hypernodes.callbacks.log import LoggingCallback as LoggingCallback
     from hypernodes.callbacks.progress import ProgressCallback as ProgressCallback
     from hypernodes.callbacks.report import RunReport as RunReport
 
 _LAZY = {
-    "JsonFormatter": "hypernodes.callbacks.labels",
+    "JsonFormatter": "hypernodes.callbacks.json_lines",
     "LoggingCallback": "hypernodes.callbacks.log",
     "ProgressCallback": "hypernodes.callbacks.progress",
     "RunReport": "hypernodes.callbacks.report",

@@ -1,4 +1,4 @@
-"""The hooks, and what they are told of where they are called."""
+"""The base class of callbacks, with its hooks, and the context that hooks get as their last argument."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Shared:
-    """What all contexts of one run have in common."""
+class ContextState:
+    """What all contexts of one run share: the metadata of its pipelines, and the state that callbacks set."""
 
     pipelines: Mapping[tuple[str, ...], dict[str, Any]]
     state: dict[str, Any] = field(default_factory=dict)
 
 
 class CallbackContext:
-    """Where an event happened, and a place for state that callbacks share during one run."""
+    """Where and when an event happened, and state that callbacks share during one run."""
 
-    __slots__ = ("_event", "_scope", "_shared")
+    __slots__ = ("_event", "_scope", "_state")
 
-    def __init__(self, event: Event, shared: Shared) -> None:
+    def __init__(self, event: Event, state: ContextState) -> None:
         self._event = event
         self._scope = event.scope
-        self._shared = shared
+        self._state = state
 
     @property
     def depth(self) -> int:
-        """How many pipelines are around the one it happened in; 0 at the outermost."""
+        """The depth of nesting of the pipeline in which it happened; 0 for the outermost."""
         return len(self._scope.path) - 1
 
     @property
     def hierarchy_path(self) -> tuple[str, ...]:
-        """The pipeline ids from the outermost to this one."""
+        """The pipeline ids from the outermost pipeline to the one in which it happened."""
         return self._scope.path
 
     @property
     def item_path(self) -> tuple[int, ...]:
-        """The item indices of the maps around, the outermost first."""
+        """The item indices of the enclosing maps, the outermost first; empty outside of maps."""
         return self._scope.items
 
     @property
     def current_pipeline_id(self) -> str:
-        """The pipeline in which it happened."""
+        """The id of the pipeline in which it happened."""
         return self._scope.path[-1]
 
     @property
     def parent_pipeline_id(self) -> str | None:
-        """The pipeline around that one, if there is one."""
+        """The id of the parent of that pipeline; ``None`` for the outermost."""
         return self._scope.path[-2] if len(self._scope.path) > 1 else None
 
     @property
@@ -62,47 +62,48 @@ class CallbackContext:
 
     @property
     def worker(self) -> Worker:
-        """Who has computed what this is about: ``host``, ``pid`` and ``thread``."""
+        """The worker that computed: ``host``, ``pid`` and ``thread``."""
         return self._event.worker
 
     @property
     def signature(self) -> str | None:
-        """What identifies the node's computation in the cache, once it is known and if it may be cached."""
+        """The signature of the node's computation; ``None`` if it may not be cached, or is not known yet."""
         return self._event.signature
 
     @property
     def about(self) -> About:
-        """What an error is of: ``"node"``, ``"item"`` (as a whole), or ``"pipeline"`` (the outermost)."""
+        """For `on_error`, what failed: ``"node"``, ``"item"`` as a whole, or the outermost ``"pipeline"``."""
         return self._event.about
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return state that a callback has set during this run."""
-        return self._shared.state.get(key, default)
+        return self._state.state.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
-        """Keep state for the callbacks of this run."""
-        self._shared.state[key] = value
+        """Set state that all callbacks of this run can read."""
+        self._state.state[key] = value
 
     def get_pipeline_metadata(self, pipeline_id: str | tuple[str, ...] | None = None) -> dict[str, Any]:
-        """Return what is known of a pipeline of this run.
+        """Return metadata of a pipeline of this run.
 
         Args:
-            pipeline_id: Its id, of which the nearest is taken, or the ids from the outermost to it. By
-                default it is the pipeline in which it happened.
+            pipeline_id: The id of a pipeline, or the ids from the outermost pipeline to it. Of several
+                pipelines with one id, the nearest is meant: an enclosing one, then a nested one, then any.
+                By default it is the pipeline in which the event happened.
 
         Returns:
-            ``name``, ``node_ids``, ``nested`` (those of them that are pipelines), ``total`` (how many nodes),
-            ``needs`` (the nodes that each node takes something of), and as text ``executor`` (what makes its
-            calls), ``engine`` and ``cache``, which are empty where none is named. Nothing of a pipeline that
-            is not part of this run.
+            ``name``, ``node_ids``, ``nested`` (the node ids that are nested pipelines), ``total`` (the number
+            of nodes), ``needs`` (for each node, the nodes whose outputs it takes), and as text ``executor``
+            (where its nodes are called), ``engine`` and ``cache``, which are empty where the pipeline has
+            none. An empty dict for a pipeline that is not part of this run.
         """
-        pipelines, here = self._shared.pipelines, self._scope.path
+        pipelines, current = self._state.pipelines, self._scope.path
         if pipeline_id is None or isinstance(pipeline_id, tuple):
-            return pipelines.get(here if pipeline_id is None else pipeline_id, {})
-        around = [here[:end] for end in range(len(here), 0, -1) if here[end - 1] == pipeline_id]
+            return pipelines.get(current if pipeline_id is None else pipeline_id, {})
+        enclosing = [current[:end] for end in range(len(current), 0, -1) if current[end - 1] == pipeline_id]
         others = [path for path in pipelines if path[-1] == pipeline_id]
-        found = next((path for path in (*around, (*here, pipeline_id), *others) if path in pipelines), ())
-        return pipelines.get(found, {})
+        candidates = (*enclosing, (*current, pipeline_id), *others)
+        return pipelines.get(next((path for path in candidates if path in pipelines), ()), {})
 
     def __repr__(self) -> str:
         items = f", items={self.item_path}" if self.item_path else ""
@@ -110,13 +111,13 @@ class CallbackContext:
 
 
 class PipelineCallback:
-    """Base of all callbacks: override the hooks you want, leave out the rest.
+    """Base class of callbacks: override the hooks that you want to subscribe to.
 
-    Hooks are called in the process that called ``run`` or ``map``, one at a time. One that raises is
+    Hooks are called in the process that called ``run`` or ``map``, one at a time. A hook that raises is
     reported once and does not stop the run. Durations are in seconds.
 
-    Every start is followed by its end, or by `on_error` of the same node; an error is told from the
-    inside out: the node, each nested pipeline around it, the outermost pipeline.
+    Every start is followed by its end, or by `on_error` of the same node. Errors are emitted from the inside
+    out: for the node, then for each nested pipeline that contains it, then for the outermost pipeline.
 
     Example:
         >>> class Names(PipelineCallback):
@@ -130,13 +131,19 @@ class PipelineCallback:
     """
 
     counts_items: ClassVar[bool] = False
-    """Whether it only counts items and nodes. If all callbacks of a pipeline do, then the short items of a
-    map in which nothing but calls can happen (no cache, no retries) are told in numbers, by
-    `on_map_items_end` instead of by hooks for each: a million of them costs next to nothing. What fails is
-    told as always."""
+    """Whether the callback needs no more than the numbers of items and nodes that are done.
+
+    If it is true for all callbacks of a mapped pipeline, the map may emit aggregated events:
+    `on_map_items_end` once for many items, instead of hooks for each item and node, so that a million short
+    items cost next to nothing. Errors are emitted one by one, as always.
+
+    Events of a map are aggregated only if its items are executed in chunks (on an executor, or in this thread
+    if they are short); if nothing but calls can happen in an item (no cache, no retries, no timeout, no batch
+    function, no nested map); if the pipeline and all pipelines nested in it have the same callbacks; and if
+    none of these overrides `node_context`."""
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        """A pipeline, outermost or nested, starts; for a map once, with the collections as inputs."""
+        """A pipeline, outermost or nested, starts; for a map, once with the collections as inputs."""
 
     def on_pipeline_end(
         self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
@@ -155,67 +162,74 @@ class PipelineCallback:
         """A node's outputs came from the cache; it neither starts nor ends."""
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        """A node raised and is called again; ``attempt`` is the number of the attempt that failed."""
+        """A node raised and is called again; ``attempt`` is the number of the failed attempt, from 1."""
 
     def on_nested_pipeline_start(self, parent_id: str, child_pipeline_id: str, ctx: CallbackContext) -> None:
-        """A pipeline begins a nested one; the context is the parent's."""
+        """A nested pipeline starts; the context is that of its parent."""
 
     def on_nested_pipeline_end(
         self, parent_id: str, child_pipeline_id: str, duration: float, ctx: CallbackContext
     ) -> None:
-        """A nested pipeline is done; the context is the parent's."""
+        """A nested pipeline has ended; the context is that of its parent."""
 
     def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
-        """A map begins; how many items there are is not known of one that streams (`Pipeline.imap`)."""
+        """A map starts; ``total_items`` is ``None`` for a stream (`Pipeline.imap`), of unknown length."""
 
     def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
         """Every item of a map is done."""
 
     def on_map_item_start(self, item_index: int, ctx: CallbackContext) -> None:
-        """An item of a map begins."""
+        """An item of a map starts."""
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
-        """An item is done; with ``on_error="return"`` also one that failed, after `on_error`."""
+        """An item is done; under ``on_error="return"`` also an item that failed, after `on_error`."""
 
     def on_map_items_end(self, items: int, ctx: CallbackContext) -> None:
-        """So many items are done, and each node of the pipeline as often; see `counts_items`."""
+        """Several items are done, and each node of the pipeline was called as often.
+
+        This is the aggregated form of the hooks for items and nodes; see `counts_items`.
+        """
 
     def on_map_item_cached(self, item_index: int, signature: str, ctx: CallbackContext) -> None:
-        """All outputs of an item came from the cache; comes just before its end."""
+        """All outputs of an item came from the cache; emitted just before `on_map_item_end`."""
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
         """A node, nested pipeline, item or the outermost pipeline failed; `ctx.about` says which.
 
-        Items fail as a whole where their worker has died, or what they returned cannot be sent.
+        An item fails as a whole if its worker died, or if its result cannot be sent to the driver.
+
+        A node that is under way when another node's error ends the run, or when a stream is closed, gets a
+        `hypernodes.exceptions.NodeAbandonedError`: it has not failed, and its outcome is not waited for.
         """
 
     def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
-        """The context that this callback has put around a call, by `node_context`, has noted something."""
+        """The context manager that `node_context` returned for a call has yielded notes."""
 
     def node_context(self, ctx: CallbackContext) -> NodeContext | None:
-        """Return what is to be put around each call of a node, in the process and thread where it is made.
+        """Return a function that makes a context manager for each call of a node; ``None`` for none.
 
-        It is asked for once a run, in the driver, before anything starts, and travels to workers: it must
-        pickle. For each call it is given the `NodeCall`, and returns a context manager; what that yields, if
-        anything, is read after the call and told by `on_node_notes`.
+        The context managers are entered in the process and thread that makes the call. This method is called
+        once a run, in the driver, before anything starts. The function that it returns travels to workers,
+        so it must be picklable; it gets the `NodeCall`. The notes that its context manager yields, if any,
+        are read after the call and emitted with `on_node_notes`.
 
         Example:
             >>> from contextlib import contextmanager
-            >>> class Around(PipelineCallback):
+            >>> class Announce(PipelineCallback):
             ...     def node_context(self, ctx):
-            ...         return loudly
+            ...         return announce
             ...     def on_node_notes(self, node_id, notes, ctx):
             ...         print(node_id, *notes)
             >>> @contextmanager
-            ... def loudly(call):
+            ... def announce(call):
             ...     print("before", call.node_id)
-            ...     yield ["was called"]
+            ...     yield ["has returned"]
             ...     print("after", call.node_id)
             >>> from hypernodes import Pipeline, node
-            >>> Pipeline([node(abs, output_name="size")], callbacks=[Around()]).run({"x": -3})
+            >>> Pipeline([node(abs, output_name="size")], callbacks=[Announce()]).run({"x": -3})
             before abs
             after abs
-            abs was called
+            abs has returned
             {'size': 3}
         """
         return None
@@ -225,7 +239,7 @@ HOOKS: Final = frozenset(name for name in vars(PipelineCallback) if name.startsw
 
 
 def hooks_of(callback: PipelineCallback) -> frozenset[str]:
-    """Return the names of the hooks that a callback overrides; its `node_context` is one, too."""
+    """Return the names of the hooks that a callback overrides, ``"node_context"`` included."""
     names = HOOKS | {"node_context"}
     return frozenset(
         name for name in names if getattr(type(callback), name, None) is not getattr(PipelineCallback, name)
@@ -233,7 +247,10 @@ def hooks_of(callback: PipelineCallback) -> frozenset[str]:
 
 
 def counts_items(callback: PipelineCallback) -> bool:
-    """Whether a callback only counts: its class says so, and none derived from that overrides hooks."""
+    """Whether aggregated events suffice for a callback.
+
+    A class that sets `counts_items` decides; a subclass that overrides hooks must set it again.
+    """
     for cls in type(callback).__mro__:
         if "counts_items" in vars(cls):
             return bool(vars(cls)["counts_items"])

@@ -1,4 +1,7 @@
-"""From events to the hooks of callbacks: in the driver, one call at a time, also for concurrent runs."""
+"""The event dispatcher: calls the hooks of callbacks in the driver.
+
+Hooks of one callback are called one at a time, also where concurrent runs share the callback.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hypernodes.callbacks.base import CallbackContext, PipelineCallback, Shared, hooks_of
+from hypernodes.callbacks.base import CallbackContext, ContextState, PipelineCallback, hooks_of
 from hypernodes.callbacks.event import Event, NotSent, Scope
 from hypernodes.serialization.remote import RemoteList, RemoteValue
 
@@ -26,11 +29,11 @@ class EventDispatcher:
     """Calls, for each event, the hooks of the callbacks that its pipeline has.
 
     Args:
-        callbacks: The callbacks of each plan, by where it is.
-        pipelines: Metadata by the path of the pipeline.
+        callbacks: The callbacks of each plan, by the scope of the plan.
+        pipelines: The metadata of each pipeline, by its path.
 
     Attributes:
-        node_contexts: The contexts that callbacks put around calls, by the key of their plan.
+        node_contexts: The node contexts of callbacks, by the key of the plan to whose calls they apply.
     """
 
     def __init__(
@@ -39,10 +42,11 @@ class EventDispatcher:
         pipelines: Mapping[tuple[str, ...], dict[str, Any]],
     ) -> None:
         self.node_contexts: dict[int, tuple[NodeContext, ...]] = {}
-        self._shared = Shared(pipelines)
+        self._state = ContextState(pipelines)
         self._hooks: dict[tuple[int, str], list[tuple[Callable[..., None], _Lock]]] = {}
         self._reported: set[Callable[..., Any]] = set()
-        self._outermost: set[tuple[int, int]] = set()  # plans, and callbacks that no plan around has
+        # Keys of plans with the ids of those of their callbacks that the parent plan does not have.
+        self._outermost: set[tuple[int, int]] = set()
         contexts: dict[int, NodeContext | None] = {}
         by_path = {scope.path: {id(callback) for callback in own} for scope, own in callbacks.items()}
         for scope, own in callbacks.items():
@@ -51,14 +55,14 @@ class EventDispatcher:
                 if id(callback) not in by_path.get(scope.path[:-1], ()):
                     self._outermost.add((scope.plan, id(callback)))
                 for hook in hooks:
-                    called = (getattr(callback, hook), _lock_of(callback))
-                    self._hooks.setdefault((scope.plan, hook), []).append(called)
+                    subscribed = (getattr(callback, hook), _lock_of(callback))
+                    self._hooks.setdefault((scope.plan, hook), []).append(subscribed)
                 if "node_context" not in hooks:
                     continue
                 if id(callback) not in contexts:
-                    begin = Event.now("node_context", (), scope)
+                    event = Event.now("node_context", (), scope)
                     with _lock_of(callback):
-                        contexts[id(callback)] = self._call(callback.node_context, (), begin)
+                        contexts[id(callback)] = self._call(callback.node_context, (), event)
                 context = contexts[id(callback)]
                 if context is not None:
                     self.node_contexts[scope.plan] = (*self.node_contexts.get(scope.plan, ()), context)
@@ -70,7 +74,7 @@ class EventDispatcher:
             if hooks is not None:
                 arguments = tuple(map(_placeholders, event.arguments))
                 for hook, lock in hooks:
-                    # Callbacks of the pipeline around get the failure of a nested one as that of a node.
+                    # The failure of a nested pipeline is that of a node for callbacks of its parent.
                     if event.about == "pipeline":
                         owner = event.scope.plan, id(getattr(hook, "__self__", hook))
                         if owner not in self._outermost:
@@ -81,12 +85,12 @@ class EventDispatcher:
 
     def _call(self, hook: Callable[..., Any], arguments: tuple[Any, ...], event: Event) -> Any:
         try:
-            return hook(*arguments, CallbackContext(event, self._shared))
+            return hook(*arguments, CallbackContext(event, self._state))
         except Exception:
             if hook not in self._reported:
                 self._reported.add(hook)
                 _logger.exception(
-                    "hook %s of %r raised in pipeline %r; the run goes on, and this is reported once",
+                    "hook %s of %r raised in pipeline %r; the run continues, and this is reported once",
                     event.hook,
                     getattr(hook, "__self__", hook),
                     "/".join(event.scope.path),
@@ -99,19 +103,19 @@ _locks: dict[int, _Lock] = {}
 
 
 def _lock_of(callback: PipelineCallback) -> _Lock:
-    """Return the lock under which the hooks of a callback are called, for all runs that have it."""
+    """Return the lock that is held while a hook of a callback is called; all runs share it."""
     with _guard:
         lock = _locks.get(id(callback))
         if lock is None:
-            lock = threading.RLock()  # a hook may run a pipeline that has the same callback
-            with suppress(TypeError):  # a callback without weak references has a lock for each run
+            lock = threading.RLock()  # reentrant: a hook may run a pipeline that has the same callback
+            with suppress(TypeError):  # a callback that has no weak references gets a lock for each run
                 weakref.finalize(callback, _locks.pop, id(callback), None)
                 _locks[id(callback)] = lock
         return lock
 
 
 def _placeholders(argument: Any) -> Any:
-    """Return values as callbacks get them: a value that has stayed with its worker is not brought here."""
+    """Return the inputs or outputs of an event with placeholders for values that stay on their workers."""
     if argument.__class__ is not dict:
         return argument
     return {

@@ -1,4 +1,7 @@
-"""What happened, where and when: what travels from a worker to the driver."""
+"""Events as values: the hook to call, its arguments, and where and when it happened.
+
+Workers record events and return them to the driver with their results.
+"""
 
 from __future__ import annotations
 
@@ -19,77 +22,79 @@ About: TypeAlias = Literal["node", "item", "pipeline"]
 
 
 class Worker(NamedTuple):
-    """Who has computed something: a thread of a process of a host."""
+    """A thread of a process of a host."""
 
     host: str
     pid: int
     thread: str
 
 
-class _Known(threading.local):
+class _PerThread(threading.local):
     worker: Worker | None = None
 
 
-_known = _Known()
+_per_thread = _PerThread()
 
 
-def here() -> Worker:
-    """Return the thread that asks."""
-    worker = _known.worker
+def current_worker() -> Worker:
+    """Return the worker that this code runs in: this thread, its process and its host."""
+    worker = _per_thread.worker
     if worker is None:
-        worker = _known.worker = Worker(socket.gethostname(), os.getpid(), threading.current_thread().name)
+        worker = _per_thread.worker = Worker(
+            socket.gethostname(), os.getpid(), threading.current_thread().name
+        )
     return worker
 
 
-def _forget() -> None:
-    _known.worker = None
+def _forget_worker() -> None:
+    _per_thread.worker = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)  # a process that was forked is another one
+    os.register_at_fork(after_in_child=_forget_worker)  # a forked process has a process id of its own
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where in the pipelines an event happened.
+    """A place in the tree of pipelines and map items of a run.
 
     Attributes:
-        plan: The key of the plan that was being run.
-        path: The ids of the pipelines, from the outermost to the one it happened in.
-        items: The item indices of the maps around, from the outermost to the innermost.
-        around: What callbacks put around the calls of nodes, by the key of their plan.
+        plan: The key of the plan that is run there.
+        path: The ids of the pipelines, from the outermost to the innermost.
+        items: The item indices of the enclosing maps, from the outermost to the innermost.
+        contexts: The node contexts of callbacks, by the key of the plan to whose calls they apply.
     """
 
     plan: int
     path: tuple[str, ...]
     items: tuple[int, ...] = ()
-    around: Mapping[int, tuple[NodeContext, ...]] = field(default_factory=dict, compare=False, repr=False)
+    contexts: Mapping[int, tuple[NodeContext, ...]] = field(default_factory=dict, compare=False, repr=False)
 
-    def of_item(self, number: int) -> Scope:
-        """Return the place of an item of a map that is here."""
-        return Scope(self.plan, self.path, (*self.items, number), self.around)
+    def of_item(self, item_index: int) -> Scope:
+        """Return the scope of an item of the map in this scope."""
+        return Scope(self.plan, self.path, (*self.items, item_index), self.contexts)
 
     def of_nested(self, plan: int, path: tuple[str, ...]) -> Scope:
-        """Return the place of a plan that is nested in the one here."""
-        return Scope(plan, path, self.items, self.around)
+        """Return the scope of a plan that is nested in the plan of this scope."""
+        return Scope(plan, path, self.items, self.contexts)
 
     @property
     def node_contexts(self) -> tuple[NodeContext, ...]:
-        """What is put around the calls of nodes here."""
-        return self.around.get(self.plan, ())
+        """The node contexts that apply to the calls in this scope."""
+        return self.contexts.get(self.plan, ())
 
 
 class Event(NamedTuple):
-    """One call of a hook, less its context.
+    """One call of a hook, without the context argument.
 
     Attributes:
-        hook: The hook's name.
-        arguments: What it is called with.
+        hook: The name of the hook.
+        arguments: The arguments of the hook.
         scope: Where in the pipelines it happened.
-        time: When, in seconds since the epoch, by the clock of the host where it happened.
-        worker: Who computed.
-        signature: What identifies the computation, if it can be cached.
-        about: What an error is of: a node, an item as a whole, or the pipeline.
+        time: When it happened, in seconds since the epoch, by the clock of the host where it happened.
+        worker: The worker where it happened.
+        signature: The signature of the node's computation, if it can be cached.
+        about: For an error, what failed: a node, an item as a whole, or the pipeline.
     """
 
     hook: str
@@ -102,18 +107,18 @@ class Event(NamedTuple):
 
     @classmethod
     def now(cls, hook: str, arguments: tuple[Any, ...], scope: Scope, *, about: About = "node") -> Event:
-        """Return an event that happens now and here."""
-        return cls(hook, arguments, scope, time(), here(), None, about)
+        """Return an event with the current time and worker."""
+        return cls(hook, arguments, scope, time(), current_worker(), None, about)
 
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Stands in an event for a value that stayed with its worker.
+    """Placeholder in an event for a value that stayed on its worker.
 
     Attributes:
-        type: The name of its type.
-        length: How many things it holds, or ``None`` if that is nothing it can say.
-        nbytes: How many bytes of memory its data take, if it says so.
+        type: The name of the value's type.
+        length: The value's length; ``None`` if it has none.
+        nbytes: The bytes of memory that the value's data take; ``None`` if it has no ``nbytes``.
     """
 
     type: str
@@ -122,15 +127,15 @@ class NotSent:
 
     @classmethod
     def of(cls, value: object) -> NotSent:
-        """Return what stands for a value."""
+        """Return the placeholder for a value."""
         return cls(type(value).__qualname__, *sizes(value))
 
     def __repr__(self) -> str:
         return f"<{self.type}, not sent>"
 
 
-def sizes(value: object) -> tuple[int | None, int | None]:
-    """Return how long a value is, and how many bytes its data take, as far as it says so.
+def sizes(value: Any) -> tuple[int | None, int | None]:
+    """Return the length of a value and the bytes of its data, each ``None`` where it has none.
 
     Example:
         >>> sizes([1, 2]), sizes(3), sizes(b"abc")
@@ -141,8 +146,11 @@ def sizes(value: object) -> tuple[int | None, int | None]:
     if isinstance(value, int | float | bool | None):
         return None, None
     try:
-        length: Any = len(value)  # type: ignore[arg-type]
-    except Exception:
+        length: int | None = len(value)
+    except Exception:  # most values have no length, and the `__len__` of a user's class may raise anything
         length = None
-    nbytes = getattr(value, "nbytes", None)
+    try:
+        nbytes = getattr(value, "nbytes", None)
+    except Exception:  # so may a property of it
+        nbytes = None
     return length, nbytes if isinstance(nbytes, int) else None

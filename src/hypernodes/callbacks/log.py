@@ -1,14 +1,16 @@
-"""LoggingCallback: a run as lines of the standard library's logging."""
+"""LoggingCallback: the events of a run as records of the standard library's logging."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.labels import JsonFormatter, Labels
+from hypernodes.callbacks.json_lines import JsonFormatter
+from hypernodes.callbacks.label_context import LabelContext
+from hypernodes.exceptions import NodeAbandonedError
 from hypernodes.text import seconds
 
 if TYPE_CHECKING:
@@ -16,28 +18,28 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.base import CallbackContext
 
-_TEXT = "%(asctime)s %(levelname)-7s %(message)s"
+_TEXT_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 
 
 class LoggingCallback(PipelineCallback):
-    """Log what happens: nodes and pipelines at `level`, single items one step below it, errors as errors.
+    """Log the events of a run: nodes and pipelines at `level`, items one step below it, errors as errors.
 
     Records carry ``event``, ``pipeline_path``, ``node``, ``item_path``, ``depth``, ``duration`` (in seconds),
-    ``signature`` and ``host``, for formatters and filters; their time, process and thread are those of where
-    it happened. What nodes print or log themselves, here or in a worker, is labelled with the node and its
+    ``signature`` and ``host``, for formatters and filters; their time, process and thread are those of the
+    event. What nodes print or log themselves, in the driver or in a worker, is labelled with the node and its
     item.
 
     Args:
-        logger: Where to log; the logger ``hypernodes.run`` by default.
+        logger: The logger to log to; ``hypernodes.run`` by default.
         level: The level of ordinary records, as a number or by name.
         to: A file to append to, or a stream to write to, instead of a logger.
-        json: Whether lines are JSON; they go to stderr, if `to` does not say where.
-        items: Whether single items are logged at `level`, too.
-        label: Whether what nodes print or log is labelled.
+        json: Whether lines are JSON; without `to`, they go to standard error.
+        items: Whether events within items are logged at `level`, too.
+        label: Whether lines that nodes print or log are labelled.
 
     Raises:
-        ValueError: There is a `logger` together with `to` or `json`, or no such level.
-        TypeError: `logger` is none.
+        ValueError: There is a `logger` together with `to` or `json`, or `level` is unknown.
+        TypeError: `logger` is not a ``logging.Logger``.
         OSError: The file `to` cannot be opened.
 
     Example:
@@ -71,29 +73,28 @@ class LoggingCallback(PipelineCallback):
     ) -> None:
         if logger is not None and (to is not None or json):
             raise ValueError(
-                "to= and json= are for lines that no logger of yours gets. Give its handler "
-                "hypernodes.callbacks.JsonFormatter() instead, or leave out the logger."
+                "logger= cannot be combined with to= or json=, which write lines without a logger. Give the "
+                "handler of the logger the formatter hypernodes.callbacks.JsonFormatter(), or omit logger=."
             )
         if logger is not None and not isinstance(logger, logging.Logger):
             raise TypeError(
-                f"logger is a logging.Logger, as logging.getLogger({logger!r}) gives one: {logger!r}"
+                f"logger must be a logging.Logger, such as logging.getLogger({logger!r}) returns: {logger!r}"
             )
         if isinstance(level, str):
             names = logging.getLevelNamesMapping()
             if level not in names:
-                raise ValueError(f"there is no level {level!r}; there are: {', '.join(names)}")
+                raise ValueError(f"unknown level {level!r}; known levels: {', '.join(names)}")
             level = names[level]
         self._as_json = json
         self._label = label
         self._level = level
         self._item_level = level if items else max(level - 10, 1)
         if to is not None or json:
-            logger = _logger_to(sys.stderr if to is None else to, as_json=json)
-            logger.setLevel(level)
+            logger = _UnregisteredLogger(sys.stderr if to is None else to, level, as_json=json)
         self._logger = logger or logging.getLogger("hypernodes.run")
 
-    def node_context(self, ctx: CallbackContext) -> Labels | None:
-        return Labels.here(as_json=self._as_json) if self._label else None
+    def node_context(self, ctx: CallbackContext) -> LabelContext | None:
+        return LabelContext.for_driver(as_json=self._as_json) if self._label else None
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
         self._log(ctx, 0, "pipeline_start", "pipeline %s: started", pipeline_id)
@@ -110,38 +111,53 @@ class LoggingCallback(PipelineCallback):
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        told = node_id, _item(ctx), seconds(duration)
-        self._log(ctx, 1, "node_end", "node %s%s: done in %s", *told, node=node_id, duration=duration)
+        arguments = node_id, _item(ctx), seconds(duration)
+        self._log(ctx, 1, "node_end", "node %s%s: done in %s", *arguments, node=node_id, duration=duration)
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
         self._log(ctx, 1, "node_cached", "node %s%s: cached", node_id, _item(ctx), node=node_id)
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        told = node_id, _item(ctx), attempt, error
-        message = "node %s%s: attempt %d failed: %r"
-        self._log(ctx, 1, "node_retry", message, *told, level=logging.WARNING, node=node_id, attempt=attempt)
+        message, arguments = "node %s%s: attempt %d failed: %r", (node_id, _item(ctx), attempt, error)
+        fields = {"node": node_id, "attempt": attempt}
+        self._log(ctx, 1, "node_retry", message, *arguments, level=logging.WARNING, **fields)
 
     def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
-        many = "items" if total_items is None else f"{total_items} items"
-        self._log(ctx, 1, "map_start", "map over %s", many, items=total_items)
+        items = "items" if total_items is None else f"{total_items} items"
+        self._log(ctx, 1, "map_start", "map over %s", items, items=total_items)
 
     def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
         self._log(ctx, 1, "map_end", "map done in %s", seconds(total_duration), duration=total_duration)
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        told = node_id, _item(ctx), error
-        self._log(ctx, 1, "error", "%s%s: failed: %r", *told, level=logging.ERROR, node=node_id)
+        if isinstance(error, NodeAbandonedError):
+            # Not an error of this node: its record has the level of the one that logged its start.
+            self._log(ctx, 1, "node_abandoned", "node %s%s: abandoned", node_id, _item(ctx), node=node_id)
+            return
+        arguments = node_id, _item(ctx), error
+        self._log(ctx, 1, "error", "%s%s: failed: %r", *arguments, level=logging.ERROR, node=node_id)
 
     def _log(
         self,
         ctx: CallbackContext,
-        inward: int,
+        extra_depth: int,
         event: str,
         message: str,
         *args: Any,
         level: int | None = None,
         **fields: Any,
     ) -> None:
+        """Make a record of an event and hand it to the logger.
+
+        Args:
+            ctx: Where the event happened.
+            extra_depth: How much deeper than its pipeline the message is indented.
+            event: The event, for the record's field of that name.
+            message: The message, with placeholders.
+            args: The values for the placeholders.
+            level: The level; by default that of ordinary records, or that of items within one.
+            fields: More fields of the record.
+        """
         if level is None:
             level = self._item_level if ctx.item_path else self._level
         if not self._logger.isEnabledFor(level):
@@ -156,9 +172,9 @@ class LoggingCallback(PipelineCallback):
         }
         if ctx.signature is not None:
             extra["signature"] = ctx.signature
-        indent = "" if self._as_json else "  " * (ctx.depth + inward)
+        indent = "" if self._as_json else "  " * (ctx.depth + extra_depth)
         name = self._logger.name
-        # Not as `extra`: within a node, records may have fields of these names already.
+        # `Logger.log` with `extra` would refuse fields that the label of an enclosing node has set already.
         record = logging.LogRecord(name, level, "", 0, f"{indent}{message}", args, None)
         vars(record).update(extra)
         record.created, record.msecs = ctx.time, ctx.time % 1 * 1000
@@ -166,15 +182,18 @@ class LoggingCallback(PipelineCallback):
         self._logger.handle(record)
 
 
-def _logger_to(to: str | Path | TextIO, *, as_json: bool) -> logging.Logger:
-    """Return a logger that nobody else has, with one handler."""
-    logger = logging.Logger("hypernodes.run")  # noqa: LOG001  it is nobody else's
-    handler = (
-        logging.FileHandler(to, encoding="utf-8") if isinstance(to, str | Path) else logging.StreamHandler(to)
-    )
-    handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(_TEXT))
-    logger.addHandler(handler)
-    return logger
+class _UnregisteredLogger(logging.Logger):
+    """A logger for one callback: it is not in the hierarchy of loggers, and has one handler."""
+
+    def __init__(self, to: str | Path | TextIO, level: int, *, as_json: bool) -> None:
+        super().__init__("hypernodes.run", level)
+        handler = (
+            logging.FileHandler(to, encoding="utf-8")
+            if isinstance(to, str | Path)
+            else logging.StreamHandler(to)
+        )
+        handler.setFormatter(JsonFormatter() if as_json else logging.Formatter(_TEXT_FORMAT))
+        self.addHandler(handler)
 
 
 def _item(ctx: CallbackContext) -> str:

@@ -1,4 +1,7 @@
-"""What callbacks put around the call of a node, in the process and thread where it is made."""
+"""Node contexts: context managers of callbacks that are entered for each call of a node.
+
+They are entered in the process and thread that makes the call.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class NodeCall(NamedTuple):
     Attributes:
         pipeline_path: The pipeline ids from the outermost to the node's.
         node_id: The node's name.
-        item_path: The item indices of the maps around, the outermost first.
+        item_path: The item indices of the enclosing maps, the outermost first.
     """
 
     pipeline_path: tuple[str, ...]
@@ -27,27 +30,29 @@ class NodeCall(NamedTuple):
 
 
 NodeContext: TypeAlias = "Callable[[NodeCall], AbstractContextManager[Iterable[Any] | None]]"
-"""Returns a context manager for a call. It is pickled; what its manager yields, if anything, is read after
-the call, sent home, and told by ``on_node_notes``."""
+"""Returns a context manager for a call; it is pickled to travel to workers. The notes that the manager
+yields, if any, are read after the call, sent to the driver, and emitted with ``on_node_notes``."""
 
 _reported: set[type] = set()
 
 
 @contextmanager
-def entered(contexts: Iterable[NodeContext], call: NodeCall) -> Iterator[Callable[[], tuple[Any, ...]]]:
-    """Make a call within contexts; yields a function that leaves them and returns what they have noted.
+def enter_node_contexts(
+    contexts: Iterable[NodeContext], call: NodeCall
+) -> Iterator[Callable[[], tuple[Any, ...]]]:
+    """Enter node contexts for a call; yield a function that exits them and returns their notes.
 
-    One that raises is reported once, and does not stop the call.
+    A context that raises is reported once, and does not stop the call.
     """
-    inside: list[tuple[NodeContext, AbstractContextManager[Any], Iterable[Any] | None]] = []
+    entered: list[tuple[NodeContext, AbstractContextManager[Any], Iterable[Any] | None]] = []
 
-    def leave() -> tuple[Any, ...]:
+    def exit_contexts() -> tuple[Any, ...]:
         notes: list[Any] = []
-        while inside:
-            context, manager, noted = inside.pop()
+        while entered:
+            context, manager, yielded = entered.pop()
             try:
                 manager.__exit__(None, None, None)
-                notes += noted or ()
+                notes += yielded or ()
             except Exception as error:
                 _report(context, error)
         return tuple(notes)
@@ -55,18 +60,18 @@ def entered(contexts: Iterable[NodeContext], call: NodeCall) -> Iterator[Callabl
     for context in contexts:
         try:
             manager = context(call)
-            inside.append((context, manager, manager.__enter__()))
+            entered.append((context, manager, manager.__enter__()))
         except Exception as error:
             _report(context, error)
     try:
-        yield leave
+        yield exit_contexts
     finally:
-        leave()
+        exit_contexts()
 
 
 def _report(context: NodeContext, error: Exception) -> None:
     if type(context) not in _reported:
         _reported.add(type(context))
         _logger.error(
-            "node context %r raised; the run goes on, and this is told once", context, exc_info=error
+            "node context %r raised; the run continues, and this is reported once", context, exc_info=error
         )

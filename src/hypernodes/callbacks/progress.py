@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hypernodes.callbacks.bars import Lines, NotebookBars, Row, TerminalBars
 from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.event import here
+from hypernodes.callbacks.event import current_worker
 from hypernodes.text import seconds
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ProgressCallback(PipelineCallback):
         self._drawn = 0.0
         self._under_way: Counter[tuple[Path, tuple[int, ...]]] = Counter()  # outermost pipelines
         self._workers: dict[Worker, _Heard] = {}
-        self._driver = here()
+        self._driver = current_worker()
         self._ended = threading.Event()
         self._order = count(1)
 
@@ -75,7 +75,7 @@ class ProgressCallback(PipelineCallback):
         path = ctx.hierarchy_path
         if self._display is None:
             self._display, self._tallies, self._workers = self._make(), {}, {}
-            self._driver, self._ended = here(), threading.Event()
+            self._driver, self._ended = current_worker(), threading.Event()
             going = weakref.ref(self), self._ended
             threading.Thread(target=_keep_going, args=going, name="hypernodes-progress", daemon=True).start()
         tally = self._tally(path)

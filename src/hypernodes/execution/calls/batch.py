@@ -7,7 +7,7 @@ from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.event import Event, here
+from hypernodes.callbacks.event import Event, current_worker
 from hypernodes.exceptions import BatchError
 from hypernodes.execution.calls.call import call_node, node_contexts
 from hypernodes.execution.calls.location import UNKNOWN, note, without_frame
@@ -85,7 +85,7 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
     rows = zip(*map(values, columns), strict=True)
     return BatchOutcome(
         [
-            Outcome(row, None, seconds, ended=(began + number * seconds, here()))
+            Outcome(row, None, seconds, ended=(began + number * seconds, current_worker()))
             for number, row in enumerate(rows, 1)
         ],
         events,

@@ -9,8 +9,8 @@ from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hypernodes.callbacks.event import Event, here
-from hypernodes.callbacks.node_context import NodeCall, entered
+from hypernodes.callbacks.event import Event, current_worker
+from hypernodes.callbacks.node_context import NodeCall, enter_node_contexts
 from hypernodes.execution.calls.location import UNKNOWN, locate, without_frame
 from hypernodes.execution.calls.mutation import watch
 from hypernodes.execution.calls.returned import awaitable_of, called_and_collected, final_value, unpack
@@ -59,7 +59,7 @@ async def call_node_on_loop(
 def node_contexts(step: CallStep, scope: Scope) -> Iterator[Callable[[], tuple[Event, ...]]]:
     """Enter the contexts of callbacks around a call; yields what leaves them and returns their events."""
     items = tuple(index for index in scope.items if index != UNKNOWN)
-    with entered(scope.node_contexts, NodeCall(scope.path, step.name, items)) as leave:
+    with enter_node_contexts(scope.node_contexts, NodeCall(scope.path, step.name, items)) as leave:
 
         def left() -> tuple[Event, ...]:
             notes = leave()
@@ -89,7 +89,9 @@ async def _attempts(
                 outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
                 if watched is not None:
                     watched.check(step, scope)
-                return Outcome(outputs, None, perf_counter() - started, events, ended=(time(), here()))
+                return Outcome(
+                    outputs, None, perf_counter() - started, events, ended=(time(), current_worker())
+                )
             except Exception as error:
                 if len(events) < options.retries and isinstance(error, options.retry_on):
                     events.append(
@@ -98,7 +100,11 @@ async def _attempts(
                     continue
                 locate(error, step.name, scope, arguments)
                 return Outcome(
-                    (), without_frame(error), perf_counter() - started, events, ended=(time(), here())
+                    (),
+                    without_frame(error),
+                    perf_counter() - started,
+                    events,
+                    ended=(time(), current_worker()),
                 )
     finally:
         CURRENT_CALL.reset(calling)

@@ -12,7 +12,7 @@ from functools import cached_property
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.callbacks.event import Event, here
+from hypernodes.callbacks.event import Event, current_worker
 from hypernodes.exceptions import TransportError, WorkerDiedError
 from hypernodes.execution.calls.location import note
 from hypernodes.execution.jobs import (
@@ -275,7 +275,7 @@ class MapRun(PlanExecution):
             emitted.append(("on_node_cached", (step.name, signature.hex()), signature.hex()))
         emitted.append(("on_map_item_cached", (index, self._lookup.signature_of(item).hex()), None))
         emitted.append(("on_map_item_end", (index, item.seconds), None))
-        scope, when, worker = self.scope.of_item(index), time(), here()
+        scope, when, worker = self.scope.of_item(index), time(), current_worker()
         self.run.events += [
             Event(hook, arguments, scope, when, worker, signature)
             for hook, arguments, signature in emitted

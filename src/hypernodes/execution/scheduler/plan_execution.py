@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.event import Event, here
+from hypernodes.callbacks.event import Event, current_worker
 
 if TYPE_CHECKING:
     from hypernodes.callbacks.event import About, Scope, Worker
@@ -66,7 +66,7 @@ class PlanExecution(ABC):
             about: What an error is of.
         """
         if hook in self.plan.subscribed:
-            when, worker = (time(), here()) if ended is None else ended
+            when, worker = (time(), current_worker()) if ended is None else ended
             signed = None if signature is None else signature.hex()
             self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed, about))
 

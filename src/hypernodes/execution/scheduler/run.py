@@ -78,7 +78,7 @@ class Run:
     ) -> Run:
         """Run a plan over one set of inputs."""
         run = cls(fingerprints, info)
-        scope = Scope(plan.key, plan.path, around=contexts)
+        scope = Scope(plan.key, plan.path, contexts=contexts)
         root = PlanRun(
             run._state,
             plan,
@@ -110,7 +110,7 @@ class Run:
         root = MapRun(
             run._state,
             plan,
-            Scope(plan.key, plan.path, around=contexts),
+            Scope(plan.key, plan.path, contexts=contexts),
             _Root(run),
             items,
             fixed={**plan.bound, **fixed},

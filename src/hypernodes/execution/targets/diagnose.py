@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
     """Return the error that says which part of a job cannot be pickled, and whose it is."""
     scope = job.scope if isinstance(job, Call) else job.context.scope
-    for context in dict.fromkeys(chain(*scope.around.values())):
+    for context in dict.fromkeys(chain(*scope.contexts.values())):
         if not is_serializable(context):
             return TransportError(
                 f"what a callback's node_context has returned, {context!r}, cannot be pickled on its way to "
