@@ -604,6 +604,58 @@ def test_progress_says_which_engine_and_cache_where_they_change(progress, capsys
     assert "items" not in rows["same"]
 
 
+def bars(capsys):
+    """Return how much is done of how much by the label of each bar, as drawn last."""
+    found = re.findall(r"^ *(\S+) .*?([\d,]+/~?[\d,]+)(?!.*━)", capsys.readouterr().err, re.MULTILINE)
+    return dict(found)
+
+
+def in_a_run(nested):
+    return Pipeline([nested, add], name="outer"), {"x": 1}, "1/1"
+
+
+def in_a_map(nested):
+    return Pipeline([nested, add], name="outer"), {"x": range(10)}, "10/10"
+
+
+def two_levels_down(nested):
+    return Pipeline([Pipeline([nested], name="middle"), add], name="outer"), {"x": range(10)}, "10/10"
+
+
+def as_a_nested_map(nested):
+    mapped = nested.as_node({"xs": "x"}, map_over="xs")
+    return Pipeline([mapped], name="outer"), {"xs": [[1, 2], [3], []]}, "3/3"
+
+
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+@pytest.mark.parametrize("alias", ["sequential", "threaded"])
+@pytest.mark.parametrize("place", [in_a_run, in_a_map, two_levels_down, as_a_nested_map])
+def test_a_nested_pipeline_without_the_callback_has_the_bar_of_a_node(progress, capsys, place, alias, level):
+    pipeline, inputs, whole = place(Pipeline([double], name="quiet", callbacks=[]))
+    with HyperNodesEngine(**{level: alias}) as engine:
+        pipeline = pipeline.with_callbacks([progress]).with_engine(engine)
+        pipeline.run(inputs) if place is in_a_run else pipeline.map(inputs, next(iter(inputs)))
+    shown = bars(capsys)
+    assert shown["outer"] == shown["quiet"] == whole
+    assert "double" not in shown
+
+
+def test_a_nested_pipeline_without_the_callback_may_contain_one_that_has_it(progress, capsys):
+    innermost = Pipeline([double], name="innermost", callbacks=[progress])
+    quiet = Pipeline([innermost], name="quiet", callbacks=[])
+    Pipeline([quiet, add], name="outer", callbacks=[progress]).map({"x": range(10)}, "x")
+    assert bars(capsys) == dict.fromkeys(("outer", "quiet", "innermost", "double", "add"), "10/10")
+
+
+def test_a_nested_pipeline_without_the_callback_counts_what_fails(progress, capsys):
+    quiet = Pipeline([check], name="quiet", callbacks=[])
+    outer = Pipeline([quiet], name="outer", callbacks=[progress])
+    outer.map({"x": [1, -1, 2]}, "x", on_error="return")
+    (row,) = [line for line in capsys.readouterr().err.splitlines() if "quiet" in line][-1:]
+    assert "3/3" in row
+    assert "✗ 1" in row
+
+
 def test_many_nodes_do_not_flood_the_screen(progress, capsys, monkeypatch):
     monkeypatch.setenv("LINES", "20")
     monkeypatch.setenv("COLUMNS", "100")
@@ -632,8 +684,8 @@ def nap(y):
 @pytest.fixture
 def told_lines(monkeypatch, capsys):
     """What progress prints, a line for each redraw."""
-    monkeypatch.setattr("hypernodes.callbacks.bars._LINE", 0)
-    monkeypatch.setattr("hypernodes.callbacks.progress._REDRAW", 0)
+    monkeypatch.setattr("hypernodes.callbacks.bars.LINE_INTERVAL_S", 0)
+    monkeypatch.setattr("hypernodes.callbacks.progress.REDRAW_INTERVAL_S", 0)
     return lambda: capsys.readouterr().err.splitlines()
 
 

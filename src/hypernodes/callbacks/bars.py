@@ -1,38 +1,46 @@
-"""Where progress is drawn: in a terminal, in a notebook, or as lines."""
+"""Displays of progress: bars in a terminal, bars in a notebook, or lines of text."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from html import escape
+from importlib import import_module
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import ExtraMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Path = tuple[str, ...]
+    from hypernodes.callbacks.tallies import Path
 
-_WIDE = 100  # columns from which on bars are long
-_LINE = 5.0  # seconds between lines where there is no terminal
+WIDE_TERMINAL_COLUMNS: Final = 100
+"""Columns from which on a terminal has room for long bars."""
+
+LINE_INTERVAL_S: Final = 5.0
+"""Time between lines where there is no terminal: short enough to watch, long enough not to flood a log."""
+
+_NOTEBOOK_TEXTS: Final = 7
+"""Cells of a row in a notebook, without the bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One bar.
+    """The content of one bar.
 
     Attributes:
-        label: What stands before it.
-        depth: How far it is indented.
+        label: The name in front of the bar.
+        depth: The number of steps by which it is indented.
         done: How much is done.
-        total: Of how much; ``None`` if nobody knows.
+        total: How much is expected; ``None`` if that is unknown.
         cells: How much is done, the time it took, the rate, and the time that is left, as text.
-        signs: What was cached, retried and failed, as text.
+        signs: The numbers of cached, retried and failed executions, as text.
         settings: The engine and the cache, as text.
-        has_failed: Whether something has failed.
+        has_failed: Whether an execution has failed.
         is_title: Whether it is the outermost pipeline.
         is_map: Whether it is a map.
     """
@@ -49,33 +57,36 @@ class Row:
     is_map: bool = False
 
 
-class Display(Protocol):
-    """Where bars are drawn."""
+class Display(ABC):
+    """A place to draw bars."""
 
     @classmethod
+    @abstractmethod
     def check(cls) -> None:
-        """Complain about a library that is not installed."""
+        """Raise `ExtraMissingError` if a library that it needs is not installed."""
 
     @property
     def room(self) -> int:
-        """How many rows it has room for."""
+        """The number of rows that fit."""
         return 40
 
+    @abstractmethod
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Bring the bars up to date; they are in the order in which they are read."""
+        """Draw the bars, in the order of the rows."""
 
+    @abstractmethod
     def close(self) -> None:
-        """Leave the bars as they are."""
+        """Stop drawing; the bars stay as they were drawn last."""
 
 
 class TerminalBars(Display):
-    """Bars of rich, on standard error."""
+    """Bars drawn by rich, on standard error."""
 
     @classmethod
     def check(cls) -> None:
-        """Complain if rich is not installed."""
+        """Raise `ExtraMissingError` if rich is not installed."""
         try:
-            import rich  # noqa: F401
+            import_module("rich")
         except ImportError as error:
             raise ExtraMissingError(
                 "progress in a terminal needs rich: pip install rich, or this package with "
@@ -92,42 +103,46 @@ class TerminalBars(Display):
             return TextColumn(f"{{task.fields[{field}]}}", justify=justify, table_column=column)
 
         console = Console(file=sys.stderr)
-        # What gives way where the terminal is narrow: settings, long names, the bar; never the numbers.
+        # In a narrow terminal, the settings, long names and the bar are cut, and never the numbers.
         name = Column(no_wrap=True, overflow="ellipsis", max_width=max(12, console.width // 4))
         self._progress = Progress(
             TextColumn("{task.description}", table_column=name),
-            BarColumn(bar_width=24 if console.width >= _WIDE else 10, table_column=Column(no_wrap=True)),
+            BarColumn(
+                bar_width=24 if console.width >= WIDE_TERMINAL_COLUMNS else 10,
+                table_column=Column(no_wrap=True),
+            ),
             *(text(f"cell{number}", "right") for number in range(4)),
             text("signs"),
             text("settings", overflow="ellipsis", ratio=1, style="dim"),
             console=console,
-            redirect_stdout=sys.stdout.isatty(),  # what goes to a file goes on going there
+            redirect_stdout=sys.stdout.isatty(),  # output that is redirected to a file must reach the file
             expand=True,
         )
         self._tasks: dict[Path, Any] = {}
         streams = sys.stdout, sys.stderr
         self._progress.start()
-        # What is logged to the terminal goes above the bars, as what is printed does.
-        self._moved = [
+        # rich has replaced the streams of the terminal, so that printed lines appear above the bars. Handlers
+        # that log to these streams follow, so that records do, too.
+        self._redirected = [
             (handler, stream)
-            for stream, now in zip(streams, (sys.stdout, sys.stderr), strict=True)
-            if now is not stream
+            for stream, replaced in zip(streams, (sys.stdout, sys.stderr), strict=True)
+            if replaced is not stream
             for handler in _handlers_on(stream)
         ]
-        for handler, stream in self._moved:
+        for handler, stream in self._redirected:
             handler.setStream(sys.stdout if stream is streams[0] else sys.stderr)
 
     @property
     def room(self) -> int:
-        """How many rows the terminal has, less one for the cursor."""
+        """The height of the terminal, less the line of the cursor and one to spare."""
         return max(5, self._progress.console.height - 2)
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Bring the bars up to date."""
+        """Draw the bars."""
         from rich.markup import escape
 
         if self._tasks.keys() != rows.keys():
-            # A nested pipeline is known once it starts; its rows belong below it, not at the end.
+            # rich can only append rows, and those of a nested pipeline belong below it: all are added again.
             for task in self._tasks.values():
                 self._progress.remove_task(task)
             self._tasks.clear()
@@ -143,16 +158,16 @@ class TerminalBars(Display):
             )
 
     def close(self) -> None:
-        """Leave the bars as they are."""
+        """Stop drawing; the bars stay as they were drawn last."""
         self._progress.stop()
-        for handler, stream in self._moved:
+        for handler, stream in self._redirected:
             handler.setStream(stream)
 
 
 def _handlers_on(stream: Any) -> list[logging.StreamHandler[Any]]:
-    """Return the handlers of all loggers that write to a stream."""
-    known = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
-    handlers = {handler for logger in known for handler in getattr(logger, "handlers", ())}
+    """Return the handlers of all loggers that log to a stream."""
+    loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
+    handlers = {handler for logger in loggers for handler in getattr(logger, "handlers", ())}
     return [
         handler
         for handler in handlers
@@ -161,30 +176,35 @@ def _handlers_on(stream: Any) -> list[logging.StreamHandler[Any]]:
 
 
 class Lines(Display):
-    """A line every few seconds: for CI, files, and the logs of jobs."""
+    """A line every few seconds for the outermost pipeline and each map: for CI, files, and logs of jobs."""
+
+    @classmethod
+    def check(cls) -> None:
+        """Do nothing: lines need no library."""
 
     def __init__(self) -> None:
         self._printed = monotonic()
         self._rows: Mapping[Path, Row] = {}
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Print a line, if it is time to."""
+        """Print lines, if the last ones are long enough ago."""
         self._rows = rows
-        if monotonic() - self._printed >= _LINE:
+        if monotonic() - self._printed >= LINE_INTERVAL_S:
             self._printed = monotonic()
             self._print()
 
     def close(self) -> None:
-        """Print how it has ended."""
+        """Print the final state."""
         self._print()
 
     def _print(self) -> None:
-        whole = [path for path, row in self._rows.items() if row.is_title]
-        maps = [path for path, row in self._rows.items() if row.is_map and path not in whole]
-        for path in (*whole, *maps):
+        titles = [path for path, row in self._rows.items() if row.is_title]
+        maps = [path for path, row in self._rows.items() if row.is_map and path not in titles]
+        for path in (*titles, *maps):
             row = self._rows[path]
-            told = "  ".join(filter(None, (*row.cells, row.signs)))
-            print("/".join(path), told, sep=": ", file=sys.stderr, flush=True)  # noqa: T201
+            numbers = "  ".join(filter(None, (*row.cells, row.signs)))
+            sys.stderr.write(f"{'/'.join(path)}: {numbers}\n")
+            sys.stderr.flush()
 
 
 class NotebookBars(Display):
@@ -192,9 +212,9 @@ class NotebookBars(Display):
 
     @classmethod
     def check(cls) -> None:
-        """Complain if ipywidgets is not installed."""
+        """Raise `ExtraMissingError` if ipywidgets is not installed."""
         try:
-            import ipywidgets  # noqa: F401
+            import_module("ipywidgets")
         except ImportError as error:
             raise ExtraMissingError(
                 "progress in a notebook needs ipywidgets: pip install ipywidgets, or this package with its "
@@ -206,18 +226,21 @@ class NotebookBars(Display):
         from ipywidgets import GridBox, Layout
 
         self._cells: dict[Path, list[Any]] = {}
-        columns = f"max-content minmax(6em, 16em) repeat({_TEXTS - 2}, max-content) minmax(0, 1fr)"
+        columns = f"max-content minmax(6em, 16em) repeat({_NOTEBOOK_TEXTS - 2}, max-content) minmax(0, 1fr)"
         self._box = GridBox(layout=Layout(grid_template_columns=columns, grid_gap="0 1em", width="100%"))
         display(self._box)
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Bring the bars up to date."""
+        """Draw the bars."""
         from ipywidgets import HTML, FloatProgress, Layout
 
-        shown: list[Any] = []
+        cells: list[Any] = []
         for path, row in rows.items():
             if path not in self._cells:
-                texts = [HTML(layout=Layout(height="24px", margin="0", min_width="0")) for _ in range(_TEXTS)]
+                texts = [
+                    HTML(layout=Layout(height="24px", margin="0", min_width="0"))
+                    for _ in range(_NOTEBOOK_TEXTS)
+                ]
                 bar = FloatProgress(layout=Layout(width="auto", height="18px", margin="auto 0"))
                 self._cells[path] = [texts[0], bar, *texts[1:]]
             label, bar, *others = self._cells[path]
@@ -228,17 +251,14 @@ class NotebookBars(Display):
             for cell, text in zip(others, (*row.cells, row.signs), strict=False):
                 cell.value = _html(text, "text-align: right")
             others[-1].value = _html(row.settings, "opacity: .6; overflow: hidden; text-overflow: ellipsis")
-            shown += self._cells[path]
-        if list(self._box.children) != shown:
-            self._box.children = shown
+            cells += self._cells[path]
+        if list(self._box.children) != cells:
+            self._box.children = cells
 
     def close(self) -> None:
-        """Leave the bars as they are."""
-
-
-_TEXTS = 7  # cells of a row in a notebook, the bar left out
+        """Stop drawing; the bars stay as they were drawn last."""
 
 
 def _html(text: str, style: str) -> str:
-    told = escape(text)
-    return f"<div title='{told}' style='white-space: pre; line-height: 24px; {style}'>{told}</div>"
+    escaped = escape(text)
+    return f"<div title='{escaped}' style='white-space: pre; line-height: 24px; {style}'>{escaped}</div>"
