@@ -285,7 +285,7 @@ def test_products_bound_and_optional_inputs():
     assert power.map({"base": [2, 3], "exp": [1, 2]}, ["base", "exp"], "product") == {"power": [2, 4, 3, 9]}
     assert power.bind(exp=3, mod=5).map({"base": [2, 3]}, "base") == {"power": [3, 2]}
     assert power.map({"base": [], "exp": 2}, "base") == {"power": []}
-    with pytest.raises(MapError, match="equally long"):
+    with pytest.raises(MapError, match="same length"):
         power.map({"base": [2, 3], "exp": [1]}, ["base", "exp"])
 
 

@@ -114,7 +114,7 @@ def test_an_output_that_a_nested_pipeline_makes_too_is_refused():
         Pipeline([double, PIPELINE])
 
 
-def test_nodes_that_wait_for_each_other_are_shown_as_a_round():
+def test_nodes_that_depend_on_each_other_are_shown_as_a_cycle():
     @node(output_name="b")
     def hen(a):
         return a
@@ -123,7 +123,7 @@ def test_nodes_that_wait_for_each_other_are_shown_as_a_round():
     def egg(b):
         return b
 
-    with said(errors.CycleError, "'barn'") as caught:
+    with said(errors.CycleError, "'barn'", "form a cycle") as caught:
         Pipeline([hen, egg], name="barn")
     assert "hen -> egg -> hen" in str(caught.value) or "egg -> hen -> egg" in str(caught.value)
 
@@ -147,7 +147,7 @@ def test_a_single_node_in_place_of_a_list_is_refused_by_name():
 
 
 def test_errors_about_graphs_are_value_errors():
-    with pytest.raises(ValueError, match="made twice"):
+    with pytest.raises(ValueError, match="produced twice"):
         Pipeline([double, add.rename(outputs={"z": "y"}, inputs={"y": "w"})])
 
 
@@ -308,13 +308,13 @@ def test_walking_what_is_no_collection_is_refused_in_a_nested_map(watched, value
 
 
 def test_lists_walked_together_must_be_equally_long(watched):
-    with said(errors.MapError, "'sums'", "'x' has 2", "'offset' has 3", "map_mode='product'"):
+    with said(errors.MapError, "'sums'", "same length", "'x' has length 2", "'offset' has length 3", "map_mode='product'"):
         watched(PIPELINE).map({"x": [1, 2], "offset": [1, 2, 3]}, ["x", "offset"])
 
 
 def test_lists_walked_together_in_a_nested_map_must_be_equally_long(watched):
     outer = Pipeline([PIPELINE.as_node(map_over=["x", "offset"])], name="outer")
-    with said(errors.MapError, "sums", "'x' has 2", "'offset' has 3") as caught:
+    with said(errors.MapError, "sums", "same length", "'x' has length 2", "'offset' has length 3") as caught:
         watched(outer).run({"x": [1, 2], "offset": [1, 2, 3]})
     assert "'sums' of pipeline 'outer'" in caught.value.__notes__[0]
 

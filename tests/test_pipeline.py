@@ -1,7 +1,9 @@
 """A pipeline: functions wired by name, run for the outputs that are wanted."""
 
 import asyncio
+import copy
 import inspect
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,9 +11,8 @@ import networkx
 import pytest
 import uvloop
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
-from hypernodes.config import INHERIT
-from hypernodes.exceptions import HyperNodesError
+from hypernodes import INHERIT, DaftEngine, DiskCache, HyperNodesEngine, Pipeline, RunReport, node
+from hypernodes.exceptions import GraphError, HyperNodesError, ImmutableError, NotANodeError
 
 
 @node(output_name="a")
@@ -154,7 +155,7 @@ def test_bound_values_are_fixed_over_all_items(watched):
 
 
 def test_every_with_method_leaves_the_original_as_it_was(tmp_path, recorder):
-    before = dict(vars(CHAIN), plans=None)
+    before = dict(vars(CHAIN))
     CHAIN.run({"x": 1})
     with HyperNodesEngine(map_executor="threaded") as engine, DiskCache(tmp_path / "cache") as cache:
         copy = CHAIN.with_engine(engine).with_cache(cache).with_callbacks([recorder]).with_name("copy")
@@ -163,7 +164,7 @@ def test_every_with_method_leaves_the_original_as_it_was(tmp_path, recorder):
         assert copy.effective_callbacks == (recorder,)
         assert copy.name == "copy"
         assert len(cache) == 3
-    assert dict(vars(CHAIN), plans=None) == before
+    assert vars(CHAIN) == before
     assert (CHAIN.name, CHAIN.effective_cache, CHAIN.effective_callbacks) == ("chain", None, ())
 
 
@@ -207,6 +208,114 @@ def test_a_pipeline_shows_itself_as_a_graph_a_flowchart_and_a_table():
     assert graph.has_edge("x", first)
     assert CHAIN.visualize(return_type="mermaid").startswith("flowchart")
     assert "second" in CHAIN._repr_html_()
+
+
+# -------------------------------------------------------------------------------------- immutability
+
+
+def test_the_configuration_of_a_pipeline_can_be_read(tmp_path, recorder):
+    with HyperNodesEngine() as engine, DiskCache(tmp_path / "cache") as cache:
+        pipeline = Pipeline([first], engine=engine, cache=cache, callbacks=[recorder], name="configured")
+        assert (pipeline.engine, pipeline.cache) == (engine, cache)
+        assert (pipeline.callbacks, pipeline.name) == ((recorder,), "configured")
+    plain = Pipeline([first])
+    assert (plain.engine, plain.cache, plain.callbacks, plain.name) == (None, INHERIT, INHERIT, None)
+    assert (plain.pipeline_id, plain.strict, plain.nodes) == ("pipeline-a", False, (first,))
+    assert Pipeline([first], cache=None, callbacks=[]).callbacks == ()
+
+
+ATTRIBUTES = ("engine", "cache", "callbacks", "name", "bound", "strict", "nodes", "input_names", "new")
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_setting_an_attribute_is_an_error_and_changes_nothing(attribute):
+    before = dict(vars(CHAIN))
+    with pytest.raises(ImmutableError, match=f"pipeline 'chain' is immutable: '{attribute}' cannot be set"):
+        setattr(CHAIN, attribute, None)
+    assert vars(CHAIN) == before
+
+
+@pytest.mark.parametrize("attribute", ATTRIBUTES)
+def test_deleting_an_attribute_is_an_error_and_changes_nothing(attribute):
+    before = dict(vars(CHAIN))
+    with pytest.raises(ImmutableError, match=f"'{attribute}' cannot be deleted"):
+        delattr(CHAIN, attribute)
+    assert vars(CHAIN) == before
+
+
+@pytest.mark.parametrize("attribute", ["engine", "cache", "callbacks", "name"])
+def test_the_error_of_a_change_names_the_method_that_makes_a_copy(attribute):
+    with pytest.raises(ImmutableError, match=rf"pipeline\.with_{attribute}\(\.\.\.\), which returns a copy"):
+        setattr(CHAIN, attribute, None)
+
+
+def test_the_error_of_a_change_of_bound_inputs_names_bind():
+    with pytest.raises(ImmutableError, match=r"pipeline\.bind\(\.\.\.\)"):
+        CHAIN.bound = {"x": 1}
+
+
+def test_an_attribute_that_cannot_be_set_is_an_attribute_error():
+    with pytest.raises(AttributeError):
+        CHAIN.engine = HyperNodesEngine()
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda pipeline: pickle.loads(pickle.dumps(pipeline))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_copies_and_pickled_pipelines_have_the_same_configuration_and_run(copied, watched):
+    import sample
+
+    pipeline = sample.diamond.bind(offset=1).with_name("copied")
+    pipeline.run({"x": 1})
+    again = copied(pipeline)
+    assert type(again) is Pipeline
+    for attribute in ("engine", "cache", "callbacks", "name", "pipeline_id", "strict", "bound"):
+        assert getattr(again, attribute) == getattr(pipeline, attribute)
+    assert repr(again) == repr(pipeline)
+    assert watched(again).run({"x": 1}) == pipeline.run({"x": 1})
+    with pytest.raises(ImmutableError):
+        again.name = "other"
+
+
+def test_a_copy_and_its_original_do_not_share_compiled_plans(recorder):
+    CHAIN.run({"x": 1})
+    again = copy.copy(CHAIN).with_callbacks([recorder])
+    assert again.run({"x": 1}) == CHAIN.run({"x": 1})
+    assert len(nodes_run(recorder)) == 3
+
+
+def test_the_methods_that_copy_keep_the_class_of_the_pipeline():
+    class Named(Pipeline):
+        def greet(self):
+            return f"I am {self.pipeline_id}"
+
+    assert Named([first]).bind(x=1).with_name("copied").greet() == "I am copied"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": HyperNodesEngine}, "engine=<class .*> is not an engine"),
+        ({"cache": DiskCache}, "cache=<class .*> is not a cache"),
+        ({"callbacks": 5}, "callbacks=5 is not a list"),
+        (
+            {"callbacks": [RunReport]},
+            r"callbacks\[0\] is the class RunReport. Give an instance of it: RunReport\(\)",
+        ),
+        ({"name": 5}, "name must be a text, not 5"),
+    ],
+)
+def test_a_configuration_of_a_wrong_type_is_an_error(options, message):
+    with pytest.raises(GraphError, match=message):
+        Pipeline([first], **options)
+
+
+@pytest.mark.parametrize("nodes", [5, first, CHAIN])
+def test_nodes_that_are_not_a_list_are_an_error(nodes):
+    with pytest.raises(NotANodeError, match=r"is not a list of nodes"):
+        Pipeline(nodes)
 
 
 # ------------------------------------------------------------------------------------------ awaiting

@@ -116,22 +116,22 @@ def test_the_lists_in_a_column_of_polars_are_lists():
     assert echo.map({"v": pl.Series([[1], [2, 3]])}, map_over="v") == {"out": [[1], [2, 3]]}
 
 
-def test_what_is_missing_or_unclear_is_said(make):
+def test_missing_and_unknown_columns_are_errors(make):
     with pytest.raises(MissingInputError, match=r"'word'.*Given: 'x'"):
         pipeline.map(make({"x": [1]}))
-    with pytest.raises(MapError, match=r"no column of the table is an input. It has 'y'"):
+    with pytest.raises(MapError, match=r"no column of the table is an input. The table has 'y'"):
         pipeline.map(make({"y": [1]}))
     with pytest.raises(MapError, match="whose value is a table"):
         pipeline.map({"x": make(COLUMNS), "word": "a"}, map_over="x")
 
 
-def test_run_says_that_tables_are_for_map(make):
+def test_run_refuses_a_table_and_recommends_map(make):
     with pytest.raises(InputError, match="Use map"):
         pipeline.run(make(COLUMNS))
 
 
-def test_without_a_table_it_must_be_said_what_varies():
-    with pytest.raises(MapError, match="say which inputs vary"):
+def test_inputs_that_cannot_be_mapped_over_are_errors():
+    with pytest.raises(MapError, match="map_over is missing"):
         pipeline.map({"x": [1], "word": ["a"]})
     with pytest.raises(MapError, match=r"collect\(\)"):
         pipeline.map(pl.LazyFrame(COLUMNS))

@@ -1,4 +1,4 @@
-"""What is configured, and what is left to the parent."""
+"""The markers of the configuration, and the interface of a cache."""
 
 from __future__ import annotations
 
@@ -6,32 +6,40 @@ from enum import Enum
 from typing import Any, Final, Protocol, runtime_checkable
 
 
-class _Marker(Enum):
+class Inherit(Enum):
+    """The type of `INHERIT`."""
+
     INHERIT = "INHERIT"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+class Miss(Enum):
+    """The type of `MISS`."""
+
     MISS = "MISS"
 
     def __repr__(self) -> str:
         return self.value
 
 
-INHERIT: Final = _Marker.INHERIT
-"""This aspect is taken from the pipeline around, and switched off where there is none."""
+INHERIT: Final = Inherit.INHERIT
+"""Take this setting from the enclosing pipeline. For the outermost pipeline it means none."""
 
-MISS: Final = _Marker.MISS
-"""What a cache answers when it has no entry; ``None`` is a value like any other."""
-
-type_of_inherit = _Marker
+MISS: Final = Miss.MISS
+"""The answer of a cache that has no entry. ``None`` cannot say so: it is a value that may be cached."""
 
 
 @runtime_checkable
 class Cache(Protocol):
-    """Where results are kept, by signature.
+    """A store of results by signature.
 
-    A cache travels to workers by pickle and must find the same entries there.
+    A cache is pickled on its way to worker processes, and must find the same entries there.
     """
 
     def get(self, signature: str) -> Any:
-        """Return the value stored under a signature, or ``MISS``."""
+        """Return the value stored under a signature, or `MISS`."""
 
     def put(self, signature: str, value: Any) -> None:
-        """Store a value. Losing it is allowed, raising is not."""
+        """Store a value under a signature. A cache may lose the value, and must not raise."""

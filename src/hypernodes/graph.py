@@ -1,4 +1,4 @@
-"""Which node feeds which: checked once, when the pipeline is made."""
+"""The graph of a pipeline: its nodes, connected by the names of their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    import networkx as nx
 
 Member: TypeAlias = Node | NestedPipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The members of a pipeline in an order in which each comes after what it needs.
+    """The members of a pipeline, sorted so that each member comes after the members whose outputs it takes.
 
     Attributes:
-        order: The members; those that do not depend on each other stand as they were given.
-        producers: The member that makes each output.
-        input_names: What must or may come from outside, in the order of use.
-        optional: Those inputs that every member which takes them can do without.
-        output_names: Everything that is made, in order.
+        order: The members. Members that do not depend on each other keep the order in which they were given.
+        producers: The member that produces each output.
+        input_names: The inputs that no member produces, in the order of their first use.
+        optional: The inputs that have a default in every member that takes them.
+        output_names: The outputs of all members, in order.
     """
 
     order: tuple[Member, ...]
@@ -37,11 +39,15 @@ class Graph:
 
 
 def build_graph(members: Iterable[Member], pipeline_id: str) -> Graph:
-    """Wire members by name.
+    """Connect the members of a pipeline by name.
+
+    Args:
+        members: The nodes and nested pipelines.
+        pipeline_id: The name of the pipeline, for messages.
 
     Raises:
-        DuplicateOutputError: Two members make the same output.
-        CycleError: Members wait for each other; the message shows the round.
+        DuplicateOutputError: Two members produce an output of the same name.
+        CycleError: Members depend on each other; the message shows the cycle.
     """
     members = tuple(members)
     producers: dict[str, Member] = {}
@@ -49,11 +55,28 @@ def build_graph(members: Iterable[Member], pipeline_id: str) -> Graph:
         for name in member.output_names:
             if (other := producers.get(name)) is not None:
                 raise DuplicateOutputError(
-                    f"pipeline {pipeline_id!r}: output {name!r} is made twice, by {other!r} and by "
+                    f"pipeline {pipeline_id!r}: output {name!r} is produced twice, by {other!r} and by "
                     f"{member!r}. Give one of them another name with rename(outputs=...) or output_mapping."
                 )
             producers[name] = member
+    order = _sorted(members, producers, pipeline_id)
+    input_names = tuple(
+        dict.fromkeys(name for member in order for name in member.input_names if name not in producers)
+    )
+    required = {name for member in order for name in member.input_names if name not in member.optional}
+    return Graph(
+        order=order,
+        producers=producers,
+        input_names=input_names,
+        optional=frozenset(input_names) - required,
+        output_names=tuple(name for member in order for name in member.output_names),
+    )
 
+
+def _sorted(
+    members: tuple[Member, ...], producers: Mapping[str, Member], pipeline_id: str
+) -> tuple[Member, ...]:
+    """Sort members topologically; members that are ready together keep the order in which they were given."""
     position = {id(member): index for index, member in enumerate(members)}
     sorter = TopologicalSorter(
         {
@@ -64,25 +87,39 @@ def build_graph(members: Iterable[Member], pipeline_id: str) -> Graph:
     try:
         sorter.prepare()
     except _GraphlibCycleError as error:
-        round_trip = " -> ".join(members[index].name for index in error.args[1])
+        cycle = " -> ".join(members[index].name for index in error.args[1])
         raise CycleError(
-            f"pipeline {pipeline_id!r}: nodes wait for each other: {round_trip}. "
-            f"Rename an input or output so that the round is broken."
+            f"pipeline {pipeline_id!r}: its nodes form a cycle: {cycle}. Rename an input or an output, so "
+            f"that no node depends on its own output."
         ) from None
     order: list[Member] = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())
         order.extend(members[index] for index in ready)
         sorter.done(*ready)
+    return tuple(order)
 
-    inputs = tuple(
-        dict.fromkeys(name for member in order for name in member.input_names if name not in producers)
-    )
-    required = {name for member in order for name in member.input_names if name not in member.optional}
-    return Graph(
-        order=tuple(order),
-        producers=producers,
-        input_names=inputs,
-        optional=frozenset(inputs) - required,
-        output_names=tuple(name for member in order for name in member.output_names),
-    )
+
+def to_networkx(graph: Graph, bound: Collection[str]) -> nx.DiGraph:
+    """Return a graph as a networkx DiGraph.
+
+    Args:
+        graph: The graph.
+        bound: The inputs with a fixed value, which are left out.
+
+    Returns:
+        A DiGraph of inputs (their names, with ``kind="input"`` and ``optional``) and members (with ``kind``
+        ``"node"`` or ``"pipeline"``). Each edge has the ``name`` of its value.
+    """
+    import networkx as nx
+
+    drawn = nx.DiGraph()
+    for name in graph.input_names:
+        if name not in bound:
+            drawn.add_node(name, kind="input", optional=name in graph.optional)
+    for member in graph.order:
+        drawn.add_node(member, kind="node" if isinstance(member, Node) else "pipeline")
+        for name in member.input_names:
+            if name not in bound:
+                drawn.add_edge(graph.producers.get(name, name), member, name=name)
+    return drawn

@@ -1,4 +1,4 @@
-"""From collections to the items of a map."""
+"""The items of a map, made of the collections that it is given."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import product, zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Any, overload
 
-from hypernodes.exceptions import MapError, listing
+from hypernodes.exceptions import MapError, did_you_mean, listing
 from hypernodes.tables import table_of, values_of
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Columns(Sequence[dict[str, Any]]):
-    """Rows that are kept by column: the items of a map, or what came of them.
+    """Rows that are stored by column: the items of a map, or its results.
 
     Args:
-        columns: Values by name, equally many of each.
+        columns: A list of values for each name; all lists have the same length.
 
     Example:
         >>> rows = Columns({"x": [1, 2], "y": [3, 4]})
@@ -35,7 +35,12 @@ class Columns(Sequence[dict[str, Any]]):
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Columns:
-        """Return the columns of rows."""
+        """Make columns of rows.
+
+        Args:
+            rows: Mappings that have a value for each name.
+            names: The names of the columns.
+        """
         rows = list(rows)
         return cls({name: [row[name] for row in rows] for name in names})
 
@@ -59,17 +64,20 @@ class Columns(Sequence[dict[str, Any]]):
 
 
 def expand(inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str) -> Columns:
-    """Return the items: for each, the values of the inputs in ``map_over``.
+    """List the items of a map.
 
     Args:
-        inputs: Values by name; those in ``map_over`` are collections.
-        map_over: The inputs that vary.
-        map_mode: ``"zip"`` walks them together, ``"product"`` takes every combination, the last
-            one varying fastest.
-        where: What is mapped, for messages.
+        inputs: Values by name; those named in ``map_over`` are collections.
+        map_over: The inputs that vary from item to item.
+        map_mode: ``"zip"`` combines the collections element by element, ``"product"`` takes every
+            combination, the last collection varying fastest.
+        where: What is mapped, for messages, as in ``"pipeline 'p'"``.
+
+    Returns:
+        For each item, the values of the inputs that vary.
 
     Raises:
-        MapError: A value that is no collection, or zipped ones of different lengths.
+        MapError: A value is not a collection, or zipped collections differ in length.
 
     Example:
         >>> list(expand({"x": [1, 2], "y": 5}, ["x"], "zip", "pipeline 'p'"))
@@ -77,14 +85,14 @@ def expand(inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode
         >>> list(expand({"x": [1, 2], "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'"))
         [{'x': 1, 'y': 3}, {'x': 1, 'y': 4}, {'x': 2, 'y': 3}, {'x': 2, 'y': 4}]
     """
-    columns = [_collection(name, inputs[name], where) for name in map_over]
+    columns = [list(_iterable(name, inputs[name], where)) for name in map_over]
     if map_mode == "product":
-        columns = _crossed(columns)
+        columns = _product(columns)
     lengths = {name: len(column) for name, column in zip(map_over, columns, strict=True)}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name!r} has {length}" for name, length in lengths.items())
+        found = ", ".join(f"{name!r} has length {length}" for name, length in lengths.items())
         raise MapError(
-            f"{where}: inputs mapped together must be equally long, but {told}. "
+            f"{where}: inputs that are mapped together must have the same length, but {found}. "
             f"Use map_mode='product' for every combination."
         )
     return Columns(dict(zip(map_over, columns, strict=True)))
@@ -93,12 +101,19 @@ def expand(inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode
 def stream(
     inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield the items that `expand` would list, as they are asked for.
+    """Yield the items that `expand` lists, each when it is requested.
 
-    Collections may be endless; of a product only the first.
+    The collections may be endless; of a product only the first one, since the others are walked repeatedly.
+
+    Args:
+        inputs: Values by name; those named in ``map_over`` are collections.
+        map_over: The inputs that vary from item to item.
+        map_mode: As for `expand`.
+        where: What is mapped, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
-        MapError: A value that is no collection. Or, where it shows, zipped ones of different lengths.
+        MapError: A value is not a collection. While the items are taken: a zipped collection has ended before
+            the others.
 
     Example:
         >>> from itertools import count
@@ -108,11 +123,37 @@ def stream(
     columns = [_iterable(name, inputs[name], where) for name in map_over]
     if map_mode == "product":
         first, *others = columns
-        others = [list(column) for column in others]
-        rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*others))
+        lists = [list(column) for column in others]
+        rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*lists))
     else:
         rows = _zipped(map_over, columns, where)
     return (dict(zip(map_over, row, strict=True)) for row in rows)
+
+
+def collect(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
+    """Make the result of a map of its rows.
+
+    Args:
+        rows: The outputs of each item by name; for an item that failed, its exception.
+        names: The names of the outputs.
+
+    Returns:
+        The values of each output in the order of the items. The exception of an item that failed stands in
+        each list.
+
+    Example:
+        >>> collect([{"y": 1}, KeyError("x")], ["y"])
+        {'y': [1, KeyError('x')]}
+    """
+    if isinstance(rows, Columns):
+        return rows.columns
+    failed = [isinstance(row, BaseException) for row in rows]
+    if not any(failed):
+        return {name: [row[name] for row in rows] for name in names}
+    return {
+        name: [row if is_error else row[name] for row, is_error in zip(rows, failed, strict=True)]
+        for name in names
+    }
 
 
 def _zipped(names: Sequence[str], columns: list[Iterable[Any]], where: str) -> Iterator[tuple[Any, ...]]:
@@ -121,36 +162,33 @@ def _zipped(names: Sequence[str], columns: list[Iterable[Any]], where: str) -> I
         ended = [name for name, value in zip(names, row, strict=True) if value is missing]
         if ended:
             raise MapError(
-                f"{where}: inputs mapped together must be equally long, but {listing(ended)} ended after "
-                f"{index} items and the others did not. Use map_mode='product' for every combination."
+                f"{where}: inputs that are mapped together must have the same length, but {listing(ended)} "
+                f"ended after {index} items and the others did not. Use map_mode='product' for every "
+                f"combination."
             )
         yield row
 
 
-def _crossed(columns: list[list[Any]]) -> list[list[Any]]:
-    """Return the columns of the table that has every combination, the last one varying fastest."""
+def _product(columns: list[list[Any]]) -> list[list[Any]]:
+    """Return the columns of the table of every combination, the last column varying fastest."""
     lengths = [len(column) for column in columns]
     return [
-        [value for value in column for _ in range(prod(lengths[at + 1 :]))] * prod(lengths[:at])
-        for at, column in enumerate(columns)
+        [value for value in column for _ in range(prod(lengths[position + 1 :]))] * prod(lengths[:position])
+        for position, column in enumerate(columns)
     ]
-
-
-def _collection(name: str, value: Any, where: str) -> list[Any]:
-    return list(_iterable(name, value, where))
 
 
 def _iterable(name: str, value: Any, where: str) -> Iterable[Any]:
     if table_of(value) is not None:
         raise MapError(
             f"{where}: map_over names {name!r}, whose value is a table, which has columns rather than "
-            f"items. Give the table itself as inputs, so that they are mapped over, or a list of its rows."
+            f"items. Give the table itself as inputs, so that its rows are the items, or a list of its rows."
         )
     value = values_of(value)
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         raise MapError(
-            f"{where}: map_over names {name!r}, whose value is no collection of items but "
-            f"{'a ' + type(value).__name__}. Give a list, or leave {name!r} out of map_over."
+            f"{where}: map_over names {name!r}, whose value is not a collection of items but a "
+            f"{type(value).__name__}. Give a list, or leave {name!r} out of map_over."
         )
     return value
 
@@ -158,18 +196,24 @@ def _iterable(name: str, value: Any, where: str) -> Iterable[Any]:
 def parse_map_over(map_over: str | Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:
     """Return the names in ``map_over`` as a tuple.
 
+    Args:
+        map_over: One name, or several.
+        known: The inputs that were given.
+        where: What is mapped, for messages.
+
     Raises:
-        MapError: It names nothing, or nothing that was given.
+        MapError: It names no input, an input twice, or an input that was not given.
     """
     names = (map_over,) if isinstance(map_over, str) else tuple(map_over)
-    if not names:
-        raise MapError(f"{where}: map_over names no input.")
-    if len(set(names)) != len(names):
-        raise MapError(f"{where}: map_over names an input twice: {listing(names)}.")
     known = list(known)
+    if not names:
+        raise MapError(f"{where}: map_over names no input. Name at least one of {listing(known)}.")
+    if len(set(names)) != len(names):
+        raise MapError(f"{where}: map_over names an input twice: {listing(names)}. Name each input once.")
     for name in names:
         if name not in known:
             raise MapError(
-                f"{where}: map_over names {name!r}, which is not among the inputs: {listing(known)}."
+                f"{where}: map_over names {name!r}, which is not among the inputs. Given: {listing(known)}."
+                f"{did_you_mean(name, known)}"
             )
     return names

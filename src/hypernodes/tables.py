@@ -1,4 +1,4 @@
-"""Tables as inputs: those of pandas, polars, Arrow and Daft, whose columns are what is mapped over."""
+"""Tables of pandas, polars, Arrow and Daft as the inputs of a map: rows are items, columns are inputs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from hypernodes.exceptions import MapError, listing
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-_AT_ONCE: Final = 1000  # rows that become Python objects together
+ROWS_PER_BATCH: Final = 1000
+"""Rows of an Arrow table that are converted to Python objects together: many enough to spread the cost of a
+conversion, few enough that a table of any size can be streamed."""
 
 
 class DataFrame(Protocol):
-    """A table that somebody else's library has: what `table_of` knows has columns of this kind at least."""
+    """The type of the tables that `table_of` accepts, for type checkers.
+
+    The libraries have no base class in common, and none of them is imported here.
+    """
 
     def __getitem__(self, key: str, /) -> Any:
         """Return a column."""
@@ -22,18 +27,18 @@ class DataFrame(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a map takes of a table, whoever's it is.
+    """A table of any supported library, as a map reads it.
 
     Attributes:
-        names: Its columns.
-        rows: The values of some columns, row by row, as Python objects.
+        names: The names of its columns.
+        rows: A function from column names to the rows of these columns, as tuples of Python objects.
     """
 
     names: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[tuple[Any, ...]]]
 
     def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
-        """Return the values of some columns, as Python objects."""
+        """Return the values of some columns as lists of Python objects."""
         values: dict[str, list[Any]] = {name: [] for name in names}
         for row in self.rows(names):
             for column, value in zip(values.values(), row, strict=True):
@@ -42,10 +47,10 @@ class Table:
 
 
 def table_of(value: object) -> Table | None:
-    """Return what a map takes of a table; ``None`` if the value is none.
+    """Return a reader of a table; ``None`` for any other value.
 
     Raises:
-        MapError: It has two columns of one name, or has not been computed yet.
+        MapError: The table has two columns of the same name, or is a lazy frame of polars.
 
     Example:
         >>> import pyarrow
@@ -55,20 +60,22 @@ def table_of(value: object) -> Table | None:
         >>> table_of({"x": [1, 2]}) is None
         True
     """
-    # By name, so that nothing is imported that the user has not.
+    # Classes are compared by name: an import would load a library that the user may not even have.
     for cls in type(value).__mro__:
-        known = _KNOWN.get((cls.__module__.partition(".")[0], cls.__name__))
-        if known is not None:
-            table = known(value)
-            twice = sorted({name for name in table.names if table.names.count(name) > 1})
-            if twice:
-                raise MapError(f"the table has two columns of the same name: {listing(twice)}. Rename one.")
+        make_table = _TABLES.get((cls.__module__.partition(".")[0], cls.__name__))
+        if make_table is not None:
+            table = make_table(value)
+            duplicates = sorted({name for name in table.names if table.names.count(name) > 1})
+            if duplicates:
+                raise MapError(
+                    f"the table has two columns of the same name: {listing(duplicates)}. Rename one."
+                )
             return table
     return None
 
 
 def values_of(column: Any) -> Any:
-    """Return a column whose elements are its library's own as Python objects, anything else as it is."""
+    """Return a column of polars, Arrow or Daft as a list of Python objects, any other value unchanged."""
     for cls in type(column).__mro__:
         to_list = _TO_LIST.get((cls.__module__.partition(".")[0], cls.__name__))
         if to_list is not None:
@@ -76,44 +83,44 @@ def values_of(column: Any) -> Any:
     return column
 
 
-def _of_pandas(frame: Any) -> Table:
+def _pandas_table(frame: Any) -> Table:
     def rows(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         return zip(*(frame[name] for name in names), strict=True)
 
     return Table(tuple(name for name in frame.columns if isinstance(name, str)), rows)
 
 
-def _of_polars(frame: Any) -> Table:
+def _polars_table(frame: Any) -> Table:
     return Table(tuple(frame.columns), lambda names: frame.select(names).iter_rows())
 
 
-def _of_lazy_polars(frame: Any) -> Table:
-    raise MapError(f"a polars {type(frame).__name__} has no rows yet. Give what its collect() returns.")
+def _lazy_polars_table(frame: Any) -> Table:
+    raise MapError(f"a polars {type(frame).__name__} is not computed yet. Give the result of its collect().")
 
 
-def _of_arrow(table: Any) -> Table:
+def _arrow_table(table: Any) -> Table:
     def rows(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-        return _of_batches(table.select(list(names)).to_batches(_AT_ONCE), names)
+        return _batch_rows(table.select(list(names)).to_batches(ROWS_PER_BATCH), names)
 
     return Table(tuple(table.schema.names), rows)
 
 
-def _of_arrow_batch(batch: Any) -> Table:
-    return Table(tuple(batch.schema.names), lambda names: _of_batches([batch], names))
+def _arrow_batch_table(batch: Any) -> Table:
+    return Table(tuple(batch.schema.names), lambda names: _batch_rows([batch], names))
 
 
-def _of_arrow_reader(reader: Any) -> Table:
-    return Table(tuple(reader.schema.names), lambda names: _of_batches(reader, names))
+def _arrow_reader_table(reader: Any) -> Table:
+    return Table(tuple(reader.schema.names), lambda names: _batch_rows(reader, names))
 
 
-def _of_batches(batches: Any, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+def _batch_rows(batches: Any, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     for batch in batches:
-        for start in range(0, batch.num_rows, _AT_ONCE):
-            part = batch.slice(start, _AT_ONCE)
-            yield from zip(*(part.column(name).to_pylist() for name in names), strict=True)
+        for start in range(0, batch.num_rows, ROWS_PER_BATCH):
+            rows = batch.slice(start, ROWS_PER_BATCH)
+            yield from zip(*(rows.column(name).to_pylist() for name in names), strict=True)
 
 
-def _of_daft(frame: Any) -> Table:
+def _daft_table(frame: Any) -> Table:
     def rows(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         return (tuple(row[name] for name in names) for row in frame.select(*names).iter_rows())
 
@@ -126,12 +133,12 @@ _TO_LIST: Final = {
     ("pyarrow", "ChunkedArray"): "to_pylist",
     ("daft", "Series"): "to_pylist",
 }
-_KNOWN: Final[dict[tuple[str, str], Callable[[Any], Table]]] = {
-    ("pandas", "DataFrame"): _of_pandas,
-    ("polars", "DataFrame"): _of_polars,
-    ("polars", "LazyFrame"): _of_lazy_polars,
-    ("pyarrow", "Table"): _of_arrow,
-    ("pyarrow", "RecordBatch"): _of_arrow_batch,
-    ("pyarrow", "RecordBatchReader"): _of_arrow_reader,
-    ("daft", "DataFrame"): _of_daft,
+_TABLES: Final[dict[tuple[str, str], Callable[[Any], Table]]] = {
+    ("pandas", "DataFrame"): _pandas_table,
+    ("polars", "DataFrame"): _polars_table,
+    ("polars", "LazyFrame"): _lazy_polars_table,
+    ("pyarrow", "Table"): _arrow_table,
+    ("pyarrow", "RecordBatch"): _arrow_batch_table,
+    ("pyarrow", "RecordBatchReader"): _arrow_reader_table,
+    ("daft", "DataFrame"): _daft_table,
 }

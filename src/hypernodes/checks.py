@@ -1,0 +1,124 @@
+"""Checks of the configuration of a pipeline, and of the options of its methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hypernodes.config import INHERIT, Cache, Inherit
+from hypernodes.exceptions import GraphError, ImmutableError, InputError, did_you_mean
+from hypernodes.text import short
+
+if TYPE_CHECKING:
+    from hypernodes.callbacks.base import PipelineCallback
+    from hypernodes.engine import Engine
+
+_COPYING_METHODS = ("engine", "cache", "callbacks", "name")
+
+
+def check_engine(engine: Engine | None, where: str) -> Engine | None:
+    """Return an engine.
+
+    Args:
+        engine: The engine, or ``None``.
+        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
+
+    Raises:
+        GraphError: It is not an engine.
+    """
+    # A class has the methods of its instances, too.
+    is_engine = callable(getattr(engine, "run", None)) and hasattr(engine, "placement")
+    if engine is not None and (isinstance(engine, type) or not is_engine):
+        raise GraphError(
+            f"{where}: engine={short(engine)} is not an engine. Give HyperNodesEngine(...), or leave it out."
+        )
+    return engine
+
+
+def check_cache(cache: Cache | Inherit | None, where: str) -> Cache | Inherit | None:
+    """Return a cache.
+
+    Args:
+        cache: The cache, ``None`` or `INHERIT`.
+        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
+
+    Raises:
+        GraphError: It is not a cache.
+    """
+    is_cache = cache is None or cache is INHERIT or isinstance(cache, Cache)
+    if isinstance(cache, type) or not is_cache:
+        raise GraphError(
+            f"{where}: cache={short(cache)} is not a cache. Give DiskCache(path), or None to switch caching "
+            f"off."
+        )
+    return cache
+
+
+def check_callbacks(
+    callbacks: Iterable[PipelineCallback] | Inherit | None, where: str
+) -> tuple[PipelineCallback, ...] | Inherit:
+    """Return callbacks as a tuple; `INHERIT` for ``None``.
+
+    Args:
+        callbacks: The callbacks, ``None`` or `INHERIT`.
+        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
+
+    Raises:
+        GraphError: They are not a list of callbacks, or one of them is a class.
+    """
+    if callbacks is None or isinstance(callbacks, Inherit):
+        return INHERIT
+    if not isinstance(callbacks, Iterable):
+        raise GraphError(
+            f"{where}: callbacks={short(callbacks)} is not a list. Give a list of callbacks: callbacks=[...]."
+        )
+    listed = tuple(callbacks)
+    for position, callback in enumerate(listed):
+        if isinstance(callback, type):
+            raise GraphError(
+                f"{where}: callbacks[{position}] is the class {callback.__name__}. Give an instance of it: "
+                f"{callback.__name__}()."
+            )
+    return listed
+
+
+def check_name(name: str | None) -> None:
+    """Check the name of a pipeline.
+
+    Raises:
+        GraphError: It is not a text.
+    """
+    if name is not None and not isinstance(name, str):
+        raise GraphError(f'a pipeline\'s name must be a text, not {short(name)}. Give name="...".')
+
+
+def check_map_options(map_mode: object, on_error: object, where: str) -> None:
+    """Check the options of a map that have a fixed set of values.
+
+    Raises:
+        InputError: It names the option, its value and the values that are possible.
+    """
+    for option, value, known in (
+        ("map_mode", map_mode, ("zip", "product")),
+        ("on_error", on_error, ("raise", "return")),
+    ):
+        if value not in known:
+            hint = did_you_mean(value, known) if isinstance(value, str) else ""
+            raise InputError(f"{where}: {option} must be {known[0]!r} or {known[1]!r}, not {value!r}.{hint}")
+
+
+def immutable_error(attribute: str, action: str, where: str) -> ImmutableError:
+    """Return the error of code that tries to change a pipeline.
+
+    Args:
+        attribute: The name of the attribute.
+        action: What the code tries to do: ``"set"`` or ``"deleted"``.
+        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
+    """
+    if attribute in _COPYING_METHODS:
+        remedy = f"Use pipeline.with_{attribute}(...), which returns a copy."
+    elif attribute == "bound":
+        remedy = "Use pipeline.bind(...), which returns a copy."
+    else:
+        remedy = "Make another pipeline with Pipeline(...)."
+    return ImmutableError(f"{where} is immutable: {attribute!r} cannot be {action}. {remedy}")

@@ -1,0 +1,145 @@
+"""The inputs of a run and of a map: mappings and tables, checked and split into items and fixed values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hypernodes.exceptions import InputError, MapError, listing
+from hypernodes.mapping import Columns, expand, parse_map_over, stream
+from hypernodes.tables import DataFrame, Table, table_of
+from hypernodes.text import short
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from hypernodes.graph import Graph
+    from hypernodes.nested import MapMode
+
+    Inputs: TypeAlias = Mapping[str, Any] | DataFrame | None
+    MapOver: TypeAlias = str | Sequence[str] | None
+
+Items = TypeVar("Items")
+
+
+@dataclass(frozen=True, slots=True)
+class MapInputs(Generic[Items]):
+    """The inputs of a map.
+
+    Attributes:
+        names: The inputs that vary from item to item.
+        items: For each item, the values of these inputs.
+        fixed: The inputs that are the same for all items.
+    """
+
+    names: tuple[str, ...]
+    items: Items
+    fixed: dict[str, Any]
+
+
+def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
+    """Return the inputs of one run as a mapping.
+
+    Args:
+        inputs: Values by name; ``None`` for no inputs.
+        where: What is run, for messages, as in ``"pipeline 'p'"``.
+
+    Raises:
+        InputError: The inputs are a table, or no mapping.
+    """
+    if inputs is None:
+        return {}
+    if isinstance(inputs, Mapping):
+        return inputs
+    if table_of(inputs) is not None:
+        raise InputError(
+            f"{where}: a table has many rows, but run computes the outputs once. Use map, which takes each "
+            f"row as an item."
+        )
+    raise InputError(
+        f"{where}: inputs must be a mapping of names to values, as in {{'x': 1}}, but they are a "
+        f"{type(inputs).__name__}: {short(inputs)}."
+    )
+
+
+def map_inputs(
+    inputs: Inputs, map_over: MapOver, map_mode: MapMode, *, graph: Graph, where: str
+) -> MapInputs[Columns]:
+    """Return the inputs of a map, with all items in memory.
+
+    Args:
+        inputs: Values by name, or a table.
+        map_over: The inputs that vary from item to item; ``None`` for every column of a table.
+        map_mode: How several of them are combined, as for `expand`.
+        graph: The graph of the pipeline.
+        where: What is mapped, for messages, as in ``"pipeline 'p'"``.
+
+    Raises:
+        InputError: The inputs are neither a mapping nor a table.
+        MapError: ``map_over`` or a value that it names cannot be mapped over.
+    """
+    names, values = _values(inputs, map_over, graph, where)
+    return MapInputs(names, expand(values, names, map_mode, where), _others(values, names))
+
+
+def stream_inputs(
+    inputs: Inputs, map_over: MapOver, map_mode: MapMode, *, graph: Graph, where: str
+) -> MapInputs[Iterator[dict[str, Any]]]:
+    """Return the same as `map_inputs`, but with items that are made when they are requested.
+
+    A table is converted piece by piece if all its inputs vary and are zipped.
+    """
+    table = table_of(inputs)
+    if table is not None and map_mode == "zip":
+        names = all_columns_vary(table, map_over, graph, where)
+        if names is not None:
+            rows = (dict(zip(names, row, strict=True)) for row in table.rows(names))
+            return MapInputs(names, rows, {})
+    names, values = _values(inputs, map_over, graph, where)
+    return MapInputs(names, stream(values, names, map_mode, where), _others(values, names))
+
+
+def input_columns(table: Table, graph: Graph, where: str) -> tuple[str, ...]:
+    """Return the columns of a table that are inputs or intermediate values of a pipeline.
+
+    Raises:
+        MapError: No column is.
+    """
+    known = (*graph.input_names, *graph.output_names)
+    columns = tuple(name for name in table.names if name in known)
+    if not columns:
+        raise MapError(
+            f"{where}: no column of the table is an input. The table has {listing(table.names)}; the "
+            f"pipeline takes {listing(graph.input_names)}. Rename the columns."
+        )
+    return columns
+
+
+def all_columns_vary(table: Table, map_over: MapOver, graph: Graph, where: str) -> tuple[str, ...] | None:
+    """Return the columns of a table that vary from row to row; ``None`` if another input column does not."""
+    columns = input_columns(table, graph, where)
+    names = columns if map_over is None else parse_map_over(map_over, table.names, where)
+    return names if set(names) >= set(columns) else None
+
+
+def _values(
+    inputs: Inputs, map_over: MapOver, graph: Graph, where: str
+) -> tuple[tuple[str, ...], Mapping[str, Any]]:
+    """Return the names of the inputs that vary, and the values of all inputs; of a table, lists."""
+    table = table_of(inputs)
+    if table is not None:
+        columns = input_columns(table, graph, where)
+        names = columns if map_over is None else parse_map_over(map_over, table.names, where)
+        return names, table.columns([*dict.fromkeys((*columns, *names))])
+    values = check_inputs(inputs, where)
+    if map_over is None:
+        raise MapError(
+            f"{where}: map_over is missing. Name the inputs that vary from item to item: map_over=... takes "
+            f"one or more of {listing(values)}. It may be left out only if the inputs are a table."
+        )
+    return parse_map_over(map_over, values, where), values
+
+
+def _others(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
