@@ -359,7 +359,7 @@ def test_progress_moves_while_daft_runs(tmp_path):
 
 def test_callbacks_of_a_lazy_data_frame_are_told_nothing_and_that_is_said():
     lazy = shapes.with_engine(DaftEngine(collect=False)).with_callbacks([Recorder()])
-    with pytest.warns(UserWarning, match="callbacks are told nothing of a data frame that is computed later"):
+    with pytest.warns(UserWarning, match="callbacks get no events of a data frame that is computed later"):
         frame = lazy.map(daft.from_pydict({"x": [2]}), output_name="square")
     assert frame.to_pydict() == {"square": [4]}
 
@@ -778,6 +778,45 @@ def test_batch_functions_see_the_types_that_they_see_with_the_other_engine():
     narrow = daft.from_pydict(columns).with_column("c", col("c").cast(daft.DataType.uint8()))
     pipeline.with_engine(DaftEngine()).map(narrow)
     assert len(set(seen)) == 1
+
+
+GIVEN = {
+    "a plain query": ({}, "raise"),
+    "callbacks": ({"callbacks": True}, "raise"),
+    "a cache": ({"cache": True}, "raise"),
+    "returned errors": ({}, "return"),
+}
+
+
+@pytest.mark.parametrize(("options", "on_error"), GIVEN.values(), ids=GIVEN)
+@pytest.mark.parametrize("wanted", ["square", ["square", "root"], ["root", "label"]], ids=str)
+@pytest.mark.parametrize("table", [dict, daft.from_pydict], ids=["lists", "data frame"])
+def test_a_given_intermediate_value_may_be_asked_for(options, on_error, wanted, table, tmp_path, recorder):
+    pipeline = shapes.with_callbacks([recorder] if "callbacks" in options else [])
+    pipeline = pipeline.with_cache(DiskCache(tmp_path) if "cache" in options else None)
+    expected = {"square": [1, 4], "root": [1.0, 2.0], "label": LABELS[:2]}
+    names = [wanted] if isinstance(wanted, str) else wanted
+    outputs = pipeline.map(table({"square": [1, 4]}), "square", output_name=wanted, on_error=on_error)
+    assert outputs == {name: expected[name] for name in names}
+    assert pipeline.run({"square": 4}, wanted) == {name: expected[name][1] for name in names}
+    assert not CALLS
+
+
+@pytest.mark.parametrize("is_cached", [False, True])
+@pytest.mark.parametrize("wanted", ["square", ["square", "root"]], ids=str)
+def test_a_lazy_data_frame_may_have_a_given_intermediate_value_as_output(is_cached, wanted, tmp_path):
+    lazy = shapes.with_engine(DaftEngine(collect=False))
+    lazy = lazy.with_cache(DiskCache(tmp_path) if is_cached else None)
+    expected = {"square": [1, 4]} if wanted == "square" else {"square": [1, 4], "root": [1.0, 2.0]}
+    assert lazy.map({"square": [1, 4]}, "square", output_name=wanted).to_pydict() == expected
+    fixed = lazy.map({"square": 4, "x": [0, 0]}, "x", output_name=wanted).to_pydict()
+    assert fixed == {name: [values[1]] * 2 for name, values in expected.items()}
+
+
+def test_a_plan_of_too_many_stages_may_have_a_given_intermediate_value_as_output():
+    chain = [node(eval(f"lambda v{n}: v{n}"), output_name=f"v{n + 1}", num_cpus=1) for n in range(60)]
+    pipeline = Pipeline(chain, engine=DaftEngine())
+    assert pipeline.map({"v3": [1, 2]}, "v3", output_name=["v3", "v60"]) == {"v3": [1, 2], "v60": [1, 2]}
 
 
 def test_to_daft_keeps_one_plan_however_often_it_is_called():

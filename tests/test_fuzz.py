@@ -38,7 +38,6 @@ KNOWN_FAULTS = {
     "batch counts": "issue 15, number 4: items of batch functions are not counted",
     "under way": "issue 15, number 5: what is under way when a sibling fails has neither end nor error",
     "item cached": "issue 15, number 6: on_map_item_cached for items that were computed",
-    "daft intermediate": "issue 15, number 7: Daft, mapping over a given intermediate that is asked for",
     # Where the cache lets equal calls share a result, it is not compared who computes:
     "shared": "issue 15: the plain loop calls each of an item's equal nodes, others one; or twice, by a race",
 }
@@ -370,18 +369,6 @@ def without_nodes(events):
     }
 
 
-def is_known(example, executor):
-    """Whether an example is one that is known to fail in a way that cannot be told from others."""
-    if "daft intermediate" in KNOWN_FAULTS and executor.startswith("daft"):
-        made = {name for member in example.spec.members for name in outer_names(member)}
-        return not made.isdisjoint(example.map_over)
-    return False
-
-
-def outer_names(member):
-    return [name[1] if isinstance(name, tuple) else name for name in member.outputs]
-
-
 def check(example, engines, directory):
     """Compare an example with itself on the general path."""
     can = possible(example)
@@ -390,8 +377,6 @@ def check(example, engines, directory):
     event("fails" if can.errors else "does not fail")
     general = {}
     for executor, observed in example.looks:
-        if is_known(example, executor):
-            continue
         event(f"executor {executor}")
         event(f"observer {observed}")
         observer = OBSERVERS[observed]

@@ -281,7 +281,6 @@ def test_equal_nodes_of_several_items_are_computed_once_whatever_executors_there
 # --------------------------------------------------------------------------------------------- Daft
 
 
-@broken(7)
 @pytest.mark.parametrize("way", ["told", "cached", "returns"])
 def test_daft_may_map_over_an_intermediate_that_is_asked_for_too(daft_runner, way, tmp_path):
     pipeline = Pipeline([odd, plus], engine=DaftEngine())

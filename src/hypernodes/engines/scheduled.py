@@ -268,8 +268,8 @@ class ScheduledEngine(Engine):
         finally:
             prepared.plan.flush()
         for engine in _scheduled(prepared):
-            # An executor that has lost its cluster, or whose workers cannot be started, takes no more work: the
-            # next run makes another one. An executor that has lost a worker goes on.
+            # An executor that has lost its cluster, or whose workers cannot be started, takes no more work:
+            # the next run makes another one. An executor that has lost a worker goes on.
             if isinstance(run.error, ClusterConnectionError) or any(own.is_broken for own in engine._own):
                 engine.shutdown()
 

@@ -114,12 +114,17 @@ def _connected(plan: Plan, steps: Sequence[Step]) -> list[list[Step]]:
 
 
 def as_single_stage(plan: Plan, fixed: Collection[str]) -> Stage:
-    """Return a whole plan as one stage, in which the general path looks up and stores what may be cached."""
+    """Return a whole plan as one stage, in which the general path looks up and stores what may be cached.
+
+    The stage makes only what its steps compute: an output whose value was given is an input of the query.
+    """
     takes = tuple(name for name in plan.inputs if name not in fixed and name not in plan.bound)
+    makes = tuple(name for name in plan.outputs if name in plan.producers)
     resources = Resources()
     for step in plan.steps:
         resources = resources.with_most_of(_resources(step))
-    return Stage("async" if plan.awaits else "plain", plan, takes, plan.outputs, resources)
+    plan = replace(plan, outputs=makes)
+    return Stage("async" if plan.awaits else "plain", plan, takes, makes, resources)
 
 
 def as_call_stage(step: CallStep, scope: Scope) -> Stage:

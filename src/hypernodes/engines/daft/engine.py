@@ -264,7 +264,10 @@ class DaftEngine(ScheduledEngine):
             scope=Scope(plan.key, plan.path),
             on_error="raise",
         )
-        job = Job([as_single_stage(plan, fixed)], plan.outputs, fixed, context=context)
+        stages = (
+            [as_single_stage(plan, fixed)] if plan.steps else []
+        )  # Without steps, every output was given.
+        job = Job(stages, plan.outputs, fixed, context=context)
         return through(job, frame, self._options, kept)
 
     def _job(self, plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> Job:
