@@ -34,7 +34,7 @@ from hypernodes.exceptions import (
 )
 
 ON_RAY = os.environ["DAFT_RUNNER"] == "ray"
-native_only = pytest.mark.skipif(ON_RAY, reason="looks into this process")
+native_only = pytest.mark.skipif(ON_RAY, reason="observes this process")
 ray_only = pytest.mark.skipif(not ON_RAY, reason="needs Daft's other runner")
 
 pytestmark = pytest.mark.usefixtures("daft_runner")
@@ -98,7 +98,7 @@ def test_a_lazy_data_frame_comes_back_if_nothing_is_to_be_collected():
 
 
 @pytest.mark.parametrize("items", [[1, 2], [], [1, 2**70]])
-def test_so_it_does_for_inputs_that_are_no_data_frame(items):
+def test_lists_as_inputs_give_a_lazy_data_frame_too(items):
     lazy = Pipeline([node(lambda x: x, output_name="y")], engine=DaftEngine(collect=False))
     assert lazy.map({"x": items}, "x").to_pydict() == {"y": items}
     assert lazy.map({"x": items, "y": 5}, "x", output_name="y").to_pydict() == {"y": [5] * len(items)}
@@ -114,7 +114,7 @@ def test_to_daft_adds_columns_to_those_that_are_there():
 
 
 @native_only
-def test_what_nobody_asks_for_is_not_computed():
+def test_outputs_that_were_not_asked_for_are_not_computed():
     other = node(lambda x: CALLS.append("other"), output_name="other")
     frame = Pipeline([square, other], engine=DaftEngine()).to_daft(daft.from_pydict({"x": [1, 2]}))
     assert frame.select("square").to_pydict() == {"square": [1, 4]}
@@ -134,7 +134,7 @@ def test_from_storage_to_storage(tmp_path):
     assert made == {"square": [i * i for i in range(30)], "root": [float(i) for i in range(30)]}
 
 
-def test_columns_of_every_kind_arrive_as_they_do_with_the_other_engine():
+def test_columns_of_every_type_arrive_as_they_do_with_the_other_engine():
     frame = daft.from_pydict(
         {
             "a": [1, None],
@@ -144,8 +144,8 @@ def test_columns_of_every_kind_arrive_as_they_do_with_the_other_engine():
             "e": [b"x", None],
         }
     ).with_column("f", daft.lit(1.5).cast(daft.DataType.float32()))
-    told = Pipeline([node(lambda a, b, c, d, e, f: repr((a, b, c, d, e, f)), output_name="told")])
-    assert told.with_engine(DaftEngine()).map(frame) == told.map(frame)
+    shown = Pipeline([node(lambda a, b, c, d, e, f: repr((a, b, c, d, e, f)), output_name="shown")])
+    assert shown.with_engine(DaftEngine()).map(frame) == shown.map(frame)
 
 
 # ---------------------------------------------------------------------------------------------- plans
@@ -194,7 +194,7 @@ def test_batch_functions_get_arrow_arrays_and_fixed_inputs_as_they_are():
 
 
 class Model:
-    """Counts how often it is made; one is enough for each process."""
+    """Counts how often it is unpickled in this process."""
 
     made = 0
 
@@ -207,7 +207,7 @@ class Model:
 
 
 @pytest.mark.parametrize("options", [{}, {"concurrency": 2, "batch_size": 5}], ids=["threads", "processes"])
-def test_what_is_fixed_is_made_once_for_each_worker(options):
+def test_a_fixed_input_is_unpickled_once_in_each_worker(options):
     model = Model(np.ones(100_000))
 
     def apply(x, model):
@@ -262,12 +262,16 @@ def test_coroutines_of_a_stage_run_beside_each_other():
 def test_engines_nest_with_the_same_events_and_signatures(engines, tmp_path):
     seen = []
     for number, (outer, inner) in enumerate([(None, None), engines]):
-        cache, told = DiskCache(tmp_path / str(number)), Recorder()
+        cache, recorder = DiskCache(tmp_path / str(number)), Recorder()
         words = sample.words.with_engine(inner).as_node(
             {"words": "word"}, {"length": "lengths"}, map_over="words"
         )
         pipeline = Pipeline(
-            [sample.split, words, sample.longest], engine=outer, cache=cache, callbacks=[told], name="text"
+            [sample.split, words, sample.longest],
+            engine=outer,
+            cache=cache,
+            callbacks=[recorder],
+            name="text",
         )
         inputs = {"text": ["a bcd ef", "g hi"], "unit": 2}
         outputs = [
@@ -276,7 +280,7 @@ def test_engines_nest_with_the_same_events_and_signatures(engines, tmp_path):
             pipeline.with_cache(None).with_callbacks([]).map(inputs, "text"),
             pipeline.with_cache(None).with_callbacks([]).run({"text": "a bcd ef", "unit": 3}),
         ]
-        seen.append((outputs, set(cache), told.counted))
+        seen.append((outputs, set(cache), recorder.counted))
     assert seen[0] == seen[1]
 
 
@@ -324,21 +328,21 @@ def test_entries_are_the_same_for_both_engines(tmp_path):
     assert not CALLS
 
 
-def test_rows_that_are_wholly_cached_never_enter_the_plan(tmp_path, capfd):
+def test_items_whose_results_are_all_cached_are_no_rows_of_the_query(tmp_path, capfd):
     engine = DaftEngine(show_plan=True)
     cached = shapes.with_engine(engine).with_cache(DiskCache(tmp_path / "cache"))
     cached.map({"x": [1, 2]}, "x")
     assert "Approx num rows = 2," in capfd.readouterr().out
-    told = Recorder()
-    cached.with_callbacks([told]).map({"x": [1, 2]}, "x")
+    recorder = Recorder()
+    cached.with_callbacks([recorder]).map({"x": [1, 2]}, "x")
     assert capfd.readouterr().out == ""
-    assert len(told.of("item_cached")) == 2
+    assert len(recorder.of("item_cached")) == 2
     cached.map({"x": [1, 3, 2]}, "x")
     assert "Approx num rows = 1," in capfd.readouterr().out
 
 
 @native_only
-def test_progress_moves_while_daft_runs(tmp_path):
+def test_item_events_arrive_while_the_query_runs(tmp_path):
     begun_at_end = []
 
     class Look(PipelineCallback):
@@ -357,9 +361,9 @@ def test_progress_moves_while_daft_runs(tmp_path):
     assert begun_at_end[0] < 24
 
 
-def test_callbacks_of_a_lazy_data_frame_are_told_nothing_and_that_is_said():
+def test_a_lazy_data_frame_emits_no_events_and_warns_of_that():
     lazy = shapes.with_engine(DaftEngine(collect=False)).with_callbacks([Recorder()])
-    with pytest.warns(UserWarning, match="callbacks get no events of a data frame that is computed later"):
+    with pytest.warns(UserWarning, match="callbacks get no events from a lazy data frame"):
         frame = lazy.map(daft.from_pydict({"x": [2]}), output_name="square")
     assert frame.to_pydict() == {"square": [4]}
 
@@ -385,7 +389,7 @@ checking = Pipeline([check, check_later], name="checking", engine=DaftEngine())
 
 
 @pytest.mark.parametrize(("items", "at", "name"), [([1, 2, 3], 2, "check"), ([5, 1], 0, "check_later")])
-def test_an_error_arrives_as_the_nodes_own_with_node_and_item(items, at, name):
+def test_the_error_of_a_node_arrives_as_it_is_with_node_and_item(items, at, name):
     with pytest.raises(sample.Refused) as caught:
         checking.map({"x": items}, "x")
     parameter = "x" if name == "check" else "checked"
@@ -401,7 +405,7 @@ def test_an_error_arrives_as_the_nodes_own_with_node_and_item(items, at, name):
 
 
 @native_only
-def test_in_this_process_it_is_the_same_object_with_its_traceback():
+def test_an_error_in_this_process_is_the_same_object_with_its_traceback():
     error = KeyError("x")
 
     def fail(x):
@@ -413,7 +417,7 @@ def test_in_this_process_it_is_the_same_object_with_its_traceback():
     assert traceback.extract_tb(error.__traceback__)[-1].name == "fail"
 
 
-def test_errors_can_be_returned_in_the_place_of_outputs():
+def test_errors_can_be_returned_in_place_of_outputs():
     made = checking.map({"x": [1, 3, 5]}, "x", on_error="return")
     assert made["checked"][0] == made["checked_later"][0] == 1
     assert [str(error) for error in made["checked"][1:]] == [
@@ -427,7 +431,7 @@ def test_errors_can_be_returned_in_the_place_of_outputs():
 
 def test_an_error_in_a_lazy_data_frame_says_where_it_comes_from():
     frame = checking.with_engine(DaftEngine(collect=False)).map(daft.from_pydict({"x": [1, 2, 3]}))
-    # Nobody is there to rebuild an error on Ray that plain pickle cannot: its text comes through.
+    # On Ray, an error that plain pickle cannot rebuild arrives as its text.
     with pytest.raises(RemoteError if ON_RAY else sample.Refused) as caught:
         frame.collect()
     assert "in node 'check' of pipeline 'checking', called with x=3" in caught.value.__notes__
@@ -499,7 +503,7 @@ def test_more_cpus_than_there_are():
         greedy.map({"x": [1]}, "x")
 
 
-def test_an_older_daft_is_refused_with_what_to_do(monkeypatch):
+def test_an_older_daft_is_an_error_that_says_how_to_upgrade(monkeypatch):
     monkeypatch.setattr(daft, "__version__", "0.6.9")
     with pytest.raises(DaftError, match=r"needs Daft 0\.7\.26 or later; this is 0\.6\.9.*pip install -U"):
         DaftEngine()
@@ -508,17 +512,17 @@ def test_an_older_daft_is_refused_with_what_to_do(monkeypatch):
         DaftEngine()
 
 
-def test_a_process_keeps_to_its_runner_and_that_is_said():
+def test_a_second_runner_in_a_process_is_an_error():
     shapes.map({"x": [1]}, "x")
     other = "native" if ON_RAY else "ray"
     with pytest.raises(DaftError, match=f"runner='{other}'.*keeps to its first one.*DAFT_RUNNER={other}"):
         DaftEngine(runner=other)
 
 
-# ------------------------------------------------------------------------------------ to debug, to end
+# ------------------------------------------------------------------------------------ debugging and interrupts
 
 
-def test_debugging_runs_right_here_with_nothing_in_between():
+def test_debug_runs_in_the_calling_thread_without_frames_of_daft():
     def fail(x):
         CALLS.append(threading.current_thread())
         raise ValueError(x)
@@ -534,8 +538,8 @@ def test_debugging_runs_right_here_with_nothing_in_between():
 
 @native_only
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("told", [False, True])
-def test_an_interrupt_ends_the_query(told, tmp_path):
+@pytest.mark.parametrize("has_callbacks", [False, True])
+def test_an_interrupt_ends_the_query(has_callbacks, tmp_path):
     program = f"""
 import os, signal, time
 from pathlib import Path
@@ -543,7 +547,7 @@ from hypernodes import DaftEngine, Pipeline, PipelineCallback, node
 
 driver, calls = os.getpid(), Path("calls")
 
-class Told(PipelineCallback):
+class OnItems(PipelineCallback):
     def on_map_item_end(self, item_index, duration, ctx):
         pass
 
@@ -555,7 +559,7 @@ def sleep(x):
     time.sleep(0.05)
     return x
 
-pipeline = Pipeline([node(sleep, output_name="y")], engine=DaftEngine(), callbacks=[Told()] * {told})
+pipeline = Pipeline([node(sleep, output_name="y")], engine=DaftEngine(), callbacks=[OnItems()] * {has_callbacks})
 try:
     pipeline.map({{"x": range(1000)}}, "x")
 except KeyboardInterrupt:
@@ -588,8 +592,8 @@ def test_rows_are_spread_over_the_hosts_beside_a_ray_executor():
 
 
 @ray_only
-@pytest.mark.parametrize("told", [False, True])
-def test_a_node_goes_where_its_resources_are(told):
+@pytest.mark.parametrize("has_callbacks", [False, True])
+def test_a_node_runs_on_the_host_that_has_its_resources(has_callbacks):
     import ray
 
     @node(output_name="fired", resources={"kiln": 1})
@@ -597,7 +601,7 @@ def test_a_node_goes_where_its_resources_are(told):
         return ray.get_runtime_context().get_node_id()
 
     kilns = [host["NodeID"] for host in ray.nodes() if "kiln" in host["Resources"]]
-    callbacks = [Recorder()] if told else []
+    callbacks = [Recorder()] if has_callbacks else []
     pipeline = Pipeline([fire, node(lambda fired: fired, output_name="sold")], callbacks=callbacks)
     on_daft = pipeline.with_engine(DaftEngine())
     assert on_daft.map({"x": range(4)}, "x")["sold"] == kilns * 4
@@ -612,15 +616,15 @@ def test_no_row_is_lost_behind_async_nodes_where_partitions_are_empty():
         assert sorted(pipeline.with_engine(DaftEngine()).map(frame)["y"]) == [0, 4, 8]
 
 
-def test_an_engine_prints_what_it_was_made_with():
+def test_the_repr_of_an_engine_has_its_options():
     assert repr(DaftEngine()) == "DaftEngine()"
     assert repr(DaftEngine(batch_size=5, collect=False)) == "DaftEngine(collect=False, batch_size=5)"
 
 
-# ------------------------------------------------------------------------------- what once went wrong
+# ------------------------------------------------------------------------------- regressions
 
 
-def test_inputs_may_be_called_as_columns_are():
+def test_inputs_may_have_the_names_of_the_columns_of_a_query():
     pipeline = Pipeline(
         [node(lambda item, places: [item, places], output_name="report")], engine=DaftEngine()
     )
@@ -650,7 +654,7 @@ def test_a_lazy_data_frame_is_kept_under_the_code_with_which_it_is_computed(tmp_
 
 
 class Interrupted(BaseException):
-    """No Exception."""
+    """An error that is no Exception."""
 
 
 ENDS = [StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt, GeneratorExit, Interrupted]
@@ -658,8 +662,8 @@ ENDS = [StopIteration, StopAsyncIteration, SystemExit, KeyboardInterrupt, Genera
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("error", ENDS)
-@pytest.mark.parametrize("kind", ["plain", "async", "told"])
-def test_whatever_is_raised_ends_the_query_and_arrives(error, kind, recorder):
+@pytest.mark.parametrize("kind", ["plain", "async", "with callbacks"])
+def test_an_exception_of_any_class_ends_the_query_and_arrives(error, kind, recorder):
     def end(x):
         raise error(x)
 
@@ -667,7 +671,9 @@ def test_whatever_is_raised_ends_the_query_and_arrives(error, kind, recorder):
         raise error(x)
 
     pipeline = Pipeline([node(end_later if kind == "async" else end, output_name="y")], name="ending")
-    on_daft = pipeline.with_engine(DaftEngine()).with_callbacks([recorder] if kind == "told" else [])
+    on_daft = pipeline.with_engine(DaftEngine()).with_callbacks(
+        [recorder] if kind == "with callbacks" else []
+    )
     # A coroutine cannot raise StopIteration: Python itself makes a RuntimeError of it.
     with pytest.raises((error, RuntimeError) if kind == "async" else error) as caught:
         on_daft.map({"x": [7]}, "x")
@@ -677,8 +683,8 @@ def test_whatever_is_raised_ends_the_query_and_arrives(error, kind, recorder):
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("told", [False, True])
-def test_stop_iteration_of_a_plain_node_after_an_async_one_arrives(told, recorder):
+@pytest.mark.parametrize("has_callbacks", [False, True])
+def test_stop_iteration_of_a_plain_node_after_an_async_one_arrives(has_callbacks, recorder):
     async def pass_on(x):
         return x
 
@@ -686,7 +692,7 @@ def test_stop_iteration_of_a_plain_node_after_an_async_one_arrives(told, recorde
         raise StopIteration(y)
 
     nodes = [node(pass_on, output_name="y"), node(end, output_name="z")]
-    inner = Pipeline(nodes, name="ending", callbacks=[recorder] if told else [])
+    inner = Pipeline(nodes, name="ending", callbacks=[recorder] if has_callbacks else [])
     for pipeline, inputs in ((inner, {"x": [7]}), (Pipeline([inner.as_node(map_over="x")]), {"x": [[7]]})):
         with pytest.raises(StopIteration, match="7") as caught:
             pipeline.with_engine(DaftEngine()).map(inputs, "x")
@@ -721,7 +727,7 @@ def test_many_nodes_do_not_end_the_process(options, collect):
 
 
 @pytest.mark.parametrize("value", [(1, 2), np.float32(1), 2**70, 5, "text", {1: (2,)}, dict])
-def test_what_is_given_for_all_rows_of_a_lazy_data_frame_is_what_it_is(value):
+def test_a_fixed_output_of_a_lazy_data_frame_keeps_its_type(value):
     lazy = Pipeline([node(lambda x: x, output_name="y")], engine=DaftEngine(collect=False))
     (found,) = lazy.map({"x": [1], "y": value}, "x", output_name="y").to_pydict()["y"]
     assert type(found) is type(value)
@@ -737,7 +743,7 @@ def test_a_pandas_series_of_a_batch_function_keeps_its_nan():
     assert pipeline.map({"x": [1, 2]}, "x", output_name="z") == {"z": ["float", "float"]}
 
 
-def test_a_lazy_data_frame_stays_one_where_everything_is_right_here():
+def test_debug_returns_a_lazy_data_frame_too():
     lazy = Pipeline([square], engine=DaftEngine(collect=False, debug=True))
     assert lazy.map({"x": [1, 2]}, "x").to_pydict() == {"square": [1, 4]}
     assert lazy.map({"x": []}, "x").to_pydict() == {"square": []}

@@ -24,8 +24,8 @@ def printed(name, *options, runner=None):
 
 
 def test_the_first_query():
-    told = printed("first_query.py", "--rows", "1000", runner="native")
-    assert "all 1,000 results are the same, the last is 3,000" in told
+    output = printed("first_query.py", "--rows", "1000", runner="native")
+    assert "all 1,000 results are the same, the last is 3,000" in output
 
 
 @pytest.mark.parametrize("runner", ["native", "ray"])
@@ -45,15 +45,15 @@ def test_retrieval_finds_the_same_from_the_cache_and_on_ray(tmp_path):
 
 
 def test_debugging_a_plan():
-    told = printed("debug_a_plan.py")
-    assert "UDF texts.split_count" in told
-    assert "in node 'take_first' of pipeline 'texts', item 3, called with words=[]" in told
-    assert "take_first at 'return words[0]'" in told
-    assert "['one', 'two', 'now', IndexError('list index out of range')]" in told
+    output = printed("debug_a_plan.py")
+    assert "UDF texts.split_count" in output
+    assert "in node 'take_first' of pipeline 'texts', item 3, called with words=[]" in output
+    assert "take_first at 'return words[0]'" in output
+    assert "['one', 'two', 'now', IndexError('list index out of range')]" in output
 
 
 def test_from_storage_to_storage_within_a_limit():
-    told = printed("larger_than_memory.py", "--megabytes", "40", "--limit", "6144")
-    assert "50,000 rows in 49 MB of Parquet files" in told
-    assert "'longest': ['nobody', 'quick', 'while']" not in told  # every text has the longest word
-    assert "of 6,144 that were allowed" in told
+    output = printed("larger_than_memory.py", "--megabytes", "40", "--limit", "6144")
+    assert "50,000 rows in 49 MB of Parquet files" in output
+    assert "'longest': ['nobody', 'quick', 'while']" not in output  # every text has the longest word
+    assert "of 6,144 that were allowed" in output

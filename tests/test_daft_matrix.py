@@ -15,7 +15,7 @@ OPTIONS = {
     "to debug": {"debug": True},
     "in processes of its own": {"concurrency": 2},
 }
-SOME = ("nested map", "batch functions")  # in processes of its own, which take a second to start
+SOME = ("nested map", "batch functions")  # Processes take a second to start, so only these run in them.
 CELLS = [
     pytest.param(way, observed, id=f"{way}, {observed}")
     for way in OPTIONS
@@ -35,12 +35,14 @@ QUIET = [
 
 
 @pytest.mark.parametrize(("way", "observed"), CELLS)
-def test_daft_shows_every_observer_what_a_plain_loop_shows(daft_runner, way, observed, tmp_path, expected):
+def test_callbacks_and_caches_get_from_daft_what_they_get_from_a_plain_loop(
+    daft_runner, way, observed, tmp_path, expected
+):
     check_all_cases(DaftEngine(**OPTIONS[way]), observed, tmp_path, expected)
 
 
 @pytest.mark.parametrize(("name", "observed"), APART)
-def test_daft_in_processes_of_its_own_shows_what_a_plain_loop_shows(
+def test_callbacks_and_caches_get_the_same_from_processes_of_daft(
     daft_runner, name, observed, tmp_path, expected
 ):
     engine = DaftEngine(**OPTIONS["in processes of its own"])
@@ -49,7 +51,7 @@ def test_daft_in_processes_of_its_own_shows_what_a_plain_loop_shows(
 
 
 @pytest.mark.parametrize(("name", "options"), QUIET)
-def test_daft_gives_the_same_where_nobody_watches(daft_runner, name, options):
+def test_daft_gives_the_outputs_of_a_plain_loop_without_callbacks_and_cache(daft_runner, name, options):
     case = sample.CASES[name]
     pipeline, inputs, over, items = case.build(), case.inputs, case.map_over, case.items
     engine = DaftEngine(**options)

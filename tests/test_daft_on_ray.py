@@ -12,7 +12,7 @@ MODULES = ("test_daft_matrix.py", "test_daft_values.py", "test_daft_engine.py")
 
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(os.environ["DAFT_RUNNER"] == "ray", reason="this is that process")
-def test_all_of_it_on_daft_with_ray():
+def test_the_tests_of_daft_pass_with_its_ray_runner():
     here = Path(__file__).parent
     ended = subprocess.run(
         [
@@ -29,6 +29,6 @@ def test_all_of_it_on_daft_with_ray():
         capture_output=True,
         text=True,
         check=False,
-        start_new_session=True,  # a signal to its group, as Ray may send one, is not for this process
+        start_new_session=True,  # Ray may send a signal to the process group.
     )
     assert ended.returncode == 0, ended.stdout[-8000:] + ended.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""What goes through Daft comes out as it went in: value for value, and type for type."""
+"""Values come out of Daft as they went in, with their types."""
 
 import dataclasses
 import enum
@@ -18,7 +18,7 @@ from hypernodes import DaftEngine, Pipeline, node
 from hypernodes.exceptions import HintError, HintWarning
 
 ON_RAY = os.environ["DAFT_RUNNER"] == "ray"
-WAYS = {"at once": {}} if ON_RAY else {"at once": {}, "one by one": {"batch_size": 1}}
+BATCHES = {"by default": {}} if ON_RAY else {"by default": {}, "of one row": {"batch_size": 1}}
 
 
 @dataclasses.dataclass
@@ -69,7 +69,7 @@ VALUES = {
 
 
 def same(one, other):
-    """Equal in all that can be seen."""
+    """Whether two values are equal, with their types."""
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
@@ -78,7 +78,7 @@ def same(one, other):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):
         return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, set | frozenset):  # whose order pickle does not keep
+    if isinstance(one, set | frozenset):  # Pickle does not keep their order.
         return sorted(map(repr, one)) == sorted(map(repr, other))
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and one.shape == other.shape and bool((one == other).all())
@@ -102,12 +102,12 @@ def keep_again(second, first):
     return second
 
 
-# Plain, async, plain: what goes from one stage to the next goes through Daft's columns.
+# A plain, an async and a plain node are three stages, with columns of Daft between them.
 pipeline = Pipeline([keep, keep_later, keep_again], name="keeping")
 
 
 @pytest.mark.parametrize("column", VALUES.values(), ids=VALUES)
-@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("options", BATCHES.values(), ids=BATCHES)
 def test_any_value_comes_out_as_it_went_in(daft_runner, column, options):
     made = pipeline.with_engine(DaftEngine(**options)).map({"x": column}, "x")
     for output in ("first", "second", "third"):
@@ -121,7 +121,7 @@ def test_any_value_comes_out_as_it_went_in(daft_runner, column, options):
 
 
 @pytest.mark.parametrize("column", VALUES.values(), ids=VALUES)
-def test_a_single_run_and_fixed_inputs_likewise(daft_runner, column):
+def test_a_single_run_and_a_fixed_input_keep_any_value(daft_runner, column):
     on_daft = pipeline.with_engine(DaftEngine())
     assert same(on_daft.run({"x": column}, "third")["third"], column)
     both = Pipeline([node(lambda i, x: (i, x), output_name="both")], engine=DaftEngine())
@@ -149,7 +149,7 @@ ANY = st.recursive(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(column=st.one_of(st.lists(ANY, max_size=6), st.lists(st.integers()), st.lists(st.text())))
-def test_whatever_stands_in_a_column_stays_what_it_is(daft_runner, column):
+def test_random_columns_come_out_as_they_went_in(daft_runner, column):
     made = pipeline.with_engine(DaftEngine()).map({"x": column}, "x", output_name="third")["third"]
     assert same(made, column)
 
@@ -171,7 +171,7 @@ HINTED = {
 
 @pytest.mark.filterwarnings("error::hypernodes.exceptions.HintWarning")
 @pytest.mark.parametrize(("hint", "column"), HINTED.values(), ids=HINTED)
-def test_hinted_values_stay_what_they_are(daft_runner, hint, column):
+def test_values_that_fit_their_hint_come_out_as_they_went_in(daft_runner, hint, column):
     def give(x):
         return x
 
@@ -193,8 +193,8 @@ MISFITS = {
 
 
 @pytest.mark.parametrize(("hint", "column", "warns"), MISFITS.values(), ids=MISFITS)
-@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS)
-def test_what_does_not_fit_its_hint_goes_as_an_object_with_one_warning(
+@pytest.mark.parametrize("options", BATCHES.values(), ids=BATCHES)
+def test_a_value_that_does_not_fit_its_hint_goes_as_an_object_with_one_warning(
     daft_runner, hint, column, warns, options, recwarn
 ):
     calls = []
@@ -206,13 +206,13 @@ def test_what_does_not_fit_its_hint_goes_as_an_object_with_one_warning(
     give.__annotations__["return"] = hint
     hinted = Pipeline([node(give, output_name="first"), keep_later, keep_again], engine=DaftEngine(**options))
     assert same(hinted.map({"x": column}, "x", output_name="third")["third"], column)
-    told = [str(warning.message) for warning in recwarn if warning.category is HintWarning]
-    assert len(told) == warns
-    assert not warns or told[0].startswith("output 'first' of node 'give' is said to be ")
-    assert ON_RAY or len(calls) == len(column)  # and nothing is computed twice for it
+    messages = [str(warning.message) for warning in recwarn if warning.category is HintWarning]
+    assert len(messages) == warns
+    assert not warns or messages[0].startswith("output 'first' of node 'give' has a hint for ")
+    assert ON_RAY or len(calls) == len(column)  # No item is computed twice for it.
 
 
-def test_a_lazy_column_that_others_read_keeps_its_type(daft_runner):
+def test_a_value_of_a_lazy_column_that_does_not_fit_its_hint_is_an_error(daft_runner):
     def give(x) -> int:
         return "2" if x == 2 else x
 
@@ -220,5 +220,7 @@ def test_a_lazy_column_that_others_read_keeps_its_type(daft_runner):
     frame = lazy.map({"x": [1, 2]}, "x")
     with pytest.raises(HintError) as caught:
         frame.collect()
-    assert "output 'first' of node 'give' is said to be Int64, but '2' (a str) is none" in str(caught.value)
+    assert "output 'first' of node 'give' has a hint for Int64, but its value '2' is of type 'str'" in str(
+        caught.value
+    )
     assert lazy.map({"x": [1, 3]}, "x").to_pydict() == {"first": [1, 3]}

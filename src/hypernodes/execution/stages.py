@@ -25,6 +25,7 @@ from hypernodes.execution.plan.needs import STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.resources import Resources
+from hypernodes.serialization.errors import ExceptionWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -178,14 +179,6 @@ def compute(
     return _columns(stage, run)
 
 
-class ErrorCarrier(Exception):  # noqa: N818  it carries another one
-    """Carries an error out of a task or a generator that it cannot leave as itself."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-
 async def compute_on_loop(
     stage: Stage,
     columns: Mapping[str, Any],
@@ -221,7 +214,7 @@ async def compute_on_loop(
             async with room:
                 return await computed(position)
         except (KeyboardInterrupt, SystemExit) as error:
-            raise ErrorCarrier(error) from None
+            raise ExceptionWrapper(error) from None
 
     async def computed(position: int) -> tuple[Any, ...]:
         index = indices[position]
@@ -233,7 +226,7 @@ async def compute_on_loop(
             arguments = {parameter: source[name] for parameter, name in step.arguments}
             outcome = await call_node_on_loop(step, arguments, scope.of_item(index), in_thread)
             if outcome.error is not None:
-                raise ErrorCarrier(outcome.error)
+                raise ExceptionWrapper(outcome.error)
             made = dict(zip(step.outputs, outcome.outputs, strict=True))
             return tuple(made[name] for name in stage.makes)
         item = {name: [column[position]] for name, column in columns.items()}
@@ -241,7 +234,7 @@ async def compute_on_loop(
         await drive_on_loop(run, in_thread)
         if run.error is not None:
             plan.flush()
-            raise ErrorCarrier(run.error)
+            raise ExceptionWrapper(run.error)
         return tuple(column[0] for column in _columns(stage, run).values())
 
     try:

@@ -74,15 +74,27 @@ def deserialize_error(serialized: SerializedError) -> BaseException:
     return error
 
 
-class ExceptionWrapper(Exception):  # noqa: N818  never caught: unpickling turns it into the error that it wraps
-    """Raised in a worker in place of an error; pickling turns it into that error on the other side."""
+class ExceptionWrapper(Exception):  # noqa: N818  the standard library's name; it is never caught by users
+    """Carries an error across a boundary that the error cannot cross itself.
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.serialized = serialize_error(error)
+    A generator cannot raise a StopIteration, an asyncio task cannot raise a KeyboardInterrupt without ending
+    its loop, and pickle cannot rebuild every error. Pickling turns the wrapper into the error that it wraps:
+    the other process gets the error, with the traceback as its cause.
+
+    Args:
+        error: The error.
+        text: The text of the wrapper, for a boundary that only text can cross.
+
+    Attributes:
+        error: The error.
+    """
+
+    def __init__(self, error: BaseException, text: str = "") -> None:
+        super().__init__(text)
+        self.error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return deserialize_error, (self.serialized,)
+        return deserialize_error, (serialize_error(self.error),)
 
 
 @dataclass(frozen=True, slots=True)

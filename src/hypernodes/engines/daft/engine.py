@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from functools import cached_property
 from inspect import signature
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import output_names
-from hypernodes.engines.daft.columns import exact
-from hypernodes.engines.daft.query import Job, Options, over_frame, over_items, stages_of, through
+from hypernodes.engines.daft.columns import exact_series
+from hypernodes.engines.daft.query import lazy_frame, query_frame, query_items
 from hypernodes.engines.daft.results import Results
-from hypernodes.engines.daft.runner import bind, claim, imported
+from hypernodes.engines.daft.runner import ensure_runner, import_daft, request_runner
+from hypernodes.engines.daft.spec import QueryOptions, QuerySpec, stages_of
 from hypernodes.engines.daft.target import DaftTarget
 from hypernodes.engines.daft.udf import IN_DAFT
 from hypernodes.engines.scheduled import ScheduledEngine
@@ -38,34 +39,34 @@ if TYPE_CHECKING:
     from hypernodes.engine import OutputName
     from hypernodes.engines.daft.runner import Runner
     from hypernodes.execution.jobs import OnError
-    from hypernodes.execution.plan.build import Plannable, PreparedPlan
+    from hypernodes.execution.plan.build import Plannable
     from hypernodes.execution.plan.model import Plan
 
 
 class DaftEngine(ScheduledEngine):
     """Run pipelines as Daft queries: items are rows, nodes are expressions of one lazy plan.
 
-    Plain functions that follow one another become one UDF over batches of rows; a node with a batch
-    function, an async one, or one with resources of its own becomes a UDF by itself. With a cache, callbacks
-    or ``on_error="return"``, the whole pipeline is one UDF, which looks up, stores and tells as it does
-    everywhere.
+    Plain functions that follow one another become one UDF over batches of rows. A node with a batch function,
+    an async one, or one that asks for resources becomes a UDF of its own. With a cache, callbacks or
+    ``on_error="return"``, the whole pipeline is one UDF, which reads and writes the cache and emits events as
+    with every other engine.
 
     Args:
-        collect: Whether `Pipeline.map` returns lists; else a lazy `daft.DataFrame` of the outputs, of which
-            nothing is computed until somebody asks.
-        show_plan: Whether Daft's plan is printed before a query is run.
-        debug: Whether everything is run right here, item by item, so that a debugger and a traceback see the
-            functions and nothing else.
-        runner: ``"native"`` for this machine, ``"ray"`` for a cluster; ``None`` for the one that Daft takes
-            by itself: Ray's if this process is connected to Ray when Daft is first used.
-        address: The Ray cluster, if this process is connected to none yet.
+        collect: Whether `Pipeline.map` returns lists; otherwise it returns a lazy `daft.DataFrame` of the
+            outputs, which is computed when it is collected, shown or written.
+        show_plan: Whether to print Daft's plan before a query is run.
+        debug: Whether to run everything in the calling thread, item by item, so that a debugger and a
+            traceback show the functions and nothing of Daft.
+        runner: ``"native"`` for this machine, ``"ray"`` for a cluster; ``None`` for the runner that Daft
+            chooses by itself: Ray's if this process is connected to Ray when Daft is first used.
+        address: The address of the Ray cluster, if this process is not connected to one yet.
         batch_size: How many rows a UDF gets at most; by default Daft decides.
-        concurrency: In how many processes each UDF runs (and how many coroutines of an async one at once); by
-            default in Daft's own threads, and 10 at once.
+        concurrency: In how many processes each UDF runs, and how many coroutines of an async one run at once;
+            by default UDFs run in threads of Daft, with 10 coroutines at once.
 
     Raises:
-        DaftError: Daft cannot be imported, or is too old, or this process has another runner already.
-        ValueError: An option that is out of its range.
+        DaftError: Daft cannot be imported, or is too old, or this process uses another runner already.
+        ValueError: The value of an option is out of its range.
 
     Example:
         >>> from hypernodes import Pipeline, node
@@ -89,17 +90,19 @@ class DaftEngine(ScheduledEngine):
         concurrency: int | None = None,
     ) -> None:
         if runner not in (None, "native", "ray"):
-            raise ValueError(f"runner is 'native', 'ray' or None, not {runner!r}")
+            raise ValueError(f"runner must be 'native', 'ray' or None, not {runner!r}")
         for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be a number of 1 or more, not {value!r}")
+                raise ValueError(f"{name} must be an int of 1 or more, not {value!r}")
         if runner == "native" and address is not None:
-            raise ValueError(f"address={address!r} is a Ray cluster's, and runner='native' uses none")
-        imported()
+            raise ValueError(
+                f"address={address!r} is the address of a Ray cluster, and runner='native' uses no cluster"
+            )
+        import_daft()
         if runner is None and address is not None:
             runner = "ray"
         if runner is not None:
-            claim(runner)
+            request_runner(runner)
         self.collect = collect
         self.show_plan = show_plan
         self.debug = debug
@@ -107,30 +110,38 @@ class DaftEngine(ScheduledEngine):
         self.address = address
         self.batch_size = batch_size
         self.concurrency = concurrency
-        self._target = DaftTarget(lambda: self._options)
-        super().__init__([self._target])
-
-    @cached_property
-    def _options(self) -> Options:
-        return Options(bind(self.address), self.batch_size, self.concurrency, self.show_plan)
+        self._made_target: DaftTarget | None = None
+        self._lock = Lock()
+        super().__init__()
 
     @property
     def is_lazy(self) -> bool:
-        """Whether maps return data frames of which nothing is computed yet."""
+        """Whether maps return lazy data frames."""
         return not self.collect
 
     @property
-    def _is_here(self) -> bool:
-        """Whether all is done right here: to debug it, or since this is a part of a query already."""
+    def _runs_inline(self) -> bool:
+        """Whether to make no query: for debugging, or since this code is a part of a query already."""
         return self.debug or not OCCUPIED.get().isdisjoint((IN_DAFT, OTHER_PROCESS))
+
+    @property
+    def _target(self) -> DaftTarget:
+        """The execution target; it is made when first needed, which is when Daft chooses its runner."""
+        with self._lock:
+            if self._made_target is None:
+                runner = ensure_runner(self.address)
+                options = QueryOptions(runner, self.batch_size, self.concurrency, self.show_plan)
+                self._made_target = DaftTarget(options)
+                self._targets.append(self._made_target)
+            return self._made_target
 
     def placement(self) -> Placement:
         """Return where calls and map items go."""
-        if self._is_here:
+        if self._runs_inline:
             return Placement()
-        # A call that asks for a GPU must get to one; all other calls of a run that is no map are made here.
-        target = self._target.ref
-        return Placement(target if self._options.runner == "ray" else None, target)
+        target = self._target
+        # On Ray, a call that asks for a GPU must get to one. Otherwise single calls run in the driver.
+        return Placement(target.ref if target.options.runner == "ray" else None, target.ref)
 
     def run(
         self,
@@ -140,17 +151,16 @@ class DaftEngine(ScheduledEngine):
         _ctx: CallbackContext | None = None,
     ) -> dict[str, Any]:
         """Compute the outputs asked for, once. See `Engine.run`."""
-        if self._is_here or _ctx is not None:
+        if self._runs_inline or _ctx is not None:
             return super().run(pipeline, inputs, output_name, _ctx)
-        prepared = self._flat(pipeline, output_names(output_name), tuple(inputs), None)
-        plan = prepared.plan
-        # The items of a nested map are rows of a query of their own, so that they are spread out.
+        plan = self._query_plan(pipeline, output_names(output_name), tuple(inputs), None)
+        # The items of a nested map are rows of a query of their own, so that several workers compute them.
         if not can_be_staged(plan) or NESTED_MAP in plan.needs:
             return super().run(pipeline, inputs, output_name)
         fixed = {**plan.bound, **inputs}
-        job = Job(stages_of(without_batch(plan), fixed), plan.outputs, fixed, indices=[UNKNOWN])
-        results = Results(job)
-        for report in over_items(job, {}, 1, self._options):
+        spec = QuerySpec(stages_of(without_batch(plan), fixed), plan.outputs, fixed, indices=[UNKNOWN])
+        results = Results(spec)
+        for report in query_items(spec, {}, 1, self._target.options):
             results.add(report)
         return {name: column[0] for name, column in results.columns(1).items()}
 
@@ -165,20 +175,21 @@ class DaftEngine(ScheduledEngine):
         on_error: OnError = "raise",
     ) -> Any:
         """Compute the outputs asked for, for each item. See `Engine.map`."""
-        returns = self.collect and on_error == "return"
-        if (self._is_here and items) or returns or _ctx is not None or not isinstance(items, Columns):
+        returns_errors = self.collect and on_error == "return"
+        is_inline = self._runs_inline and bool(items)
+        if is_inline or returns_errors or _ctx is not None or not isinstance(items, Columns):
             rows = super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
-            return rows if self.collect else _frame_of(rows)
+            return rows if self.collect else _frame_from_rows(rows)
         names, wanted = tuple(items.columns), output_names(output_name)
         if not self.collect:
-            frame = _frame_of(items)
-            return self._lazy(pipeline, frame, names, inputs, wanted, on_error)
-        plan = self._flat(pipeline, wanted, (*names, *inputs), names).plan
+            frame = _frame_from_rows(items)
+            return self._lazy_frame(pipeline, frame, names, inputs, wanted, on_error)
+        plan = self._query_plan(pipeline, wanted, (*names, *inputs), names)
         if not can_be_staged(plan):
             return super().map(pipeline, items, inputs, output_name, on_error=on_error)
-        job = self._job(plan, inputs)
-        results = Results(job, items.columns)
-        for report in over_items(job, items.columns, len(items), self._options):
+        spec = _staged(plan, inputs)
+        results = Results(spec, items.columns)
+        for report in query_items(spec, items.columns, len(items), self._target.options):
             results.add(report)
         return Columns(results.columns(len(items)))
 
@@ -191,19 +202,21 @@ class DaftEngine(ScheduledEngine):
         *,
         on_error: OnError = "raise",
     ) -> Any:
-        """Compute over the rows of a Daft data frame, where they are. See `Engine.map_frame`."""
-        if self._is_here or not isinstance(frame, imported().DataFrame):
+        """Compute over the rows of a Daft data frame where they are. See `Engine.map_frame`."""
+        if self._runs_inline or not isinstance(frame, import_daft().DataFrame):
             return None
         if not self.collect:
-            return self._lazy(pipeline, frame, names, {}, output_names(output_name), on_error)
-        plan = self._flat(pipeline, output_names(output_name), names, names).plan
+            return self._lazy_frame(pipeline, frame, names, {}, output_names(output_name), on_error)
+        plan = self._query_plan(pipeline, output_names(output_name), names, names)
         if not can_be_staged(plan) or on_error == "return" or not set(names).isdisjoint(plan.outputs):
             return None
-        job = self._job(plan, {})
-        if job.made.issuperset(job.takers):  # nothing depends on the rows
+        spec = _staged(plan, {})
+        if (
+            not spec.columns_needed
+        ):  # Without a column to select, a query does not know how many rows there are.
             return None
-        results = Results(job)
-        for report in over_frame(job, frame, self._options):
+        results = Results(spec)
+        for report in query_frame(spec, frame, self._target.options):
             results.add(report)
         return results.columns()
 
@@ -222,9 +235,10 @@ class DaftEngine(ScheduledEngine):
             names: Those of its columns that are inputs.
             output_name: The outputs wanted, or ``None`` for every one.
         """
-        return self._lazy(pipeline, frame, names, {}, output_names(output_name), "raise", frame.column_names)
+        wanted = output_names(output_name)
+        return self._lazy_frame(pipeline, frame, names, {}, wanted, "raise", kept=frame.column_names)
 
-    def _lazy(
+    def _lazy_frame(
         self,
         pipeline: Plannable,
         frame: DataFrame,
@@ -237,64 +251,54 @@ class DaftEngine(ScheduledEngine):
         if on_error == "return":
             raise InputError(
                 f"pipeline {pipeline.pipeline_id!r}: on_error='return' puts exceptions in the place of "
-                f"outputs, and a data frame that is computed later has no place for them. Use "
+                f"outputs, which the typed columns of a lazy data frame cannot hold. Use "
                 f"DaftEngine(collect=True)."
             )
-        plan = self._flat(pipeline, output_name, (*names, *inputs), names).plan
+        plan = self._query_plan(pipeline, output_name, (*names, *inputs), names)
         if any(inner.subscribed for inner in plan.tree()):
             warnings.warn(
-                f"pipeline {pipeline.pipeline_id!r}: callbacks get no events of a data frame that is "
-                f"computed later.",
+                f"pipeline {pipeline.pipeline_id!r}: callbacks get no events from a lazy data frame, which "
+                f"another process may compute.",
                 stacklevel=4,
             )
         if not plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
             raise DaftError(
                 f"pipeline {pipeline.pipeline_id!r}: a pipeline nested in it has an executor of its own, "
-                f"which does not travel with a data frame. Leave it out, or use DaftEngine(collect=True)."
+                f"which a lazy data frame cannot take along. Leave it out, or use DaftEngine(collect=True)."
             )
-        if all(inner.cache is None for inner in plan.tree()):
-            return through(self._job(plan, inputs, finely=True), frame, self._options, kept)
-        fixed = {**plan.bound, **inputs}
-        context = MapContext(
-            plan=replace(plan, bound={}),
-            fingerprints=fingerprint_plan(plan),
-            fixed={},
-            common={},
-            identities={},
-            scope=Scope(plan.key, plan.path),
-            on_error="raise",
-        )
-        stages = (
-            [as_single_stage(plan, fixed)] if plan.steps else []
-        )  # Without steps, every output was given.
-        job = Job(stages, plan.outputs, fixed, context=context)
-        return through(job, frame, self._options, kept)
+        has_cache = any(inner.cache is not None for inner in plan.tree())
+        spec = _as_chunks(plan, inputs) if has_cache else _staged(plan, inputs, finely=True)
+        return lazy_frame(spec, frame, self._target.options, kept)
 
-    def _job(self, plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> Job:
-        fixed = {**plan.bound, **inputs}
-        return Job(stages_of(plan, fixed, finely=finely), plan.outputs, fixed)
-
-    def _flat(
+    def _query_plan(
         self,
         pipeline: Plannable,
         output_name: tuple[str, ...] | None,
         given: tuple[str, ...],
         mapped: tuple[str, ...] | None,
-    ) -> PreparedPlan:
-        """Return the plan as a query computes it, in which no call goes to another place."""
-        key = (pipeline.token, "flat", mapped, output_name, given)
+    ) -> Plan:
+        """Return the plan of a pipeline as a query computes it: all of its work stays where the query has it.
+
+        Args:
+            pipeline: The pipeline.
+            output_name: The outputs wanted, or ``None`` for every one.
+            given: The names of all inputs.
+            mapped: The names of those that vary; ``None`` for a plan that is run once.
+        """
+        key = (pipeline.token, "query", mapped, output_name, given)
         prepared = self._plans.get(key)
         if prepared is None:
-            occupied = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
+            # The plan is made as if within a query, so that nested pipelines with a DaftEngine make none.
+            token = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
             try:
                 prepared = build_plan(pipeline, given, output_name, Placement(), mapped=mapped is not None)
             finally:
-                OCCUPIED.reset(occupied)
+                OCCUPIED.reset(token)
             self._plans.put(pipeline, key, prepared)
-        return prepared
+        return prepared.plan
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _made, ({name: value for name, value in vars(self).items() if name in _DEFAULTS},)
+        return _engine_with, ({name: value for name, value in vars(self).items() if name in _DEFAULTS},)
 
     def __repr__(self) -> str:
         shown = (
@@ -305,19 +309,45 @@ class DaftEngine(ScheduledEngine):
         return f"DaftEngine({', '.join(shown)})"
 
 
-def _frame_of(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
+def _staged(plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> QuerySpec:
+    """Return the query that computes a plan stage by stage."""
+    fixed = {**plan.bound, **inputs}
+    return QuerySpec(stages_of(plan, fixed, finely=finely), plan.outputs, fixed)
+
+
+def _as_chunks(plan: Plan, inputs: Mapping[str, Any]) -> QuerySpec:
+    """Return the query that executes batches of rows as chunks, by the general path."""
+    fixed = {**plan.bound, **inputs}
+    context = MapContext(
+        plan=replace(plan, bound={}),
+        fingerprints=fingerprint_plan(plan),
+        fixed={},
+        common={},
+        identities={},
+        scope=Scope(plan.key, plan.path),
+        on_error="raise",
+    )
+    stages = [as_single_stage(plan, fixed)] if plan.steps else []  # Without steps, every output was given.
+    return QuerySpec(stages, plan.outputs, fixed, context=context)
+
+
+def _frame_from_rows(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     columns = (
         rows.columns if isinstance(rows, Columns) else {name: [row[name] for row in rows] for name in rows[0]}
     )
-    frame: DataFrame = imported().from_pydict({name: exact(column) for name, column in columns.items()})
+    series = {name: exact_series(column) for name, column in columns.items()}
+    frame: DataFrame = import_daft().from_pydict(series)
     return frame
 
 
 _DEFAULTS: Final = {name: parameter.default for name, parameter in signature(DaftEngine).parameters.items()}
 
 
-def _made(options: dict[str, Any]) -> DaftEngine:
-    # In another process, which may have another runner; what is computed there stays there.
+def _engine_with(options: dict[str, Any]) -> DaftEngine:
+    """Return an engine with some options, for unpickling.
+
+    The other process may use another runner. That is no error: what it computes runs inline.
+    """
     engine = DaftEngine(**{**options, "runner": None, "address": None})
     engine.runner, engine.address = options["runner"], options["address"]
     return engine

@@ -1,4 +1,4 @@
-"""From reports to columns of results, in the order of the items."""
+"""From the reports of a query to columns of results, in the order of the items."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ from hypernodes.exceptions import DaftError, HintWarning
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hypernodes.engines.daft.query import Job
-    from hypernodes.engines.daft.wire import Report
+    from hypernodes.engines.daft.spec import QuerySpec
+    from hypernodes.engines.daft.transport import Report
 
 
 class Results:
-    """Takes the reports of a query as they come, in whatever order.
+    """Collects the outputs of a query from its reports, which arrive in any order.
 
     Args:
-        job: What the query computes.
-        given: The inputs that vary.
+        spec: What the query computes.
+        inputs: The inputs that vary.
     """
 
-    def __init__(self, job: Job, given: Mapping[str, list[Any]] | None = None) -> None:
-        self._job = job
-        self._given = given or {}
+    def __init__(self, spec: QuerySpec, inputs: Mapping[str, list[Any]] | None = None) -> None:
+        self._spec = spec
+        self._inputs = inputs or {}
         self._parts: dict[str, list[tuple[Sequence[int], list[Any]]]] = {
-            name: [] for name in job.outputs if name in job.made
+            name: [] for name in spec.outputs if name in spec.computed
         }
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def add(self, report: Report) -> None:
-        """Take a report, and tell what did not fit its hint, once.
+        """Add a report; warn of each output that contradicts its hint, once.
 
         Raises:
-            BaseException: What has ended the query.
+            BaseException: The error that has ended the query.
         """
         if report.error is not None:
             raise report.error
         for name, column in report.outputs.items():
-            self._parts[name].append((report.places, column))
-        for misfit in report.misfits:
-            what = str(misfit).partition(" is said")[0]
-            if what not in self._told:
-                self._told.add(what)
-                warnings.warn(f"{misfit} Until then it goes as Python objects.", HintWarning, stacklevel=2)
+            self._parts[name].append((report.positions, column))
+        for name, error in report.hint_errors.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(
+                    f"{error} Until then, its values go as Python objects.", HintWarning, stacklevel=2
+                )
 
     def columns(self, total: int | None = None) -> dict[str, list[Any]]:
         """Return all values of each output that was asked for.
@@ -53,33 +54,34 @@ class Results:
             total: How many items there are, if that is known.
 
         Raises:
-            DaftError: Some have not come back.
+            DaftError: The results of some items have not arrived.
         """
-        made = {name: _ordered(parts) for name, parts in self._parts.items()}
+        computed = {name: _in_order(parts) for name, parts in self._parts.items()}
         if total is None:
-            total = len(next(iter(made.values()), ()))
-        for name, column in made.items():
+            total = len(next(iter(computed.values()), ()))
+        for name, column in computed.items():
             if len(column) != total:
                 raise DaftError(
-                    f"Daft has computed output {name!r} for {len(column)} of {total} items, and said nothing "
-                    f"of the others. Please report it, with the pipeline; HyperNodesEngine does without Daft."
+                    f"Daft returned output {name!r} for {len(column)} of {total} items, without an error. "
+                    f"Please report it, with the pipeline; HyperNodesEngine runs the pipeline without Daft."
                 )
-        known = {**self._given, **made}
+        known = {**self._inputs, **computed}
         return {
-            name: known[name] if name in known else [self._job.fixed[name]] * total
-            for name in self._job.outputs
+            name: known[name] if name in known else [self._spec.fixed[name]] * total
+            for name in self._spec.outputs
         }
 
 
-def _ordered(parts: list[tuple[Sequence[int], list[Any]]]) -> list[Any]:
+def _in_order(parts: list[tuple[Sequence[int], list[Any]]]) -> list[Any]:
+    """Return the values of all parts by position; each part has the positions of its values."""
     parts = sorted((part for part in parts if part[0]), key=lambda part: part[0][0])
     if len(parts) == 1 and isinstance(parts[0][0], range):
         return parts[0][1]
-    ends = [places[-1] for places, _ in parts[:-1]]
-    in_order = all(isinstance(places, range) for places, _ in parts) and all(
-        end < places[0] for end, (places, _) in zip(ends, parts[1:], strict=True)
+    ends = [positions[-1] for positions, _ in parts[:-1]]
+    is_sorted = all(isinstance(positions, range) for positions, _ in parts) and all(
+        end < positions[0] for end, (positions, _) in zip(ends, parts[1:], strict=True)
     )
-    if in_order:
+    if is_sorted:
         return [value for _, column in parts for value in column]
-    pairs = [pair for places, column in parts for pair in zip(places, column, strict=True)]
+    pairs = [pair for positions, column in parts for pair in zip(positions, column, strict=True)]
     return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]

@@ -1,14 +1,11 @@
-"""Which of Daft's runners this process uses. Daft decides that once, with its first query."""
+"""Which of its runners Daft uses in this process: it chooses one with its first query, and keeps to it."""
 
 from __future__ import annotations
 
-import atexit
-import os
 import re
-import time
-from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from hypernodes._compat.daft import has_runner, select_runner, wait_for_threads_at_exit
 from hypernodes.exceptions import DaftError
 
 if TYPE_CHECKING:
@@ -16,16 +13,17 @@ if TYPE_CHECKING:
 
 Runner: TypeAlias = Literal["native", "ray"]
 
-_OLDEST: Final = (0, 7, 26)
+MIN_VERSION: Final = (0, 7, 26)
+"""The oldest version of Daft that the engine was tested with."""
 
 
-def imported() -> ModuleType:
-    """Return Daft.
+def import_daft() -> ModuleType:
+    """Import Daft, and check its version.
 
     Raises:
-        DaftError: It is not installed, or older than what this was written for.
+        DaftError: Daft is not installed, or too old.
     """
-    needed = ".".join(map(str, _OLDEST))
+    needed = ".".join(map(str, MIN_VERSION))
     try:
         import daft
     except ImportError as error:
@@ -34,7 +32,7 @@ def imported() -> ModuleType:
             f"'daft>={needed}'."
         ) from error
     found = tuple(map(int, re.findall(r"\d+", daft.__version__)[:3]))
-    if found < _OLDEST:
+    if found < MIN_VERSION:
         raise DaftError(
             f"DaftEngine needs Daft {needed} or later; this is {daft.__version__}. Install it: "
             f"pip install -U 'daft>={needed}'."
@@ -42,66 +40,52 @@ def imported() -> ModuleType:
     return daft
 
 
-def claim(wanted: Runner) -> None:
-    """Have Daft take a runner when it takes one, which may be before a pipeline runs.
+def request_runner(wanted: Runner) -> None:
+    """Have Daft use a runner in this process; a Ray runner connects when a pipeline first runs.
 
     Raises:
-        DaftError: It has taken the other one.
+        DaftError: Daft has chosen the other runner already.
     """
-    daft = imported()
-    from daft.runners import _get_runner
-
-    if _get_runner() is None:
+    daft = import_daft()
+    if not has_runner():
         if wanted == "native":
             daft.set_runner_native()
-        else:  # which makes no connection yet
-            os.environ["DAFT_RUNNER"] = wanted
+        else:
+            select_runner(wanted)
         return
-    bound: str = daft.get_or_infer_runner_type()
-    if wanted != bound:
+    chosen: str = daft.get_or_infer_runner_type()
+    if wanted != chosen:
         raise DaftError(
-            f"DaftEngine(runner={wanted!r}): this process uses Daft's {bound!r} runner already, and Daft "
+            f"DaftEngine(runner={wanted!r}): this process uses Daft's {chosen!r} runner already, and Daft "
             f"keeps to its first one as long as a process lives. Make the engine before anything else of "
             f"Daft (or set DAFT_RUNNER={wanted} before Python starts), use another process, or leave runner "
-            f"out to go with {bound!r}."
+            f"out to go with {chosen!r}."
         )
 
 
-def bind(address: str | None = None) -> Runner:
-    """Have Daft take its runner, if it has taken none yet.
+def ensure_runner(address: str | None = None) -> Runner:
+    """Have Daft choose its runner, if it has chosen none yet.
 
     Args:
-        address: The Ray cluster to connect to, if the process is connected to none yet.
+        address: The Ray cluster to connect to, if the process is not connected to one yet.
 
     Returns:
-        The runner that is used.
+        The runner that Daft uses.
 
     Raises:
-        ClusterConnectionError: There is no connection to the Ray cluster.
+        ClusterConnectionError: The connection to the Ray cluster failed.
     """
-    daft = imported()
-    from daft.runners import _get_runner
-
-    kind: Runner = daft.get_or_infer_runner_type()
-    if kind == "ray":
+    daft = import_daft()
+    runner: Runner = daft.get_or_infer_runner_type()
+    if runner == "ray":
         _connect(address)
-        if _get_runner() is None:
+        if not has_runner():
             daft.set_runner_ray(noop_if_initialized=True)
-        return kind
-    if _get_runner() is None:
+        return runner
+    if not has_runner():
         daft.set_runner_native()
-    _end_in_peace()
-    return kind
-
-
-@cache
-def _end_in_peace() -> None:
-    """Give Daft's threads a moment when the program ends.
-
-    They may still be giving back what they held of Python when the last result is there. One that does
-    so while Python ends takes the program down, which happened to one of ten programs.
-    """
-    atexit.register(time.sleep, 0.1)
+    wait_for_threads_at_exit()
+    return runner
 
 
 def _connect(address: str | None) -> None:

@@ -1,4 +1,4 @@
-"""What Daft calls: a stage of a plan, as a function of columns."""
+"""The functions that Daft calls: a stage of a plan, as a function of columns."""
 
 from __future__ import annotations
 
@@ -9,245 +9,275 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakValueDictionary
 
+from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, name_udf, struct_series
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import as_inferred
-from hypernodes.engines.daft.wire import Away, Made, Report, Taken, Wire
-from hypernodes.exceptions import DaftError, HintError
+from hypernodes.engines.daft.transport import Report
+from hypernodes.exceptions import DaftError
 from hypernodes.execution.calls.batch import values
 from hypernodes.execution.calls.location import UNKNOWN, locate
-from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
+from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.execute import execute, execute_on_loop
-from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure, MapContext
+from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.execution.stages import ErrorCarrier, Stage, compute, compute_on_loop
-from hypernodes.execution.targets.diagnose import unreturned, unsent
-from hypernodes.execution.targets.serialize import serialize_chunk_outcome
+from hypernodes.execution.stages import compute, compute_on_loop
+from hypernodes.execution.targets.diagnose import unreturned
 from hypernodes.executors.loops import resolve
-from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
-from hypernodes.serialization.pickling import dumps, serialize
+from hypernodes.serialization.errors import ExceptionWrapper
+from hypernodes.serialization.pickling import dumps
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+    from typing import Protocol
 
     from daft import Series
 
-    from hypernodes.serialization.broadcast import PlacedValue
-    from hypernodes.serialization.pickling import Serialized
+    from hypernodes.engines.daft.transport import InputColumn, OutputColumn, ReportingTransport, Transport
+    from hypernodes.execution.jobs import MapContext
+    from hypernodes.execution.stages import Stage
+
+    class Udf(Protocol):
+        """A stage as a function of columns."""
+
+        def __call__(self, *series: Series) -> Series:
+            """Compute the stage for the items of some rows."""
+
+        async def on_loop(self, *series: Series) -> Series:
+            """Compute the stage for the items of some rows, several items at once."""
+
 
 IN_DAFT: Final = -1
-"""Stands in `OCCUPIED` where Daft has called: what is computed there is part of its query already."""
+"""Stands in `OCCUPIED` for code that Daft has called: pipelines that run there make no query of their own."""
 
-_SHORT: Final = 0.01  # seconds; parts that took no longer may be larger
-_GROWTH: Final = 8
+REPORT: Final = "report to the driver"
+"""The name of the struct field for reports. No output has it, since names of outputs are identifiers."""
 
-_OF_FIRST_PARTITION: Final = 1 << 36  # Daft numbers the rows of each further partition from a multiple of it
+FAST_SLICE_S: Final = 0.01
+"""A slice of items that took less than this many seconds is followed by a larger one.
+
+Between slices, a UDF checks whether its query was cancelled: short slices let Ctrl-C end it soon.
+"""
+
+SLICE_GROWTH: Final = 8
+"""The factor by which slices grow, so that checks cost little where items are fast."""
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class StageTask:
     """What the calls of a UDF have in common.
 
     Attributes:
-        stage: What is computed.
-        taken: What it takes for each item.
-        made: What it makes for other stages.
-        returned: What it makes for the driver.
-        fixed: What all items have in common.
-        indices: The index of each item, by its place in the query; by default they are the same.
+        stage: The stage that they compute.
+        inputs: The values that the stage takes for each item.
+        outputs: The values that it computes for other stages, or for the data frame.
+        results: The names of those that it computes for the driver.
+        fixed: The values that are the same for all items.
+        indices: The index of each item, by its position; by default the position itself.
         scope: Where the map is, if it is not the outermost one.
-        context: For items that are run whole, what they have in common, less what is fixed.
-        max_concurrent: How many coroutines run at a time.
-        has_places: Whether the first column has the places of the items.
+        context: The context of the map, less what is fixed, if its items are executed as chunks by the
+            general path.
+        max_concurrent: How many coroutines run at once.
     """
 
     stage: Stage
-    taken: tuple[Taken, ...]
-    made: tuple[Made, ...]
-    returned: tuple[str, ...]
+    inputs: tuple[InputColumn, ...]
+    outputs: tuple[OutputColumn, ...]
+    results: tuple[str, ...]
     fixed: Mapping[str, Any]
     indices: Sequence[int] | None = None
     scope: Scope | None = None
     context: MapContext | None = None
     max_concurrent: int = 1
-    has_places: bool = True
-
-    def indices_of(self, places: Sequence[int]) -> Sequence[int]:
-        """Return the indices of some items."""
-        if not self.has_places:
-            return [UNKNOWN] * len(places)
-        if self.indices is not None:
-            return [self.indices[place] for place in places]
-        if isinstance(places, range):
-            return places if places.stop <= _OF_FIRST_PARTITION else [UNKNOWN] * len(places)
-        return [place if place < _OF_FIRST_PARTITION else UNKNOWN for place in places]
 
 
-class Udf:
+class StageUdf:
     """A stage as a function of columns.
 
+    In a query that reports, the first column has the positions of the items. In a lazy data frame it is an
+    input; if the stage has no inputs, it is any column, and only tells how many rows there are.
+
     Args:
-        task: What its calls have in common.
-        wire: How values come and go.
-        is_sent: Whether it has come to this process from another one.
+        task: What the calls of the UDF have in common.
+        transport: How values go between stages.
+        is_remote: Whether the UDF has come from another process.
     """
 
-    def __init__(self, task: Task, wire: Wire, *, is_sent: bool = False) -> None:
-        self.task = task
-        self.is_sent = is_sent
-        self._wire = wire
+    def __init__(self, task: StageTask, transport: Transport, *, is_remote: bool = False) -> None:
+        self._task = task
+        self._transport = transport
+        self._reporting: ReportingTransport | None = transport.reporting
         self._context = task.context and replace(task.context, fixed=dict(task.fixed))
+        self._is_remote = is_remote
         self._key = next(_keys)
-        if not is_sent:
+        if not is_remote:
             _udfs[self._key] = self
 
     def __call__(self, *series: Series) -> Series:
-        """Go over the items of some rows."""
-        if self.task.stage.kind == "async":
-            made: Series = resolve(self.on_loop(*series))
-            return made
-        places = self._places(series[0])
-        occupied = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
+        """Compute the stage for the items of some rows."""
+        if self._task.stage.kind == "async":
+            returned: Series = resolve(self.on_loop(*series))
+            return returned
+        positions = self._positions(series[0])
+        token = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
         try:
-            self._wire.enter()
-            columns = self._taken(series, places)
-            indices = self.task.indices_of(places)
+            self._transport.begin_call()
+            columns = self._inputs(series, positions)
+            indices = self._indices(positions)
             if self._context is not None:
                 chunk = _chunk(self._current(self._context), columns, indices)
-                return self._reported_chunk(places, chunk, self._outcomes(chunk))
-            return self._returned(places, self._made(columns, indices))
+                return self._return_outcomes(positions, chunk, self._execute(chunk))
+            return self._return_columns(positions, self._compute(columns, indices))
         except BaseException as error:
-            self._wire.fail(error)
+            self._transport.raise_error(error)
         finally:
-            self._wire.leave()
-            OCCUPIED.reset(occupied)
+            self._transport.end_call()
+            OCCUPIED.reset(token)
 
     async def on_loop(self, *series: Series) -> Series:
-        """Go over the items of some rows, several at once."""
-        places = self._places(series[0])
-        OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})  # in the context of this coroutine
+        """Compute the stage for the items of some rows, several items at once."""
+        positions = self._positions(series[0])
+        OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})  # This is in the context of the coroutine only.
         try:
-            self._wire.enter()
-            columns = self._taken(series, places)
-            indices = self.task.indices_of(places)
+            self._transport.begin_call()
+            columns = self._inputs(series, positions)
+            indices = self._indices(positions)
             if self._context is not None:
                 chunk = _chunk(self._current(self._context), columns, indices)
-                items = [
+                single_items = [
                     replace(chunk, indices=[index], items=[item])
                     for index, item in zip(indices, chunk.items, strict=True)
                 ]
-                room = asyncio.Semaphore(self.task.max_concurrent)
-                outcomes = await asyncio.gather(*(_awaited(item, room) for item in items))
-                return self._reported_chunk(places, chunk, outcomes)
-            made = await compute_on_loop(
-                self.task.stage,
+                slots = asyncio.Semaphore(self._task.max_concurrent)
+                outcomes = await asyncio.gather(*(_execute_on_loop(item, slots) for item in single_items))
+                return self._return_outcomes(positions, chunk, outcomes)
+            computed = await compute_on_loop(
+                self._task.stage,
                 columns,
-                self.task.fixed,
+                self._task.fixed,
                 indices,
                 asyncio.to_thread,
-                self.task.max_concurrent,
-                self.task.scope,
+                self._task.max_concurrent,
+                self._task.scope,
             )
-            return self._returned(places, made)
-        except ErrorCarrier as carrier:
-            self._wire.fail(carrier.error)
+            return self._return_columns(positions, computed)
+        except ExceptionWrapper as wrapper:
+            self._transport.raise_error(wrapper.error)
         except BaseException as error:
-            self._wire.fail(error)
+            self._transport.raise_error(error)
         finally:
-            self._wire.leave()
+            self._transport.end_call()
 
-    def _current(self, context: MapContext) -> MapContext:
-        """Return what items that are run whole have in common, with the code as it is now.
+    # -------------------------------------------------------------------------------------- inputs
 
-        A lazy data frame is computed some time after it was made.
-        """
-        if self.task.has_places or self.is_sent:
-            return context
-        return replace(context, fingerprints=fingerprint_plan(self.task.stage.plan))
-
-    def _taken(self, series: Sequence[Series], places: Sequence[int]) -> dict[str, Any]:
-        """Return what is taken for each item; the first column may be there for the places only."""
-        others = series if self.task.taken and not self.task.has_places else series[1:]
-        columns = self._wire.take(self.task.taken, others, places)
-        if self.task.stage.kind == "batch":
-            columns = {name: as_inferred(column) for name, column in columns.items()}
-        return columns
-
-    def _made(self, columns: Mapping[str, Any], indices: Sequence[int]) -> Mapping[str, Any]:
-        task = self.task
-        if task.stage.kind == "batch":
-            return compute(task.stage, columns, task.fixed, indices, task.scope)
-        made: dict[str, list[Any]] = {name: [] for name in task.stage.makes}
-        for part in self._parts(len(indices)):
-            taken = {name: column[part] for name, column in columns.items()}
-            computed = compute(task.stage, taken, task.fixed, indices[part], task.scope)
-            for name, column in computed.items():
-                made[name] += column
-        return made
-
-    def _outcomes(self, chunk: Chunk) -> list[ChunkOutcome]:
-        if chunk.context.plan.has_batch:
-            return [_outcome(chunk)]
-        raises, outcomes = chunk.context.on_error == "raise", []
-        for part in self._parts(len(chunk.indices)):
-            outcome = _outcome(replace(chunk, indices=chunk.indices[part], items=chunk.items[part]))
-            outcomes.append(outcome)
-            if raises and any(isinstance(row, Failure) for row in outcome.rows):
-                break
-        return outcomes
-
-    def _parts(self, total: int) -> Iterator[slice]:
-        """Yield the parts in which items are computed, so that they can be stopped; first ones are small."""
-        start, size = 0, 1
-        while start < total:
-            began = perf_counter()
-            yield slice(start, start + size)
-            start += size
-            if perf_counter() - began < _SHORT:
-                size *= _GROWTH
-            self._wire.check()
-
-    def _places(self, first: Series) -> Sequence[int]:
-        if not self.task.has_places:
+    def _positions(self, first: Series) -> Sequence[int]:
+        """Return the positions of the items in the query, as a range if they are consecutive."""
+        if self._reporting is None:
             return range(len(first))
         if not len(first):
             return range(0)
         array = first.to_arrow()
         start, end, length = array[0].as_py(), array[-1].as_py(), len(array)
-        if end - start == length - 1 and (length < 3 or _ascends(array)):
+        if end - start == length - 1 and (length < 3 or _is_consecutive(array)):
             return range(start, end + 1)
-        places: list[int] = array.to_pylist()
-        return places
+        positions: list[int] = array.to_pylist()
+        return positions
 
-    def _returned(self, places: Sequence[int], made: Mapping[str, Any]) -> Series:
-        misfits: list[HintError] = []
-        columns = self._wire.give(self.task.made, made, places, misfits)
-        if self.task.has_places:
-            outputs = {name: values(made[name]) for name in self.task.returned}
-            columns[REPORT] = self._reported(Report(places, outputs, misfits=tuple(misfits)))
-        return _together(columns)
+    def _indices(self, positions: Sequence[int]) -> Sequence[int]:
+        """Return the indices of the items in their map, as far as they are known."""
+        if self._reporting is None:
+            return [UNKNOWN] * len(positions)
+        indices = self._task.indices
+        if indices is not None:
+            return [indices[position] for position in positions]
+        if isinstance(positions, range) and positions.stop <= ROWS_OF_FIRST_PARTITION:
+            return positions
+        return [position if position < ROWS_OF_FIRST_PARTITION else UNKNOWN for position in positions]
 
-    def _reported(self, report: Report) -> Series:
-        try:
-            return self._wire.report(report)
-        except Exception as failure:
-            raise self._not_returned(report, failure) from failure
+    def _inputs(self, series: Sequence[Series], positions: Sequence[int]) -> dict[str, Any]:
+        """Return the inputs of the stage as lists or Arrow arrays, by name."""
+        inputs = self._task.inputs
+        columns = series if inputs and self._reporting is None else series[1:]
+        read = self._transport.read_inputs(inputs, columns, positions)
+        if self._task.stage.kind == "batch":
+            return {name: as_inferred(column) for name, column in read.items()}
+        return read
 
-    def _not_returned(self, report: Report, failure: Exception) -> Exception:
-        plan, scope = self.task.stage.plan, self.task.scope
-        around = () if scope is None else scope.items
+    # ----------------------------------------------------------------------------------- computing
+
+    def _current(self, context: MapContext) -> MapContext:
+        """Return the context of the map with the fingerprints of the code as it is now.
+
+        A lazy data frame may be computed long after it was made, and functions of this process may have
+        changed since. Functions from another process come as they were when their fingerprints were taken.
+        """
+        if self._reporting is not None or self._is_remote:
+            return context
+        return replace(context, fingerprints=fingerprint_plan(self._task.stage.plan))
+
+    def _compute(self, columns: Mapping[str, Any], indices: Sequence[int]) -> Mapping[str, Any]:
+        task = self._task
+        if task.stage.kind == "batch":
+            return compute(task.stage, columns, task.fixed, indices, task.scope)
+        computed: dict[str, list[Any]] = {name: [] for name in task.stage.makes}
+        for part in self._slices(len(indices)):
+            taken = {name: column[part] for name, column in columns.items()}
+            of_part = compute(task.stage, taken, task.fixed, indices[part], task.scope)
+            for name, column in of_part.items():
+                computed[name] += column
+        return computed
+
+    def _execute(self, chunk: Chunk) -> list[ChunkOutcome]:
+        if chunk.context.plan.has_batch:
+            return [_execute_chunk(chunk)]
+        raises, outcomes = chunk.context.on_error == "raise", []
+        for part in self._slices(len(chunk.indices)):
+            outcome = _execute_chunk(replace(chunk, indices=chunk.indices[part], items=chunk.items[part]))
+            outcomes.append(outcome)
+            if raises and any(isinstance(row, Failure) for row in outcome.rows):
+                break
+        return outcomes
+
+    def _slices(self, total: int) -> Iterator[slice]:
+        """Yield slices of the items, small ones first; check after each whether the query was cancelled."""
+        start, size = 0, 1
+        while start < total:
+            started = perf_counter()
+            yield slice(start, start + size)
+            start += size
+            if perf_counter() - started < FAST_SLICE_S:
+                size *= SLICE_GROWTH
+            self._transport.check_cancelled()
+
+    # ------------------------------------------------------------------------------------- outputs
+
+    def _return_columns(self, positions: Sequence[int], computed: Mapping[str, Any]) -> Series:
+        columns, hint_errors = self._transport.write_outputs(self._task.outputs, computed, positions)
+        if self._reporting is not None:
+            outputs = {name: values(computed[name]) for name in self._task.results}
+            report = Report(positions, outputs, hint_errors=hint_errors)
+            try:
+                columns[REPORT] = self._reporting.write_report(report)
+            except Exception as failure:
+                raise self._unreturned(report, failure) from failure
+        return next(iter(columns.values())) if len(columns) == 1 else struct_series(columns)
+
+    def _unreturned(self, report: Report, failure: Exception) -> Exception:
+        """Return the error that says which output of which item cannot be pickled."""
+        plan, scope = self._task.stage.plan, self._task.scope
+        outer_items = () if scope is None else scope.items
         for name, column in report.outputs.items():
-            for index, value in zip(self.task.indices_of(report.places), column, strict=True):
+            for index, value in zip(self._indices(report.positions), column, strict=True):
                 try:
                     dumps(value)
                 except Exception as failed:
                     error = unreturned({name: value}, failed)
-                    where = Scope(plan.key, plan.path, (*around, index))
-                    locate(error, plan.producers[name].name, where, {})
+                    item_scope = Scope(plan.key, plan.path, (*outer_items, index))
+                    locate(error, plan.producers[name].name, item_scope, {})
                     return error
         return failure
 
-    def _reported_chunk(
-        self, places: Sequence[int], chunk: Chunk, outcomes: Sequence[ChunkOutcome]
+    def _return_outcomes(
+        self, positions: Sequence[int], chunk: Chunk, outcomes: Sequence[ChunkOutcome]
     ) -> Series:
         outcome = ChunkOutcome(
             [row for outcome in outcomes for row in outcome.rows],
@@ -256,51 +286,33 @@ class Udf:
             executed=sum(outcome.executed for outcome in outcomes),
             hits=sum(outcome.hits for outcome in outcomes),
         )
-        self.task.stage.plan.flush()
-        if not self.task.has_places:
-            return self._returned(places, _columns(outcome.rows, self.task.stage.makes))
-        sent: Any = outcome
-        if isinstance(self._wire, Away):
-            sent = serialize_chunk_outcome(chunk, outcome, 0)
-        return self._wire.report(Report(places, outcome=sent))
+        self._task.stage.plan.flush()
+        if self._reporting is None:
+            return self._return_columns(positions, _columns_of_rows(outcome.rows, self._task.stage.makes))
+        return self._reporting.write_outcome(positions, chunk, outcome)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _found, (self._key,)  # it is only ever asked for within this process
+        return _udf_of_this_process, (self._key,)  # Daft pickles its plan, and unpickles it in this process.
 
 
-REPORT: Final = "for the driver"
-
-_keys: Iterator[int] = count()
-_udfs: WeakValueDictionary[int, Udf] = WeakValueDictionary()
+_keys: Final[Iterator[int]] = count()
+_udfs: Final[WeakValueDictionary[int, StageUdf]] = WeakValueDictionary()
 
 
-def _found(key: int) -> Udf:
+def _udf_of_this_process(key: int) -> StageUdf:
     try:
         return _udfs[key]
     except KeyError:
         raise DaftError(
-            "this query was made for Daft's native runner in another process. Make it anew where it is run."
+            "this query was made for Daft's native runner in another process, where its functions are. Make "
+            "the query in the process that runs it."
         ) from None
 
 
-def _ascends(array: Any) -> bool:
+def _is_consecutive(array: Any) -> bool:
     import pyarrow.compute as pc
 
     return bool(pc.all(pc.equal(pc.pairwise_diff(array), 1)).as_py())
-
-
-def _together(columns: Mapping[str, Series]) -> Series:
-    """Return columns as one, which has a field for each."""
-    if len(columns) == 1:
-        return next(iter(columns.values()))
-    from daft import col
-    from daft.expressions import ExpressionsProjection
-    from daft.functions import to_struct
-    from daft.recordbatch import RecordBatch
-
-    batch = RecordBatch.from_pydict(dict(columns))
-    struct = ExpressionsProjection([to_struct(*map(col, columns))])
-    return batch.eval_expression_list(struct).get_column(0)
 
 
 def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[int]) -> Chunk:
@@ -309,88 +321,44 @@ def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[in
     return Chunk(0, context, list(indices), items)
 
 
-def _columns(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
+def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
     failure = next((row for row in rows if isinstance(row, Failure)), None)
     if failure is not None:
         raise failure.error
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _outcome(chunk: Chunk) -> ChunkOutcome:
-    outcome: Any = execute(chunk)
-    return cast("ChunkOutcome", outcome)
+def _execute_chunk(chunk: Chunk) -> ChunkOutcome:
+    return cast("ChunkOutcome", execute(chunk))
 
 
-async def _awaited(chunk: Chunk, room: asyncio.Semaphore) -> ChunkOutcome:
-    async with room:
+async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutcome:
+    async with slots:
         try:
-            outcome: Any = await execute_on_loop(chunk, asyncio.to_thread)
+            return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread))
         except (KeyboardInterrupt, SystemExit) as error:
-            raise ErrorCarrier(error) from None  # as itself it would end the event loop
-    return cast("ChunkOutcome", outcome)
+            raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.
 
 
-# ------------------------------------------------------------------------------ in another process
-
-
-class SentUdf:
-    """A stage on its way to other processes, in each of which it is deserialized once.
+def as_function(udf: Udf, pipeline: str, name: str, *, is_async: bool) -> Callable[..., Any]:
+    """Return a UDF as a plain or a coroutine function, under the name that Daft shows in plans.
 
     Args:
-        task: What its calls have in common.
-        wire: How values come and go.
-        place: Places a large value where every worker finds it.
-
-    Raises:
-        TransportError: A function or a fixed input cannot be pickled.
+        udf: The UDF.
+        pipeline: The id of its pipeline.
+        name: The name of its stage.
+        is_async: Whether Daft awaits the function.
     """
-
-    def __init__(self, task: Task, wire: Wire, place: Callable[[Serialized], PlacedValue]) -> None:
-        self._wire = wire
-        self._large: dict[str, Broadcast] = {}
-        try:
-            for name, value in task.fixed.items():
-                serialized = serialize(value)
-                if serialized.size >= BROADCAST_MIN_BYTES:
-                    self._large[name] = broadcast(serialized, place)
-            small = {name: value for name, value in task.fixed.items() if name not in self._large}
-            self._task = broadcast(serialize(replace(task, fixed=small)), place)
-        except Exception as failure:
-            plan = task.stage.plan
-            raise unsent(plan.calls(), task.fixed, repr(plan.label), failure) from failure
-
-    def _here(self) -> Udf:
-        task: Task = self._task.get()
-        large = {name: value.get() for name, value in self._large.items()}
-        return Udf(replace(task, fixed={**task.fixed, **large}), self._wire, is_sent=True)
-
-    def __call__(self, *series: Series) -> Series:
-        """Go over the items of some rows."""
-        occupied = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
-        try:
-            return self._here()(*series)
-        finally:
-            OCCUPIED.reset(occupied)
-
-    async def on_loop(self, *series: Series) -> Series:
-        """Go over the items of some rows, several at once."""
-        OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
-        return await self._here().on_loop(*series)
-
-
-def function_of(udf: Udf | SentUdf, name: str, label: str, *, is_async: bool) -> Callable[..., Any]:
-    """Return what is called as a plain function, under the name that Daft's plans are to show."""
-    work: Callable[..., Series | Awaitable[Series]]
+    function: Callable[..., Series | Awaitable[Series]]
     if is_async:
 
-        async def work(*series: Series) -> Series:
+        async def function(*series: Series) -> Series:
             return await udf.on_loop(*series)
 
     else:
 
-        def work(*series: Series) -> Series:
+        def function(*series: Series) -> Series:
             return udf(*series)
 
-    work.__name__ = work.__qualname__ = name
-    work.__module__ = label
-    return work
+    name_udf(function, pipeline, name)
+    return function

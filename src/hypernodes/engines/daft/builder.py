@@ -1,0 +1,157 @@
+"""From the stages of a query to the UDFs of a data frame."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes._compat.daft import can_await_udfs, in_processes
+from hypernodes.engines.daft.hints import column_type_of_output
+from hypernodes.engines.daft.serialized_udf import SerializedUdf
+from hypernodes.engines.daft.transport import InputColumn, OutputColumn, misfit_column
+from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf, as_function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from daft import DataFrame, DataType, Expression
+
+    from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
+    from hypernodes.engines.daft.transport import Transport
+    from hypernodes.execution.stages import Stage
+
+MAX_COROUTINES: Final = 10
+"""How many coroutines of an async UDF run at once by default, as with the executor ``"async"``."""
+
+MAX_NAMED_NODES: Final = 4
+"""How many nodes the name of a stage lists, so that a printed plan stays readable."""
+
+
+class QueryBuilder:
+    """Adds the stages of a query to a data frame, as columns.
+
+    Args:
+        spec: What the query computes.
+        frame: The data frame with the inputs.
+        dtypes: The types of its columns that are inputs; ``None`` for a column of objects.
+        transport: How values go between stages.
+        options: How the query is run.
+        first_column: The column that UDFs take first; it tells how many rows there are.
+
+    Attributes:
+        frame: The data frame with the stages that were added.
+        reports: The columns that bring reports to the driver.
+        values: The column of each value by name, and behind it the one of its misfits, if it has one.
+    """
+
+    def __init__(
+        self,
+        spec: QuerySpec,
+        frame: DataFrame,
+        dtypes: Mapping[str, DataType | None],
+        transport: Transport,
+        options: QueryOptions,
+        first_column: str,
+    ) -> None:
+        from daft import col
+
+        self.frame = frame
+        self.reports: list[Expression] = []
+        self.values: dict[str, tuple[Expression, ...]] = {name: (col(name),) for name in dtypes}
+        self._spec = spec
+        self._dtypes = dict(dtypes)
+        self._transport = transport
+        self._options = options
+        self._first_column = first_column
+
+    def add_stages(self) -> None:
+        """Add every stage of the query."""
+        for stage in self._spec.stages:
+            self._add(stage)
+
+    def _add(self, stage: Stage) -> None:
+        from daft import DataType, col
+
+        reporting = self._transport.reporting
+        task = self._task(stage)
+        fields: dict[str, DataType] = {}
+        for output in task.outputs:
+            name, dtype = output.name, output.dtype
+            self._dtypes[name] = dtype
+            fields[name] = self._transport.object_type if dtype is None else dtype
+            if dtype is not None and reporting is not None:
+                fields[misfit_column(name)] = reporting.misfit_type
+        if reporting is not None:
+            fields[REPORT] = reporting.report_type
+        is_struct = len(fields) > 1
+        returned = DataType.struct(fields) if is_struct else next(iter(fields.values()))
+        arguments: list[Expression] = [part for name in stage.takes for part in self.values[name]]
+        if reporting is not None or not arguments:
+            arguments.insert(0, col(self._first_column))
+        column = self._column_name(stage)
+        udf = self._daft_udf(task, returned, column)
+        self.frame = self.frame.with_column(column, udf(*arguments))
+        parts = {name: col(column).get(name) if is_struct else col(column) for name in fields}
+        for output in task.outputs:
+            names = (output.name, misfit_column(output.name))
+            self.values[output.name] = tuple(parts[name] for name in names if name in parts)
+        if reporting is not None:
+            self.reports.append(parts[REPORT].alias(column))
+
+    def _task(self, stage: Stage) -> StageTask:
+        spec = self._spec
+        streams = self._transport.reporting is None
+        return StageTask(
+            stage=stage,
+            inputs=tuple(
+                InputColumn(name, self._dtypes[name], name in spec.computed) for name in stage.takes
+            ),
+            outputs=tuple(
+                OutputColumn(name, column_type_of_output(stage.plan, name), stage.plan.producers[name].name)
+                for name in stage.makes
+                if name in spec.readers or (streams and name in spec.outputs)
+            ),
+            results=tuple(name for name in stage.makes if name in spec.outputs),
+            fixed={name: spec.fixed[name] for name in stage.plan.inputs if name in spec.fixed},
+            indices=spec.indices,
+            scope=spec.scope,
+            context=spec.context,
+            max_concurrent=self._options.concurrency or MAX_COROUTINES,
+        )
+
+    def _column_name(self, stage: Stage) -> str:
+        """Return a name for the column of a stage: the names of its nodes, as a call."""
+        steps = [step.name for step in stage.plan.steps]
+        name = "_".join(
+            steps if len(steps) <= MAX_NAMED_NODES else [*steps[: MAX_NAMED_NODES - 1], "…", steps[-1]]
+        )
+        taken = self.frame.column_names
+        return next(name for name in (f"{name}{'+' * more}()" for more in count()) if name not in taken)
+
+    def _daft_udf(self, task: StageTask, returned: DataType, column: str) -> Callable[..., Expression]:
+        import daft
+
+        options, stage, transport = self._options, task.stage, self._transport
+        on_ray = options.runner == "ray"
+        udf = (
+            SerializedUdf(task, transport, options.place) if options.is_remote else StageUdf(task, transport)
+        )
+        is_async = stage.kind == "async" and can_await_udfs(options.runner)
+        function = as_function(udf, stage.plan.path[-1], column.removesuffix("()"), is_async=is_async)
+        resources = stage.resources
+        # On Ray, a UDF with processes of its own holds their CPUs until the query ends. If each had some by
+        # default, several such stages would wait for each other forever.
+        has_processes = options.concurrency is not None or bool(resources.custom)
+        cpus = 0 if resources.num_cpus is None and has_processes and on_ray else resources.num_cpus
+        made: Any = daft.func.batch(
+            return_dtype=returned,
+            cpus=cpus,
+            gpus=resources.num_gpus or 0,
+            use_process=False,
+            batch_size=options.batch_size or (None if stage.kind == "batch" else options.plain_batch_size),
+            ray_options={"resources": dict(resources.custom)} if on_ray and resources.custom else None,
+        )(function)
+        if options.concurrency is not None and stage.kind != "async":
+            made = in_processes(made, options.concurrency)
+        daft_udf: Callable[..., Expression] = made
+        return daft_udf

@@ -1,0 +1,206 @@
+"""The transport of a query that this process computes: objects stay in its memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from threading import Condition, Lock
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from hypernodes.engines.daft.transport import Report, ReportingTransport
+from hypernodes.exceptions import DaftError
+from hypernodes.serialization.errors import ExceptionWrapper
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from daft import DataType, Series
+
+    from hypernodes.execution.jobs import Chunk, ChunkOutcome
+
+CANCEL_TIMEOUT_S: Final = 5.0
+"""How long `InProcessTransport.cancel` waits for running calls, in seconds.
+
+A thread that runs Python code while the program ends would abort the process. A cancelled call ends with the
+item that it is computing, so a longer timeout would only let one slow node delay Ctrl-C.
+"""
+
+
+class InProcessTransport(ReportingTransport):
+    """Keeps objects in the memory of this process, under the positions of their items.
+
+    Args:
+        readers: How many stages read each value, by name. With 0 a value is never released.
+    """
+
+    def __init__(self, readers: Mapping[str, int]) -> None:
+        self._stores = {name: _ValueStore(count) for name, count in readers.items()}
+        self._reports: deque[Report] = deque()
+        self._is_cancelled = False
+        self._running_calls = 0
+        self._call_ended = Condition()
+
+    def begin_call(self) -> None:
+        """Register that a call of a UDF begins."""
+        with self._call_ended:
+            self._running_calls += 1
+        self.check_cancelled()
+
+    def check_cancelled(self) -> None:
+        """Raise an error if the query was cancelled."""
+        if self._is_cancelled:
+            raise DaftError("this query was cancelled")
+
+    def end_call(self) -> None:
+        """Register that a call of a UDF ends."""
+        with self._call_ended:
+            self._running_calls -= 1
+            self._call_ended.notify_all()
+
+    def cancel(self) -> None:
+        """Cancel the running calls, and wait for up to `CANCEL_TIMEOUT_S` seconds until they have ended."""
+        self._is_cancelled = True
+        with self._call_ended:
+            self._call_ended.wait_for(lambda: not self._running_calls, timeout=CANCEL_TIMEOUT_S)
+
+    @property
+    def object_type(self) -> DataType:
+        """The type of a column of nulls: the positions of its rows are all that is needed."""
+        from daft import DataType
+
+        return DataType.bool()
+
+    @property
+    def misfit_type(self) -> DataType:
+        """The type of a column that has ``True`` in the row of each misfit."""
+        return self.object_type
+
+    @property
+    def report_type(self) -> DataType:
+        """The type of a column of nulls."""
+        return self.object_type
+
+    def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
+        """Keep objects, and return a column of nulls."""
+        if positions:
+            self._stores[name].put(positions, column if isinstance(column, list) else list(column))
+        return _null_series(len(positions))
+
+    def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
+        """Return the objects of some positions."""
+        del series
+        return self._stores[name].get(positions) if positions else []
+
+    def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
+        """Keep a column that has misfits, and return a column that says so."""
+        if column is None:
+            return _null_series(len(positions))
+        import pyarrow as pa
+        from daft import Series
+
+        self.write_objects(name, column, positions)
+        return Series.from_arrow(pa.array([True] * len(positions)))
+
+    def read_misfits(self, name: str, series: Series, positions: Sequence[int]) -> dict[int, Any]:
+        """Return the misfits of a typed column, by row."""
+        marks = series.to_arrow()
+        if marks.null_count == len(marks):
+            return {}
+        rows = [row for row, is_misfit in enumerate(marks.to_pylist()) if is_misfit]
+        misfits = self._stores[name].get([positions[row] for row in rows])
+        return dict(zip(rows, misfits, strict=True))
+
+    def write_report(self, report: Report) -> Series:
+        """Keep a report for the driver, and return a column of nulls."""
+        self._reports.append(report)
+        return _null_series(len(report.positions))
+
+    def write_outcome(self, positions: Sequence[int], chunk: Chunk, outcome: ChunkOutcome) -> Series:
+        """Keep the outcome of a chunk for the driver, and return a column of nulls."""
+        del chunk
+        return self.write_report(Report(positions, outcome=outcome))
+
+    def read_reports(self, partition: Any = None) -> Iterator[Report]:
+        """Yield the reports that were kept since the last time."""
+        del partition
+        while self._reports:
+            yield self._reports.popleft()
+
+    def raise_error(self, error: BaseException) -> NoReturn:
+        """Raise the wrapped error: Daft hands the wrapper itself on, but hangs on a StopIteration."""
+        raise ExceptionWrapper(error) from None
+
+    def original_error(self, error: BaseException) -> BaseException:
+        """Return the wrapped error."""
+        return error.error if isinstance(error, ExceptionWrapper) else error
+
+
+def _null_series(count: int) -> Series:
+    import pyarrow as pa
+    from daft import Series
+
+    return Series.from_arrow(pa.nulls(count, pa.bool_()))
+
+
+@dataclass(slots=True)
+class _Part:
+    """The values that one call has put into a store.
+
+    Attributes:
+        positions: The positions of their items.
+        column: The values.
+        pending_reads: How many reads of single values are expected.
+    """
+
+    positions: Sequence[int]
+    column: list[Any]
+    pending_reads: int
+
+
+class _ValueStore:
+    """The values of one name; each is released once all of its readers have got it.
+
+    Daft may split and merge the batches of rows between two stages, so a reader may ask for positions that
+    several calls have put, or for a part of those that one call has put.
+
+    Args:
+        readers: How many stages read each value. With 0 no value is released.
+    """
+
+    def __init__(self, readers: int) -> None:
+        self._readers = readers
+        self._parts: dict[int, _Part] = {}
+        self._lock = Lock()
+
+    def put(self, positions: Sequence[int], column: list[Any]) -> None:
+        """Keep the values of some positions."""
+        with self._lock:
+            self._parts[positions[0]] = _Part(positions, column, len(column) * self._readers)
+
+    def get(self, positions: Sequence[int]) -> list[Any]:
+        """Return the values of some positions."""
+        with self._lock:
+            same = self._parts.get(positions[0])
+            if same is not None and same.positions == positions:
+                self._count_reads(positions[0], len(positions))
+                return same.column
+            found: dict[int, Any] = {}
+            wanted = set(positions)
+            low, high = min(positions), max(positions)
+            for part in list(self._parts.values()):
+                if part.positions[0] > high or part.positions[-1] < low:
+                    continue
+                matching = {
+                    position: value
+                    for position, value in zip(part.positions, part.column, strict=True)
+                    if position in wanted
+                }
+                found |= matching
+                self._count_reads(part.positions[0], len(matching))
+            return [found[position] for position in positions]
+
+    def _count_reads(self, first_position: int, count: int) -> None:
+        part = self._parts[first_position]
+        part.pending_reads -= count
+        if self._readers and part.pending_reads <= 0:
+            del self._parts[first_position]

@@ -1,0 +1,113 @@
+"""The transport of a query that other processes compute: objects, reports and errors are pickled."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from hypernodes._compat.daft import partition_columns
+from hypernodes.engines.daft.transport import Report, ReportingTransport
+from hypernodes.execution.targets.serialize import deserialize_chunk_outcome, serialize_chunk_outcome
+from hypernodes.serialization.errors import ExceptionWrapper, deserialize_error, serialize_error
+from hypernodes.serialization.pickling import dumps, dumps_each, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from daft import DataType, Series
+
+    from hypernodes.execution.jobs import Chunk, ChunkOutcome
+
+_ERROR_TEXT: Final = re.compile(r"pickled error <([A-Za-z0-9+/=]+)>")
+
+
+class PickledTransport(ReportingTransport):
+    """Pickles objects into binary columns.
+
+    Daft's own column type for objects is not used: it pickles, too, but takes longer, and a class that is
+    defined in a script comes back from it as another class.
+    """
+
+    @property
+    def object_type(self) -> DataType:
+        """The type of a column of pickles."""
+        from daft import DataType
+
+        return DataType.binary()
+
+    @property
+    def misfit_type(self) -> DataType:
+        """The type of a column of pickles."""
+        return self.object_type
+
+    @property
+    def report_type(self) -> DataType:
+        """The type of a column of pickles."""
+        return self.object_type
+
+    def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
+        """Pickle objects."""
+        del name, positions
+        return _binary_series(list(dumps_each(column)))
+
+    def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
+        """Unpickle objects."""
+        del name, positions
+        return list(map(loads, series.to_arrow().to_pylist()))
+
+    def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
+        """Pickle a column that has misfits."""
+        if column is None:
+            return _binary_series([None] * len(positions))
+        return self.write_objects(name, column, positions)
+
+    def read_misfits(self, name: str, series: Series, positions: Sequence[int]) -> dict[int, Any]:
+        """Unpickle the misfits of a typed column."""
+        del name, positions
+        pickles = series.to_arrow()
+        if pickles.null_count == len(pickles):
+            return {}
+        return {row: loads(pickle) for row, pickle in enumerate(pickles.to_pylist()) if pickle is not None}
+
+    def write_report(self, report: Report) -> Series:
+        """Return a column that has the pickle of a report in its first row."""
+        return _in_first_row(report, len(report.positions))
+
+    def write_outcome(self, positions: Sequence[int], chunk: Chunk, outcome: ChunkOutcome) -> Series:
+        """Return a column that has the pickle of an outcome in its first row."""
+        return _in_first_row((positions, serialize_chunk_outcome(chunk, outcome, 0)), len(positions))
+
+    def read_reports(self, partition: Any = None) -> Iterator[Report]:
+        """Unpickle the reports in the columns of a partition."""
+        if partition is None:
+            return
+        for column in partition_columns(partition):
+            for pickle in column.drop_null().to_pylist():
+                received = loads(pickle)
+                if isinstance(received, Report):
+                    yield received
+                else:
+                    positions, outcome = received
+                    yield Report(positions, outcome=deserialize_chunk_outcome(outcome))
+
+    def raise_error(self, error: BaseException) -> NoReturn:
+        """Raise an error with the pickle of this one as its text: Daft brings only texts to the driver."""
+        pickle = b64encode(dumps(serialize_error(error))).decode()
+        raise ExceptionWrapper(error, f"pickled error <{pickle}>") from None
+
+    def original_error(self, error: BaseException) -> BaseException:
+        """Unpickle the error that the text of this one has."""
+        found = _ERROR_TEXT.search(str(error))
+        return error if found is None else deserialize_error(loads(b64decode(found[1])))
+
+
+def _in_first_row(value: object, count: int) -> Series:
+    return _binary_series([dumps(value), *[None] * (count - 1)] if count else [])
+
+
+def _binary_series(column: list[bytes | None]) -> Series:
+    import pyarrow as pa
+    from daft import Series
+
+    return Series.from_arrow(pa.array(column, pa.large_binary()))

@@ -1,0 +1,115 @@
+"""What a Daft query computes, and how it is run: data that the engine makes and the query modules read."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from hypernodes._compat.daft import MAX_UDFS
+from hypernodes.execution.stages import as_single_stage, split
+from hypernodes.serialization.broadcast import InlineValue
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hypernodes.callbacks.event import Scope
+    from hypernodes.engines.daft.runner import Runner
+    from hypernodes.execution.jobs import MapContext
+    from hypernodes.execution.plan.model import Plan
+    from hypernodes.execution.stages import Stage
+    from hypernodes.serialization.broadcast import PlacedValue
+    from hypernodes.serialization.pickling import Serialized
+
+
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """How the queries of an engine are run.
+
+    Attributes:
+        runner: Daft's runner.
+        batch_size: How many rows a UDF gets at most.
+        concurrency: How many processes each UDF has, and how many coroutines an async one.
+        show_plan: Whether the plans of queries are printed.
+        plain_batch_size: How many rows a UDF of plain functions gets, if there is no ``batch_size``.
+    """
+
+    runner: Runner
+    batch_size: int | None = None
+    concurrency: int | None = None
+    show_plan: bool = False
+    plain_batch_size: int | None = None
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other processes compute the stages."""
+        return self.runner == "ray" or self.concurrency is not None
+
+    @property
+    def workers(self) -> int:
+        """How many CPUs compute."""
+        if self.runner != "ray":
+            return os.cpu_count() or 4
+        import ray
+
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def place(self, serialized: Serialized) -> PlacedValue:
+        """Place a serialized value where each process that computes finds it."""
+        if self.runner != "ray":
+            return InlineValue(serialized)
+        from hypernodes.executors.ray.future import shared
+
+        return shared(serialized, by_ray=False)
+
+
+@dataclass(frozen=True)
+class QuerySpec:
+    """What a query computes.
+
+    Attributes:
+        stages: The stages, each after those whose outputs it needs.
+        outputs: The outputs that were asked for.
+        fixed: The values that are the same for all items.
+        indices: The index of each item, by its position; by default the position itself.
+        scope: Where the map is, if it is not the outermost one.
+        context: The context of the map, if its items are executed as chunks by the general path.
+    """
+
+    stages: Sequence[Stage]
+    outputs: tuple[str, ...]
+    fixed: Mapping[str, Any]
+    indices: Sequence[int] | None = None
+    scope: Scope | None = None
+    context: MapContext | None = None
+
+    @cached_property
+    def readers(self) -> Counter[str]:
+        """How many stages read each value."""
+        return Counter(name for stage in self.stages for name in stage.takes)
+
+    @cached_property
+    def computed(self) -> set[str]:
+        """The names of the values that the stages compute."""
+        return {name for stage in self.stages for name in stage.makes}
+
+    @property
+    def columns_needed(self) -> list[str]:
+        """The names of the values that must be columns of the source."""
+        return [name for name in self.readers if name not in self.computed]
+
+
+def stages_of(plan: Plan, fixed: Mapping[str, Any], *, finely: bool = False) -> list[Stage]:
+    """Return the stages of a plan, or the plan as one stage if a query has no room for that many UDFs.
+
+    Args:
+        plan: The plan.
+        fixed: The values that are the same for all items.
+        finely: Whether plain functions that are not connected are stages of their own, if there is room.
+    """
+    if finely and len(stages := split(plan, fixed, finely=True)) <= MAX_UDFS:
+        return stages
+    stages = split(plan, fixed)
+    return stages if len(stages) <= MAX_UDFS else [as_single_stage(plan, fixed)]
