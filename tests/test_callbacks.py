@@ -9,6 +9,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from abandoned import Failed, run_and_abandon
 
 from hypernodes import (
     DaftEngine,
@@ -21,6 +22,7 @@ from hypernodes import (
     RunReport,
     node,
 )
+from hypernodes.exceptions import NodeAbandonedError
 
 
 @node(output_name="y")
@@ -260,6 +262,23 @@ def test_every_start_has_an_end_or_an_error(recorder, x, on_error):
     except Refused:
         assert on_error == "raise"
     assert recorder.unfinished == []
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_node_that_is_under_way_when_the_run_ends_is_abandoned(nested):
+    errors = []
+
+    class Watch(PipelineCallback):
+        def on_error(self, node_id, error, ctx):
+            errors.append((node_id, type(error), ctx.about))
+
+    run_and_abandon([Watch()], nested)
+    abandoned = ["slow", "inner"] if nested else ["slow"]
+    assert errors == [
+        ("fail", Failed, "node"),
+        *((name, NodeAbandonedError, "node") for name in abandoned),
+        ("outer", Failed, "pipeline"),
+    ]
 
 
 # ------------------------------------------------------------------------------------------ the values
@@ -504,6 +523,16 @@ def test_errors_are_logged_as_errors(caplog):
     assert (record.pipeline_path, record.item_path, record.depth) == ("checks", (0,), 0)
 
 
+def test_an_abandoned_node_is_logged_at_the_level_of_its_start(caplog):
+    with caplog.at_level(logging.INFO, "hypernodes.run"):
+        run_and_abandon([LoggingCallback()])
+    assert "  node slow: abandoned" in lines(caplog)
+    levels = {record.event: record.levelno for record in caplog.records if record.event != "error"}
+    assert levels["node_abandoned"] == levels["node_start"] == logging.INFO
+    errors = [record.getMessage() for record in caplog.records if record.levelno > logging.INFO]
+    assert errors == ["  fail: failed: Failed(1)", "  outer: failed: Failed(1)"]
+
+
 def test_another_logger_and_level_can_be_chosen(caplog):
     logger = logging.getLogger("mine")
     with caplog.at_level(logging.WARNING, "mine"):
@@ -654,6 +683,14 @@ def test_a_nested_pipeline_without_the_callback_counts_what_fails(progress, caps
     (row,) = [line for line in capsys.readouterr().err.splitlines() if "quiet" in line][-1:]
     assert "3/3" in row
     assert "✗ 1" in row
+
+
+def test_an_abandoned_node_is_neither_done_nor_failed(progress, capsys):
+    run_and_abandon([progress])
+    rows = {line.split()[0]: line for line in capsys.readouterr().err.splitlines() if line.strip()}
+    assert "0/1" in rows["slow"]
+    assert "✗" not in rows["slow"]
+    assert "✗ 1" in rows["fail"]
 
 
 def test_many_nodes_do_not_flood_the_screen(progress, capsys, monkeypatch):

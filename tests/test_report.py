@@ -6,6 +6,7 @@ import time
 
 import pytest
 import sample
+from abandoned import run_and_abandon
 
 from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, RunReport, node
 
@@ -102,6 +103,19 @@ def test_a_run_that_fails_is_not_finished_and_the_next_one_starts_anew():
     assert report.seconds is not None
     assert report.items == 1
     assert report.failures == []
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_abandoned_node_is_not_a_failure_and_its_bar_ends(nested):
+    report = RunReport()
+    run_and_abandon([report], nested)
+    assert [failure.path for failure in report.failures] == [("outer", "fail")]
+    slow = report.node("slow")
+    assert (slow.runs, slow.failed, slow.abandoned) == (0, 0, 1)
+    assert ", 1 failed" in repr(report)
+    abandoned = "outer/inner, outer/inner/slow" if nested else "outer/slow"
+    assert str(report).splitlines()[-1] == f"abandoned when the run ended: {abandoned}"
+    assert drawn(report.waterfall().figure) == {"✗ failed": 1, "◌ abandoned": 1 + nested}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""A run as a waterfall: when each node was called, by whom, and what came of it."""
+"""A waterfall chart of a run: when each node was called, on which worker, and with which result."""
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count, cycle
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
@@ -18,37 +19,51 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.event import Worker
 
-Path = tuple[str, ...]
-What: TypeAlias = Literal["done", "cached", "retried", "failed"]
+Path: TypeAlias = tuple[str, ...]
+Result: TypeAlias = Literal["done", "cached", "retried", "failed", "abandoned"]
 
-_MOST: Final = 5000  # bars of one chart: browsers draw as many at once
-_ROW: Final = 26  # pixels
-_ENTRY: Final = 24  # pixels; of the legend
-_LANES: Final = 6  # rows of one node at most, where its calls overlap
-_COLOURS: Final[dict[What, str]] = {
+_MAX_CALLS: Final = 5000
+"""Calls in one chart: browsers are slow to draw more."""
+_ROW_PX: Final = 26
+_LEGEND_ENTRY_PX: Final = 24
+_MAX_LANES: Final = 6
+"""Rows of one node whose calls overlap."""
+_COLOURS: Final[dict[Result, str]] = {
     "done": "#4c78a8",
     "cached": "#54a24b",
     "retried": "#eeae2c",
     "failed": "#d62728",
+    "abandoned": "#8a94a3",
 }
-_SIGNS: Final[dict[What, str]] = {"done": "", "cached": "⚡ ", "retried": "↻ ", "failed": "✗ "}
-_SYMBOLS: Final[dict[What, str]] = {"cached": "diamond", "retried": "circle", "failed": "x"}
-_NESTED: Final = "#b8bec9"
-_OF_NODES: Final = (
+_SIGNS: Final[dict[Result, str]] = {
+    "done": "",
+    "cached": "⚡ ",
+    "retried": "↻ ",
+    "failed": "✗ ",
+    "abandoned": "◌ ",
+}
+_SYMBOLS: Final[dict[Result, str]] = {
+    "cached": "diamond",
+    "retried": "circle",
+    "failed": "x",
+    "abandoned": "circle-open",
+}
+_NESTED_COLOUR: Final = "#b8bec9"
+_NODE_COLOURS: Final = (
     "#4c78a8", "#f58518", "#72b7b2", "#b279a2", "#9d755d", "#ff9da6", "#439894", "#d6a5c9", "#79706e",
 )  # fmt: skip
 
 
-class Bar(NamedTuple):
+class CallBar(NamedTuple):
     """One call of a node, or one run of a nested pipeline.
 
     Attributes:
-        path: The pipelines around it, and its name.
-        item: The item indices of the maps around.
-        start: In seconds since the epoch.
-        end: In seconds since the epoch.
-        worker: Who made it.
-        what: What came of it.
+        path: The ids of the pipelines that contain it, and its name.
+        item: The item indices of the enclosing maps.
+        start: When it started, in seconds since the epoch.
+        end: When it ended, likewise.
+        worker: The worker that made it.
+        result: How it ended.
         is_nested: Whether it is a nested pipeline.
     """
 
@@ -57,7 +72,7 @@ class Bar(NamedTuple):
     start: float
     end: float
     worker: Worker
-    what: What
+    result: Result
     is_nested: bool = False
 
     @property
@@ -66,25 +81,30 @@ class Bar(NamedTuple):
         return self.end - self.start
 
 
-class Bars:
-    """The bars of a run; of many, those that matter are kept: what failed, was retried, or took longest."""
+class Calls:
+    """The calls of a run; of very many, those that failed, were retried, or took longest.
+
+    Attributes:
+        total: The number of calls, with those that are not kept.
+    """
 
     def __init__(self) -> None:
         self._numbers = count()
-        self._kept: list[tuple[tuple[bool, float], int, Bar]] = []
+        self._kept: list[tuple[tuple[bool, float], int, CallBar]] = []
         self.total = 0
 
-    def add(self, bar: Bar) -> None:
-        """Take a bar."""
+    def add(self, call: CallBar) -> None:
+        """Add a call."""
         self.total += 1
-        entry = ((bar.what in ("failed", "retried") or bar.is_nested, bar.seconds), next(self._numbers), bar)
-        if len(self._kept) < _MOST:
+        is_kept_first = call.is_nested or call.result in ("failed", "retried", "abandoned")
+        entry = ((is_kept_first, call.seconds), next(self._numbers), call)
+        if len(self._kept) < _MAX_CALLS:
             heapq.heappush(self._kept, entry)
         elif entry > self._kept[0]:
             heapq.heapreplace(self._kept, entry)
 
-    def __iter__(self) -> Iterator[Bar]:
-        return iter(sorted((bar for _, _, bar in self._kept), key=lambda bar: (bar.start, bar.end)))
+    def __iter__(self) -> Iterator[CallBar]:
+        return iter(sorted((call for _, _, call in self._kept), key=lambda call: (call.start, call.end)))
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -92,62 +112,62 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """Bars that stand behind each other.
+    """One row of the chart.
 
     Attributes:
-        label: What stands beside it; nothing where it goes on with the row above.
-        bars: The bars, which do not overlap where that can be helped.
+        label: The name beside it; empty for a row that continues the one above.
+        calls: The calls, which do not overlap unless there are too many.
     """
 
     label: str
-    bars: list[Bar]
+    calls: list[CallBar]
 
 
 class Waterfall:
     """A chart of a run: a row for each node, or for each worker, and a bar for each call.
 
     Args:
-        title: What stands above it.
-        bars: The bars.
-        order: The nodes in the order of their rows.
-        by: Whether the rows are nodes or workers.
-        total: How many calls there were, of which `bars` are those that matter most.
+        title: The title.
+        calls: The calls to show.
+        order: The paths of the nodes, in the order of their rows.
+        by: Whether rows are nodes or workers.
+        total: The number of calls of the run, if `calls` are not all of them.
 
     Raises:
         ExtraMissingError: plotly is not installed.
-        ValueError: `by` is none of the two.
+        ValueError: `by` is neither ``"node"`` nor ``"worker"``.
 
     Attributes:
-        figure: The chart as a figure of plotly, which can be changed.
+        figure: The chart as a figure of plotly; it may be changed.
     """
 
     def __init__(
         self,
         title: str,
-        bars: Iterable[Bar],
+        calls: Iterable[CallBar],
         order: Sequence[Path],
         by: Literal["node", "worker"] = "node",
         total: int | None = None,
     ) -> None:
         if by not in ("node", "worker"):
-            raise ValueError(f"by is 'node' or 'worker': {by!r}")
+            raise ValueError(f"by must be 'node' or 'worker', not {by!r}")
         try:
-            import plotly.graph_objects  # noqa: F401
+            import_module("plotly.graph_objects")
         except ImportError as error:
             raise ExtraMissingError(
                 "a waterfall needs plotly: pip install plotly, or this package with its extra 'viz'"
             ) from error
-        shown = list(bars)
+        shown = list(calls)
         rows = list(_by_node(shown, order) if by == "node" else _by_worker(shown))
         if total is not None and total > len(shown):
             title += f" (the {len(shown):,} of {total:,} calls that failed, were retried, or took longest)"
         self.figure: Figure = _figure(title, rows, shown, by)
 
     def save(self, filename: str | File) -> File:
-        """Write the chart as a page that needs nothing else, and no network.
+        """Write the chart as a page that needs no other files, and no network.
 
         Args:
-            filename: Where to, as ``"run.html"``.
+            filename: The file to write, such as ``"run.html"``.
 
         Returns:
             The file.
@@ -161,83 +181,84 @@ class Waterfall:
         return text
 
 
-def _by_node(bars: list[Bar], order: Sequence[Path]) -> Iterator[_Row]:
-    found: dict[Path, list[Bar]] = {path: [] for path in order}
-    for bar in bars:
-        found.setdefault(bar.path, []).append(bar)
-    for path, its in found.items():
-        if its:
-            yield from _in_lanes("/".join(path[1:]), its)
+def _by_node(calls: list[CallBar], order: Sequence[Path]) -> Iterator[_Row]:
+    by_path: dict[Path, list[CallBar]] = {path: [] for path in order}
+    for call in calls:
+        by_path.setdefault(call.path, []).append(call)
+    for path, calls_of_node in by_path.items():
+        if calls_of_node:
+            yield from _in_lanes("/".join(path[1:]), calls_of_node)
 
 
-def _by_worker(bars: list[Bar]) -> Iterator[_Row]:
-    found: dict[Worker, list[Bar]] = {}
-    for bar in bars:
-        if not bar.is_nested:  # its nodes are on the rows of those who call them
-            found.setdefault(bar.worker, []).append(bar)
-    hosts = {worker.host for worker in found}
-    for worker in sorted(found):
+def _by_worker(calls: list[CallBar]) -> Iterator[_Row]:
+    by_worker: dict[Worker, list[CallBar]] = {}
+    for call in calls:
+        if not call.is_nested:  # the nodes in it are on the rows of the workers that called them
+            by_worker.setdefault(call.worker, []).append(call)
+    hosts = {worker.host for worker in by_worker}
+    for worker in sorted(by_worker):
         host = f"{worker.host} " if len(hosts) > 1 else ""
-        yield from _in_lanes(f"{host}{worker.pid} {worker.thread}", found[worker])
+        yield from _in_lanes(f"{host}{worker.pid} {worker.thread}", by_worker[worker])
 
 
-def _in_lanes(label: str, bars: list[Bar]) -> Iterator[_Row]:
-    """Put bars that overlap on rows of their own, as long as there are few."""
-    lanes: list[list[Bar]] = []
-    for bar in bars:
-        free = next((lane for lane in lanes if lane[-1].end <= bar.start + 1e-6), None)
-        if free is None and len(lanes) < _LANES:
+def _in_lanes(label: str, calls: list[CallBar]) -> Iterator[_Row]:
+    """Put calls that overlap on rows of their own, up to a number of rows."""
+    lanes: list[list[CallBar]] = []
+    for call in calls:
+        free = next((lane for lane in lanes if lane[-1].end <= call.start + 1e-6), None)
+        if free is None and len(lanes) < _MAX_LANES:
             free = []
             lanes.append(free)
-        (free if free is not None else min(lanes, key=lambda lane: lane[-1].end)).append(bar)
+        (free if free is not None else min(lanes, key=lambda lane: lane[-1].end)).append(call)
     for number, lane in enumerate(lanes):
         yield _Row("" if number else label, lane)
 
 
-def _figure(title: str, rows: list[_Row], bars: list[Bar], by: str) -> Figure:
+def _figure(title: str, rows: list[_Row], calls: list[CallBar], by: str) -> Figure:
     import plotly.graph_objects as go
 
-    began = min((bar.start for bar in bars), default=0.0)
-    colours = dict(zip(dict.fromkeys(bar.path for bar in bars), cycle(_OF_NODES), strict=False))
-    drawn: dict[tuple[str, str], list[tuple[int, Bar]]] = {}
-    marked: dict[What, list[tuple[int, Bar]]] = {}
-    for at, row in enumerate(rows):
-        for bar in row.bars:
-            if bar.what != "cached":  # which takes no time
-                drawn.setdefault(_entry(bar, by, colours), []).append((at, bar))
-            if bar.what == "cached" or (by == "worker" and bar.what != "done"):
-                marked.setdefault(bar.what, []).append((at, bar))
+    began = min((call.start for call in calls), default=0.0)
+    colours = dict(zip(dict.fromkeys(call.path for call in calls), cycle(_NODE_COLOURS), strict=False))
+    # The calls of each entry of the legend, with the number of their row: as bars, and as markers.
+    bars: dict[tuple[str, str], list[tuple[int, CallBar]]] = {}
+    markers: dict[Result, list[tuple[int, CallBar]]] = {}
+    for number, row in enumerate(rows):
+        for call in row.calls:
+            if call.result != "cached":  # a cache hit takes no time
+                bars.setdefault(_entry(call, by, colours), []).append((number, call))
+            if call.result == "cached" or (by == "worker" and call.result != "done"):
+                markers.setdefault(call.result, []).append((number, call))
     figure = go.Figure()
-    for (name, colour), its in drawn.items():
+    for (name, colour), numbered in bars.items():
         figure.add_bar(
             orientation="h",
             name=name,
-            y=[at for at, _ in its],
-            x=[bar.seconds for _, bar in its],
-            base=[bar.start - began for _, bar in its],
+            y=[number for number, _ in numbered],
+            x=[call.seconds for _, call in numbered],
+            base=[call.start - began for _, call in numbered],
             width=0.72,
-            hovertext=[_hover(bar, began) for _, bar in its],
+            hovertext=[_hover_text(call, began) for _, call in numbered],
             hoverinfo="text",
             marker={"color": colour, "line": {"width": 0.5, "color": "white"}},
         )
-    for what, its in marked.items():
+    for result, numbered in markers.items():
         figure.add_scatter(
             mode="markers",
-            name=f"{_SIGNS[what]}{what}",
-            y=[at for at, _ in its],
-            x=[(bar.start + bar.end) / 2 - began for _, bar in its],
-            hovertext=[_hover(bar, began) for _, bar in its],
+            name=f"{_SIGNS[result]}{result}",
+            y=[number for number, _ in numbered],
+            x=[(call.start + call.end) / 2 - began for _, call in numbered],
+            hovertext=[_hover_text(call, began) for _, call in numbered],
             hoverinfo="text",
             marker={
-                "symbol": _SYMBOLS[what],
-                "color": _COLOURS[what],
+                "symbol": _SYMBOLS[result],
+                "color": _COLOURS[result],
                 "size": 11,
                 "line": {"width": 1.5, "color": "white"},
             },
         )
     figure.update_layout(
         title={
-            "text": _text(title),
+            "text": _escaped(title),
             "x": 0.01,
             "y": 1,
             "yref": "container",
@@ -246,13 +267,13 @@ def _figure(title: str, rows: list[_Row], bars: list[Bar], by: str) -> Figure:
         },
         barmode="overlay",
         template="plotly_white",
-        height=110 + max(_ROW * max(3, len(rows)), _ENTRY * (len(drawn) + len(marked))),
+        height=110 + max(_ROW_PX * max(3, len(rows)), _LEGEND_ENTRY_PX * (len(bars) + len(markers))),
         margin={"l": 10, "r": 20, "t": 60, "b": 50},
         showlegend=True,
         xaxis={"title": "seconds since the start", "rangemode": "tozero"},
         yaxis={
-            "tickvals": [at for at, row in enumerate(rows) if row.label],
-            "ticktext": [_text(row.label) for row in rows if row.label],
+            "tickvals": [number for number, row in enumerate(rows) if row.label],
+            "ticktext": [_escaped(row.label) for row in rows if row.label],
             "range": [len(rows) - 0.4, -0.6],
             "automargin": True,
             "showgrid": False,
@@ -265,24 +286,24 @@ def _figure(title: str, rows: list[_Row], bars: list[Bar], by: str) -> Figure:
     return figure
 
 
-def _entry(bar: Bar, by: str, colours: dict[Path, str]) -> tuple[str, str]:
-    """Return the entry of the legend for a bar, and its colour."""
+def _entry(call: CallBar, by: str, colours: dict[Path, str]) -> tuple[str, str]:
+    """Return the legend entry of a call, and its colour."""
     if by == "worker":
-        return _text("/".join(bar.path[1:])), colours[bar.path]
-    if bar.is_nested and bar.what == "done":
-        return "pipeline", _NESTED
-    return f"{_SIGNS[bar.what]}{bar.what}", _COLOURS[bar.what]
+        return _escaped("/".join(call.path[1:])), colours[call.path]
+    if call.is_nested and call.result == "done":
+        return "pipeline", _NESTED_COLOUR
+    return f"{_SIGNS[call.result]}{call.result}", _COLOURS[call.result]
 
 
-def _hover(bar: Bar, began: float) -> str:
-    item = f", item {'.'.join(map(str, bar.item))}" if bar.item else ""
+def _hover_text(call: CallBar, began: float) -> str:
+    item = f", item {'.'.join(map(str, call.item))}" if call.item else ""
     lines = [
-        f"<b>{_text('/'.join(bar.path))}</b>{item}",
-        f"{_SIGNS[bar.what]}{bar.what}, {seconds(bar.seconds)}, after {seconds(bar.start - began)}",
-        _text(f"{bar.worker.host} · process {bar.worker.pid} · {bar.worker.thread}"),
+        f"<b>{_escaped('/'.join(call.path))}</b>{item}",
+        f"{_SIGNS[call.result]}{call.result}, {seconds(call.seconds)}, after {seconds(call.start - began)}",
+        _escaped(f"{call.worker.host} · process {call.worker.pid} · {call.worker.thread}"),
     ]
     return "<br>".join(lines)
 
 
-def _text(text: str) -> str:
+def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
