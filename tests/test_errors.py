@@ -55,7 +55,7 @@ def test_a_callable_whose_parameters_cannot_be_read_is_no_node():
 
 
 def test_an_output_that_is_named_like_an_input_is_refused():
-    with said(errors.GraphError, "'double'", "takes and makes 'x'"):
+    with said(errors.GraphError, "'double'", "'x' cannot be both an input and an output"):
         node(double.function, output_name="x")
 
 
@@ -65,7 +65,7 @@ def test_two_outputs_of_one_name_are_refused():
 
 
 def test_an_output_name_that_is_no_identifier_is_refused():
-    with said(errors.GraphError, "'double'", "'not this'", "no identifier"):
+    with said(errors.GraphError, "'double'", "'not this'", "not an identifier"):
         node(double.function, output_name="not this")
 
 

@@ -9,6 +9,7 @@ import pytest
 from conftest import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import GraphError, NotANodeError
 
 
 @pytest.fixture(params=["unwatched", "cached", "told", "cached and told"])
@@ -466,6 +467,42 @@ def test_a_wrapper_that_uses_up_a_generator_is_no_generator(configured):
         return sum(count(x))
 
     assert configured(node(total, output_name="total")).run({"x": 3}) == {"total": 3}
+
+
+@pytest.mark.parametrize("function", [lambda *args: args, lambda **kwargs: kwargs])
+def test_a_function_without_named_parameters_is_refused(function):
+    with pytest.raises(NotANodeError, match=r"takes only \*args and \*\*kwargs.* Wrap it in a function"):
+        node(function, output_name="y")
+
+
+def test_names_are_normalized_as_python_normalizes_identifiers(configured):
+    ligature = "\N{LATIN SMALL LIGATURE FI}le"
+    make = node(lambda x: x + 1, output_name=ligature)
+    use = node(lambda file: file * 2, output_name="used")
+    assert make.output_names == ("file",)
+    assert configured(make, use).run({"x": 1}) == {"file": 2, "used": 4}
+    assert use.rename(inputs={"file": ligature}).input_names == ("file",)
+    nested = Pipeline([use]).as_node({ligature: "file"}, {"used": ligature + "s"})
+    assert (nested.input_names, nested.output_names) == (("file",), ("files",))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": "yes"}, "cache is True or False, not 'yes'"),
+        ({"retry_on": "OSError"}, "retry_on is an exception type or a tuple of them, not 'OSError'"),
+        ({"retry_on": (OSError, 5)}, "retry_on is an exception type"),
+        ({"retries": -1}, "retries must be a number of 0 or more"),
+        ({"timeout": 0}, "timeout is a number of seconds above 0"),
+        ({"cache_version": 1.5}, "cache_version is a text or a number"),
+        ({"num_cpus": -1}, "num_cpus must be a number of 0 or more"),
+        ({"batch": 5}, "batch=5 is not a plain function"),
+        ({"batch": lambda y: y}, "takes 'y'. Give both functions the same parameters"),
+    ],
+)
+def test_an_option_with_a_value_that_it_does_not_take_is_an_error_that_names_both(options, message):
+    with pytest.raises(GraphError, match=f"node '<lambda>': .*{message}"):
+        node(lambda x: x, output_name="y", **options)
 
 
 def test_a_node_travels_by_pickle():

@@ -1,4 +1,4 @@
-"""Plain functions, wired into pipelines that run anywhere.
+"""Plain functions, connected by name into pipelines that run anywhere.
 
 >>> from hypernodes import Pipeline, node
 >>> @node(output_name="clean")
@@ -89,15 +89,15 @@ def __getattr__(name: str) -> object:
     return getattr(import_module(home), name)
 
 
-def _introduce_engines() -> None:
-    """Say how the engines are made that pipelines use by default, since pipelines do not know engines."""
+def _register_engines() -> None:
+    """Register the engines that pipelines use by default, since pipelines do not import engines."""
     from hypernodes.engine import register_engine
 
     for name, engine in (("default", "HyperNodesEngine"), ("daft", "DaftEngine")):
         register_engine(name, _LAZY[engine], engine)
 
 
-_introduce_engines()
+_register_engines()
 
 
 def __dir__() -> list[str]:

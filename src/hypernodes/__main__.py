@@ -1,4 +1,4 @@
-"""``python -m hypernodes``: the command, where the script of that name is not on the path."""
+"""``python -m hypernodes``: the command ``hypernodes``, for environments whose scripts are not on the path."""
 
 from hypernodes.cli import main
 

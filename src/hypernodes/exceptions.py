@@ -1,39 +1,41 @@
-"""What can go wrong, as a tree.
+"""The exceptions and warnings of the library.
 
 HyperNodesError
 ├── GraphError (ValueError)               a pipeline that cannot be built
-│   ├── NotANodeError (TypeError)
-│   ├── DuplicateOutputError
-│   ├── CycleError
-│   └── MappingError                      as_node(...) names what is not there
-├── ImmutableError (AttributeError)       a pipeline was to be changed in place
+│   ├── NotANodeError (TypeError)         an element of nodes=[...] is no node
+│   ├── DuplicateOutputError              two nodes produce the same output
+│   ├── CycleError                        nodes depend on each other
+│   └── MappingError                      as_node(...) or rename(...) contains an unknown name
+├── ImmutableError (AttributeError)       code tried to change a pipeline
 ├── InputError (ValueError)               a run that cannot start
-│   ├── MissingInputError
-│   ├── UnknownInputError
-│   ├── UnknownOutputError
-│   └── MapError                          map_over that cannot be mapped over
-├── UnknownExecutorError (ValueError)
+│   ├── MissingInputError                 a missing input
+│   ├── UnknownInputError                 an input that no node takes or produces
+│   ├── UnknownOutputError                an output that no node produces
+│   └── MapError                          map_over and the values that it names do not fit together
+├── UnknownExecutorError (ValueError)     an alias that does not exist, or an object that is no executor
 ├── OutputCountError (ValueError)         a node returned more or fewer values than it has outputs
+├── BatchError (ValueError)               a batch function did not return one value for each item
 ├── MutationError (RuntimeError)          a node of a strict pipeline changed its inputs in place
-├── TransportError (PicklingError)        something could not travel between processes
-│   ├── RemoteError                       an exception that could not travel; stands in for it
-│   └── UnpackError (BrokenExecutor)      something arrived that cannot be unpickled there
-├── MainGuardError (RuntimeError)         a script started processes while being imported by one
-├── WorkerDiedError (BrokenExecutor)      a worker ended before its work did
+├── TransportError (PicklingError)        a function, value or error is not picklable
+│   ├── RemoteError                       replaces an exception of a worker that is not picklable
+│   └── UnpackError (BrokenExecutor)      a pickled value cannot be unpickled in the receiving process
+├── MainGuardError (RuntimeError)         a script without a main guard started worker processes
+├── WorkerDiedError (BrokenExecutor)      a worker process died before its work was done
 ├── InitializerError (BrokenExecutor)     the initializer of an executor's workers raised
-├── NodeTimeoutError (TimeoutError)       a node took longer than its timeout
-├── NodeAbandonedError (RuntimeError)     a node was under way when its run ended; only callbacks get it
-├── ResourcesError (ValueError)           no host of the cluster has what a call asks for
+├── NodeTimeoutError (TimeoutError)       a node timed out
+├── NodeAbandonedError (RuntimeError)     a node was running when its run ended; only callbacks see it
+├── ResourcesError (ValueError)           no host of the cluster has the resources of a call
 ├── ClusterConnectionError (ConnectionError)
+│                                         a Ray cluster cannot be reached
 ├── ExtraMissingError (ImportError)       a package is not installed; the message names the extra
-├── DaftError (RuntimeError)              Daft cannot do what it was asked to
-├── HintError (TypeError)                 a node returned something else than its hint says
-└── SignatureError (TypeError)            a value or function without a stable fingerprint
+├── DaftError (RuntimeError)              Daft cannot execute the pipeline
+├── HintError (TypeError)                 a node returned another type than its type hint
+└── SignatureError (TypeError)            a value or function has no stable fingerprint
 
 CacheWarning, HintWarning,
-TelemetryWarning (UserWarning)            less was done than was asked for; results are right
+TelemetryWarning (UserWarning)            something was not done; the results are correct all the same
 
-The user's own exceptions are never wrapped: they arrive as they are, with a note that says where.
+Exceptions that nodes raise are not wrapped: they reach the caller unchanged, with a note that names the node.
 """
 
 from __future__ import annotations
@@ -47,15 +49,15 @@ if TYPE_CHECKING:
 
 
 class HyperNodesError(Exception):
-    """Anything this library raises on its own account."""
+    """The base of the exceptions that the library itself raises."""
 
 
 class GraphError(HyperNodesError, ValueError):
-    """A pipeline whose nodes do not fit together."""
+    """A pipeline cannot be built of its nodes or its configuration."""
 
 
 class NotANodeError(GraphError, TypeError):
-    """Something in ``nodes=[...]`` that is neither a node nor a pipeline."""
+    """An object cannot be a node, or an element of ``nodes=[...]`` is neither a node nor a pipeline."""
 
 
 class DuplicateOutputError(GraphError):
@@ -63,23 +65,23 @@ class DuplicateOutputError(GraphError):
 
 
 class CycleError(GraphError):
-    """Nodes that wait for each other."""
+    """The nodes of a pipeline form a cycle: each depends on the output of another one."""
 
 
 class MappingError(GraphError):
-    """A mapping of names that names what is not there."""
+    """A mapping of names contains a name that does not exist."""
 
 
 class ImmutableError(HyperNodesError, AttributeError):
-    """A pipeline was to be changed in place; its ``with_...`` methods return copies."""
+    """Code tried to change a pipeline. Its ``with_...`` methods return copies."""
 
 
 class InputError(HyperNodesError, ValueError):
-    """A run that cannot start with what it was given."""
+    """A run cannot start with the arguments that it was given."""
 
 
 class MissingInputError(InputError):
-    """An input without a default that was not given.
+    """A missing input: an input without a default was not given.
 
     Attributes:
         names: The inputs that are missing.
@@ -94,19 +96,19 @@ class MissingInputError(InputError):
 
 
 class UnknownInputError(InputError):
-    """An input that no node of the pipeline takes or makes."""
+    """An input was given that no node of the pipeline takes or produces."""
 
 
 class UnknownOutputError(InputError):
-    """An output was asked for that no node makes."""
+    """An output was requested that no node of the pipeline produces."""
 
 
 class MapError(InputError):
-    """A map whose ``map_over`` does not name collections that can be walked together."""
+    """A map whose ``map_over`` is missing, or names values that are no collections or differ in length."""
 
 
 class UnknownExecutorError(HyperNodesError, ValueError):
-    """An executor alias that does not exist, or an object that cannot submit."""
+    """An executor alias does not exist, or an object has no ``submit``."""
 
 
 class OutputCountError(HyperNodesError, ValueError):
@@ -114,23 +116,23 @@ class OutputCountError(HyperNodesError, ValueError):
 
 
 class BatchError(HyperNodesError, ValueError):
-    """A node's batch function returned something else than a value for each item."""
+    """The batch function of a node did not return one value for each item."""
 
 
 class MutationError(HyperNodesError, RuntimeError):
-    """A node of a strict pipeline changed what it was given."""
+    """A node of a strict pipeline changed its inputs in place."""
 
 
 class TransportError(HyperNodesError, PicklingError):
-    """A function, a value or an error that could not travel between processes."""
+    """A function, a value or an error is not picklable, so that it cannot be sent to another process."""
 
 
 class RemoteError(TransportError):
-    """Stands in for an exception of a worker that could not travel itself."""
+    """Replaces an exception of a worker that is not picklable. Its message is that of the exception."""
 
 
 class UnpackError(TransportError, BrokenExecutor):
-    """What arrived at a worker, or came back from one, cannot be unpickled there."""
+    """A pickled value cannot be unpickled in the process that receives it."""
 
 
 class MainGuardError(HyperNodesError, RuntimeError):
@@ -138,79 +140,79 @@ class MainGuardError(HyperNodesError, RuntimeError):
 
 
 class WorkerDiedError(HyperNodesError, BrokenExecutor):
-    """A worker process ended before it had finished its work.
+    """A worker process died before its work was done.
 
     Attributes:
-        seconds: How long it had worked, where that is known.
+        seconds: How long it had worked, if that is known.
     """
 
     seconds: float | None = None
 
 
 class InitializerError(HyperNodesError, BrokenExecutor):
-    """The initializer of an executor's workers raised, so that the executor takes no more work."""
+    """The initializer of an executor's workers raised. The executor accepts no more work."""
 
 
 class NodeTimeoutError(HyperNodesError, TimeoutError):
-    """A node took longer than its ``timeout``."""
+    """A node timed out: a call took longer than its ``timeout``."""
 
 
 class NodeAbandonedError(HyperNodesError, RuntimeError):
-    """A node was under way when another one's error ended the run; its outcome is not waited for."""
+    """A node was running when the error of another node ended the run. Its result is discarded."""
 
     @classmethod
     def of(cls, node: str, pipeline: str, error: BaseException) -> NodeAbandonedError:
-        """Return the error of a node that is abandoned for another error.
+        """Return the error of a node that was running when a run ended.
 
         Args:
             node: The name of the node.
             pipeline: The path of its pipeline.
-            error: What has ended the run.
+            error: The error that ended the run.
         """
         return cls(
-            f"node {node!r} of pipeline {pipeline!r} was under way when the run ended "
-            f"({type(error).__name__}); its outcome is not waited for."
+            f"node {node!r} of pipeline {pipeline!r} was running when the run ended "
+            f"({type(error).__name__}); its result is discarded."
         )
 
 
 class ResourcesError(HyperNodesError, ValueError):
-    """A call asks for more than any host of the cluster has."""
+    """A call requires more resources than any host of the cluster has."""
 
 
 class ClusterConnectionError(HyperNodesError, ConnectionError):
-    """The Ray cluster could not be reached."""
+    """The Ray cluster cannot be reached."""
 
 
 class ExtraMissingError(HyperNodesError, ImportError):
-    """Something that was asked for needs a package that is not installed."""
+    """A feature needs a package that is not installed."""
 
 
 class DaftError(HyperNodesError, RuntimeError):
-    """Daft cannot do what it was asked to."""
+    """Daft cannot execute the pipeline in the way that was requested."""
 
 
 class HintError(HyperNodesError, TypeError):
-    """A node returned something else than its hint says, where a column's type depends on it."""
+    """A node returned another type than its type hint, which determines the type of a column."""
 
 
 class SignatureError(HyperNodesError, TypeError):
-    """A value or a function that has no fingerprint which would be equal in the next process."""
+    """A value or a function has no fingerprint that is the same in every process."""
 
 
 class HintWarning(UserWarning):
-    """A node returned something else than its hint says; results are right all the same."""
+    """A node returned another type than its type hint. The results are correct all the same."""
 
 
 class CacheWarning(UserWarning):
-    """The cache did less than it was asked to; results are right all the same."""
+    """The cache did less than it was asked to. The results are correct all the same."""
 
 
 class TelemetryWarning(UserWarning):
-    """What is told of a run goes nowhere; results are right all the same."""
+    """The telemetry of a run is not exported. The results are correct all the same."""
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return a sentence that offers the names closest to the wrong one, or nothing.
+    """Return a sentence that offers the names closest to a wrong one, or an empty text.
 
     >>> did_you_mean("corpse", ["corpus", "k"])
     " Did you mean 'corpus'?"
@@ -222,5 +224,9 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
 
 def listing(names: Iterable[str]) -> str:
-    """Return names as they are shown in a message: quoted, separated, ``nothing`` where there are none."""
+    """Return names as messages show them: quoted and separated by commas; ``nothing`` for no names.
+
+    >>> listing(["x", "y"]), listing([])
+    ("'x', 'y'", 'nothing')
+    """
     return ", ".join(map(repr, names)) or "nothing"

@@ -1,10 +1,11 @@
-"""A pipeline used as a node of another."""
+"""The nested pipeline: a pipeline that is a node of another pipeline."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hypernodes.exceptions import MapError, MappingError, did_you_mean, listing
+from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -13,37 +14,40 @@ MapMode = Literal["zip", "product"]
 
 
 class Nestable(Protocol):
-    """What a nested pipeline must answer; `hypernodes.Pipeline` does."""
+    """The part of a pipeline's interface that nesting needs."""
 
     @property
     def pipeline_id(self) -> str:
-        """Its name, or a generated one."""
+        """The name that messages and events use."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Everything it takes."""
+        """The inputs that no node of it produces."""
 
     @property
     def optional(self) -> frozenset[str]:
-        """The inputs that may be left out."""
+        """The inputs that have a default."""
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Everything it makes."""
+        """The outputs of all its nodes."""
 
 
 class NestedPipeline:
-    """A pipeline seen as a node: it takes inputs and makes outputs, under names of the outer pipeline.
+    """A pipeline as a node, whose inputs and outputs have names of the outer pipeline.
 
-    Made by ``pipeline.as_node(...)``, or by placing a pipeline in ``nodes=[...]``.
+    Made by ``pipeline.as_node(...)``, or by a pipeline in ``nodes=[...]``.
 
     Attributes:
-        pipeline: The pipeline inside.
-        name: What errors and events call it.
-        arguments: Pairs of an input of the inner pipeline and the outer name that fills it.
-        results: Pairs of an output of the inner pipeline and the outer name it gets.
-        map_over: The outer inputs that are walked; with none the inner pipeline runs once.
-        map_mode: How several of them are walked.
+        pipeline: The inner pipeline.
+        name: The name that errors and events use.
+        input_names: The outer names of the inputs.
+        output_names: The outer names of the outputs.
+        optional: The outer names of the inputs that have a default.
+        arguments: Pairs of an inner input and its outer name.
+        results: Pairs of an inner output and its outer name.
+        map_over: The outer inputs that are mapped over; if empty, the inner pipeline runs once.
+        map_mode: How several of them are combined.
     """
 
     cache = True
@@ -60,12 +64,14 @@ class NestedPipeline:
     ) -> None:
         self.pipeline: Any = pipeline
         self.name = name or pipeline.pipeline_id
-        to_inner, to_outer = dict(input_mapping or {}), dict(output_mapping or {})
+        to_inner = {identifier(outer): inner for outer, inner in (input_mapping or {}).items()}
+        to_outer = {inner: identifier(outer) for inner, outer in (output_mapping or {}).items()}
         self._check_known("input_mapping", to_inner.values(), pipeline.input_names)
         self._check_known("output_mapping", to_outer, pipeline.output_names)
         if len(set(to_inner.values())) != len(to_inner):
             raise MappingError(
-                f"nested pipeline {self.name!r}: input_mapping fills one inner input twice: {to_inner}."
+                f"nested pipeline {self.name!r}: input_mapping maps two outer names to one inner input, "
+                f"which would be filled twice: {to_inner}. Remove one of them."
             )
 
         outer_of = {inner: outer for outer, inner in to_inner.items()}
@@ -77,7 +83,7 @@ class NestedPipeline:
         if len(set(self.output_names)) != len(self.output_names):
             raise MappingError(
                 f"nested pipeline {self.name!r}: two outputs would have the same name: "
-                f"{listing(self.output_names)}."
+                f"{listing(self.output_names)}. Give one of them another name in output_mapping."
             )
 
         self.map_over: tuple[str, ...] = (
@@ -86,7 +92,7 @@ class NestedPipeline:
         self.map_mode: MapMode = map_mode
         if map_mode not in ("zip", "product"):
             raise MapError(
-                f"nested pipeline {self.name!r}: map_mode is 'zip' or 'product', not {map_mode!r}."
+                f"nested pipeline {self.name!r}: map_mode must be 'zip' or 'product', not {short(map_mode)}."
             )
         self._check_known("map_over", self.map_over, self.input_names)
 
@@ -94,12 +100,12 @@ class NestedPipeline:
         for name in names:
             if name not in known:
                 raise MappingError(
-                    f"nested pipeline {self.name!r}: {option} names {name!r}, which it lacks. "
+                    f"nested pipeline {self.name!r}: {option} contains the unknown name {name!r}. "
                     f"Known: {listing(known)}.{did_you_mean(name, known)}"
                 )
 
     def __cache_key__(self) -> object:
-        """Return what its results depend on."""
+        """Return the parts that the results depend on, for signatures."""
         return (self.pipeline, self.arguments, self.results, self.map_over, self.map_mode)
 
     def __repr__(self) -> str:

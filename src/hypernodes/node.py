@@ -1,4 +1,4 @@
-"""A node: a function of one item, with named outputs."""
+"""The node: a function with named inputs and outputs."""
 
 from __future__ import annotations
 
@@ -10,29 +10,31 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, Unpack, overload
 
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
-from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_names
+from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_option_names
+from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Node:
-    """A function whose parameters are inputs and whose return value has a name.
+    """A function whose parameters are inputs, and whose return values are named outputs.
 
-    Made by `node`. It stays callable just as its function was.
+    Nodes are made by `node`. Calling a node calls its function.
 
     Attributes:
-        function: What is called.
-        name: The function's name; errors and events use it.
-        output_names: The names of what it returns, in order.
-        arguments: Pairs of a parameter and the name of the input that fills it.
-        optional: The inputs that may be left out since their parameter has a default.
-        options: How it is executed and cached; each option can be read from the node as well
-            (``node.retries``).
-        is_async: Whether calling the function returns an awaitable or an async generator.
-        positional: The parameters that cannot be passed by name, with their defaults.
+        function: The function.
+        name: The name of the function, which errors and events use.
+        input_names: The names of the inputs, in the order of the parameters.
+        output_names: The names of the return values, in order.
+        arguments: Pairs of a parameter and the name of its input.
+        optional: The inputs whose parameter has a default.
+        options: How the node is executed and cached. Each option is also an attribute of the node, as in
+            ``node.retries``.
+        is_async: Whether a call of the function returns a coroutine or an async generator.
+        positional: Pairs of a positional-only parameter and its default.
     """
 
     __name__: str
@@ -47,10 +49,10 @@ class Node:
         options: NodeOptions = DEFAULTS,
     ) -> None:
         self.function = function
-        self.name = name_of(function)
-        self.output_names = output_names
+        self.name = callable_name(function)
+        self.output_names = tuple(map(identifier, output_names))
         self.options = options
-        self.renamed = dict(renamed or {})
+        self.renamed = {parameter: identifier(name) for parameter, name in (renamed or {}).items()}
 
         parameters = _parameters(function, self.name)
         self.arguments: tuple[tuple[str, str], ...] = tuple(
@@ -65,52 +67,55 @@ class Node:
         self.positional: tuple[tuple[str, Any], ...] = tuple(
             (name, p.default) for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_ONLY
         )
-        called = _called(function)
+        called = _innermost(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
-        self._check()
+        self._check_names()
+        options.check(self.name)
         self._check_batch(parameters)
         functools.update_wrapper(self, function)
         self.__name__ = self.name
 
-    def _check(self) -> None:
-        for what, names in (("output", self.output_names), ("input", self.input_names)):
+    def _check_names(self) -> None:
+        for kind, names in (("output", self.output_names), ("input", self.input_names)):
             if len(set(names)) != len(names):
-                raise GraphError(f"node {self.name!r} has two {what}s of the same name: {listing(names)}.")
+                raise GraphError(
+                    f"node {self.name!r} has two {kind}s of the same name: {listing(names)}. Rename one."
+                )
             for name in names:
                 if not name.isidentifier():
                     raise GraphError(
-                        f"node {self.name!r}: {name!r} cannot be the name of an {what}, since it is no "
-                        f"identifier. Give it one with output_name=... or rename(...)."
+                        f"node {self.name!r}: {name!r} cannot be the name of an {kind}, since it is not an "
+                        f"identifier. Give the {kind} another name with output_name=... or rename(...)."
                     )
         if both := set(self.output_names) & set(self.input_names):
             raise GraphError(
-                f"node {self.name!r} takes and makes {listing(sorted(both))}. Give its output another name."
+                f"node {self.name!r}: {listing(sorted(both))} cannot be both an input and an output. Give "
+                f"the output another name with output_name=... or rename(...)."
             )
-        self.options.check(self.name)
 
     def _check_batch(self, parameters: Mapping[str, inspect.Parameter]) -> None:
         batch = self.options.batch
         if batch is None:
             return
-        called = _called(batch)
         if not callable(batch) or isinstance(batch, Node):
-            raise GraphError(f"node {self.name!r}: batch={batch!r} is no plain function.")
+            raise GraphError(f"node {self.name!r}: batch={short(batch)} is not a plain function.")
+        called = _innermost(batch)
         if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called):
             raise GraphError(
-                f"node {self.name!r}: its batch function is called once for many items and returns an array, "
-                f"so it can be neither async nor a generator."
+                f"node {self.name!r}: its batch function must return an array for many items, so that it "
+                f"can be neither async nor a generator. Make it a plain function."
             )
-        signature = inspect.signature(batch)
-        taken = _parameters(batch, name_of(batch))
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-        unknown = [name for name in parameters if name not in taken and not takes_any]
-        unnamed = [name for name, p in taken.items() if p.kind is p.POSITIONAL_ONLY]
-        extra = [name for name, p in taken.items() if name not in parameters and p.default is p.empty]
-        if unknown or extra or unnamed:
+        all_parameters = inspect.signature(batch).parameters
+        own = {name: p for name, p in all_parameters.items() if p.kind not in _VARIADIC}
+        takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in all_parameters.values())
+        missing = [name for name in parameters if name not in own and not takes_any_keyword]
+        positional = [name for name, p in own.items() if p.kind is p.POSITIONAL_ONLY]
+        extra = [name for name, p in own.items() if name not in parameters and p.default is p.empty]
+        if missing or extra or positional:
             raise GraphError(
-                f"node {self.name!r} takes {listing(parameters)}, and its batch function is called with the "
-                f"same names, but {name_of(batch)!r} takes {listing(taken)}"
-                f"{' by position only' if unnamed else ''}."
+                f"node {self.name!r}: its batch function is called with the parameters of its function as "
+                f"keywords, {listing(parameters)}, but {callable_name(batch)!r} takes {listing(own)}"
+                f"{' by position only' if positional else ''}. Give both functions the same parameters."
             )
 
     def __getattr__(self, name: str) -> Any:
@@ -119,11 +124,11 @@ class Node:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function itself, without a pipeline."""
+        """Call the function, without a pipeline."""
         return self.function(*args, **kwargs)
 
     def __get__(self, instance: object | None, owner: type | None = None) -> Node:
-        """Bind a node that was defined in a class body to its object, as a method is bound."""
+        """Bind a node that was defined in a class body to an instance, as Python binds methods."""
         if instance is None:
             return self
         options = self.options
@@ -134,14 +139,15 @@ class Node:
     def rename(
         self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
     ) -> Node:
-        """Return a copy whose inputs and outputs have other names.
+        """Return a copy with other names for some inputs and outputs.
 
         Args:
-            inputs: New input names by their present ones.
-            outputs: New output names by their present ones.
+            inputs: ``{present name: new name}`` for inputs.
+            outputs: ``{present name: new name}`` for outputs.
 
         Raises:
-            MappingError: A name that this node does not have.
+            MappingError: The node does not have an input or output of a present name.
+            GraphError: A new name cannot be used.
 
         Example:
             >>> @node(output_name="doubled")
@@ -152,14 +158,14 @@ class Node:
             <node double(doubled) -> fourfold>
         """
         inputs, outputs = dict(inputs or {}), dict(outputs or {})
-        for what, mapping, known in (
+        for kind, mapping, known in (
             ("input", inputs, self.input_names),
             ("output", outputs, self.output_names),
         ):
             for old in mapping:
                 if old not in known:
                     raise MappingError(
-                        f"node {self.name!r} has no {what} {old!r} to rename; it has {listing(known)}."
+                        f"node {self.name!r} has no {kind} {old!r} to rename; it has {listing(known)}."
                         f"{did_you_mean(old, known)}"
                     )
         return self._copy(
@@ -179,35 +185,33 @@ class Node:
         return {"output_names": self.output_names, "renamed": self.renamed, "options": self.options}
 
     def __cache_key__(self) -> object:
-        """Return what its results depend on."""
+        """Return the parts that the results depend on, for signatures."""
         options = self.options
         key = (self.function, self.arguments, self.output_names, options.cache_version)
         return key if options.batch is None else (*key, options.batch)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel by name where the receiving process can import it, else by value.
+        """Pickle the node by the name of its function if the receiving process can import it, else by value.
 
-        The function's own name leads to this node and not to the function, so pickle alone would
-        always send the function by value, together with every global that it reads.
+        The name of the function refers to this node in its module, not to the function. Pickle would always
+        pickle the function by value, together with every global that it reads.
         """
-        module, qualname = (
-            getattr(self.function, "__module__", None),
-            getattr(self.function, "__qualname__", ""),
-        )
-        if module is not None and _importable(module):
+        module = getattr(self.function, "__module__", None)
+        qualname = getattr(self.function, "__qualname__", "")
+        if module is not None and _is_importable(module):
             found: Any = sys.modules[module]
             for part in qualname.split("."):
                 found = getattr(found, part, None)
             if isinstance(found, Node) and found.function is self.function:
-                return _by_name, (module, qualname, self._settings())
-        return _by_value, (self.function, self._settings())
+                return _node_by_name, (module, qualname, self._settings())
+        return _node_by_value, (self.function, self._settings())
 
     def __repr__(self) -> str:
-        taken = ", ".join(name + ("=…" if name in self.optional else "") for name in self.input_names)
-        return f"<node {self.name}({taken}) -> {', '.join(self.output_names)}>"
+        inputs = ", ".join(name + ("=…" if name in self.optional else "") for name in self.input_names)
+        return f"<node {self.name}({inputs}) -> {', '.join(self.output_names)}>"
 
 
-def _by_name(module: str, qualname: str, settings: dict[str, Any]) -> Node:
+def _node_by_name(module: str, qualname: str, settings: dict[str, Any]) -> Node:
     import importlib
 
     found: Any = importlib.import_module(module)
@@ -216,12 +220,12 @@ def _by_name(module: str, qualname: str, settings: dict[str, Any]) -> Node:
     return Node(found.function, **settings)
 
 
-def _by_value(function: Callable[..., Any], settings: dict[str, Any]) -> Node:
+def _node_by_value(function: Callable[..., Any], settings: dict[str, Any]) -> Node:
     return Node(function, **settings)
 
 
-def _importable(module: str) -> bool:
-    """Whether other processes get this module by importing it, which is also what cloudpickle assumes."""
+def _is_importable(module: str) -> bool:
+    """Whether another process can import a module, by the rules of cloudpickle."""
     import cloudpickle
 
     if module == "__main__" or module not in sys.modules:
@@ -251,33 +255,37 @@ def node(
     output_name: str | tuple[str, ...] | None = None,
     **options: Unpack[NodeOptionValues],
 ) -> Node | Callable[[Callable[..., Any]], Node]:
-    """Make a function a node, as a decorator or by a plain call.
+    """Make a node of a function, as a decorator or by a call.
 
     Args:
-        function: A function, ``async def``, generator function, method, callable or partial.
-        output_name: The name of its result, or several names for a function that returns as many
-            values. Left out, the result is named after the function.
+        function: A function, ``async def``, generator function, method, callable object or partial.
+        output_name: The name of its return value, or a tuple of names for a function that returns several
+            values. By default the name of the function.
         cache: Whether its results may be cached.
-        cache_version: Results of another version are not used. Change it when something changes that cannot
-            be seen in the code: a service, a file. It also makes cacheable what cannot be fingerprinted.
-        retries: How many more times it is called when it raises.
-        retry_on: The exceptions that are worth a retry.
-        timeout: Seconds that one call may take; one that takes longer raises `NodeTimeoutError`.
-        num_cpus: CPUs that a call takes, for executors that place calls by what they take (Ray).
-        num_gpus: GPUs, likewise.
-        memory: Bytes of memory, likewise.
-        resources: Resources of a cluster's own, by name, likewise.
-        batch: The same for many items at once: it takes a `pyarrow.Array` for each parameter that varies and
-            the others as they are, and returns an array, list or ndarray (of several outputs, a tuple of
-            them). Maps that go over chunks of items call it; single calls are those of the function.
+        cache_version: A text or number that counts in the signature. Change it when something changes that
+            the code does not show, as a service or a file. It also allows caching of a function that cannot
+            be fingerprinted.
+        retries: How often a call that raises is repeated.
+        retry_on: The exception type, or tuple of types, that is retried.
+        timeout: The seconds that one call may take. A call that takes longer raises `NodeTimeoutError`.
+        num_cpus: The CPUs that one call takes. This and the next three options are for executors that place
+            calls by resources (Ray).
+        num_gpus: The GPUs that one call takes.
+        memory: The bytes of memory that one call takes.
+        resources: The custom resources of the cluster that one call takes, as amounts by name.
+        batch: A function that computes the node for several items at once. It takes a `pyarrow.Array` for
+            each parameter that varies and the plain value for the others, and returns an array, list or
+            ndarray with a value for each item (for several outputs, a tuple of them). Maps call it for chunks
+            of items; single calls use `function`.
 
     Returns:
-        The node; with options only, a decorator that makes one.
+        The node; without `function`, a decorator that makes one.
 
     Raises:
-        NotANodeError: What was given cannot be called, or its parameters cannot be read.
-        GraphError: Names that cannot be used, ``retries``, ``timeout`` or an amount below 0, or a ``batch``
-            that takes other parameters.
+        NotANodeError: `function` cannot be called, its parameters cannot be read, or it has none but
+            ``*args`` and ``**kwargs``.
+        GraphError: A name or the value of an option is not valid, or `batch` takes other parameters.
+        TypeError: A keyword is not an option.
 
     Example:
         >>> @node(output_name="length")
@@ -288,7 +296,7 @@ def node(
         >>> node(str.upper, output_name="loud").output_names
         ('loud',)
     """
-    check_names(options)
+    check_option_names(options)
 
     def decorate(function: Callable[..., Any], /) -> Node:
         if isinstance(function, Node):
@@ -296,26 +304,34 @@ def node(
                 f"{function!r} is a node already. Use rename(...) for a copy with other names."
             )
         if not callable(function):
-            raise NotANodeError(f"{function!r} cannot be a node, since it cannot be called.")
-        names: Any = name_of(function) if output_name is None else output_name
+            raise NotANodeError(
+                f"{short(function)} cannot be a node, since it cannot be called. Give a function."
+            )
+        name = callable_name(function)
+        names: Any = name if output_name is None else output_name
         names = (names,) if isinstance(names, str) else tuple(names) if hasattr(names, "__iter__") else ()
         if not names or not all(isinstance(name, str) for name in names):
             raise GraphError(
-                f"node {name_of(function)!r}: output_name is a name or a tuple of names, not {output_name!r}."
+                f"node {name!r}: output_name is a name or a tuple of names, not {short(output_name)}."
             )
-        return Node(function, output_names=names, options=NodeOptions.of(name_of(function), options))
+        return Node(function, output_names=names, options=NodeOptions.of(name, options))
 
     return decorate if function is None else decorate(function)
 
 
-def name_of(function: Callable[..., Any]) -> str:
-    """Return what a callable is called: its own name, its function's, or its class's."""
+def callable_name(function: Callable[..., Any]) -> str:
+    """Return the name of a callable: its own, that of the function of a partial, or that of its class."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", None) or type(function).__name__
 
 
 def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Parameter]:
+    """Return the parameters that are inputs, by name.
+
+    Raises:
+        NotANodeError: They cannot be read, or there are none but ``*args`` and ``**kwargs``.
+    """
     try:
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError) as error:
@@ -323,12 +339,17 @@ def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Pa
             f"{name!r} cannot be a node, since its parameters cannot be read ({error}). "
             f"Wrap it in a function that names them."
         ) from None
-    kinds = (*_NAMED, inspect.Parameter.POSITIONAL_ONLY)
-    return {name: parameter for name, parameter in parameters.items() if parameter.kind in kinds}
+    named = {key: parameter for key, parameter in parameters.items() if parameter.kind not in _VARIADIC}
+    if parameters and not named:
+        raise NotANodeError(
+            f"{name!r} cannot be a node, since it takes only *args and **kwargs, which have no names to "
+            f"connect. Wrap it in a function that names its parameters."
+        )
+    return named
 
 
-def _called(function: Callable[..., Any]) -> Any:
-    """Return the function that a call ends up in, below partials and ``__call__``."""
+def _innermost(function: Callable[..., Any]) -> Any:
+    """Return the function that a partial or a callable object finally calls."""
     while True:
         if isinstance(function, functools.partial):
             function = function.func

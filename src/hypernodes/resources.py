@@ -1,4 +1,4 @@
-"""What one call takes of a cluster."""
+"""The resources that one call of a node takes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one call takes of a cluster; ``None`` is whatever the executor takes for each call.
+    """The resources that one call takes; ``None`` means the default of the executor.
 
     Attributes:
-        num_cpus: CPUs.
-        num_gpus: GPUs.
+        num_cpus: The number of CPUs; may be a fraction.
+        num_gpus: The number of GPUs; may be a fraction.
         memory: Bytes of memory.
-        custom: Resources of the cluster's own, by name.
+        custom: Pairs of a custom resource of the cluster and its amount, sorted by name.
     """
 
     num_cpus: float | None = None
@@ -33,10 +33,16 @@ class Resources:
         memory: int | None = None,
         resources: Mapping[str, float] | None = None,
     ) -> Resources:
-        """Check amounts, and take them together.
+        """Make resources of checked amounts.
+
+        Args:
+            num_cpus: The number of CPUs.
+            num_gpus: The number of GPUs.
+            memory: Bytes of memory.
+            resources: Amounts of custom resources, by name.
 
         Raises:
-            ValueError: An amount below 0, or one that is no number.
+            ValueError: An amount is negative or not a number.
 
         Example:
             >>> Resources.of(num_gpus=1, resources={"tpu": 4}).demand
@@ -50,8 +56,8 @@ class Resources:
                 raise ValueError(f"{name} must be a number of 0 or more, not {amount!r}")
         return cls(num_cpus, num_gpus, memory, tuple(sorted((resources or {}).items())))
 
-    def over(self, other: Resources) -> Resources:
-        """Return these, with what they leave open taken from others."""
+    def with_defaults(self, other: Resources) -> Resources:
+        """Return a copy whose missing amounts are taken from other resources."""
         return Resources(
             other.num_cpus if self.num_cpus is None else self.num_cpus,
             other.num_gpus if self.num_gpus is None else self.num_gpus,
@@ -59,27 +65,30 @@ class Resources:
             tuple(sorted({**dict(other.custom), **dict(self.custom)}.items())),
         )
 
-    def with_most_of(self, other: Resources) -> Resources:
-        """Return what suffices for either, one after the other."""
-        mine, others = dict(self.custom), dict(other.custom)
+    def maximum(self, other: Resources) -> Resources:
+        """Return the larger amount of each resource: enough for two calls, one after the other."""
+        own, others = dict(self.custom), dict(other.custom)
         return Resources(
-            _most(self.num_cpus, other.num_cpus),
-            _most(self.num_gpus, other.num_gpus),
-            None if (most := _most(self.memory, other.memory)) is None else int(most),
-            tuple(sorted((name, max(mine.get(name, 0), others.get(name, 0))) for name in {**mine, **others})),
+            _larger(self.num_cpus, other.num_cpus),
+            _larger(self.num_gpus, other.num_gpus),
+            None if (memory := _larger(self.memory, other.memory)) is None else int(memory),
+            tuple(sorted((name, max(own.get(name, 0), others.get(name, 0))) for name in {**own, **others})),
         )
 
     @property
     def demand(self) -> dict[str, float]:
-        """The amounts that are not 0, by Ray's names."""
+        """The amounts that are not 0, by the names that Ray uses."""
         amounts = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": self.memory, **dict(self.custom)}
         return {name: amount for name, amount in amounts.items() if amount}
 
     @property
     def is_scarce(self) -> bool:
-        """Whether they name more than CPUs and memory, so that whatever waits for them should wait alone."""
+        """Whether a GPU or a custom resource is among them.
+
+        Calls that wait for such a resource are not put into a chunk with others, which would wait with them.
+        """
         return bool(self.num_gpus or any(amount for _, amount in self.custom))
 
 
-def _most(one: float | None, other: float | None) -> float | None:
+def _larger(one: float | None, other: float | None) -> float | None:
     return one if other is None else other if one is None else max(one, other)

@@ -1,4 +1,4 @@
-"""For the tests of users: does a node's batch function do what its function does?"""
+"""Helpers for the tests of users: a comparison of the batch function of a node with its function."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypernodes.exceptions import SignatureError
 from hypernodes.execution.calls.batch import call_batch, values
 from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.placement import Placement
+from hypernodes.inputs import check_inputs
 from hypernodes.mapping import expand, parse_map_over
 from hypernodes.pipeline import Pipeline
 from hypernodes.tables import table_of
@@ -30,16 +31,16 @@ def check_batch(
     *,
     tolerance: float = 0.0,
 ) -> None:
-    """Compare a node's batch function with its function, value for value and type for type.
+    """Check that the batch function of a node returns the same values, of the same types, as its function.
 
     Args:
         node: A node with ``batch=``.
         inputs: Values by name, as for `Pipeline.map`; or a table.
-        map_over: The input or inputs that vary; of a table, every column by default.
-        tolerance: By how much floats may differ, relative to the larger one.
+        map_over: The input or inputs that vary from item to item; by default all.
+        tolerance: The relative difference that is allowed between floats.
 
     Raises:
-        AssertionError: They differ; it names the first item for which they do.
+        AssertionError: The results differ; the message names the first item with a difference.
         ValueError: The node has no batch function.
 
     Example:
@@ -54,11 +55,12 @@ def check_batch(
         AssertionError: node 'add', item 0 of 'longer': 6 (int) by its function, 6.0 (float) by its batch
     """
     if node.batch is None:
-        raise ValueError(f"{node!r} has no batch function")
+        raise ValueError(f"{node!r} has no batch function. Give it one with @node(batch=...).")
+    where = f"node {node.name!r}"
     table = table_of(inputs)
-    given: Mapping[str, Any] = inputs if table is None else table.columns(table.names)  # type: ignore[assignment]
-    names = parse_map_over(list(given) if map_over is None else map_over, given, f"node {node.name!r}")
-    items = expand(given, names, "zip", f"node {node.name!r}")
+    given = check_inputs(inputs, where) if table is None else table.columns(table.names)
+    names = parse_map_over(list(given) if map_over is None else map_over, given, where)
+    items = expand(given, names, "zip", where)
     fixed = {name: value for name, value in given.items() if name not in names}
     pipeline = Pipeline([node])
     rows = pipeline.map(given, list(names))
@@ -67,30 +69,32 @@ def check_batch(
     others = {parameter: fixed[name] for parameter, name in step.arguments if name in fixed}
     columns = call_batch(step, varying, others, range(len(items)), Scope(0, (pipeline.pipeline_id,)))
     for name, column in zip(node.output_names, columns, strict=True):
-        for index, (one, other) in enumerate(zip(rows[name], values(column), strict=True)):
-            if not _same(one, other, tolerance):
+        for index, (expected, found) in enumerate(zip(rows[name], values(column), strict=True)):
+            if not _are_same(expected, found, tolerance):
                 raise AssertionError(
-                    f"node {node.name!r}, item {index} of {name!r}: {_shown(one)} by its function, "
-                    f"{_shown(other)} by its batch"
+                    f"{where}, item {index} of {name!r}: {_typed(expected)} by its function, "
+                    f"{_typed(found)} by its batch"
                 )
 
 
-def _same(one: Any, other: Any, tolerance: float) -> bool:
+def _are_same(one: Any, other: Any, tolerance: float) -> bool:
     if type(one) is not type(other):
         return False
     if isinstance(one, float):
         return math.isclose(one, other, rel_tol=tolerance) or (math.isnan(one) and math.isnan(other))
     if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(_same(a, b, tolerance) for a, b in zip(one, other, strict=True))
+        return len(one) == len(other) and all(
+            _are_same(a, b, tolerance) for a, b in zip(one, other, strict=True)
+        )
     if isinstance(one, dict):
-        return list(one) == list(other) and all(_same(one[key], other[key], tolerance) for key in one)
+        return list(one) == list(other) and all(_are_same(one[key], other[key], tolerance) for key in one)
     if hasattr(one, "__array__") and hasattr(one, "shape") and tolerance:
-        return one.shape == other.shape and _same(one.tolist(), other.tolist(), tolerance)
+        return one.shape == other.shape and _are_same(one.tolist(), other.tolist(), tolerance)
     try:
         return digest(one) == digest(other)
     except SignatureError:
         return bool(one == other)
 
 
-def _shown(value: Any) -> str:
+def _typed(value: Any) -> str:
     return f"{short(value)} ({type(value).__name__})"

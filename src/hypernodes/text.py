@@ -1,10 +1,16 @@
-"""Values and durations as short text, for messages and displays."""
+"""Values, durations and names as text, for messages and displays."""
 
 from __future__ import annotations
 
+from unicodedata import normalize
+
 
 def short(value: object, limit: int = 80) -> str:
-    """Return a value's ``repr``, cut to a length that fits a message.
+    """Return the ``repr`` of a value on one line, cut to a length that fits a message.
+
+    Args:
+        value: The value. A ``repr`` that raises is replaced by a description.
+        limit: The maximal number of characters.
 
     >>> short("x" * 1000, limit=12)
     "'xxxxxxxxxx…"
@@ -18,7 +24,7 @@ def short(value: object, limit: int = 80) -> str:
 
 
 def seconds(duration: float) -> str:
-    """Return a duration as people read it.
+    """Return a duration in seconds with a unit that suits its size.
 
     >>> seconds(0.000042), seconds(0.42), seconds(42), seconds(4242)
     ('42 µs', '420 ms', '42.0 s', '1 h 10 min')
@@ -31,3 +37,12 @@ def seconds(duration: float) -> str:
         return f"{duration:.1f} s"
     minutes = int(duration // 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def identifier(name: str) -> str:
+    """Return a name as Python reads it in source code, where identifiers are NFKC-normalized.
+
+    >>> identifier("ﬁle")
+    'file'
+    """
+    return name if name.isascii() else normalize("NFKC", name)

@@ -98,7 +98,7 @@ def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[S
         takes = tuple(name for name in part.inputs if name not in fixed and name not in part.bound)
         resources = Resources()
         for step in steps:
-            resources = resources.with_most_of(_resources(step))
+            resources = resources.maximum(_resources(step))
         stages.append(Stage("plain" if apart < 0 else kinds[apart], part, takes, makes, resources))
     return stages
 
@@ -123,7 +123,7 @@ def as_single_stage(plan: Plan, fixed: Collection[str]) -> Stage:
     makes = tuple(name for name in plan.outputs if name in plan.producers)
     resources = Resources()
     for step in plan.steps:
-        resources = resources.with_most_of(_resources(step))
+        resources = resources.maximum(_resources(step))
     plan = replace(plan, outputs=makes)
     return Stage("async" if plan.awaits else "plain", plan, takes, makes, resources)
 
@@ -301,7 +301,7 @@ def _resources(step: Step) -> Resources:
         return step.options.resources
     resources = Resources()
     for inner in step.inner.steps:
-        resources = resources.with_most_of(_resources(inner))
+        resources = resources.maximum(_resources(inner))
     return resources
 
 

@@ -103,7 +103,7 @@ def _options(job: Call | Chunk) -> dict[str, Any]:
         return options if node.timeout is None else {**options, "retries": 0}
     resources = Resources()
     for step in job.context.plan.calls():
-        resources = resources.with_most_of(step.options.resources)
+        resources = resources.maximum(step.options.resources)
     # A chunk that has cost a worker its life is divided by the driver, before its parts are tried again.
     return {"resources": resources, "retries": 0}
 

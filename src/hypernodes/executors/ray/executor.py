@@ -168,7 +168,7 @@ class RayExecutor(Executor):
             TransportError: Something cannot be pickled.
         """
         dispatcher = self._dispatcher()
-        needs = self._resources if resources is None else resources.over(self._resources)
+        needs = self._resources if resources is None else resources.with_defaults(self._resources)
         return dispatcher.submit(
             Task(
                 self._packed((fn, args, {})),
