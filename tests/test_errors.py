@@ -229,7 +229,7 @@ def test_a_missing_input_two_levels_deep_goes_by_its_outermost_name():
 
 
 def test_a_missing_input_is_named_with_the_node_that_needs_it(watched):
-    with said(errors.MissingInputError, "'sums'", "'offset'", "'add'", "Given: 'x'") as caught:
+    with said(errors.MissingInputError, "'sums'", "missing input 'offset'", "'add'", "Given: 'x'") as caught:
         watched(PIPELINE).run({"x": 1})
     assert caught.value.names == ("offset",)
 

@@ -170,4 +170,4 @@ class ByCloudpickle:
         except pickle.PicklingError:
             raise
         except Exception as error:
-            raise TransportError(f"{short(self.value)} cannot be pickled: {error}") from error
+            raise TransportError(f"{short(self.value)} is not picklable: {error}") from error

@@ -61,7 +61,7 @@ async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
 
 def _error(seconds: float) -> NodeTimeoutError:
     return NodeTimeoutError(
-        f"it took longer than its timeout of {seconds:g} s. Give it more, @node(timeout=...), or less to do."
+        f"it timed out after {seconds:g} s. Give it more time, @node(timeout=...), or less to do."
     )
 
 

@@ -146,14 +146,14 @@ def build_plan(
     for name in given:
         if name not in known:
             raise UnknownInputError(
-                f"pipeline {pipeline.pipeline_id!r} has no use for input {name!r}."
-                f"{did_you_mean(name, known)} It takes {listing(graph.input_names)}."
+                f"pipeline {pipeline.pipeline_id!r}: unknown input {name!r}.{did_you_mean(name, known)} "
+                f"The pipeline takes {listing(graph.input_names)}."
             )
     for name in outputs or ():
         if name not in graph.output_names:
             raise UnknownOutputError(
-                f"pipeline {pipeline.pipeline_id!r} makes no output {name!r}."
-                f"{did_you_mean(name, graph.output_names)} It makes {listing(graph.output_names)}."
+                f"pipeline {pipeline.pipeline_id!r}: unknown output {name!r}."
+                f"{did_you_mean(name, graph.output_names)} The pipeline makes {listing(graph.output_names)}."
             )
     settings = replace(Settings(placement).of(pipeline), placement=placement)
     path = (*parents, pipeline.pipeline_id)
@@ -379,7 +379,7 @@ class _Builder:
         spare = [name for name in given if name not in self.graph.input_names]
         hints = "".join(did_you_mean(name, spare or given) for name in names)
         return MissingInputError(
-            f"pipeline {label!r} needs input {users}, which was not given. Given: {listing(given)}.{hints}",
+            f"pipeline {label!r}: missing input {users}. Given: {listing(given)}.{hints}",
             names,
         )
 

@@ -24,9 +24,9 @@ def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
     for context in dict.fromkeys(chain(*scope.contexts.values())):
         if not is_serializable(context):
             return TransportError(
-                f"what a callback's node_context has returned, {context!r}, cannot be pickled on its way to "
-                f"a worker process: {failure}. Return a function of a module, or an instance of a class that "
-                f"pickles."
+                f"not picklable: the node_context of a callback, {context!r}, cannot be pickled on its way "
+                f"to a worker process: {failure}. Return a function of a module, or an instance of a class "
+                f"that pickles."
             )
     if isinstance(job, Call):
         return unsent([job.step], job.arguments, repr("/".join(scope.path)), failure)
@@ -62,9 +62,9 @@ def unsent(
     what = ", ".join(parts) or "its work"
     names = " or ".join(repr(step.name) for step in steps)
     return TransportError(
-        f"{what} cannot be pickled on its way to a worker process: {failure}. It belongs to node {names} of "
-        f"pipeline {label}. Make it in the node itself, or run the node in this process (executor "
-        f"'sequential' or 'threaded')."
+        f"not picklable: {what} cannot be pickled on its way to a worker process: {failure}. It belongs to "
+        f"node {names} of pipeline {label}. Make it in the node itself, or run the node in this process "
+        f"(executor 'sequential' or 'threaded')."
     )
 
 
@@ -73,8 +73,9 @@ def unreturned(values: Mapping[Any, Any], failure: Exception) -> TransportError:
     names = [name for name in values if not is_serializable(values[name])]
     kinds = ", ".join(f"{name!r}, a {type(values[name]).__qualname__}," for name in names)
     return TransportError(
-        f"the result {kinds} cannot be pickled on its way back from a worker process: {failure}. Return "
-        f"something that pickles, or run this node in this process (executor 'sequential' or 'threaded')."
+        f"not picklable: the result {kinds} cannot be pickled on its way back from a worker process: "
+        f"{failure}. Return something that pickles, or run this node in this process (executor 'sequential' "
+        f"or 'threaded')."
     )
 
 
