@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class BulkCache(Cache, Protocol):
-    """What `DiskCache` offers beyond get and put."""
+    """What `DiskCache` offers beyond get and put.
+
+    Attributes:
+        has_quick_contains: Whether `contains` fetches no values, so that asking it is worth while.
+    """
+
+    has_quick_contains: bool
 
     def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
         """Return the values of those signatures that have one."""
@@ -43,6 +49,8 @@ class BulkCache(Cache, Protocol):
 
 class _OneByOne:
     """A cache that has get and put only."""
+
+    has_quick_contains = False
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache

@@ -66,6 +66,8 @@ class DiskCache:
         ([1, 2], MISS)
     """
 
+    has_quick_contains = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes.callbacks.event import About, Event, Worker
+    from hypernodes.callbacks.event import About, Event, RunContext, Worker
     from hypernodes.callbacks.node_context import NodeContext
-
-
-@dataclass(slots=True)
-class ContextState:
-    """What all contexts of one run share: the metadata of its pipelines, and the state that callbacks set."""
-
-    pipelines: Mapping[tuple[str, ...], dict[str, Any]]
-    state: dict[str, Any] = field(default_factory=dict)
 
 
 class CallbackContext:
     """Where and when an event happened, and state that callbacks share during one run."""
 
-    __slots__ = ("_event", "_scope", "_state")
+    __slots__ = ("_event", "_run", "_scope")
 
-    def __init__(self, event: Event, state: ContextState) -> None:
+    def __init__(self, event: Event, run: RunContext) -> None:
         self._event = event
         self._scope = event.scope
-        self._state = state
+        self._run = run
 
     @property
     def depth(self) -> int:
@@ -77,11 +68,11 @@ class CallbackContext:
 
     def get(self, key: str, default: Any = None) -> Any:
         """Return state that a callback has set during this run."""
-        return self._state.state.get(key, default)
+        return self._run.state.get(key, default)
 
     def set(self, key: str, value: Any) -> None:
         """Set state that all callbacks of this run can read."""
-        self._state.state[key] = value
+        self._run.state[key] = value
 
     def get_pipeline_metadata(self, pipeline_id: str | tuple[str, ...] | None = None) -> dict[str, Any]:
         """Return metadata of a pipeline of this run.
@@ -97,7 +88,7 @@ class CallbackContext:
             (where its nodes are called), ``engine`` and ``cache``, which are empty where the pipeline has
             none. An empty dict for a pipeline that is not part of this run.
         """
-        pipelines, current = self._state.pipelines, self._scope.path
+        pipelines, current = self._run.pipelines, self._scope.path
         if pipeline_id is None or isinstance(pipeline_id, tuple):
             return pipelines.get(current if pipeline_id is None else pipeline_id, {})
         enclosing = [current[:end] for end in range(len(current), 0, -1) if current[end - 1] == pipeline_id]
@@ -108,6 +99,11 @@ class CallbackContext:
     def __repr__(self) -> str:
         items = f", items={self.item_path}" if self.item_path else ""
         return f"CallbackContext({'/'.join(self.hierarchy_path)}{items})"
+
+
+def run_of(context: CallbackContext) -> RunContext:
+    """Return what the run has in common in which an event happened."""
+    return context._run
 
 
 class PipelineCallback:

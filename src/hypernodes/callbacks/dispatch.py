@@ -11,13 +11,14 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from hypernodes.callbacks.base import CallbackContext, ContextState, PipelineCallback, hooks_of
-from hypernodes.callbacks.event import Event, NotSent, Scope
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback, hooks_of
+from hypernodes.callbacks.event import Event, NotSent
 from hypernodes.serialization.remote import RemoteList, RemoteValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from hypernodes.callbacks.event import RunContext, Scope
     from hypernodes.callbacks.node_context import NodeContext
 
 _Lock: TypeAlias = Any  # threading.RLock is a function
@@ -30,19 +31,18 @@ class EventDispatcher:
 
     Args:
         callbacks: The callbacks of each plan, by the scope of the plan.
-        pipelines: The metadata of each pipeline, by its path.
+        run: What all parts of the run share; the dispatcher puts the node contexts of callbacks into it.
 
     Attributes:
-        node_contexts: The node contexts of callbacks, by the key of the plan to whose calls they apply.
+        run: The same.
     """
 
     def __init__(
         self,
         callbacks: Mapping[Scope, Iterable[PipelineCallback]],
-        pipelines: Mapping[tuple[str, ...], dict[str, Any]],
+        run: RunContext,
     ) -> None:
-        self.node_contexts: dict[int, tuple[NodeContext, ...]] = {}
-        self._state = ContextState(pipelines)
+        self.run = run
         self._hooks: dict[tuple[int, str], list[tuple[Callable[..., None], _Lock]]] = {}
         self._reported: set[Callable[..., Any]] = set()
         # Keys of plans with the ids of those of their callbacks that the parent plan does not have.
@@ -65,7 +65,8 @@ class EventDispatcher:
                         contexts[id(callback)] = self._call(callback.node_context, (), event)
                 context = contexts[id(callback)]
                 if context is not None:
-                    self.node_contexts[scope.plan] = (*self.node_contexts.get(scope.plan, ()), context)
+                    own_contexts = run.node_contexts.get(scope.plan, ())
+                    run.node_contexts[scope.plan] = (*own_contexts, context)
 
     def __call__(self, events: list[Event]) -> None:
         """Call the subscribed hooks, in order, and empty the list."""
@@ -85,7 +86,7 @@ class EventDispatcher:
 
     def _call(self, hook: Callable[..., Any], arguments: tuple[Any, ...], event: Event) -> Any:
         try:
-            return hook(*arguments, CallbackContext(event, self._state))
+            return hook(*arguments, CallbackContext(event, self.run))
         except Exception:
             if hook not in self._reported:
                 self._reported.add(hook)

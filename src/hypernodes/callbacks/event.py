@@ -54,6 +54,24 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_worker)  # a forked process has a process id of its own
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RunContext:
+    """What all parts of one run share. In another process only the node contexts are there.
+
+    Attributes:
+        pipelines: The metadata of its pipelines, by path.
+        state: What callbacks have set.
+        node_contexts: The node contexts of callbacks, by the key of the plan to whose calls they apply.
+    """
+
+    pipelines: Mapping[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
+    node_contexts: dict[int, tuple[NodeContext, ...]] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (RunContext, ({}, {}, self.node_contexts)) if self.node_contexts else (RunContext, ())
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """A place in the tree of pipelines and map items of a run.
@@ -62,26 +80,26 @@ class Scope:
         plan: The key of the plan that is run there.
         path: The ids of the pipelines, from the outermost to the innermost.
         items: The item indices of the enclosing maps, from the outermost to the innermost.
-        contexts: The node contexts of callbacks, by the key of the plan to whose calls they apply.
+        run: What all parts of the run share.
     """
 
     plan: int
     path: tuple[str, ...]
     items: tuple[int, ...] = ()
-    contexts: Mapping[int, tuple[NodeContext, ...]] = field(default_factory=dict, compare=False, repr=False)
+    run: RunContext = field(default_factory=RunContext, compare=False, repr=False)
 
     def of_item(self, item_index: int) -> Scope:
         """Return the scope of an item of the map in this scope."""
-        return Scope(self.plan, self.path, (*self.items, item_index), self.contexts)
+        return Scope(self.plan, self.path, (*self.items, item_index), self.run)
 
     def of_nested(self, plan: int, path: tuple[str, ...]) -> Scope:
         """Return the scope of a plan that is nested in the plan of this scope."""
-        return Scope(plan, path, self.items, self.contexts)
+        return Scope(plan, path, self.items, self.run)
 
     @property
     def node_contexts(self) -> tuple[NodeContext, ...]:
         """The node contexts that apply to the calls in this scope."""
-        return self.contexts.get(self.plan, ())
+        return self.run.node_contexts.get(self.plan, ())
 
 
 class Event(NamedTuple):

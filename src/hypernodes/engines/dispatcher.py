@@ -4,25 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from hypernodes.callbacks.base import run_of
 from hypernodes.callbacks.dispatch import EventDispatcher
-from hypernodes.callbacks.event import Scope
+from hypernodes.callbacks.event import RunContext, Scope
 from hypernodes.execution.plan.model import NestedStep
 from hypernodes.executors.aliases import SEQUENTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hypernodes.callbacks.base import CallbackContext
     from hypernodes.execution.plan.build import PreparedPlan
     from hypernodes.execution.plan.model import Plan
 
 
-def dispatcher_of(prepared: PreparedPlan) -> EventDispatcher:
-    """Return the dispatcher for a plan and for those nested in it."""
+def dispatcher_of(prepared: PreparedPlan, around: CallbackContext | None = None) -> EventDispatcher:
+    """Return the dispatcher for a plan and for those nested in it.
+
+    Args:
+        prepared: The plan.
+        around: The context of the pipeline around, whose run this one is a part of.
+    """
     plans = list(prepared.plan.tree())
     executors = dict(_executors(prepared.plan, SEQUENTIAL))
+    pipelines = {plan.path: _metadata(plan, executors[plan.path]) for plan in plans}
+    if around is None:
+        run = RunContext(pipelines)
+    else:
+        outer = run_of(around)
+        run = RunContext({**outer.pipelines, **pipelines}, outer.state)
     return EventDispatcher(
         {Scope(plan.key, plan.path): prepared.callbacks[plan.key] for plan in plans},
-        {plan.path: _metadata(plan, executors[plan.path]) for plan in plans},
+        run,
     )
 
 

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hypernodes.callbacks.event import Scope
 from hypernodes.engine import Engine, output_names
 from hypernodes.engines.dispatcher import dispatcher_of
 from hypernodes.engines.plan_cache import PlanCache
@@ -86,17 +87,17 @@ class ScheduledEngine(Engine):
             # In a worker, a target of a nested pipeline may count as "here"; elsewhere it must not.
             if not self._targets and not OCCUPIED.get() and _ctx is None:
                 pipeline.remember_compiled(self, (output_name, *inputs), compute)
-            outputs: dict[str, Any] = compute(inputs)
+            outputs: dict[str, Any] = compute(inputs, () if _ctx is None else _ctx.item_path)
             return outputs
 
         def work() -> dict[str, Any]:
-            dispatcher = dispatcher_of(prepared)
+            dispatcher = dispatcher_of(prepared, _ctx)
             run = Run.once(
                 prepared.plan,
                 inputs,
                 fingerprints=fingerprint_plan(prepared.plan),
                 info=prepared_targets(prepared),
-                contexts=dispatcher.node_contexts,
+                scope=scope_of(prepared.plan, dispatcher, _ctx),
             )
             result: dict[str, Any] = self._complete(prepared, run, dispatcher)
             return result
@@ -121,17 +122,19 @@ class ScheduledEngine(Engine):
             compute_columns = compiled_over_columns(plan, names)
             if compute_columns is not None:
                 columns = items if isinstance(items, Columns) else Columns.of(items, names)
-                return Columns(compute_columns(columns.columns, inputs))
+                return Columns(
+                    compute_columns(columns.columns, inputs, () if _ctx is None else _ctx.item_path)
+                )
 
         def work() -> list[Any]:
-            dispatcher = dispatcher_of(prepared)
+            dispatcher = dispatcher_of(prepared, _ctx)
             run = Run.over_items(
                 plan,
                 items,
                 inputs,
                 fingerprints=fingerprint_plan(plan),
                 info=prepared_targets(prepared),
-                contexts=dispatcher.node_contexts,
+                scope=scope_of(plan, dispatcher, _ctx),
                 on_error=on_error,
             )
             rows = self._complete(prepared, run, dispatcher)
@@ -176,7 +179,7 @@ class ScheduledEngine(Engine):
             inputs,
             fingerprints=fingerprint_plan(prepared.plan),
             info=prepared_targets(prepared),
-            contexts=dispatcher.node_contexts,
+            scope=scope_of(prepared.plan, dispatcher),
             on_error=on_error,
             rows=rows,
         )
@@ -272,6 +275,11 @@ class ScheduledEngine(Engine):
             # the next run makes another one. An executor that has lost a worker goes on.
             if isinstance(run.error, ClusterConnectionError) or any(own.is_broken for own in engine._own):
                 engine.shutdown()
+
+
+def scope_of(plan: Plan, dispatcher: EventDispatcher, around: CallbackContext | None = None) -> Scope:
+    """Return the place of a plan in a run, which may be a part of another run."""
+    return Scope(plan.key, plan.path, () if around is None else around.item_path, dispatcher.run)
 
 
 def _as_returned(index: int, row: Any) -> tuple[int, Any]:

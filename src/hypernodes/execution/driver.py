@@ -18,7 +18,7 @@ from hypernodes.execution.calls.batch import call_batch_of
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
 from hypernodes.execution.compiled.codegen import compiled
 from hypernodes.execution.compiled.rows import compute_rows
-from hypernodes.execution.in_flight import IN_FLIGHT, flight_of
+from hypernodes.execution.in_flight import CallsInFlight
 from hypernodes.execution.jobs import (
     BatchCall,
     Call,
@@ -144,7 +144,7 @@ class _Driver:
         self._completed = completed
         self._sessions: dict[TargetRef, Session] = {}
         self._under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
-        self._flights: set[Any] = set()
+        self._in_flight = CallsInFlight()
 
     def begin(self, job: Call | BatchCall) -> Call | BatchCall | None:
         """Say that calls begin; those that are made elsewhere already are waited for, and left out."""
@@ -155,12 +155,11 @@ class _Driver:
 
     def _begins(self, call: Call) -> bool:
         if call.entry is not None:
-            future = IN_FLIGHT.join(call, self)
+            future = self._in_flight.join(call)
             if future is not None:
                 self._under_way[future] = (call, None)
                 future.add_done_callback(self._completed.put)
                 return False
-            self._flights.add(flight_of(call))
         self._run.begin(call.key)
         return True
 
@@ -252,23 +251,17 @@ class _Driver:
         run.settle(job.key, outcome)
         for result in run.take_stores():
             store(result)
-        self._leave(job)
+        if isinstance(outcome, Outcome) and isinstance(job, Call):
+            self._in_flight.leave(job, is_stored=outcome.error is None)
 
     def _fail(self, job: Call | Chunk, error: BaseException) -> None:
-        self._leave(job)
+        if isinstance(job, Call):
+            self._in_flight.leave(job, is_stored=False)
         self._run.fail(job.key, error)
-
-    def _leave(self, job: Call | Chunk) -> None:
-        if isinstance(job, Call) and job.entry is not None:
-            flight = flight_of(job)
-            if flight in self._flights:
-                self._flights.discard(flight)
-                IN_FLIGHT.leave(flight, self)
 
     def close(self) -> None:
         """Give up what is under way."""
-        while self._flights:
-            IN_FLIGHT.leave(self._flights.pop(), self)
+        self._in_flight.close()
         for session in self._sessions.values():
             session.close()
         self._completed.close()
@@ -282,24 +275,19 @@ class _Driver:
 
 async def drive_on_loop(run: Run, in_thread: InThread) -> None:
     """Work until a run is over, on an event loop; what would block it is done in threads."""
-    owner, flights = object(), set()
+    in_flight = CallsInFlight()
 
     def begins(call: Call) -> Future[None] | None:
-        if call.entry is not None:
-            future = IN_FLIGHT.join(call, owner)
-            if future is not None:
-                return future
-            flights.add(flight_of(call))
-        run.begin(call.key)
-        return None
+        future = None if call.entry is None else in_flight.join(call)
+        if future is None:
+            run.begin(call.key)
+        return future
 
     async def settle(call: Call, outcome: Outcome) -> None:
         run.settle(call.key, outcome)
         for result in run.take_stores():
             await in_thread(store, result)
-        if call.entry is not None:
-            flights.discard(flight_of(call))
-            IN_FLIGHT.leave(flight_of(call), owner)
+        in_flight.leave(call, is_stored=outcome.error is None)
 
     try:
         while (job := run.ready()) is not None:
@@ -334,8 +322,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
                 case Fetch():
                     run.settle(job.key, Fetched(tuple(await in_thread(_resolved, job.values))))
     finally:
-        for flight in flights:
-            IN_FLIGHT.leave(flight, owner)
+        in_flight.close()
 
 
 def _resolved(values: Any) -> list[Any]:
@@ -370,6 +357,8 @@ def look_up(job: LookUp) -> Found:
     if len(wanted) == 1 and not job.behind:  # a single step of a plan
         (signature,) = wanted[0]
         outputs = cache.get(signature.hex())
+        if outputs is MISS and job.is_again:
+            CallsInFlight.forget((cache, signature))
         return Found(({} if outputs is MISS else {signature: outputs},))
     keys = {signature: signature.hex() for item in wanted for signature in item}
     values = cache.get_many(keys.values()) if keys else {}
@@ -392,5 +381,7 @@ def look_up(job: LookUp) -> Found:
         found.append(results)
         if len(results) < len(item) and job.behind:
             behind |= {signature: signature.hex() for signature in job.behind[position]}
-    present = cache.contains(behind.values()) if behind else set()
+    if not behind or not cache.has_quick_contains:
+        return Found(found)
+    present = cache.contains(behind.values())
     return Found(found, frozenset(signature for signature, key in behind.items() if key not in present))

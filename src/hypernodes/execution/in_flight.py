@@ -2,10 +2,13 @@
 
 Waiting holds up nothing: a call that is inside another call never waits, and work in an executor waits only
 for calls that are being made, not for calls that may be queued behind it.
+
+A call that was looked up before an equal one ended is looked up again instead of being made.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,59 +23,118 @@ if TYPE_CHECKING:
 
     Flight: TypeAlias = Hashable
 
+MAX_COMPLETED: Final = 4096
+"""How many calls that have ended are remembered, for runs that have looked them up before."""
+
 
 @dataclass(slots=True)
 class _Flight:
-    owner: object
+    owner: CallsInFlight
     is_running: bool
     waiting: list[Future[None]] = field(default_factory=list)
 
 
-class InFlight:
-    """The cached calls that are under way in this process."""
+class _Shared:
+    """What all runs of this process have in common."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._flights: dict[Flight, _Flight] = {}
+        self.begin()
 
-    def join(self, call: Call, owner: object) -> Future[None] | None:
+    def begin(self) -> None:
+        """Begin without any call, also in a forked process: calls of the other one would never end here."""
+        self.lock = threading.Lock()
+        self.flights: dict[Flight, _Flight] = {}
+        self.completed: dict[Flight, None] = {}
+        self.open: set[CallsInFlight] = set()
+
+
+_shared: Final = _Shared()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_shared.begin)
+
+
+class CallsInFlight:
+    """The cached calls that one run has under way, among those of all runs in this process.
+
+    It has to be closed.
+    """
+
+    def __init__(self) -> None:
+        self._own: set[Flight] = set()
+        with _shared.lock:
+            _shared.open.add(self)
+
+    def join(self, call: Call) -> Future[None] | None:
         """Begin a call, or wait for an equal one.
 
         Args:
             call: The call; it is cached.
-            owner: Who makes it, and will `leave`.
 
         Returns:
             ``None`` to go on and make the call; else a future that is done when an equal call is.
         """
-        key, is_running = flight_of(call), call.target is None
-        with self._lock:
-            flight = self._flights.get(key)
-            if flight is None:
-                self._flights[key] = _Flight(owner, is_running)
-                return None
-            if CURRENT_CALL.get() is not None or (OCCUPIED.get() and not flight.is_running):
+        flight, is_running = flight_of(call), call.target is None
+        with _shared.lock:
+            other = _shared.flights.get(flight)
+            if other is None:
+                if flight not in _shared.completed:
+                    _shared.flights[flight] = _Flight(self, is_running)
+                    self._own.add(flight)
+                    return None
+            elif CURRENT_CALL.get() is not None or (OCCUPIED.get() and not other.is_running):
                 return None
             future: Future[None] = Future()
-            flight.waiting.append(future)
-            return future
+            if other is not None:
+                other.waiting.append(future)
+                return future
+        future.set_result(None)
+        return future
 
-    def leave(self, key: Flight, owner: object) -> None:
-        """Wake those who wait for a call, if it is the owner's."""
-        with self._lock:
-            flight = self._flights.get(key)
-            if flight is None or flight.owner is not owner:
+    def leave(self, call: Call, *, is_stored: bool) -> None:
+        """Wake those who wait for a call that has ended, if this run has made it.
+
+        Args:
+            call: The call.
+            is_stored: Whether its result is to be found in the cache.
+        """
+        if call.entry is not None:
+            self._leave(flight_of(call), is_stored=is_stored)
+
+    def _leave(self, flight: Flight, *, is_stored: bool) -> None:
+        if flight not in self._own:
+            return
+        self._own.discard(flight)
+        with _shared.lock:
+            entry = _shared.flights.get(flight)
+            if entry is None or entry.owner is not self:  # this process was forked since
                 return
-            del self._flights[key]
-        for future in flight.waiting:
+            del _shared.flights[flight]
+            if is_stored:
+                _shared.completed[flight] = None
+                if len(_shared.completed) > MAX_COMPLETED:
+                    del _shared.completed[next(iter(_shared.completed))]
+        for future in entry.waiting:
             if future.set_running_or_notify_cancel():
                 future.set_result(None)
+
+    @staticmethod
+    def forget(flight: Flight) -> None:
+        """Have a call made again, whose result is not in the cache although it has ended."""
+        with _shared.lock:
+            _shared.completed.pop(flight, None)
+
+    def close(self) -> None:
+        """Wake those who wait for calls of this run, which has ended."""
+        for flight in tuple(self._own):
+            self._leave(flight, is_stored=False)
+        with _shared.lock:
+            _shared.open.discard(self)
+            if not _shared.open:  # nobody has looked anything up before
+                _shared.completed.clear()
 
 
 def flight_of(call: Call) -> Flight:
     """Return what equal calls have in common."""
     entry: Any = call.entry
     return (entry.cache, entry.signature)
-
-
-IN_FLIGHT: Final = InFlight()

@@ -14,7 +14,7 @@ A target of ``None`` is the place where the run itself is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -146,6 +146,11 @@ class Chunk:
     target: TargetRef | None = None
     known: Mapping[int, Mapping[int, tuple[Any, ...]]] = field(default_factory=dict)
 
+    def part(self, start: int, end: int) -> Chunk:
+        """Return the items from one position to before another as a chunk."""
+        known = {position - start: self.known[position] for position in self.known if start <= position < end}
+        return replace(self, indices=self.indices[start:end], items=self.items[start:end], known=known)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LookUp:
@@ -156,6 +161,7 @@ class LookUp:
         cache: The cache.
         wanted: For each item the signatures whose results are asked for.
         behind: For each item the signatures that matter if one of those is missing.
+        is_again: Whether they were looked up before, and an equal call has ended since.
         target: Always ``None``: it is done where the run is.
     """
 
@@ -163,6 +169,7 @@ class LookUp:
     cache: BulkCache
     wanted: Sequence[Sequence[bytes]]
     behind: Sequence[Sequence[bytes]] = ()
+    is_again: bool = False
     target: None = None
 
 

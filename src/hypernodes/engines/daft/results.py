@@ -37,7 +37,10 @@ class Results:
             BaseException: The error that has ended the query.
         """
         if report.error is not None:
-            raise report.error
+            try:
+                raise report.error
+            finally:
+                del report  # the traceback of the error refers to this frame
         for name, column in report.outputs.items():
             self._parts[name].append((report.positions, column))
         for name, error in report.hint_errors.items():

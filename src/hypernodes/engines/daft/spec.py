@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._compat.daft import MAX_UDFS
 from hypernodes.execution.stages import as_single_stage, split
@@ -63,6 +63,10 @@ class QueryOptions:
         from hypernodes.executors.ray.future import shared
 
         return shared(serialized, by_ray=False)
+
+
+KNOWN_RESULTS: Final = "known results"
+"""The column with the results of each row that were found in a cache; no input can have this name."""
 
 
 @dataclass(frozen=True)

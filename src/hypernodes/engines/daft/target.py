@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.engines.daft.query import BATCHES_PER_WORKER, query_items
 from hypernodes.engines.daft.results import Results
-from hypernodes.engines.daft.spec import QuerySpec, stages_of
+from hypernodes.engines.daft.spec import KNOWN_RESULTS, QuerySpec, stages_of
 from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, Outcome
@@ -164,8 +164,12 @@ class DaftSession(Session):
         items = [item for chunk in chunks for item in chunk.items]
         columns = {name: [item[name] for item in items] for name in items[0]}
         is_staged = context.on_error == "raise" and can_be_staged(plan)
+        single = as_single_stage(plan, fixed)
+        if any(chunk.known for chunk in chunks):
+            columns[KNOWN_RESULTS] = _known_results(chunks)
+            single = replace(single, takes=(*single.takes, KNOWN_RESULTS))
         spec = QuerySpec(
-            stages_of(plan, fixed) if is_staged else [as_single_stage(plan, fixed)],
+            stages_of(plan, fixed) if is_staged else [single],
             plan.outputs,
             fixed,
             indices=[index for chunk in chunks for index in chunk.indices],
@@ -185,6 +189,11 @@ class DaftSession(Session):
             for future in futures:
                 if not future.done():
                     future.set_exception(_unwrapped(error))
+
+
+def _known_results(chunks: Sequence[Chunk]) -> list[Any]:
+    """Return for each item of some chunks what was found of it in a cache."""
+    return [chunk.known.get(position, {}) for chunk in chunks for position in range(len(chunk.items))]
 
 
 def _settle_at_end(
@@ -241,7 +250,10 @@ def _raise_wrapped(report: Report) -> None:
     if isinstance(report.error, Exception):
         raise ExceptionWrapper(report.error)
     if report.error is not None:
-        raise report.error
+        try:
+            raise report.error
+        finally:
+            del report  # the traceback of the error refers to this frame
 
 
 def _unwrapped(error: BaseException) -> BaseException:

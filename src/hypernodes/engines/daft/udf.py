@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, name_udf, struct_series
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import as_inferred
+from hypernodes.engines.daft.spec import KNOWN_RESULTS
 from hypernodes.engines.daft.transport import Report
 from hypernodes.exceptions import DaftError
 from hypernodes.execution.calls.batch import values
@@ -143,10 +144,7 @@ class StageUdf:
             indices = self._indices(positions)
             if self._context is not None:
                 chunk = _chunk(self._current(self._context), columns, indices)
-                single_items = [
-                    replace(chunk, indices=[index], items=[item])
-                    for index, item in zip(indices, chunk.items, strict=True)
-                ]
+                single_items = [chunk.part(position, position + 1) for position in range(len(indices))]
                 slots = asyncio.Semaphore(self._task.max_concurrent)
                 outcomes = await asyncio.gather(*(_execute_on_loop(item, slots) for item in single_items))
                 return self._return_outcomes(positions, chunk, outcomes)
@@ -231,7 +229,7 @@ class StageUdf:
             return [_execute_chunk(chunk)]
         raises, outcomes = chunk.context.on_error == "raise", []
         for part in self._slices(len(chunk.indices)):
-            outcome = _execute_chunk(replace(chunk, indices=chunk.indices[part], items=chunk.items[part]))
+            outcome = _execute_chunk(chunk.part(part.start, part.stop))
             outcomes.append(outcome)
             if raises and any(isinstance(row, Failure) for row in outcome.rows):
                 break
@@ -317,8 +315,9 @@ def _is_consecutive(array: Any) -> bool:
 
 def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[int]) -> Chunk:
     lists = {name: values(column) for name, column in columns.items()}
+    known = dict(enumerate(lists.pop(KNOWN_RESULTS, ())))
     items = [{name: column[position] for name, column in lists.items()} for position in range(len(indices))]
-    return Chunk(0, context, list(indices), items)
+    return Chunk(0, context, list(indices), items, known=known)
 
 
 def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:

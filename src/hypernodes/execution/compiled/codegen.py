@@ -34,7 +34,7 @@ from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
 from hypernodes.mapping import expand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
     from hypernodes.execution.plan.model import Step
 
@@ -53,12 +53,14 @@ class FailedNode(NamedTuple):
         error: What it raised.
         owner: The marker of its plan: a node may run other pipelines, whose errors it handles itself.
         scope: Where it is.
+        completed: How many steps of its plan were completed before it.
         name: Its name.
     """
 
     error: BaseException
     owner: object
     scope: Scope
+    completed: int
     name: str
 
 
@@ -87,9 +89,10 @@ def compiled_over_columns(plan: Plan, names: Sequence[str]) -> ComputeColumns | 
     return _form(plan, names, over=names) if plan.needs <= COMPILED else None
 
 
-def markers_of(plan: Plan) -> set[object]:
-    """Return the markers of a plan and of those nested in it, by which their failed nodes are known."""
-    return {_forms_of(inner)[_MARKER] for inner in plan.tree()}
+def markers_of(plan: Plan) -> Iterator[tuple[Plan, object]]:
+    """Yield a plan and those nested in it, each with the marker that is the owner of its failed nodes."""
+    for inner in plan.tree():
+        yield inner, _forms_of(inner)[_MARKER]
 
 
 _MARKER = "marker"
@@ -266,6 +269,6 @@ def _blame(
         )
         failed = FAILED_NODES.get()
         if failed is not None:
-            failed.append(FailedNode(error, marker, scope, step.name))
+            failed.append(FailedNode(error, marker, scope, at, step.name))
 
     return blame

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.event import Event
+from hypernodes.callbacks.event import Event, NotSent
 from hypernodes.execution.calls.location import without_frame
 from hypernodes.execution.compiled.codegen import FAILED_NODES, FailedNode, markers_of
 from hypernodes.execution.jobs import Failure
+from hypernodes.execution.plan.model import NestedStep
 from hypernodes.execution.plan.needs import AGGREGATED_EVENTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from hypernodes.callbacks.event import Scope
     from hypernodes.execution.jobs import MapContext, Values
+    from hypernodes.execution.plan.model import Plan
 
 
 async def compute_rows(
@@ -40,7 +43,7 @@ async def compute_rows(
     events: list[Event] = []
     failed: list[FailedNode] = []
     scope, is_counted = context.scope, AGGREGATED_EVENTS in context.plan.needs
-    owners = markers_of(context.plan) if is_counted else frozenset()
+    plans = {marker: plan for plan, marker in markers_of(context.plan)} if is_counted else {}
     token = FAILED_NODES.set(failed)
     try:
         for index, item in zip(indices, items, strict=True):
@@ -49,11 +52,7 @@ async def compute_rows(
                 rows.append(await row if on_loop else row)
             except Exception as error:
                 rows.append(Failure(without_frame(error)))
-                events += [
-                    Event.now("on_error", (node.name, error), node.scope)
-                    for node in failed
-                    if node.error is error and node.owner in owners
-                ]
+                events += _events_of_failed(plans, failed, error)
                 failed.clear()
                 if context.on_error == "raise":
                     break
@@ -67,3 +66,23 @@ async def compute_rows(
     finally:
         FAILED_NODES.reset(token)
         del rows, events, failed  # the traceback of an error keeps this frame, which must not keep the error
+
+
+def _events_of_failed(
+    plans: Mapping[object, Plan], failed: Sequence[FailedNode], error: BaseException
+) -> Iterator[Event]:
+    """Yield what has happened in an item that failed, less what other pipelines have handled."""
+    for node in failed:
+        if node.error is error and node.owner in plans:
+            yield from _events_of_completed(plans[node.owner], node.scope, node.completed)
+            yield Event.now("on_error", (node.name, error), node.scope)
+
+
+def _events_of_completed(plan: Plan, scope: Scope, count: int) -> Iterator[Event]:
+    """Yield the end of each of a plan's first steps, which the number of completed items does not cover."""
+    for step in plan.steps[:count]:
+        if isinstance(step, NestedStep):
+            inside = scope.of_nested(step.inner.key, step.inner.path)
+            yield from _events_of_completed(step.inner, inside, len(step.inner.steps))
+        outputs = {name: NotSent("object") for name in step.outputs if name is not None}
+        yield Event.now("on_node_end", (step.name, outputs, 0.0), scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from hypernodes.callbacks.base import CallbackContext, ContextState
+from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Event
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.mapping import expand
@@ -47,4 +47,4 @@ class EngineCall:
 def _context_around() -> CallbackContext | None:
     """Return the context of the pipeline that makes this call."""
     scope = CURRENT_CALL.get()
-    return None if scope is None else CallbackContext(Event.now("on_node_start", (), scope), ContextState({}))
+    return None if scope is None else CallbackContext(Event.now("on_node_start", (), scope), scope.run)

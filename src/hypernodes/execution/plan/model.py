@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypernodes.cache.reach import Reach
+from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.needs import needs_of_call, needs_of_nested, needs_of_plan
 from hypernodes.options import DEFAULTS, NodeOptions
 
@@ -46,7 +47,14 @@ class CallStep:
     @property
     def needs(self) -> frozenset[str]:
         """What it needs of whatever executes it."""
-        return frozenset(needs_of_call(self.options, is_async=self.is_async, strict=self.strict))
+        return frozenset(
+            needs_of_call(
+                self.options,
+                is_async=self.is_async,
+                strict=self.strict,
+                is_engine_call=isinstance(self.function, EngineCall),
+            )
+        )
 
     @property
     def awaits(self) -> bool:

@@ -24,6 +24,7 @@ PLAIN: Final = "plain functions"
 ASYNC: Final = "async functions"
 NESTED: Final = "nested plans"
 NESTED_MAP: Final = "nested maps"
+ENGINE_CALL: Final = "a nested pipeline run by its own engine"
 NODE_TARGET: Final = "a target for calls"
 MAP_TARGET: Final = "a target for the items of a nested map"
 
@@ -65,8 +66,12 @@ def needs_of_plan(*, cache: bool, subscribed: frozenset[str], node_target: bool)
         yield NODE_TARGET
 
 
-def needs_of_call(options: NodeOptions, *, is_async: bool, strict: bool) -> Iterator[str]:
+def needs_of_call(
+    options: NodeOptions, *, is_async: bool, strict: bool, is_engine_call: bool
+) -> Iterator[str]:
     """Yield what the call of a node needs."""
+    if is_engine_call:
+        yield ENGINE_CALL
     yield ASYNC if is_async else PLAIN
     if strict:
         yield STRICT

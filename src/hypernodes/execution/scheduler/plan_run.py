@@ -173,7 +173,8 @@ class PlanRun(PlanExecution):
         """Look up the result of a call that was made elsewhere meanwhile."""
         signature, cache = self._signatures[about.index], self.plan.cache
         if not self.over and signature is not None and cache is not None:
-            self.run.jobs.append(LookUp(self.run.key_for(self, about), cache, ((signature,),)))
+            key = self.run.key_for(self, about)
+            self.run.jobs.append(LookUp(key, cache, ((signature,),), is_again=True))
 
     def _looked_up(self, step: Step, found: Found) -> None:
         signature: Any = self._signatures[step.index]

@@ -8,7 +8,7 @@ no worker ever waits for another.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hypernodes.callbacks.event import Scope
 from hypernodes.execution.scheduler.map_run import MapRun
@@ -21,17 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from hypernodes.callbacks.event import Event
-    from hypernodes.callbacks.node_context import NodeContext
     from hypernodes.execution.jobs import CommonValue, Job, JobKey, MapContext, OnError, Store, Values
     from hypernodes.execution.plan.model import NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.items import Rows
     from hypernodes.execution.scheduler.state import Parent
-
-    NodeContexts: TypeAlias = Mapping[int, tuple[NodeContext, ...]]
-
-NO_CONTEXTS: Final[NodeContexts] = {}
-"""The contexts around calls where no callback puts any."""
 
 
 def no_targets(target: TargetRef) -> NoReturn:
@@ -74,15 +68,14 @@ class Run:
         *,
         fingerprints: Fingerprints = NO_FINGERPRINTS,
         info: Callable[[TargetRef], TargetInfo] = no_targets,
-        contexts: NodeContexts = NO_CONTEXTS,
+        scope: Scope | None = None,
     ) -> Run:
         """Run a plan over one set of inputs."""
         run = cls(fingerprints, info)
-        scope = Scope(plan.key, plan.path, contexts=contexts)
         root = PlanRun(
             run._state,
             plan,
-            scope,
+            scope or Scope(plan.key, plan.path),
             _Root(run),
             {**plan.bound, **inputs},
             identities={},
@@ -101,7 +94,7 @@ class Run:
         *,
         fingerprints: Fingerprints = NO_FINGERPRINTS,
         info: Callable[[TargetRef], TargetInfo] = no_targets,
-        contexts: NodeContexts = NO_CONTEXTS,
+        scope: Scope | None = None,
         on_error: OnError = "raise",
         rows: Rows | None = None,
     ) -> Run:
@@ -110,7 +103,7 @@ class Run:
         root = MapRun(
             run._state,
             plan,
-            Scope(plan.key, plan.path, contexts=contexts),
+            scope or Scope(plan.key, plan.path),
             _Root(run),
             items,
             fixed={**plan.bound, **fixed},

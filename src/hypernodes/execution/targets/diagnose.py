@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
     """Return the error that says which part of a job cannot be pickled, and whose it is."""
     scope = job.scope if isinstance(job, Call) else job.context.scope
-    for context in dict.fromkeys(chain(*scope.contexts.values())):
+    for context in dict.fromkeys(chain(*scope.run.node_contexts.values())):
         if not is_serializable(context):
             return TransportError(
                 f"not picklable: the node_context of a callback, {context!r}, cannot be pickled on its way "
