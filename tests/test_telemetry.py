@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from abandoned import run_and_abandon
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -225,6 +226,30 @@ def test_an_error_that_ends_the_run_ends_every_span(spans):
     assert not spans.orphans
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_span_of_an_abandoned_node_ends_without_an_error(spans, nested):
+    reader = InMemoryMetricReader()
+    run_and_abandon([TelemetryCallback(spans.provider, MeterProvider([reader]))], nested)
+    slow = ("slow", [])
+    assert spans.shape() == [("outer", [("fail", []), ("inner", [slow]) if nested else slow])]
+    for name in ("slow", "inner") if nested else ("slow",):
+        abandoned = spans.one(name)
+        assert abandoned.attributes["hypernodes.unfinished"] is True
+        assert abandoned.status.status_code is StatusCode.UNSET
+        assert not abandoned.events
+    assert spans.one("fail").status.status_code is StatusCode.ERROR
+    assert "hypernodes.unfinished" not in spans.one("fail").attributes
+    failed = [
+        point.attributes["hypernodes.node"]
+        for resource in reader.get_metrics_data().resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == "hypernodes.node.errors"
+        for point in metric.data.data_points
+    ]
+    assert failed == ["fail"]
+
+
 def test_of_many_items_a_share_has_spans_and_those_that_fail_always_have(spans):
     @node(output_name="y")
     def check(x):
@@ -359,7 +384,7 @@ def test_a_tracer_that_chooses_its_ids_has_one_tree_all_the_same(spans):
     [
         ({"sample_items": 2}, "from 0 to 1"),
         ({"endpoint": "http://localhost:1", "tracer_provider": TracerProvider()}, "giv"),
-        ({"endpoint": "localhost:4318"}, "is a URL"),
+        ({"endpoint": "localhost:4318"}, "must be a URL"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, match):
@@ -515,7 +540,7 @@ print(pipeline.map({"x": [-1]}, "x"))
     )
     assert ended.stdout == "{'y': [1]}\n"
     (line,) = ended.stderr.strip().splitlines()
-    assert "nobody listens at http://127.0.0.1:9" in line
+    assert "the collector at http://127.0.0.1:9 is unreachable" in line
 
 
 def test_logfire_shows_the_same_tree(tmp_path):

@@ -1,4 +1,4 @@
-"""Telemetry: runs as OpenTelemetry's traces and metrics."""
+"""Telemetry: runs as traces and metrics of OpenTelemetry."""
 
 from __future__ import annotations
 

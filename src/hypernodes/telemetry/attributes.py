@@ -1,8 +1,8 @@
-"""What spans and metrics say."""
+"""The attributes of spans and metrics."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import NotSent, sizes
 
@@ -10,28 +10,41 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.telemetry.tree import Key
+    from hypernodes.telemetry.trace import SpanKey
+
+UNFINISHED: Final = {"hypernodes.unfinished": True}
+"""Attributes of a span that ends because the run, or the pipeline or item around it, ended before it."""
 
 
-def of_pipeline(ctx: CallbackContext) -> dict[str, Any]:
-    """Return what is said of the pipeline in which something happened."""
-    known = ctx.get_pipeline_metadata()
-    return {f"hypernodes.{name}": known[name] for name in ("executor", "engine", "cache") if known.get(name)}
+def pipeline_attributes(ctx: CallbackContext) -> dict[str, Any]:
+    """Return the attributes of the pipeline in which an event happened."""
+    metadata = ctx.get_pipeline_metadata()
+    return {
+        f"hypernodes.{name}": metadata[name] for name in ("executor", "engine", "cache") if metadata.get(name)
+    }
 
 
-def of_node(node_id: str, ctx: CallbackContext, outputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what is said of a node."""
-    told = {
-        **of_worker(ctx),
+def node_attributes(
+    node_id: str, ctx: CallbackContext, outputs: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the attributes of a node.
+
+    Args:
+        node_id: The node.
+        ctx: The context of its event.
+        outputs: Its outputs, if it has any.
+    """
+    attributes = {
+        **worker_attributes(ctx),
         "hypernodes.node": node_id,
         "hypernodes.executor": _executor(ctx),
         "hypernodes.cache.hit": False,
     }
     if ctx.signature is not None:
-        told["hypernodes.signature"] = ctx.signature
+        attributes["hypernodes.signature"] = ctx.signature
     for name, value in (outputs or {}).items():
-        told |= _sizes(name, value)
-    return told
+        attributes |= _output_attributes(name, value)
+    return attributes
 
 
 def _executor(ctx: CallbackContext) -> str:
@@ -39,8 +52,8 @@ def _executor(ctx: CallbackContext) -> str:
     return executor
 
 
-def labels(node_id: str, ctx: CallbackContext) -> dict[str, str]:
-    """Return the attributes of a metric, of which there are few."""
+def metric_attributes(node_id: str, ctx: CallbackContext) -> dict[str, str]:
+    """Return the attributes of a metric of a node: few, since each combination is a time series."""
     return {
         "hypernodes.pipeline": "/".join(ctx.hierarchy_path),
         "hypernodes.node": node_id,
@@ -48,37 +61,34 @@ def labels(node_id: str, ctx: CallbackContext) -> dict[str, str]:
     }
 
 
-def name_of(key: Key) -> str:
+def span_name(key: SpanKey) -> str:
     """Return the name of a span."""
     kind, path, _ = key
     return path[-1] if kind == "node" else kind
 
 
-def of_place(key: Key) -> dict[str, Any]:
-    """Return where in the pipelines a span is."""
+def place_attributes(key: SpanKey) -> dict[str, Any]:
+    """Return the attributes that say to which pipeline and item a span belongs."""
     kind, path, items = key
     pipeline = path[:-1] if kind == "node" and len(path) > 1 else path
-    told: dict[str, Any] = {"hypernodes.pipeline": "/".join(pipeline)}
+    attributes: dict[str, Any] = {"hypernodes.pipeline": "/".join(pipeline)}
     if items:
-        told["hypernodes.item"] = ".".join(map(str, items))
-    return told
+        attributes["hypernodes.item"] = ".".join(map(str, items))
+    return attributes
 
 
-def of_worker(ctx: CallbackContext) -> dict[str, Any]:
-    """Return who has computed."""
+def worker_attributes(ctx: CallbackContext) -> dict[str, Any]:
+    """Return the attributes of the worker where an event happened."""
     worker = ctx.worker
     return {"host.name": worker.host, "process.pid": worker.pid, "thread.name": worker.thread}
 
 
-def _sizes(name: str, value: object) -> dict[str, Any]:
+def _output_attributes(name: str, value: object) -> dict[str, Any]:
     length, nbytes = sizes(value)
-    told: dict[str, Any] = {
-        f"hypernodes.output.{name}.type": (
-            value.type if isinstance(value, NotSent) else type(value).__qualname__
-        )
-    }
+    kind = value.type if isinstance(value, NotSent) else type(value).__qualname__
+    attributes: dict[str, Any] = {f"hypernodes.output.{name}.type": kind}
     if length is not None:
-        told[f"hypernodes.output.{name}.length"] = length
+        attributes[f"hypernodes.output.{name}.length"] = length
     if nbytes is not None:
-        told[f"hypernodes.output.{name}.bytes"] = nbytes
-    return told
+        attributes[f"hypernodes.output.{name}.bytes"] = nbytes
+    return attributes

@@ -1,4 +1,4 @@
-"""The numbers of runs, as OpenTelemetry's metrics."""
+"""The metrics of runs."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """Instruments for what happens in runs.
+    """The instruments that runs record to.
 
     Args:
-        provider: Where they come from.
+        provider: The provider of the meter.
     """
 
     def __init__(self, provider: MeterProvider) -> None:
         meter = provider.get_meter("hypernodes")
         self.pipeline_duration = meter.create_histogram(
-            "hypernodes.pipeline.duration", "s", "How long a pipeline took, outermost or nested."
+            "hypernodes.pipeline.duration", "s", "The duration of a pipeline, outermost or nested."
         )
         self.node_duration = meter.create_histogram(
-            "hypernodes.node.duration", "s", "How long a node took, retries included."
+            "hypernodes.node.duration", "s", "The duration of a node, retries included."
         )
         self.hits = meter.create_counter(
             "hypernodes.node.cache_hits", "{node}", "Nodes whose outputs came from the cache."
         )
         self.retries = meter.create_counter(
-            "hypernodes.node.retries", "{call}", "Calls that were made again."
+            "hypernodes.node.retries", "{call}", "Calls that were made again after a failed attempt."
         )
         self.errors = meter.create_counter("hypernodes.node.errors", "{node}", "Nodes that failed.")
         self.items = meter.create_counter("hypernodes.map.items", "{item}", "Items of maps that are done.")

@@ -1,4 +1,4 @@
-"""Traces and metrics on their way to a collector, which may not be there."""
+"""Providers that export traces and metrics by OTLP to a collector, which may be unreachable."""
 
 from __future__ import annotations
 
@@ -26,45 +26,51 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("hypernodes")
 
-_PATIENCE: Final = 1.0  # seconds for a collector to take a connection
-_AGAIN: Final = 10.0  # seconds after which one that did not is asked again
-_TIMEOUT: Final = 5.0  # seconds for a collector to take what it is sent
-_WAITING: Final = 1 << 18  # spans that may wait to be sent: those of a map come all at once
+CONNECT_TIMEOUT_S: Final = 1.0
+"""Time for a collector to accept a connection; the exit of the process may wait for it."""
+
+RECONNECT_INTERVAL_S: Final = 10.0
+"""Time after a failed connection in which no other is tried: exports are dropped without a delay."""
+
+EXPORT_TIMEOUT_S: Final = 5.0
+"""Time for a collector to take one export."""
+
+MAX_QUEUED_SPANS: Final = 1 << 18
+"""Spans that may wait to be exported: those of all items of a chunk are made at once."""
 
 
 class Collector:
-    """A collector that is asked whether it is there before anything is sent.
+    """A collector that is probed with a connection before anything is exported to it.
 
-    OpenTelemetry's exporters try again for half a minute, also when the process is to end, and say so each
-    time.
+    OpenTelemetry's exporters retry for half a minute, also at the exit of the process, and log each retry.
 
     Args:
-        endpoint: Its URL.
+        endpoint: The URL.
     """
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint.rstrip("/")
         self._lock = threading.Lock()
-        self._is_told = False
-        self._ask_at = 0.0
+        self._is_warned = False
+        self._next_probe = 0.0
 
-    def listens(self) -> bool:
-        """Whether it takes connections; that it does not is told once."""
+    def is_reachable(self) -> bool:
+        """Whether it accepts connections; the first time that it does not, a warning is logged."""
         with self._lock:
-            if monotonic() < self._ask_at:
+            if monotonic() < self._next_probe:
                 return False
             url = urlsplit(self.endpoint)
             if url.scheme in getproxies() and not proxy_bypass(url.hostname or ""):
-                return True  # which only the proxy can say
+                return True  # only the proxy can tell
             address = url.hostname or "", url.port or (443 if url.scheme == "https" else 80)
             try:
-                socket.create_connection(address, _PATIENCE).close()
+                socket.create_connection(address, CONNECT_TIMEOUT_S).close()
             except OSError as error:
-                self._ask_at = monotonic() + _AGAIN
-                if not self._is_told:
-                    self._is_told = True
+                self._next_probe = monotonic() + RECONNECT_INTERVAL_S
+                if not self._is_warned:
+                    self._is_warned = True
                     _logger.warning(
-                        "nobody listens at %s (%s): traces and metrics are lost until somebody does",
+                        "the collector at %s is unreachable (%s): traces and metrics are dropped meanwhile",
                         self.endpoint,
                         error,
                     )
@@ -72,39 +78,41 @@ class Collector:
             return True
 
 
-class _Spans(OTLPSpanExporter):
+class _SpanExporter(OTLPSpanExporter):
     def __init__(self, collector: Collector) -> None:
-        super().__init__(f"{collector.endpoint}/v1/traces", timeout=_TIMEOUT)
+        super().__init__(f"{collector.endpoint}/v1/traces", timeout=EXPORT_TIMEOUT_S)
         self._collector = collector
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        if not self._collector.listens():
-            return SpanExportResult.SUCCESS  # in that there is nothing else to be said of it
+        if not self._collector.is_reachable():
+            return SpanExportResult.SUCCESS  # a failure would be logged again for each export
         return super().export(spans)
 
 
-class _Numbers(OTLPMetricExporter):
+class _MetricExporter(OTLPMetricExporter):
     def __init__(self, collector: Collector) -> None:
-        super().__init__(f"{collector.endpoint}/v1/metrics", timeout=_TIMEOUT)
+        super().__init__(f"{collector.endpoint}/v1/metrics", timeout=EXPORT_TIMEOUT_S)
         self._collector = collector
 
     def export(self, metrics_data: MetricsData, *args: Any, **options: Any) -> MetricExportResult:
-        if not self._collector.listens():
+        if not self._collector.is_reachable():
             return MetricExportResult.SUCCESS
         return super().export(metrics_data, *args, **options)
 
 
-def providers(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
-    """Return providers that send to a collector.
+def otlp_providers(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
+    """Return providers that export to a collector.
 
     Args:
-        endpoint: Its URL, such as ``http://localhost:4318``.
+        endpoint: The URL of the collector, such as ``http://localhost:4318``.
     """
     collector = Collector(endpoint)
     resource = Resource.create()
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: "hypernodes"}))
-    tracers = TracerProvider(resource=resource)
-    tracers.add_span_processor(BatchSpanProcessor(_Spans(collector), max_queue_size=_WAITING))
-    meters = MeterProvider([PeriodicExportingMetricReader(_Numbers(collector))], resource=resource)
-    return tracers, meters
+    tracer_provider = TracerProvider(resource=resource)
+    tracer_provider.add_span_processor(
+        BatchSpanProcessor(_SpanExporter(collector), max_queue_size=MAX_QUEUED_SPANS)
+    )
+    reader = PeriodicExportingMetricReader(_MetricExporter(collector))
+    return tracer_provider, MeterProvider([reader], resource=resource)

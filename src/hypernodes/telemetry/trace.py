@@ -1,68 +1,73 @@
-"""Which span is which: ids that the driver and all workers work out alike, so that none has to be sent.
+"""Span ids that the driver and all workers derive alike, so that none has to be sent.
 
-The driver makes the span of a node when it hears of its end, which may be long after a worker has opened a
-span inside it. Both derive its id from where it is in the run.
+The driver makes the span of a node when the node's end is emitted, which may be long after a worker has
+opened a span inside it. Both derive the id of the node's span from the node's place in the run.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 if TYPE_CHECKING:
     from hypernodes.callbacks.node_context import NodeCall
 
-Items = tuple[int, ...]
+Path: TypeAlias = tuple[str, ...]
+Items: TypeAlias = tuple[int, ...]
+SpanKey: TypeAlias = tuple[str, Path, Items]
+"""The kind of a span, its path and its item indices. The kinds are ``"node"`` (also for pipelines), ``"map"``
+and ``"item"``."""
 
-_ALL: Final = 1000  # items of a map that all have spans, where nobody says how many; then every 10th, 100th …
+ALWAYS_SAMPLED_ITEMS: Final = 1000
+"""Items of a map that all have spans by default; of later ones, every 10th has, then every 100th, ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What identifies the spans of one run.
+    """The identity of the spans of one run.
 
     Attributes:
-        trace_id: The trace.
-        salt: Random bytes, so that another run in the same trace has other spans.
-        flags: The trace's flags, as W3C defines them.
-        share: The share of a map's items that have spans; ``None`` leaves it to their number.
+        trace_id: The id of the trace.
+        salt: Random bytes that give each run in a trace span ids of its own.
+        flags: The flags of the trace, as W3C defines them.
+        sample_items: The share of a map's items that have spans; ``None`` for fewer the more items there are.
     """
 
     trace_id: int
     salt: bytes
     flags: int
-    share: float | None = None
+    sample_items: float | None = None
 
-    def span_id(self, kind: str, path: tuple[str, ...], items: Items) -> int:
+    def span_id(self, kind: str, path: Path, items: Items) -> int:
         """Return the id of a span.
 
         Args:
             kind: ``"node"``, ``"map"`` or ``"item"``.
-            path: The pipeline ids from the outermost to the map's or the item's; to the node's, and its name.
-            items: The item indices of the maps around.
+            path: The ids of the pipelines from the outermost to the span's; for a node, also its name.
+            items: The item indices of the enclosing maps.
         """
         place = repr((kind, path, items)).encode()
         return int.from_bytes(blake2b(place, digest_size=8, key=self.salt).digest(), "big") or 1
 
-    def of_call(self, call: NodeCall) -> int:
-        """Return the id of the span of a node's call."""
+    def span_id_of_call(self, call: NodeCall) -> int:
+        """Return the id of the span of the node that is called."""
         return self.span_id("node", (*call.pipeline_path, call.node_id), call.item_path)
 
-    def has_span(self, items: Items) -> bool:
-        """Whether an item, and all items around it, have spans.
+    def samples(self, items: Items) -> bool:
+        """Whether an item, and all items that contain it, have spans.
 
         Example:
             >>> trace = Trace(1, b"", 1)
-            >>> [trace.has_span((n,)) for n in (999, 1001, 1010, 10_010, 10_100)]
+            >>> [trace.samples((index,)) for index in (999, 1001, 1010, 10_010, 10_100)]
             [True, False, True, False, True]
-            >>> half = Trace(1, b"", 1, share=0.5)
-            >>> [n for n in range(8) if half.has_span((n,))]
+            >>> half = Trace(1, b"", 1, sample_items=0.5)
+            >>> [index for index in range(8) if half.samples((index,))]
             [1, 3, 5, 7]
         """
-        return all(map(self._is_drawn, items))
+        return all(map(self._samples_index, items))
 
-    def _is_drawn(self, index: int) -> bool:
-        if self.share is not None:
-            return int((index + 1) * self.share) > int(index * self.share)
-        return index < _ALL or index % 10 ** (len(str(index)) - 3) == 0
+    def _samples_index(self, index: int) -> bool:
+        if self.sample_items is not None:
+            return int((index + 1) * self.sample_items) > int(index * self.sample_items)
+        return index < ALWAYS_SAMPLED_ITEMS or index % 10 ** (len(str(index)) - 3) == 0

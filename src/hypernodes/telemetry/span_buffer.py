@@ -1,4 +1,4 @@
-"""Spans that a worker keeps until they are taken home."""
+"""The buffer for spans that end in a worker process, until they are sent to the driver."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from hypernodes.telemetry.span import SpanData
+from hypernodes.telemetry.span_data import SpanData
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-_MOST: Final = 10_000
+_MAX_SPANS: Final = 10_000
+"""Spans of one trace that are buffered: a node that opens spans in a loop must not fill memory."""
 
 
-class Kept(SpanProcessor):
-    """Keeps the spans that end while calls of their trace are made."""
+class SpanBuffer(SpanProcessor):
+    """Buffers the sampled spans that end while nodes of their trace are called."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,21 +26,21 @@ class Kept(SpanProcessor):
         self._ended: dict[int, list[SpanData]] = {}
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Keep a span."""
+        """Buffer a span."""
         trace_id = span.context.trace_id
         with self._lock:
             if span.context.trace_flags.sampled and self._calls[trace_id]:
                 ended = self._ended.setdefault(trace_id, [])
-                if len(ended) < _MOST:
+                if len(ended) < _MAX_SPANS:
                     ended.append(SpanData.of(span))
 
-    def enter(self, trace_id: int) -> None:
-        """Note that a call of a trace begins."""
+    def call_begins(self, trace_id: int) -> None:
+        """Buffer spans of a trace from now on."""
         with self._lock:
             self._calls[trace_id] += 1
 
-    def leave(self, trace_id: int) -> list[SpanData]:
-        """Note that a call of a trace is over, and hand out what has ended."""
+    def call_ends(self, trace_id: int) -> list[SpanData]:
+        """Remove the buffered spans of a trace and return them; stop buffering after its last call."""
         with self._lock:
             self._calls[trace_id] -= 1
             if not self._calls[trace_id]:

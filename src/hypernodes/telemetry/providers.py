@@ -1,0 +1,56 @@
+"""The providers that spans and metrics go to: given ones, those of a collector, or the global ones."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import TYPE_CHECKING
+
+from hypernodes.exceptions import ExtraMissingError
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+
+def find_providers(
+    tracer_provider: TracerProvider | None, meter_provider: MeterProvider | None, endpoint: str | None
+) -> tuple[TracerProvider, MeterProvider] | None:
+    """Return the providers for spans and metrics, or ``None`` if no tracer provider is configured.
+
+    Args:
+        tracer_provider: The given provider of spans; by default OpenTelemetry's global one.
+        meter_provider: The given provider of metrics; by default OpenTelemetry's global one.
+        endpoint: The URL of a collector; by default that of ``OTEL_EXPORTER_OTLP_ENDPOINT``, if no tracer
+            provider is given and none is set globally. The collector's tracer provider is set globally, if
+            none is, so that spans of the application go to the same collector.
+
+    Raises:
+        ExtraMissingError: There is an endpoint, and the OTLP exporter is not installed.
+    """
+    from opentelemetry import metrics, trace
+
+    spans_to = tracer_provider or trace.get_tracer_provider()
+    metrics_to = meter_provider or metrics.get_meter_provider()
+    is_set = not isinstance(spans_to, trace.ProxyTracerProvider)
+    if endpoint is None and not is_set:
+        endpoint = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or None
+    if endpoint is not None:
+        providers = _collector_providers(endpoint)
+        if not is_set:
+            trace.set_tracer_provider(providers[0])
+        return providers
+    return (spans_to, metrics_to) if is_set else None
+
+
+@cache
+def _collector_providers(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
+    """Return the providers of a collector; each process has one pair for it."""
+    try:
+        from hypernodes.telemetry.otlp import otlp_providers
+    except ImportError as error:
+        raise ExtraMissingError(
+            "endpoint= needs OpenTelemetry's SDK and its OTLP exporter: pip install opentelemetry-sdk "
+            "opentelemetry-exporter-otlp-proto-http, or this package with its extra 'telemetry'"
+        ) from error
+    return otlp_providers(endpoint)
