@@ -1,4 +1,4 @@
-"""LoggingCallback: a run as log records, and whose the lines are that nodes print and log."""
+"""LoggingCallback: a run as log records, and labels on the lines that nodes print and log."""
 
 import io
 import json
@@ -54,17 +54,17 @@ def test_what_nodes_print_is_labelled_whatever_the_executor(capfd, alias, level)
     with HyperNodesEngine(**{level: alias}) as engine:
         assert text(engine).run({"text": "a bcd"})["sizes"] == [1, 3]
     assert sys.stdout is out
-    told = capfd.readouterr()
-    assert set(LINES) <= set((told.out + told.err).splitlines())
-    assert "measuring" not in [line.split(" ")[0] for line in told.out.splitlines()]
+    captured = capfd.readouterr()
+    assert set(LINES) <= set((captured.out + captured.err).splitlines())
+    assert "measuring" not in [line.split(" ")[0] for line in captured.out.splitlines()]
 
 
 def test_what_nodes_print_in_a_daft_query_is_labelled(capfd, daft_runner):
     if daft_runner == "native":
         text().with_engine(DaftEngine()).map({"text": ["a bcd"]}, "text")
-        told = capfd.readouterr()
+        captured = capfd.readouterr()
         assert {"text/split[0] | splitting", "text/words/measure[0.1] | measuring bcd"} <= set(
-            told.out.splitlines()
+            captured.out.splitlines()
         )
 
 
@@ -121,7 +121,7 @@ def test_records_made_in_nodes_carry_node_and_item(caplog):
     assert second.depth == 1
 
 
-def test_labels_can_be_left_out_and_nobody_else_is_labelled(capsys, caplog):
+def test_labels_can_be_switched_off_and_other_lines_are_not_labelled(capsys, caplog):
     text(label=False).run({"text": "a"})
     print("afterwards")
     logging.getLogger("app").warning("afterwards")
@@ -137,8 +137,8 @@ def lines_of(text):
 def test_json_lines_have_fields_also_those_that_workers_print(capfd, alias):
     with HyperNodesEngine(map_executor=alias) as engine:
         text(engine, json=True, items=True).run({"text": "a bcd"})
-    told = capfd.readouterr()
-    printed, logged = lines_of(told.out), [line for line in lines_of(told.err) if "event" in line]
+    captured = capfd.readouterr()
+    printed, logged = lines_of(captured.out), [line for line in lines_of(captured.err) if "event" in line]
     assert {(line["node"], tuple(line["item_path"]), line["message"]) for line in printed} == {
         ("split", (), "splitting"),
         ("measure", (0,), "measuring a"),
@@ -167,13 +167,13 @@ def test_lines_go_to_a_file_or_a_stream(tmp_path):
     assert "error" not in events
 
 
-def test_records_are_of_the_time_and_place_of_what_they_tell(caplog):
+def test_records_have_the_time_and_process_of_their_event(caplog):
     with caplog.at_level(logging.DEBUG), HyperNodesEngine(map_executor="parallel") as engine:
         text(engine).run({"text": "a bcd"})
-    told = [record for record in caplog.records if getattr(record, "event", "") == "node_end"]
-    times = {record.node: record.created for record in told}
+    ends = [record for record in caplog.records if getattr(record, "event", "") == "node_end"]
+    times = {record.node: record.created for record in ends}
     assert times["split"] <= times["measure"] <= times["words"]
-    assert {record.process for record in told if record.node == "measure"} != {os.getpid()}
+    assert {record.process for record in ends if record.node == "measure"} != {os.getpid()}
 
 
 def test_errors_have_their_exception_and_formatters_show_tracebacks():
@@ -208,8 +208,8 @@ def test_a_node_may_log_with_fields_and_messages_of_its_own(caplog):
     assert (structured.msg, structured.node) == ({"structured": 1}, "busy")
     assert structured.getMessage() == "p/busy | {'structured': 1}"
     assert logging.Formatter("%(node)s %(message)s").format(structured).startswith("busy p/busy | ")
-    told = [record.getMessage() for record in caplog.records if record.name == "hypernodes.run"]
-    assert "pipeline inner: started" in told
+    logged = [record.getMessage() for record in caplog.records if record.name == "hypernodes.run"]
+    assert "pipeline inner: started" in logged
     sent = pickle.loads(pickle.dumps(structured))
     assert (type(sent), sent.getMessage(), sent.node) == (
         logging.LogRecord,
@@ -255,9 +255,9 @@ def test_each_run_decides_what_its_workers_lines_look_like(capfd):
     with HyperNodesEngine(map_executor="parallel") as engine:
         for options in ({}, {"json": True}):
             text(engine, **options).run({"text": "a bcd"})
-    told = capfd.readouterr().err.splitlines()
-    assert "text/words/measure[0] | careful with a, 100%  (WARNING app)" in told
-    logged = [json.loads(line) for line in told if line.startswith("{")]
+    printed = capfd.readouterr().err.splitlines()
+    assert "text/words/measure[0] | careful with a, 100%  (WARNING app)" in printed
+    logged = [json.loads(line) for line in printed if line.startswith("{")]
     assert [line["message"] for line in logged if line.get("logger") == "app"].count(
         "careful with a, 100%"
     ) == 1

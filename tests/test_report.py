@@ -67,7 +67,7 @@ def test_the_critical_path_is_the_chain_that_took_longest():
     ]
 
 
-def test_hits_retries_and_failures_are_told(tmp_path):
+def test_hits_retries_and_failures_are_recorded(tmp_path):
     marks = tmp_path / "marks"  # a list would count as an input of the node's code
 
     @node(output_name="tried", retries=3)
@@ -124,14 +124,14 @@ def test_an_abandoned_node_is_not_a_failure_and_its_bar_ends(nested):
     ids=repr,
 )
 def test_it_says_the_same_on_every_engine(engine):
-    counted = []
+    counts = []
     for each in (None, engine):
         report = RunReport()
         pipeline = sample.nested_map.with_callbacks([report]).with_engine(each)
         pipeline.map({"text": ["a bcd", "e"], "unit": 2}, "text")
-        counted.append(sorted((found.path, found.runs) for found in report.nodes))
+        counts.append(sorted((found.path, found.runs) for found in report.nodes))
         assert report.items == 5
-    assert counted[0] == counted[1]
+    assert counts[0] == counts[1]
 
 
 def test_it_prints_as_a_table_and_shows_itself_in_a_notebook():

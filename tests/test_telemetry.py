@@ -143,18 +143,21 @@ def test_a_run_is_one_tree_with_daft(everywhere, daft_runner):
     assert everywhere.shape() == [("text", [("map", tree)])]
 
 
-def test_spans_say_where_how_and_what(spans, tmp_path):
+def test_spans_have_the_attributes_of_the_documentation(spans, tmp_path):
     cache = DiskCache(tmp_path)
     pipeline = text(callbacks=[TelemetryCallback(spans.provider)]).with_cache(cache)
     pipeline.run({"text": "a bcd"})
-    told = spans.one("split").attributes
-    assert told["hypernodes.pipeline"] == "text"
-    assert (told["hypernodes.node"], told["hypernodes.executor"]) == ("split", "sequential")
-    assert told["hypernodes.cache.hit"] is False
-    assert len(told["hypernodes.signature"]) == 64 or told["hypernodes.signature"]
-    assert (told["hypernodes.output.words.type"], told["hypernodes.output.words.length"]) == ("list", 2)
-    assert told["host.name"]
-    assert (told["process.pid"], told["thread.name"]) == (os.getpid(), "MainThread")
+    attributes = spans.one("split").attributes
+    assert attributes["hypernodes.pipeline"] == "text"
+    assert (attributes["hypernodes.node"], attributes["hypernodes.executor"]) == ("split", "sequential")
+    assert attributes["hypernodes.cache.hit"] is False
+    assert attributes["hypernodes.signature"]
+    assert (attributes["hypernodes.output.words.type"], attributes["hypernodes.output.words.length"]) == (
+        "list",
+        2,
+    )
+    assert attributes["host.name"]
+    assert (attributes["process.pid"], attributes["thread.name"]) == (os.getpid(), "MainThread")
     assert {span.attributes["hypernodes.item"] for span in spans.named("measure")} == {"0", "1"}
     assert spans.one("map").attributes["hypernodes.map.items"] == 2
     assert spans.one("text").attributes["hypernodes.cache"] == repr(cache)
@@ -162,7 +165,7 @@ def test_spans_say_where_how_and_what(spans, tmp_path):
     pipeline.run({"text": "a bcd"})
     again = spans.one("split")
     assert again.attributes["hypernodes.cache.hit"] is True
-    assert again.attributes["hypernodes.signature"] == told["hypernodes.signature"]
+    assert again.attributes["hypernodes.signature"] == attributes["hypernodes.signature"]
     assert not spans.named("inside")
     assert not spans.orphans
 
@@ -177,12 +180,15 @@ def test_arrays_say_how_large_they_are_also_where_they_stay_in_a_worker(spans):
     with HyperNodesEngine(map_executor="parallel") as engine:
         pipeline = Pipeline([make], engine, name="big", callbacks=[TelemetryCallback(spans.provider)])
         pipeline.map({"n": [10]}, "n")
-    told = spans.one("make").attributes
-    assert (told["hypernodes.output.zeros.length"], told["hypernodes.output.zeros.bytes"]) == (10, 80)
+    attributes = spans.one("make").attributes
+    assert (attributes["hypernodes.output.zeros.length"], attributes["hypernodes.output.zeros.bytes"]) == (
+        10,
+        80,
+    )
 
 
 @pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
-def test_errors_and_retries_are_told_where_they_happened(spans, alias):
+def test_errors_and_retries_are_on_the_spans_of_their_nodes(spans, alias):
     @node(output_name="y", retries=2)
     def fragile(x):
         if x == 1:
@@ -265,13 +271,13 @@ def test_of_many_items_a_share_has_spans_and_those_that_fail_always_have(spans):
     assert Counter(map(len, [spans.named("inner"), spans.named("check")])) == {len(items): 2}
     assert not spans.orphans
     few = Spans()
-    told = [TelemetryCallback(few.provider, sample_items=0.01)]
-    pipeline.with_callbacks(told).map({"x": range(1000)}, "x")
+    telemetry = [TelemetryCallback(few.provider, sample_items=0.01)]
+    pipeline.with_callbacks(telemetry).map({"x": range(1000)}, "x")
     assert len(few.named("item")) == 10
     assert not few.orphans
 
 
-def test_what_is_opened_in_items_without_spans_is_not_told(everywhere):
+def test_spans_that_are_opened_in_items_without_spans_are_not_recorded(everywhere):
     everywhere._memory.clear()
     pipeline = Pipeline([measure], callbacks=[TelemetryCallback(sample_items=0.5)])
     pipeline.map({"word": ["a", "b", "c", "d"]}, "word")
@@ -298,19 +304,19 @@ def test_two_runs_in_one_trace_are_two_trees(everywhere):
 
 def test_a_run_inside_a_node_hangs_under_that_node(everywhere):
     everywhere._memory.clear()
-    told = [TelemetryCallback()]
-    small = Pipeline([add], name="small", callbacks=told)
+    telemetry = [TelemetryCallback()]
+    small = Pipeline([add], name="small", callbacks=telemetry)
 
     @node(output_name="y")
     def outer(x):
         return small.run({"sizes": [x]})["total"]
 
-    Pipeline([outer], name="big", callbacks=told).run({"x": 1})
+    Pipeline([outer], name="big", callbacks=telemetry).run({"x": 1})
     assert everywhere.shape() == [("big", [("outer", [("small", [("add", [])])])])]
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_nested_pipeline_alone_can_be_told_of(spans, fails):
+def test_a_nested_pipeline_alone_can_have_spans(spans, fails):
     @node(output_name="y")
     def work(x):
         if fails:
@@ -329,8 +335,8 @@ def test_a_nested_pipeline_alone_can_be_told_of(spans, fails):
 
 def test_metrics_count_and_measure(spans, tmp_path):
     reader = InMemoryMetricReader()
-    told = TelemetryCallback(spans.provider, MeterProvider([reader]))
-    pipeline = text(callbacks=[told]).with_cache(DiskCache(tmp_path))
+    telemetry = TelemetryCallback(spans.provider, MeterProvider([reader]))
+    pipeline = text(callbacks=[telemetry]).with_cache(DiskCache(tmp_path))
     pipeline.run({"text": "a bcd"})
     pipeline.run({"text": "a bcd"})
     found = {
@@ -525,7 +531,7 @@ def test_a_nested_map_on_ray_with_nodes_in_processes_arrives_at_a_collector_as_o
     assert "hypernodes.node.duration" in {metric.name for metric in collector.metrics}
 
 
-def test_a_collector_that_is_not_there_is_told_of_once_and_waited_for_by_nobody():
+def test_an_unreachable_collector_is_logged_once_and_delays_nothing():
     script = """
 import logging
 from hypernodes import Pipeline, TelemetryCallback, node
@@ -597,7 +603,7 @@ def test_nothing_is_logged_of_hooks_that_raise(spans, caplog, tmp_path):
     assert not spans.orphans
 
 
-def test_a_stream_that_is_left_early_is_a_whole_tree(spans):
+def test_the_spans_of_a_stream_that_is_closed_early_are_one_tree(spans):
     pipeline = text(callbacks=[TelemetryCallback(spans.provider)])
     for index, _ in pipeline.imap({"text": iter(["a b"] * 100)}, "text"):
         if index == 3:
@@ -617,10 +623,10 @@ def test_the_providers_sampler_decides(wanted):
 
 
 def test_workers_keep_nothing_of_runs_that_are_not_traced(everywhere):
-    told = TelemetryCallback()
+    telemetry = TelemetryCallback()
     with HyperNodesEngine(map_executor="parallel") as engine:
         pipeline = Pipeline([measure], engine, name="p")
-        for callbacks in ([told], [], [told]):
+        for callbacks in ([telemetry], [], [telemetry]):
             everywhere._memory.clear()
             pipeline.with_callbacks(callbacks).map({"word": ["a", "b"]}, "word")
     assert len(everywhere.named("inside")) == 2
@@ -643,7 +649,7 @@ def noting_a_lock(call):
     yield [threading.Lock()]
 
 
-def test_notes_and_contexts_that_cannot_be_sent_are_told_by_name():
+def test_notes_that_cannot_be_sent_are_dropped_and_such_contexts_raise():
     with HyperNodesEngine(map_executor="parallel") as engine:
         noting = Noting(noting_a_lock)
         pipeline = Pipeline([add], engine, name="p", callbacks=[noting])

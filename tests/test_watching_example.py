@@ -25,7 +25,7 @@ def test_a_run_is_watched(tmp_path, executor):
     assert "nightly/download, item 9, failed: ConnectionError('feed-09 is gone')" in ended.stdout
     assert ended.stdout.splitlines()[-1] == str(page)
     assert "Plotly.newPlot" in page.read_text(encoding="utf-8")
-    told = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    assert sum(line["event"] == "node_end" and line["node"] == "summarize" for line in told) == 68
-    assert [line["item_path"] for line in told if line["event"] == "error"] == [[9]]
-    assert {line["node"] for line in told if line["event"] == "node_retry"} == {"download"}
+    logged = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert sum(line["event"] == "node_end" and line["node"] == "summarize" for line in logged) == 68
+    assert [line["item_path"] for line in logged if line["event"] == "error"] == [[9]]
+    assert {line["node"] for line in logged if line["event"] == "node_retry"} == {"download"}
