@@ -1,4 +1,4 @@
-"""Pictures of pipelines: what they show, in which form, and what goes wrong."""
+"""Pictures of pipelines: their content, their formats, and their errors."""
 
 import re
 import shutil
@@ -13,9 +13,8 @@ import sample
 
 from hypernodes import HyperNodesEngine, Pipeline, RunReport, node
 from hypernodes.exceptions import ExtraMissingError, InputError
-from hypernodes.visualization import heat
-from hypernodes.visualization.heat import heat_up
-from hypernodes.visualization.scheme import scheme
+from hypernodes.visualization.diagram import build_diagram
+from hypernodes.visualization.run_overlay import LIGHT_FILLS, add_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,18 +43,18 @@ outer = Pipeline(
 )
 
 
-def test_depth_says_what_is_open():
-    closed, opened = scheme(outer), scheme(outer, depth=2)
-    assert [box.kind for box in closed.boxes] == ["input", "pipeline", "node"]
-    assert [box.kind for box in opened.boxes] == ["input", "group", "node"]
-    assert [box.name for box in opened.boxes[1].boxes] == ["bounds", "width"]
-    assert scheme(outer, depth=9) == scheme(outer, depth=None) == opened
-    flat = scheme(outer, depth=None, flatten=True)
+def test_depth_selects_the_levels_that_are_expanded():
+    collapsed, expanded = build_diagram(outer), build_diagram(outer, depth=2)
+    assert [box.kind for box in collapsed.boxes] == ["input", "pipeline", "node"]
+    assert [box.kind for box in expanded.boxes] == ["input", "group", "node"]
+    assert [box.name for box in expanded.boxes[1].boxes] == ["bounds", "width"]
+    assert build_diagram(outer, depth=9) == build_diagram(outer, depth=None) == expanded
+    flat = build_diagram(outer, depth=None, flatten=True)
     assert [box.name for box in flat.boxes] == ["", "bounds", "width", "<lambda>"]
 
 
-def test_boxes_tell_types_defaults_and_what_else_is_to_be_known():
-    (inputs, pipeline, _), (_, group, _) = scheme(outer).boxes, scheme(outer, depth=None).boxes
+def test_boxes_show_types_defaults_and_settings():
+    (inputs, pipeline, _), (_, group, _) = build_diagram(outer).boxes, build_diagram(outer, depth=None).boxes
     assert [(value.name, value.type, value.default) for value in inputs.values] == [
         ("xs", "list[int]", ""),
         ("table", "dict[str, int] | None", "None"),
@@ -72,25 +71,27 @@ def test_boxes_tell_types_defaults_and_what_else_is_to_be_known():
     assert bounds_box.doc == "Say where <it> lies & why."
 
 
-def test_inputs_that_others_share_or_that_are_few_have_boxes_of_their_own():
+def test_inputs_that_nodes_share_or_that_are_few_have_boxes_of_their_own():
     both = Pipeline([node(lambda a, b, c: a, output_name="x"), node(lambda c, d: c, output_name="y")])
-    assert [[value.name for value in box.values] for box in scheme(both).boxes if box.kind == "input"] == [
+    assert [
+        [value.name for value in box.values] for box in build_diagram(both).boxes if box.kind == "input"
+    ] == [
         ["a", "b"],
         ["c"],
         ["d"],
     ]
-    apart = scheme(both, min_arg_group_size=3)
+    apart = build_diagram(both, min_arg_group_size=3)
     assert [len(box.values) for box in apart.boxes if box.kind == "input"] == [1, 1, 1, 1]
 
 
-def test_arrows_go_to_whoever_takes_a_value_and_name_it_where_there_are_several():
-    opened = scheme(outer, depth=None)
-    assert {(arrow.source, arrow.target, arrow.names) for arrow in opened.arrows} == {
+def test_arrows_go_to_the_boxes_that_take_a_value_and_name_it_if_there_are_several():
+    expanded = build_diagram(outer, depth=None)
+    assert {(arrow.source, arrow.target, arrow.names) for arrow in expanded.arrows} == {
         ("i0", "0.0", ()),
         ("0.0", "0.1", ()),
         ("0.1", "1", ()),
     }
-    assert ("0", "1", ("widths",)) in {(a.source, a.target, a.names) for a in scheme(outer).arrows}
+    assert ("0", "1", ("widths",)) in {(a.source, a.target, a.names) for a in build_diagram(outer).arrows}
 
 
 @pytest.mark.parametrize("theme", ["auto", "light", "dark"])
@@ -107,16 +108,16 @@ def test_an_svg_is_well_formed_and_has_every_name(theme, orient):
     assert ("prefers-color-scheme" in drawn) == (theme == "auto")
 
 
-def test_files_say_which_kind_of_picture_they_are(tmp_path):
+def test_the_suffix_of_a_file_selects_the_format(tmp_path):
     for suffix, begins in ((".svg", "<svg"), (".mmd", "flowchart TB"), (".dot", 'digraph "outer"')):
         drawn = outer.visualize(tmp_path / f"picture{suffix}")
         assert (tmp_path / f"picture{suffix}").read_text(encoding="utf-8") == drawn
         assert drawn.startswith(begins)
-    with pytest.raises(InputError, match=r"ends with '.png' is none of the pictures"):
+    with pytest.raises(InputError, match=r"the suffix '.png' of the file is not that of a picture"):
         outer.visualize(tmp_path / "picture.png")
 
 
-def test_options_that_are_none_are_named():
+def test_values_that_an_option_does_not_take_are_errors_that_name_it():
     for options in (
         {"orient": "UP"},
         {"theme": "blue"},
@@ -193,8 +194,8 @@ def test_a_run_colours_the_picture(recwarn):
     report = RunReport()
     pipeline = Pipeline([*nodes, spare], name="run", callbacks=[report])
     pipeline.map({"x": [1, 2]}, "x", output_name=["slow", "good"], on_error="return")
-    shown = scheme(pipeline)
-    heat_up(shown, report.nodes)
+    shown = build_diagram(pipeline)
+    add_run(shown, report.nodes)
     by_name = {box.name: box for box in shown.boxes}
     assert by_name["dawdle"].heat == 4
     assert by_name["fail"].failed
@@ -202,6 +203,6 @@ def test_a_run_colours_the_picture(recwarn):
     assert by_name["<lambda>"].remarks == ("did not run",)
     for form in ("svg", "html", "mermaid", "graphviz"):
         assert "✗ 1 failed" in pipeline.visualize(return_type=form, run=pipeline.last_run)
-    hot = heat.LIGHT[4]
+    hot = LIGHT_FILLS[4]
     assert hot in pipeline.visualize(return_type="svg", theme="light", run=report)
     assert hot not in pipeline.visualize(return_type="svg", theme="light")

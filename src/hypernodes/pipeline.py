@@ -511,7 +511,7 @@ class Pipeline(PipelineDefinition):
         )
 
     def _repr_html_(self) -> str:
-        from hypernodes.visualization.table import table
+        from hypernodes.visualization.pipeline_table import pipeline_table
 
         drawn = self.visualize()
-        return str(drawn) if drawn.form == "svg" else table(self)
+        return str(drawn) if drawn.form == "svg" else pipeline_table(self)

@@ -83,17 +83,17 @@ class Explanation:
         raise KeyError(node)
 
     def __rich__(self) -> Any:
-        from hypernodes.visualization.explanation import rich_table
+        from hypernodes.visualization.explanation_table import rich_table
 
         return rich_table(self.verdicts)
 
     def __repr__(self) -> str:
-        from hypernodes.visualization.explanation import as_text
+        from hypernodes.visualization.explanation_table import as_text
 
         return as_text(self.verdicts)
 
     def _repr_html_(self) -> str:
-        from hypernodes.visualization.explanation import as_html
+        from hypernodes.visualization.explanation_table import as_html
 
         return as_html(self.verdicts)
 

@@ -1,16 +1,16 @@
-"""A picture in the language of Graphviz."""
+"""A diagram in the language of Graphviz."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.visualization.heat import fill_of
+from hypernodes.visualization.run_overlay import fill_colour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypernodes.visualization.scheme import Box, Scheme, Value
+    from hypernodes.visualization.diagram import Box, Diagram, Value
 
 _FONT: Final = "Helvetica,Arial,sans-serif"
 LIGHT: Final = {
@@ -39,32 +39,32 @@ _LEGEND: Final = (("input", "input: type = default"), ("node", "function → out
 
 
 def dot(
-    scheme: Scheme,
+    diagram: Diagram,
     *,
     orient: str = "TB",
     show_types: bool = True,
     show_legend: bool = False,
     colours: dict[str, Any] = LIGHT,
 ) -> str:
-    """Return the source of a picture.
+    """Return a diagram as a Graphviz source.
 
     Args:
-        scheme: What it shows.
-        orient: ``"TB"`` or ``"LR"``.
-        show_types: Whether types stand beside inputs and outputs.
-        show_legend: Whether it says what its colours mean.
-        colours: Those of the parts, by their kinds.
+        diagram: The diagram.
+        orient: ``"TB"`` from top to bottom, or ``"LR"`` from left to right.
+        show_types: Whether to show the types of inputs and outputs.
+        show_legend: Whether to explain the colours.
+        colours: The colours by kind: `LIGHT` or `DARK`.
 
     Example:
         >>> from hypernodes import Pipeline, node
-        >>> from hypernodes.visualization.scheme import scheme
-        >>> source = dot(scheme(Pipeline([node(abs, output_name="size")])))
+        >>> from hypernodes.visualization.diagram import build_diagram
+        >>> source = dot(build_diagram(Pipeline([node(abs, output_name="size")])))
         >>> source.splitlines()[0], '"i0" -> "0"' in source
         ('digraph "pipeline-size" {', True)
     """
     text = colours["text"]
     lines = [
-        f"digraph {_quoted(scheme.name)} {{",
+        f"digraph {_quoted(diagram.name)} {{",
         f'  graph [rankdir={orient} bgcolor="transparent" nodesep=0.3 ranksep=0.45 pad=0.15 tooltip=" "]',
         '  node [shape=box style="filled,rounded" margin="0.12,0.06" penwidth=1.2 height=0.3]',
         f'  edge [color="{colours["arrow"]}" arrowsize=0.7 penwidth=1.1]',
@@ -72,9 +72,9 @@ def dot(
         f'  node [fontname="{_FONT}" fontsize=11 fontcolor="{text}"]',
         f'  edge [fontname="{_FONT}" fontsize=9 fontcolor="{colours["faint"]}"]',
     ]
-    for box in scheme.boxes:
+    for box in diagram.boxes:
         lines += _lines(box, "  ", colours, show_types=show_types)
-    for arrow in scheme.arrows:
+    for arrow in diagram.arrows:
         label = f" [label={_quoted(' ' + ', '.join(arrow.names))}]" if arrow.names else ""
         lines.append(f"  {_quoted(arrow.source)} -> {_quoted(arrow.target)}{label}")
     if show_legend:
@@ -84,14 +84,14 @@ def dot(
 
 def _lines(box: Box, indent: str, colours: dict[str, Any], *, show_types: bool) -> Iterator[str]:
     fill, line = colours[box.kind]
-    fill = fill_of(box, fill, dark=colours is DARK)
+    fill = fill_colour(box, fill, dark=colours is DARK)
     line = colours["failed"] if box.failed else line
-    own = f'class="{box.kind}" fillcolor="{fill}" color="{line}" tooltip={_quoted(_tip(box))}'
+    attributes = f'class="{box.kind}" fillcolor="{fill}" color="{line}" tooltip={_quoted(_tooltip(box))}'
     if box.kind == "group":
         yield f"{indent}subgraph {_quoted('cluster_' + box.id)} {{"
         rows = [_bold(box.name), *(_small(remark, colours) for remark in box.remarks)]
         label = _table(rows, align="left")
-        yield f'{indent}  graph [{own} style="filled,rounded" penwidth=1.2 labeljust=l label={label}]'
+        yield f'{indent}  graph [{attributes} style="filled,rounded" penwidth=1.2 labeljust=l label={label}]'
         for inner in box.boxes:
             yield from _lines(inner, indent + "  ", colours, show_types=show_types)
         yield f"{indent}}}"
@@ -100,24 +100,24 @@ def _lines(box: Box, indent: str, colours: dict[str, Any], *, show_types: bool) 
     if box.kind != "input":
         values = [f'<font color="{colours["faint"]}">→</font> {value}' for value in values]
         values = [_bold(box.name), *values, *(_small(remark, colours) for remark in box.remarks)]
-    shape = "" if box.kind != "pipeline" else " peripheries=2"
-    yield f"{indent}{_quoted(box.id)} [{own}{shape} label={_table(values)}]"
+    border = "" if box.kind != "pipeline" else " peripheries=2"
+    yield f"{indent}{_quoted(box.id)} [{attributes}{border} label={_table(values)}]"
 
 
 def _legend(colours: dict[str, Any]) -> Iterator[str]:
     yield '  subgraph "cluster_legend" {'
     yield f'    graph [class="legend" label="" color="{colours["arrow"]}" style="rounded" penwidth=0.8]'
-    for kind, told in _LEGEND:
+    for kind, description in _LEGEND:
         fill, line = colours[kind]
-        more = " peripheries=2" if kind == "pipeline" else ""
+        border = " peripheries=2" if kind == "pipeline" else ""
         yield (
             f'    "legend {kind}" [class="{kind}" fillcolor="{fill}" color="{line}" fontsize=9 '
-            f"label={_quoted(told)}{more}]"
+            f"label={_quoted(description)}{border}]"
         )
     yield "  }"
 
 
-def _tip(box: Box) -> str:
+def _tooltip(box: Box) -> str:
     parts = [box.signature, box.doc] if box.kind != "input" else [value.name for value in box.values]
     return "\n".join(part for part in parts if part) or box.name
 

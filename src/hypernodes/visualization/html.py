@@ -1,4 +1,4 @@
-"""A picture as one page that needs nothing else: pipelines open and close by a click."""
+"""A diagram as a self-contained page, in which nested pipelines expand and collapse by a click."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hypernodes.visualization.scheme import Scheme
+    from hypernodes.visualization.diagram import Diagram
     from hypernodes.visualization.svg import Theme
 
 _BUTTONS = (
     ("all", "open all"),
     ("none", "close all"),
     ("in", "+"),
-    ("out", "−"),  # noqa: RUF001  the sign that is as wide as the plus
+    ("out", "\N{MINUS SIGN}"),
     ("fit", "fit"),
     ("theme", "light / dark"),
 )
 
 
 def html(
-    scheme: Scheme,
+    diagram: Diagram,
     *,
     orient: str = "TB",
     show_types: bool = True,
@@ -31,45 +31,45 @@ def html(
     depth: int | None = 1,
     theme: Theme = "auto",
 ) -> str:
-    """Return the page.
+    """Return a diagram as an HTML page.
 
     Args:
-        scheme: What it shows, with all levels.
-        orient: ``"TB"`` or ``"LR"``.
-        show_types: Whether types are shown.
-        show_legend: Whether it says what its colours mean.
-        depth: How many levels are open at first.
-        theme: ``"auto"`` follows the system.
+        diagram: The diagram, with all levels expanded.
+        orient: ``"TB"`` from top to bottom, or ``"LR"`` from left to right.
+        show_types: Whether to show the types of inputs and outputs.
+        show_legend: Whether to explain the colours.
+        depth: How many levels are expanded at first; ``None`` is all levels.
+        theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the system.
     """
-    groups = [box.id for outer in scheme.boxes for box in outer.tree() if box.kind == "group"]
-    opened = [name for name in groups if depth is None or name.count(".") + 1 < depth]
+    groups = [box.id for outer in diagram.boxes for box in outer.tree() if box.kind == "group"]
+    expanded = [name for name in groups if depth is None or name.count(".") + 1 < depth]
     data: dict[str, Any] = {
-        "boxes": [asdict(box) for box in scheme.boxes],
-        "arrows": [asdict(arrow) for arrow in scheme.arrows],
-        "open": opened,
+        "boxes": [asdict(box) for box in diagram.boxes],
+        "arrows": [asdict(arrow) for arrow in diagram.arrows],
+        "expanded": expanded,
         "orient": orient,
         "types": show_types,
     }
-    # Nothing in a name may end the script that it stands in.
+    # A name that contains "</script>" would end the element that holds the data.
     text = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
-    shown = f' data-theme="{theme}"' if theme != "auto" else ""
+    theme_attribute = f' data-theme="{theme}"' if theme != "auto" else ""
     buttons = "".join(
         f'<button type="button" data-action="{action}">{label}</button>' for action, label in _BUTTONS
     )
     legend = " grey: inputs, blue: functions → outputs, yellow: pipelines (click)" if show_legend else ""
-    told = escape(" · ".join(scheme.remarks) + legend)
+    remarks = escape(" · ".join(diagram.remarks) + legend)
     return (
-        f'<!doctype html>\n<html lang="en"{shown}>\n<head>\n<meta charset="utf-8">\n'
+        f'<!doctype html>\n<html lang="en"{theme_attribute}>\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<link rel="icon" href="data:,">\n'
-        f"<title>{escape(scheme.name)}</title>\n<style>\n{_part('page.css')}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(scheme.name)}</h1><small>{told}</small>{buttons}</header>\n"
-        f'<svg id="picture" role="img" aria-label="pipeline {escape(scheme.name)}"><defs>'
+        f"<title>{escape(diagram.name)}</title>\n<style>\n{_part('page.css')}</style>\n</head>\n<body>\n"
+        f"<header><h1>{escape(diagram.name)}</h1><small>{remarks}</small>{buttons}</header>\n"
+        f'<svg id="picture" role="img" aria-label="pipeline {escape(diagram.name)}"><defs>'
         f'<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" '
         f'markerUnits="userSpaceOnUse" markerWidth="10" markerHeight="10" '
         f'orient="auto-start-reverse"><path d="M0,1 L10,5 L0,9 z"/></marker></defs></svg>\n'
         f'<div id="tip" role="tooltip" hidden></div>\n'
-        f'<script type="application/json" id="scheme">{text}</script>\n'
+        f'<script type="application/json" id="diagram">{text}</script>\n'
         f"<script>{_part('dagre.min.js')}</script>\n<script>\n{_part('page.js')}</script>\n</body>\n</html>\n"
     )
 

@@ -1,4 +1,4 @@
-"""A picture as a Mermaid flowchart, which GitHub and many notebooks draw."""
+"""A diagram as a Mermaid flowchart, which GitHub and many notebooks render."""
 
 from __future__ import annotations
 
@@ -8,29 +8,34 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hypernodes.visualization.scheme import Box, Scheme, Value
+    from hypernodes.visualization.diagram import Box, Diagram, Value
 
 _SHAPES: Final = {"input": ('(["', '"])'), "node": ('["', '"]'), "pipeline": ('[["', '"]]')}
 
 
-def mermaid(scheme: Scheme, *, orient: str = "TB", show_types: bool = True) -> str:
-    """Return the flowchart's source.
+def mermaid(diagram: Diagram, *, orient: str = "TB", show_types: bool = True) -> str:
+    """Return a diagram as the source of a flowchart.
+
+    Args:
+        diagram: The diagram.
+        orient: ``"TB"`` from top to bottom, or ``"LR"`` from left to right.
+        show_types: Whether to show the types of inputs and outputs.
 
     Example:
         >>> from hypernodes import Pipeline, node
-        >>> from hypernodes.visualization.scheme import scheme
-        >>> print(mermaid(scheme(Pipeline([node(abs, output_name="size")]))))
+        >>> from hypernodes.visualization.diagram import build_diagram
+        >>> print(mermaid(build_diagram(Pipeline([node(abs, output_name="size")]))))
         flowchart TB
             i0(["x"])
             n0["abs → size"]
             i0 --> n0
     """
     lines = [f"flowchart {orient}"]
-    for box in scheme.boxes:
+    for box in diagram.boxes:
         lines += _lines(box, "    ", show_types=show_types)
-    for arrow in scheme.arrows:
-        named = f"|{_text(', '.join(arrow.names))}|" if arrow.names else ""
-        lines.append(f"    {_id(arrow.source)} -->{named} {_id(arrow.target)}")
+    for arrow in diagram.arrows:
+        label = f"|{_text(', '.join(arrow.names))}|" if arrow.names else ""
+        lines.append(f"    {_id(arrow.source)} -->{label} {_id(arrow.target)}")
     return "\n".join(lines)
 
 
@@ -41,23 +46,23 @@ def _lines(box: Box, indent: str, *, show_types: bool) -> Iterator[str]:
             yield from _lines(inner, indent + "    ", show_types=show_types)
         yield f"{indent}end"
         return
-    values = "<br/>".join(_text(_told(value, show_types=show_types)) for value in box.values)
+    values = "<br/>".join(_text(_described(value, show_types=show_types)) for value in box.values)
     remarks = "".join(f"<br/>{_text(remark)}" for remark in box.remarks)
     before, after = _SHAPES[box.kind]
     label = values if box.kind == "input" else f"{_text(box.name)} → {values}{remarks}"
     yield f"{indent}{_id(box.id)}{before}{label}{after}"
 
 
-def _told(value: Value, *, show_types: bool) -> str:
-    kind = f": {value.type}" if value.type and show_types else ""
-    return f"{value.name}{kind}{f' = {value.default}' if value.default else ''}"
+def _described(value: Value, *, show_types: bool) -> str:
+    hint = f": {value.type}" if value.type and show_types else ""
+    return f"{value.name}{hint}{f' = {value.default}' if value.default else ''}"
 
 
 def _id(name: str) -> str:
-    """Return an id that is none of Mermaid's own words."""
+    """Return an id that is not a keyword of Mermaid."""
     return name if name.startswith("i") else "n" + name.replace(".", "_")
 
 
 def _text(value: Any) -> str:
-    # Brackets and quotes would end the label; Mermaid reads entities in it.
+    # Quotes and backticks would end the label, so that they are written as entities, which Mermaid reads.
     return escape(str(value), quote=False).replace('"', "&quot;").replace("`", "&#96;")

@@ -1,4 +1,4 @@
-"""A pipeline as a picture: what is drawn, in which form, and where it goes."""
+"""The picture of a pipeline, in the requested format."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
+from hypernodes.visualization.diagram import build_diagram
 from hypernodes.visualization.dot import DARK, LIGHT, dot
-from hypernodes.visualization.heat import heat_up
 from hypernodes.visualization.html import html
 from hypernodes.visualization.mermaid import mermaid
-from hypernodes.visualization.scheme import scheme
+from hypernodes.visualization.run_overlay import add_run
 from hypernodes.visualization.svg import Theme, svg
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from hypernodes.visualization.heat import Reported
+    from hypernodes.visualization.run_overlay import NodeReport
 
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR"]
@@ -34,15 +34,15 @@ _SUFFIXES: Final[dict[str, Form]] = {
 
 
 class Run(Protocol):
-    """A run that a picture can show: a `RunReport`."""
+    """A run that a picture can show; `RunReport` is one."""
 
     @property
-    def nodes(self) -> Sequence[Reported]:
-        """What became of each node."""
+    def nodes(self) -> Sequence[NodeReport]:
+        """The results of each node."""
 
 
 class Picture(str):
-    """The text of a picture, which a notebook shows as the picture.
+    """The text of a picture. A notebook shows it as the picture.
 
     Attributes:
         form: ``"svg"``, ``"html"``, ``"mermaid"`` or ``"graphviz"``.
@@ -54,10 +54,10 @@ class Picture(str):
 
     @classmethod
     def of(cls, text: str, form: str) -> Picture:
-        """Make one of its text."""
-        made = cls(text)
-        made.form = form
-        return made
+        """Make a picture of its text and its format."""
+        picture = cls(text)
+        picture.form = form
+        return picture
 
     def _repr_svg_(self) -> str | None:
         return str(self) if self.form == "svg" else None
@@ -94,25 +94,26 @@ def picture(
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
         raise InputError(f"{where}: depth is a number of 1 or more, or None for all levels, not {depth!r}.")
     form = _form(where, filename, return_type)
-    # A page opens what it shows by itself.
+    # A page contains all levels, and expands them itself.
     levels = None if form == "html" else depth
-    shown = scheme(pipeline, depth=levels, flatten=flatten, min_arg_group_size=min_arg_group_size)
+    diagram = build_diagram(pipeline, depth=levels, flatten=flatten, min_arg_group_size=min_arg_group_size)
     if run is not None:
-        heat_up(shown, run.nodes)
+        add_run(diagram, run.nodes)
     text = ""
     if form in ("svg", "auto"):
         try:
-            text = svg(shown, theme=theme, orient=orient, show_types=show_types, show_legend=show_legend)
+            text = svg(diagram, theme=theme, orient=orient, show_types=show_types, show_legend=show_legend)
             form = "svg"
         except ExtraMissingError:
             if form == "svg":
                 raise
-            form = "mermaid"  # which needs nothing
+            # Mermaid is text that needs no program.
+            form = "mermaid"
     if form == "mermaid":
-        text = mermaid(shown, orient=orient, show_types=show_types)
+        text = mermaid(diagram, orient=orient, show_types=show_types)
     elif form == "html":
         text = html(
-            shown,
+            diagram,
             orient=orient,
             show_types=show_types,
             show_legend=show_legend,
@@ -121,7 +122,7 @@ def picture(
         )
     elif form == "graphviz":
         colours = DARK if theme == "dark" else LIGHT
-        text = dot(shown, orient=orient, show_types=show_types, show_legend=show_legend, colours=colours)
+        text = dot(diagram, orient=orient, show_types=show_types, show_legend=show_legend, colours=colours)
     if filename is not None:
         Path(filename).write_text(text, encoding="utf-8")
     return Picture.of(text, form)
@@ -133,8 +134,8 @@ def _form(where: str, filename: str | os.PathLike[str] | None, return_type: Form
     suffix = Path(filename).suffix.lower()
     if suffix not in _SUFFIXES:
         raise InputError(
-            f"{where}: a file that ends with {suffix!r} is none of the pictures it can draw: "
-            f"{listing(_SUFFIXES)}. Or say which it is to be: return_type=..."
+            f"{where}: the suffix {suffix!r} of the file is not that of a picture. Use one of "
+            f"{listing(_SUFFIXES)}, or name the format: return_type=..."
         )
     return _SUFFIXES[suffix]
 

@@ -1,4 +1,4 @@
-"""From Graphviz's language to SVG, in colours that follow the page."""
+"""A diagram as SVG, rendered by Graphviz, in colours that follow the page."""
 
 from __future__ import annotations
 
@@ -11,67 +11,68 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from xml.etree import ElementTree as ET
 
 from hypernodes.exceptions import ExtraMissingError
-from hypernodes.visualization import heat
 from hypernodes.visualization.dot import DARK, LIGHT, dot
+from hypernodes.visualization.run_overlay import DARK_FILLS, LIGHT_FILLS
 
 if TYPE_CHECKING:
-    from hypernodes.visualization.scheme import Scheme
+    from hypernodes.visualization.diagram import Diagram
 
 Theme = Literal["auto", "light", "dark"]
 
 _SVG: Final = "http://www.w3.org/2000/svg"
-_TIMEOUT: Final = 120  # seconds
-# In a process of its own: the package's fontconfig complains of newer systems' files to whoever reads
-# standard error, a notebook's cell among them.
-_CARRIED: Final = """
+RENDER_TIMEOUT_S: Final = 120
+"""Seconds that Graphviz may take; a pipeline of 500 nodes takes a few."""
+
+# The package runs in a process of its own: its fontconfig warns of the font files of newer systems on
+# standard error, which a notebook would show in the cell.
+_PYGRAPHVIZ_SCRIPT: Final = """
 import sys
 import pygraphviz
-drawn = pygraphviz.AGraph(string=sys.stdin.read()).draw(format="svg", prog="dot")
-sys.stdout.buffer.write(drawn)
+svg = pygraphviz.AGraph(string=sys.stdin.read()).draw(format="svg", prog="dot")
+sys.stdout.buffer.write(svg)
 """
 
 
-def svg(scheme: Scheme, *, theme: Theme = "auto", **options: Any) -> str:
-    """Return a picture as SVG.
+def svg(diagram: Diagram, *, theme: Theme = "auto", **options: Any) -> str:
+    """Return a diagram as SVG.
 
     Args:
-        scheme: What it shows.
-        theme: ``"auto"`` follows the page, or the system, that shows it.
-        options: What `dot` takes.
+        diagram: The diagram.
+        theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the page or system that shows the
+            picture.
+        **options: Further options of `dot`.
 
     Raises:
-        ExtraMissingError: There is no Graphviz, neither as a program nor as a package.
+        ExtraMissingError: Graphviz is installed neither as a program nor as a package.
     """
-    drawn = _laid_out(dot(scheme, colours=DARK if theme == "dark" else LIGHT, **options))
-    drawn = _legible(drawn)
+    drawn = _titles_on_top(_render(dot(diagram, colours=DARK if theme == "dark" else LIGHT, **options)))
     if theme == "auto":
         start = drawn.index(">", drawn.index("<svg ")) + 1
-        drawn = drawn[:start] + f"\n<style>{_style()}</style>" + drawn[start:]
+        drawn = drawn[:start] + f"\n<style>{_dark_style()}</style>" + drawn[start:]
     return drawn
 
 
-def _laid_out(source: str) -> str:
-    """Have Graphviz place and draw: the program if it is there, else the package that carries it."""
+def _render(source: str) -> str:
+    """Render a Graphviz source as SVG, with the program ``dot`` or the package that contains it."""
     program = shutil.which("dot")
     if program is None and find_spec("pygraphviz") is None:
         raise ExtraMissingError(
-            "an SVG is drawn by Graphviz, which is not here: pip install 'hypernodes[viz]', or install "
+            "Graphviz, which renders SVG, is not installed: pip install 'hypernodes[viz]', or install "
             "Graphviz itself. visualize(return_type='mermaid') needs neither."
         )
-    command = [program, "-Tsvg"] if program is not None else [sys.executable, "-c", _CARRIED]
-    done = subprocess.run(  # noqa: S603  a fixed program, with what we have written as its input
-        command, input=source, capture_output=True, encoding="utf-8", timeout=_TIMEOUT, check=True
+    command = [program, "-Tsvg"] if program is not None else [sys.executable, "-c", _PYGRAPHVIZ_SCRIPT]
+    done = subprocess.run(  # noqa: S603  the program is fixed, and the source is made by `dot`
+        command, input=source, capture_output=True, encoding="utf-8", timeout=RENDER_TIMEOUT_S, check=True
     )
     return done.stdout
 
 
-def _legible(drawn: str) -> str:
-    """Lay the titles of open pipelines over the arrows that cross them."""
+def _titles_on_top(drawn: str) -> str:
+    """Move the titles of expanded pipelines above the arrows, which would otherwise cross them."""
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", "http://www.w3.org/1999/xlink")
-    root = ET.fromstring(drawn)  # noqa: S314  Graphviz has just written it
-    graph = root.find(f"{{{_SVG}}}g")
-    assert graph is not None
+    root = ET.fromstring(drawn)  # noqa: S314  the text is Graphviz's output
+    graph = next(root.iterfind(f"{{{_SVG}}}g"))
     titles = ET.Element(f"{{{_SVG}}}g", {"class": "titles"})
     for cluster in graph.iterfind(f"{{{_SVG}}}g"):
         if "cluster" not in cluster.get("class", "").split():
@@ -81,6 +82,7 @@ def _legible(drawn: str) -> str:
         for holder in list(cluster.iter()):
             for text in holder.findall(f"{{{_SVG}}}text"):
                 holder.remove(text)
+                # A copy with a thick outline in the colour of the box covers the arrow behind the text.
                 halo = deepcopy(text)
                 halo.attrib |= {"stroke": fill, "fill": fill, "stroke-width": "4", "stroke-linejoin": "round"}
                 halo.set("aria-hidden", "true")
@@ -89,8 +91,8 @@ def _legible(drawn: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _style() -> str:
-    """Return the dark colours, for pages that are dark; the light ones stand in the picture itself."""
+def _dark_style() -> str:
+    """Return CSS that replaces the light colours of a picture on a dark page."""
     rules = [f"text{{fill:{DARK['text']}}}"]
     for light, dark in ((LIGHT["faint"], DARK["faint"]), (LIGHT["arrow"], DARK["arrow"])):
         rules += [f'[fill="{light}"]{{fill:{dark}}}', f'[stroke="{light}"]{{stroke:{dark}}}']
@@ -99,7 +101,8 @@ def _style() -> str:
         rules += [f'[fill="{fill}"]{{fill:{dark_fill}}}', f'[stroke="{line}"]{{stroke:{dark_line}}}']
         rules.append(f'text[stroke="{fill}"]{{stroke:{dark_fill};fill:{dark_fill}}}')
     rules += [
-        f'[fill="{light}"]{{fill:{dark}}}' for light, dark in zip(heat.LIGHT[1:], heat.DARK[1:], strict=True)
+        f'[fill="{light}"]{{fill:{dark}}}'
+        for light, dark in zip(LIGHT_FILLS[1:], DARK_FILLS[1:], strict=True)
     ]
     rules.append(f'[stroke="{LIGHT["failed"]}"]{{stroke:{DARK["failed"]}}}')
     return f"@media (prefers-color-scheme: dark){{{''.join(rules)}}}"

@@ -1,21 +1,21 @@
 "use strict";
 (() => {
-  const scheme = JSON.parse(document.getElementById("scheme").textContent);
+  const diagram = JSON.parse(document.getElementById("diagram").textContent);
   const svg = document.getElementById("picture");
   const tip = document.getElementById("tip");
   const NS = "http://www.w3.org/2000/svg";
   const LINE = 18, PAD = 9, TITLE = 6;
 
-  // Every box knows what is around it, so that arrows can end where the closed pipeline stands.
-  const boxes = new Map(), around = new Map();
+  // An arrow to a box inside a collapsed pipeline ends at the pipeline, so that each box needs its parent.
+  const boxes = new Map(), parents = new Map();
   (function walk(list, parent) {
     for (const box of list) {
       boxes.set(box.id, box);
-      if (parent) around.set(box.id, parent);
+      if (parent) parents.set(box.id, parent);
       walk(box.boxes, box);
     }
-  })(scheme.boxes, null);
-  const open = new Set(scheme.open);
+  })(diagram.boxes, null);
+  const expanded = new Set(diagram.expanded);
 
   const make = (name, attributes, ...children) => {
     const element = document.createElementNS(NS, name);
@@ -23,17 +23,17 @@
     element.append(...children);
     return element;
   };
-  const path = (id) => { const above = []; for (let box = around.get(id); box; box = around.get(box.id)) above.unshift(box); return above; };
-  const visible = (id) => (path(id).find((box) => !open.has(box.id)) || boxes.get(id)).id;
-  const isOpen = (box) => box.kind === "group" && open.has(box.id);
+  const ancestors = (id) => { const found = []; for (let box = parents.get(id); box; box = parents.get(box.id)) found.unshift(box); return found; };
+  const visible = (id) => (ancestors(id).find((box) => !expanded.has(box.id)) || boxes.get(id)).id;
+  const isExpanded = (box) => box.kind === "group" && expanded.has(box.id);
 
-  const told = (value) => [value.name, (value.type && scheme.types ? `: ${value.type}` : "") + (value.default ? ` = ${value.default}` : "")];
+  const described = (value) => [value.name, (value.type && diagram.types ? `: ${value.type}` : "") + (value.default ? ` = ${value.default}` : "")];
   const lines = (box) => {
     const remarks = box.remarks.map((text) => ({ kind: "remark", parts: [text, ""] }));
-    if (box.kind === "input") return box.values.map((value) => ({ kind: "value", parts: told(value) }));
+    if (box.kind === "input") return box.values.map((value) => ({ kind: "value", parts: described(value) }));
     const name = { kind: "name", parts: [box.name, ""] };
-    if (isOpen(box)) return [name, ...remarks];
-    return [name, ...box.values.map((value) => ({ kind: "value", parts: ["→ " + told(value)[0], told(value)[1]] })), ...remarks];
+    if (isExpanded(box)) return [name, ...remarks];
+    return [name, ...box.values.map((value) => ({ kind: "value", parts: ["→ " + described(value)[0], described(value)[1]] })), ...remarks];
   };
   const text = (line, x, y, anchor) => {
     const element = make("text", { x, y, "text-anchor": anchor, class: line.kind });
@@ -55,33 +55,33 @@
 
   function layout() {
     const graph = new dagre.graphlib.Graph({ compound: true, multigraph: false });
-    graph.setGraph({ rankdir: scheme.orient, nodesep: 26, ranksep: 38, edgesep: 14, marginx: 16, marginy: 16 });
+    graph.setGraph({ rankdir: diagram.orient, nodesep: 26, ranksep: 38, edgesep: 14, marginx: 16, marginy: 16 });
     graph.setDefaultEdgeLabel(() => ({}));
     for (const box of boxes.values()) {
       if (visible(box.id) !== box.id) continue;
       const rows = lines(box);
-      if (isOpen(box)) graph.setNode(box.id, { rows });
+      if (isExpanded(box)) graph.setNode(box.id, { rows });
       else graph.setNode(box.id, { rows, width: Math.max(...rows.map(width)) + 2 * PAD + 6, height: rows.length * LINE + 2 * PAD - 4 });
-      const parent = around.get(box.id);
+      const parent = parents.get(box.id);
       if (parent) graph.setParent(box.id, parent.id);
     }
-    for (const arrow of scheme.arrows) {
+    for (const arrow of diagram.arrows) {
       const source = visible(arrow.source), target = visible(arrow.target);
       if (source === target) continue;
       const known = graph.edge(source, target);
-      // Where one of them brings all that a box has, names would tell half of it.
-      const whole = !arrow.names.length || (known && !known.names.length);
-      const names = whole ? [] : [...new Set([...(known ? known.names : []), ...arrow.names])];
+      // An arrow without names passes all values of its source; names of another arrow would hide that.
+      const passesAll = !arrow.names.length || (known && !known.names.length);
+      const names = passesAll ? [] : [...new Set([...(known ? known.names : []), ...arrow.names])];
       graph.setEdge(source, target, { names, width: names.length ? width({ kind: "along", parts: [names.join(", "), ""] }) + 8 : 0, height: names.length ? LINE : 0, labelpos: "c" });
     }
     dagre.layout(graph);
     return graph;
   }
 
-  // Titles stand above the boxes inside, where arrows do not know of them: each open box grows upwards.
+  // The layout does not know the titles of expanded boxes, so that each box is extended upwards by its title.
   function frames(graph) {
     const found = new Map();
-    const deepest = [...boxes.values()].filter((box) => graph.hasNode(box.id) && isOpen(box)).sort((a, b) => path(b.id).length - path(a.id).length);
+    const deepest = [...boxes.values()].filter((box) => graph.hasNode(box.id) && isExpanded(box)).sort((a, b) => ancestors(b.id).length - ancestors(a.id).length);
     for (const box of deepest) {
       const rows = graph.node(box.id).rows;
       let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
@@ -96,10 +96,11 @@
     return found;
   }
 
-  // From side to side along the way of the data: at the other sides arrows would cross their boxes' neighbours.
-  function attached(graph, edge) {
+  // Arrows start and end at the sides that face the direction of the data: at the other sides they would cross
+  // neighbouring boxes.
+  function endpoints(graph, edge) {
     const points = graph.edge(edge).points.slice(1, -1);
-    const [along, across, length, breadth] = scheme.orient === "LR" ? ["x", "y", "width", "height"] : ["y", "x", "height", "width"];
+    const [along, across, length, breadth] = diagram.orient === "LR" ? ["x", "y", "width", "height"] : ["y", "x", "height", "width"];
     const end = (node, toward, sign) => {
       const room = Math.max(0, node[breadth] / 2 - 12);
       const aside = Math.min(room, Math.max(-room, toward[across] - node[across]));
@@ -134,26 +135,26 @@
     let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
     const reach = (l, t, r, b) => { [left, top, right, bottom] = [Math.min(left, l), Math.min(top, t), Math.max(right, r), Math.max(bottom, b)]; };
     for (const edge of graph.edges()) {
-      const { names } = graph.edge(edge), points = attached(graph, edge);
+      const { names } = graph.edge(edge), points = endpoints(graph, edge);
       const group = make("g", { class: "arrow", "data-source": edge.v, "data-target": edge.w }, make("path", { d: curve(points), "marker-end": "url(#head)" }));
       for (const point of points) reach(point.x, point.y, point.x, point.y);
       if (names.length) { const { x, y } = graph.edge(edge); group.append(text({ kind: "along", parts: [names.join(", "), ""] }, x, y + 4, "middle")); }
       arrows.append(group);
     }
-    const order = [...boxes.values()].filter((box) => graph.hasNode(box.id)).sort((a, b) => path(a.id).length - path(b.id).length);
+    const order = [...boxes.values()].filter((box) => graph.hasNode(box.id)).sort((a, b) => ancestors(a.id).length - ancestors(b.id).length);
     for (const box of order) {
-      const rows = graph.node(box.id).rows, opened = isOpen(box);
+      const rows = graph.node(box.id).rows, open = isExpanded(box);
       const node = graph.node(box.id);
-      const [l, t, r, b] = opened ? framed.get(box.id) : [node.x - node.width / 2, node.y - node.height / 2, node.x + node.width / 2, node.y + node.height / 2];
+      const [l, t, r, b] = open ? framed.get(box.id) : [node.x - node.width / 2, node.y - node.height / 2, node.x + node.width / 2, node.y + node.height / 2];
       reach(l, t, r, b);
-      const kind = box.kind === "group" ? (opened ? "group" : "pipeline") : box.kind;
-      const heat = box.heat === null || opened ? "" : ` heat${box.heat}`, failed = box.failed ? " failed" : "";
+      const kind = box.kind === "group" ? (open ? "group" : "pipeline") : box.kind;
+      const heat = box.heat === null || open ? "" : ` heat${box.heat}`, failed = box.failed ? " failed" : "";
       const group = make("g", { class: `box ${kind}${heat}${failed}`, "data-id": box.id, tabindex: box.kind === "group" ? 0 : -1 });
       if (box.kind === "group") {
         group.setAttribute("role", "button");
-        group.setAttribute("aria-expanded", String(opened));
+        group.setAttribute("aria-expanded", String(open));
         group.setAttribute("aria-label", `pipeline ${box.name}`);
-        const toggle = () => { open.has(box.id) ? open.delete(box.id) : open.add(box.id); draw(); fit(); svg.querySelector(`[data-id="${CSS.escape(box.id)}"]`).focus({ preventScroll: true }); };
+        const toggle = () => { expanded.has(box.id) ? expanded.delete(box.id) : expanded.add(box.id); draw(); fit(); svg.querySelector(`[data-id="${CSS.escape(box.id)}"]`).focus({ preventScroll: true }); };
         group.addEventListener("click", (event) => { event.stopPropagation(); if (!moved) toggle(); });
         group.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(); } });
       }
@@ -161,13 +162,13 @@
       if (kind === "pipeline") group.append(make("rect", { x: l + 3, y: t + 3, width: r - l - 6, height: b - t - 6, rx: 6, "fill-opacity": 0 }));
       rows.forEach((line, at) => {
         const y = t + PAD + 10 + at * LINE;
-        if (opened) titles.append(text(line, l + PAD + 2, y, "start"));  // over the arrows that cross it
+        if (open) titles.append(text(line, l + PAD + 2, y, "start"));  // drawn last, above the arrows
         else group.append(text(line, (l + r) / 2, y, "middle"));
       });
       group.addEventListener("pointerenter", (event) => hover(box, event));
       group.addEventListener("pointermove", (event) => place(event));
       group.addEventListener("pointerleave", leave);
-      (opened ? clusters : leaves).append(group);
+      (open ? clusters : leaves).append(group);
     }
     svg.replaceChildren(scratch, document.getElementById("head").parentNode.cloneNode(true), clusters, arrows, leaves, titles);
     extent = [left - 16, top - 16, right - left + 32, bottom - top + 32];
@@ -175,7 +176,7 @@
 
   function hover(box, event) {
     const details = [box.signature, box.doc].filter(Boolean);
-    if (box.kind === "group") details.push(open.has(box.id) ? "click to close" : "click to open");
+    if (box.kind === "group") details.push(expanded.has(box.id) ? "click to close" : "click to open");
     if (!details.length) return;
     const parts = [];
     if (box.signature) { const code = document.createElement("code"); code.textContent = box.signature; parts.push(code); }
@@ -211,8 +212,8 @@
     zoom(Math.exp(event.deltaY * 0.0015), view[0] + (event.clientX - frame.left) / frame.width * view[2], view[1] + (event.clientY - frame.top) / frame.height * view[3]);
   }, { passive: false });
   const actions = {
-    all: () => { for (const box of boxes.values()) if (box.kind === "group") open.add(box.id); draw(); fit(); },
-    none: () => { open.clear(); draw(); fit(); },
+    all: () => { for (const box of boxes.values()) if (box.kind === "group") expanded.add(box.id); draw(); fit(); },
+    none: () => { expanded.clear(); draw(); fit(); },
     fit,
     in: () => zoom(0.8, view[0] + view[2] / 2, view[1] + view[3] / 2),
     out: () => zoom(1.25, view[0] + view[2] / 2, view[1] + view[3] / 2),

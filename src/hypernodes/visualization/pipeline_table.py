@@ -6,12 +6,12 @@ from html import escape
 from typing import Any
 
 
-def table(pipeline: Any) -> str:
-    """Return a table of the nodes: what each takes and makes.
+def pipeline_table(pipeline: Any) -> str:
+    """Return an HTML table of the nodes of a pipeline with their inputs and outputs.
 
     Example:
         >>> from hypernodes import Pipeline, node
-        >>> "<td>abs</td><td>x</td><td>size</td>" in table(Pipeline([node(abs, output_name="size")]))
+        >>> "<td>abs</td><td>x</td><td>size</td>" in pipeline_table(Pipeline([node(abs, output_name="size")]))
         True
     """
     rows = "".join(
@@ -21,5 +21,5 @@ def table(pipeline: Any) -> str:
     )
     return (
         f"<table><caption>{escape(pipeline.pipeline_id)}</caption>"
-        f"<tr><th>node</th><th>takes</th><th>makes</th></tr>{rows}</table>"
+        f"<tr><th>node</th><th>inputs</th><th>outputs</th></tr>{rows}</table>"
     )

@@ -1,4 +1,4 @@
-"""What the cache knows of a pipeline's nodes, as a table: in a terminal, and in a notebook."""
+"""The verdicts of `Pipeline.explain` as a table, for a terminal and for a notebook."""
 
 from __future__ import annotations
 
@@ -10,50 +10,55 @@ if TYPE_CHECKING:
 
 
 class Row(Protocol):
-    """What is known of one node."""
+    """The verdict on one node."""
 
     @property
     def node(self) -> str:
-        """Its name."""
+        """The name of the node."""
 
     @property
     def path(self) -> tuple[str, ...]:
-        """The pipelines around it."""
+        """The enclosing pipelines."""
 
     @property
     def kind(self) -> str:
-        """Hit, miss, or mixed."""
+        """The verdict in one word or two: hit, miss, mixed, not cached, open."""
 
     @property
     def status(self) -> str:
-        """The same, with numbers where there are several."""
+        """The verdict, with counts if there are several items."""
 
     @property
     def is_needed(self) -> bool:
-        """Whether a run would look at it."""
+        """Whether a run would look the node up."""
 
     @property
     def because(self) -> str:
-        """Why it is no hit."""
+        """The reason why it is not a hit."""
 
 
 def rich_table(rows: Sequence[Row]) -> Any:
-    """Return a table for a terminal, with colours."""
+    """Return verdicts as a coloured table for a terminal."""
     from rich.box import SIMPLE_HEAD
-    from rich.markup import escape as as_it_is
+    from rich.markup import escape as escape_markup
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("node", "cache", "why"):
         table.add_column(title, overflow="fold")
     for row in rows:
-        style = "dim" if not row.is_needed else _COLOURS.get(row.kind, "yellow")
-        table.add_row(as_it_is(_name(row)), f"[{style}]{row.status}[/]", as_it_is(_why(row)))
+        style = "dim" if not row.is_needed else _TERMINAL_COLOURS.get(row.kind, "yellow")
+        table.add_row(escape_markup(_name(row)), f"[{style}]{row.status}[/]", escape_markup(_why(row)))
     return table
 
 
 def as_text(rows: Sequence[Row], width: int = 110) -> str:
-    """Return the same as plain text."""
+    """Return verdicts as a table in plain text.
+
+    Args:
+        rows: The verdicts.
+        width: The characters of a line; longer reasons are wrapped.
+    """
     from io import StringIO
 
     from rich.console import Console
@@ -67,11 +72,11 @@ def as_text(rows: Sequence[Row], width: int = 110) -> str:
 
 
 def as_html(rows: Sequence[Row]) -> str:
-    """Return the same for a notebook."""
+    """Return verdicts as an HTML table for a notebook."""
     cells = "".join(
         f'<tr style="{"opacity:0.55" if not row.is_needed else ""}">'
         f'<td style="text-align:left"><code>{escape(_name(row))}</code></td>'
-        f'<td style="text-align:left;color:{_HTML.get(row.kind, "#b8860b")}">'
+        f'<td style="text-align:left;color:{_HTML_COLOURS.get(row.kind, "#b8860b")}">'
         f"{escape(row.status)}</td>"
         f'<td style="text-align:left">{escape(_why(row))}</td></tr>'
         for row in rows
@@ -88,5 +93,5 @@ def _why(row: Row) -> str:
     return "; ".join(filter(None, (row.because, "" if row.is_needed else "not needed")))
 
 
-_COLOURS = {"hit": "green", "miss": "red", "not cached": "yellow", "open": "cyan"}
-_HTML = {"hit": "green", "miss": "crimson", "not cached": "#b8860b", "open": "teal"}
+_TERMINAL_COLOURS = {"hit": "green", "miss": "red", "not cached": "yellow", "open": "cyan"}
+_HTML_COLOURS = {"hit": "green", "miss": "crimson", "not cached": "#b8860b", "open": "teal"}
