@@ -62,7 +62,7 @@ def rows_of(path):
     return json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
 
 
-def test_one_run(here):
+def test_run_reads_inputs_and_writes_outputs(here):
     (here / "in.json").write_text('{"text": "four", "factor": 2}')
     done = command("written_here:sizes", "--inputs", "in.json", "--quiet")
     assert json.loads(done.stdout) == {"size": {"letters": 8}, "letters": 8}
@@ -75,7 +75,7 @@ def test_one_run(here):
 @pytest.mark.parametrize("given", ["in.json", "in.jsonl", "in.parquet"])
 @pytest.mark.parametrize("out", ["out.json", "out.jsonl", "out.parquet"])
 @pytest.mark.parametrize("executor", [None, "threaded"])
-def test_a_map_over_a_file(here, given, out, executor):
+def test_a_file_of_rows_is_mapped_over(here, given, out, executor):
     texts = ["x" * (n % 7) for n in range(2500)]
     if given == "in.json":
         (here / given).write_text(json.dumps({"text": texts}))
@@ -92,7 +92,7 @@ def test_a_map_over_a_file(here, given, out, executor):
     assert [path.name for path in here.iterdir() if path.name.startswith(".")] == []
 
 
-def test_several_columns(here):
+def test_several_columns_are_zipped_or_multiplied(here):
     (here / "in.jsonl").write_text('{"base": 2, "exp": 3}\n\n{"base": 3, "exp": 2}\n')
     zipped = command("written_here:power", "--inputs", "in.jsonl", "--map-over", "base", "--map-over", "exp")
     assert zipped.stdout == '{"power": 8}\n{"power": 9}\n'
@@ -103,7 +103,7 @@ def test_several_columns(here):
     assert product.stdout == '{"power": 8}\n{"power": 4}\n{"power": 27}\n{"power": 9}\n'
 
 
-def test_errors(here):
+def test_an_item_that_fails_sets_the_exit_code(here):
     given = ["written_here:sizes", "--set", 'text=["a", "bad", "ccc"]', "--map-over", "text"]
     done = command(*given, "--out", "out.jsonl", exit_code=1)
     assert "ValueError: a bad text\n  in node 'measure' of pipeline 'sizes', item 1" in done.stderr
@@ -116,7 +116,7 @@ def test_errors(here):
     assert "Traceback" in command(*given, "--debug", exit_code=1).stderr
 
 
-def test_a_cache(here):
+def test_the_option_cache_keeps_results(here):
     for _ in range(2):
         done = command(
             "written_here:sizes", "--set", 'text=["a", "b"]', "--map-over", "text", "--cache", "kept"
@@ -127,26 +127,30 @@ def test_a_cache(here):
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        (["written_here"], 2, "names no pipeline"),
+        (["written_here"], 2, "is not the place of a pipeline"),
         (["written_here:other"], 1, "has no 'other'. Its pipelines: 'sizes', 'power', 'odd'"),
-        (["written_here:word"], 1, "is a str and no Pipeline"),
+        (["written_here:word"], 1, "is of type str, not Pipeline"),
         (["nowhere:sizes"], 1, "'nowhere' cannot be imported"),
-        (["nowhere.py:sizes"], 1, "there is no file 'nowhere.py'"),
-        (["written_here:sizes", "--set", "text"], 2, "write NAME=VALUE"),
+        (["nowhere.py:sizes"], 1, "the file 'nowhere.py' does not exist"),
+        (["written_here:sizes", "--set", "text"], 2, "Write NAME=VALUE"),
         (["written_here:sizes", "--set", "txt=a"], 1, "Did you mean 'text'?"),
-        (["written_here:sizes", "--out", "out.csv"], 2, "write one of .json, .jsonl, .parquet"),
-        (["written_here:sizes", "--address", "a:1"], 2, "--address is for --executor ray"),
+        (["written_here:sizes", "--out", "out.csv"], 2, "the suffix must be one of .json, .jsonl, .parquet"),
+        (["written_here:sizes", "--address", "a:1"], 2, "--address needs --executor ray"),
         (["written_here:sizes", "--max-workers", "2"], 2, "--max-workers needs an --executor"),
         (
             ["written_here:odd", "--set", "x=1"],
             1,
-            "an output is a object, which a file of values cannot hold",
+            "an output is of type object, which a file of values cannot hold",
         ),
-        (["written_here:sizes", "--inputs", "rows.jsonl"], 2, "name what varies with --map-over"),
+        (["written_here:sizes", "--inputs", "rows.jsonl"], 2, "Name the columns that vary with --map-over"),
         (["written_here:sizes", "--inputs", "rows.jsonl", "--map-over", "tex"], 2, "no column 'tex'"),
-        (["written_here:sizes", "--inputs", "rows.jsonl", "--map-over", "text"], 1, "line 2 is no JSON"),
+        (
+            ["written_here:sizes", "--inputs", "rows.jsonl", "--map-over", "text"],
+            1,
+            "line 2 is not valid JSON",
+        ),
         (["written_here:sizes", "--inputs", "list.json"], 1, "holds a list"),
-        (["written_here:sizes", "--inputs", "broken.json"], 1, "is no JSON"),
+        (["written_here:sizes", "--inputs", "broken.json"], 1, "is not valid JSON"),
         (
             ["written_here:sizes", "--set", "text=a", "--executor", "ray", "--address", "127.0.0.1:1"],
             1,
@@ -154,7 +158,7 @@ def test_a_cache(here):
         ),
     ],
 )
-def test_what_is_wrong_is_said(here, arguments, exit_code, message):
+def test_wrong_arguments_and_files_are_errors_that_name_them(here, arguments, exit_code, message):
     (here / "rows.jsonl").write_text('{"text": "a"}\n{oh}\n')
     (here / "list.json").write_text("[1]")
     (here / "broken.json").write_text("{")

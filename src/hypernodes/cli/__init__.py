@@ -1,4 +1,4 @@
-"""The command ``hypernodes``."""
+"""The command ``hypernodes`` and its subcommands."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Final
 import click
 
 _COMMANDS: Final = {
-    "cache": "See what a cache holds, and look after it.",
+    "cache": "Inspect and maintain a cache.",
     "run": "Run a pipeline over inputs from a file.",
     "submit": "Run a pipeline as a job of a Ray cluster.",
 }
 
 
-class _Commands(click.Group):
-    """Loads a command when it is called."""
+class _LazyGroup(click.Group):
+    """A group that imports the module of a subcommand when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
@@ -28,7 +28,7 @@ class _Commands(click.Group):
         return command
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="hypernodes")
 def main() -> None:
-    """Plain functions, wired into pipelines that run anywhere."""
+    """Plain functions, connected by name into pipelines that run anywhere."""

@@ -1,4 +1,4 @@
-"""``hypernodes cache``: see what a cache holds, and look after it."""
+"""``hypernodes cache``: inspect and maintain a cache."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
     from hypernodes.cache.inventory import Entry
 
 _PATH_VARIABLE: Final = "HYPERNODES_CACHE"
-_DEFAULT: Final = Path(".cache")
+_DEFAULT_PATH: Final = Path(".cache")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SHORT: Final = 12  # digits of a signature that are shown; enough to tell entries apart
+SHOWN_DIGITS: Final = 12
+"""Digits of a signature that are shown: 48 bits, which are distinct for all entries of a cache."""
 
 
 class _Age(click.ParamType):  # type: ignore[type-arg]
-    """A time span as people write it."""
+    """A duration with a unit, as in ``12h``."""
 
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))
         if found is None:
-            self.fail(f"{value!r} is no age. Write 30s, 5m, 12h, 7d or 2w.", param, ctx)
+            self.fail(f"{value!r} is not an age. Write 30s, 5m, 12h, 7d or 2w.", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
-class _OfACache(click.Group):
-    """Commands that say in one line when a cache cannot be read."""
+class _CacheGroup(click.Group):
+    """A group whose commands report in one line that a cache cannot be read."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,12 +48,12 @@ class _OfACache(click.Group):
             ) from error
 
 
-@click.group(cls=_OfACache)
+@click.group(cls=_CacheGroup)
 @click.option(
     "--path",
     type=click.Path(path_type=Path, file_okay=False),
     envvar=_PATH_VARIABLE,
-    default=_DEFAULT,
+    default=_DEFAULT_PATH,
     show_default=True,
     show_envvar=True,
     help="The directory of the cache.",
@@ -60,11 +61,11 @@ class _OfACache(click.Group):
 @click.option(
     "--key-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A file with the key that entries are sealed with; else HYPERNODES_CACHE_KEY.",
+    help="A file with the key of the seals; by default HYPERNODES_CACHE_KEY.",
 )
 @click.pass_context
 def cache(ctx: click.Context, path: Path, key_file: Path | None) -> None:
-    """See what a cache holds, and look after it."""
+    """Inspect and maintain a cache."""
     if not (path / "cache.db").is_file():
         raise click.UsageError(
             f"there is no cache in {str(path)!r}. Name its directory: hypernodes cache --path DIR, or set "
@@ -97,7 +98,7 @@ def stats(cache: DiskCache, *, as_json: bool) -> None:
 
 @cache.command("ls")
 @click.option("--node", help="Entries of this node only.")
-@click.option("--limit", default=50, show_default=True, help="At most so many, the latest.")
+@click.option("--limit", default=50, show_default=True, help="The maximal number of entries.")
 @_as_json
 @click.pass_obj
 def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: bool) -> None:
@@ -108,12 +109,12 @@ def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: boo
         return
     rows = [
         (
-            entry.signature[:_SHORT],
+            entry.signature[:SHOWN_DIGITS],
             entry.node,
             as_bytes(entry.size),
             ago(entry.stored),
             "" if entry.about is None else as_seconds(entry.about.seconds),
-            "" if entry.about is None else _taken(entry),
+            "" if entry.about is None else _inputs(entry),
         )
         for entry in found
     ]
@@ -122,11 +123,11 @@ def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: boo
 
 @cache.command()
 @click.argument("signature")
-@click.option("--value", is_flag=True, help="Show the value, too, which unpickles it: that can run code.")
+@click.option("--value", is_flag=True, help="Show the value, too. This unpickles it, which can run code.")
 @_as_json
 @click.pass_obj
 def show(cache: DiskCache, signature: str, *, value: bool, as_json: bool) -> None:
-    """Show what is known of the entry SIGNATURE (its first digits will do)."""
+    """Show how the entry SIGNATURE was computed. The first digits of the signature suffice."""
     entry = _find(cache, signature)
     described = _described(entry)
     if value:
@@ -152,16 +153,17 @@ def show(cache: DiskCache, signature: str, *, value: bool, as_json: bool) -> Non
 @_as_json
 @click.pass_obj
 def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
-    """Say why the entry SIGNATURE was computed, though there was one like it.
+    """Explain why the entry SIGNATURE was computed although the node had other entries.
 
-    It is compared with the entry of the same node that has most in common with it, an earlier one if
-    there is one.
+    The entry is compared with the most similar entry of the same node, preferably an earlier one.
     """
     from hypernodes.cache.compare import differences, most_similar
 
     entry = _find(cache, signature)
     if entry.about is None:
-        raise click.ClickException(f"it is not known how entry {printable(entry.signature)} was made.")
+        raise click.ClickException(
+            f"entry {printable(entry.signature)} has no record of how it was computed."
+        )
     others = [other for other in cache.entries(entry.node) if other.signature != entry.signature]
     earlier = [other for other in others if other.stored <= entry.stored] or others
     abouts = {id(other.about): other for other in earlier if other.about is not None}
@@ -180,7 +182,7 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
     if other is None:
         click.echo(f"It is the only entry of {printable(entry.node)}.")
         return
-    node, like_it = printable(entry.node), printable(other.signature[:_SHORT])
+    node, like_it = printable(entry.node), printable(other.signature[:SHOWN_DIGITS])
     click.echo(f"{node}, compared with {like_it}, stored {ago(other.stored)}:")
     for change in changes:
         click.echo(f"  {change}")
@@ -188,12 +190,12 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
 
 @cache.command()
 @click.option("--node", help="Entries of this node only.")
-@click.option("--older-than", type=_Age(), metavar="AGE", help="Entries not used for so long: 30s, 12h, 7d.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--older-than", type=_Age(), metavar="AGE", help="Entries not used for this long: 30s, 7d.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_as_json
 @click.pass_obj
 def clear(cache: DiskCache, node: str | None, older_than: float | None, *, yes: bool, as_json: bool) -> None:
-    """Drop entries: all of them, or those that the options name."""
+    """Drop all entries, or those that the options select."""
     which = "all entries" if node is None and older_than is None else "these entries"
     if not (yes or as_json):
         click.confirm(f"Drop {which} of {cache.path}?", abort=True)
@@ -205,11 +207,11 @@ def clear(cache: DiskCache, node: str | None, older_than: float | None, *, yes: 
 
 
 @cache.command()
-@click.option("--drop", is_flag=True, help="Drop the entries that are damaged, or sealed with another key.")
+@click.option("--drop", is_flag=True, help="Drop entries that are damaged or sealed with another key.")
 @_as_json
 @click.pass_context
 def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
-    """Read every entry and check that it is whole. Exits with 1 if one is not."""
+    """Read all entries and check their seals. The exit code is 1 if an entry is damaged."""
     found = ctx.obj.verify(drop=drop)
     if as_json:
         print_json(asdict(found))
@@ -218,13 +220,17 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
         for signature, why in found.damaged.items():
             click.echo(f"  {printable(signature)} {why}{', and was dropped' if drop else ''}")
         if found.orphans:
-            click.echo(f"{found.orphans:,} files that belonged to no entry were removed.")
+            click.echo(f"{found.orphans:,} files without an entry were removed.")
     if found.damaged and not drop:
         ctx.exit(1)
 
 
 def _find(cache: DiskCache, start: str) -> Entry:
-    """Return the one entry whose signature begins so."""
+    """Return the entry whose signature begins with some digits.
+
+    Raises:
+        click.ClickException: There is none, or more than one.
+    """
     found = list(cache.entries(start=start))
     if len(found) != 1:
         many = f"{len(found)} entries have signatures" if found else "no entry has a signature"
@@ -236,7 +242,7 @@ def _described(entry: Entry) -> dict[str, Any]:
     return asdict(entry)
 
 
-def _taken(entry: Entry) -> str:
+def _inputs(entry: Entry) -> str:
     takes = {} if entry.about is None else entry.about.takes
     return ", ".join(
         f"{name}={taken.shown}" if taken.shown else name + (f" ← {taken.made_by}" if taken.made_by else "")

@@ -1,4 +1,4 @@
-"""Inputs from files, and outputs to files: JSON, JSON lines, Parquet."""
+"""Files of inputs and outputs: JSON, JSON lines and Parquet."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from hypernodes.exceptions import listing
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_BATCH: Final = 1000  # rows that are read and written at once
-READ: Final = (".json", ".jsonl", ".parquet")
-WRITTEN: Final = (".json", ".jsonl", ".parquet")
+ROWS_PER_BATCH: Final = 1000
+"""Rows of a Parquet file that are read or written together; the other rows are not in memory."""
+
+SUFFIXES: Final = (".json", ".jsonl", ".parquet")
+"""The suffixes of the files that can be read and written."""
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file has rows, which are read as they are needed."""
+    """Whether a file has rows, which are read while the map runs."""
     return path.suffix in (".jsonl", ".parquet")
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Return the inputs in a JSON file, by name."""
+    """Read inputs by name from a JSON file."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise click.ClickException(f"{path} is no JSON: {error}") from None
+        raise click.ClickException(f"{path} is not valid JSON: {error}") from None
     if not isinstance(values, dict):
         raise click.ClickException(
-            f'{path} holds a {type(values).__name__}, but inputs are values by name: {{"x": [1, 2, 3]}}. '
-            f"Rows go into a .jsonl file, one to a line."
+            f'{path} holds a {type(values).__name__}, but inputs are an object: {{"x": [1, 2, 3]}}. '
+            f"Write rows into a .jsonl file, one per line."
         )
     return values
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
-    """Return the names of the columns of a table; of JSON lines, those of the first."""
+    """Return the names of the columns of a file with rows; of JSON lines, those of the first row."""
     if path.suffix == ".parquet":
         import pyarrow.parquet
 
@@ -51,9 +53,10 @@ def columns_of(path: Path) -> tuple[str, ...]:
 
 
 def read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Return the rows of a table, of which only some are in memory at a time.
+    """Return an iterator over the rows of a file. Only a bounded number of rows is in memory.
 
-    The file is opened at once: a job's working directory may be written anew while it begins.
+    The file is opened by this call and not by the first row: Ray may replace the working directory of a job
+    while the job starts.
     """
     if path.suffix == ".parquet":
         return _parquet_rows(path.open("rb"), columns)
@@ -64,7 +67,7 @@ def _parquet_rows(file: IO[bytes], columns: tuple[str, ...]) -> Iterator[dict[st
     import pyarrow.parquet
 
     with file, pyarrow.parquet.ParquetFile(file) as table:
-        for batch in table.iter_batches(_BATCH, columns=list(columns)):
+        for batch in table.iter_batches(ROWS_PER_BATCH, columns=list(columns)):
             yield from batch.to_pylist()
 
 
@@ -74,7 +77,7 @@ def _with_columns(
     for number, row in enumerate(rows, 1):
         missing = [name for name in columns if name not in row]
         if missing:
-            raise click.ClickException(f"{path}, row {number}: there is no {listing(missing)}.")
+            raise click.ClickException(f"{path}, row {number}: no value for {listing(missing)}.")
         yield row
 
 
@@ -90,14 +93,16 @@ def _parsed(lines: TextIO, path: Path) -> Iterator[dict[str, Any]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise click.ClickException(f"{path}, line {number} is no JSON: {error}") from None
+                raise click.ClickException(f"{path}, line {number} is not valid JSON: {error}") from None
             if not isinstance(row, dict):
-                raise click.ClickException(f"{path}, line {number} is no object: {line.strip()[:60]}")
+                raise click.ClickException(
+                    f'{path}, line {number} is not an object like {{"x": 1}}: {line.strip()[:60]}'
+                )
             yield row
 
 
 class Writer(Protocol):
-    """Where outputs go."""
+    """A destination of outputs."""
 
     def write(self, outputs: Mapping[str, Any]) -> None:
         """Write the outputs of a run, or of one item."""
@@ -105,42 +110,42 @@ class Writer(Protocol):
 
 @contextmanager
 def writer(path: Path | None, *, rows: bool) -> Iterator[Writer]:
-    """Open a file for outputs; it appears under its name when it is whole.
+    """Open a file for outputs. The file gets its name when it is complete.
 
     Args:
         path: The file; ``None`` for standard output.
-        rows: Whether there is more than one set of outputs.
+        rows: Whether there are outputs of several items.
     """
     if path is None:
         yield _JsonWriter(sys.stdout, rows=rows, lines=rows)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    growing = path.with_name(f".{path.name}.part")
+    partial = path.with_name(f".{path.name}.part")
     try:
         if path.suffix == ".parquet":
-            made = _ParquetWriter(growing)
-            yield made
-            made.close()
+            parquet_writer = _ParquetWriter(partial)
+            yield parquet_writer
+            parquet_writer.close()
         else:
-            with growing.open("w", encoding="utf-8") as file:
-                written = _JsonWriter(file, rows=rows, lines=path.suffix == ".jsonl")
-                yield written
-                written.close()
-        growing.replace(path)
+            with partial.open("w", encoding="utf-8") as file:
+                json_writer = _JsonWriter(file, rows=rows, lines=path.suffix == ".jsonl")
+                yield json_writer
+                json_writer.close()
+        partial.replace(path)
     finally:
-        growing.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 class _JsonWriter:
     def __init__(self, file: TextIO, *, rows: bool, lines: bool) -> None:
         self._file = file
-        self._listed = rows and not lines
+        self._is_list = rows and not lines
         self._indent = None if rows or lines else 2
         self._count = 0
 
     def write(self, outputs: Mapping[str, Any]) -> None:
         text = json.dumps(plain(outputs), indent=self._indent, ensure_ascii=False)
-        if self._listed:
+        if self._is_list:
             self._file.write("[\n" if not self._count else ",\n")
             self._file.write(text)
         else:
@@ -148,7 +153,7 @@ class _JsonWriter:
         self._count += 1
 
     def close(self) -> None:
-        if self._listed:
+        if self._is_list:
             self._file.write("\n]\n" if self._count else "[]\n")
 
 
@@ -160,7 +165,7 @@ class _ParquetWriter:
 
     def write(self, outputs: Mapping[str, Any]) -> None:
         self._rows.append(plain(outputs))
-        if len(self._rows) >= _BATCH:
+        if len(self._rows) >= ROWS_PER_BATCH:
             self._flush()
 
     def close(self) -> None:
@@ -176,7 +181,7 @@ class _ParquetWriter:
             table = pa.Table.from_pylist(self._rows, schema=schema)
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise click.ClickException(
-                f"these outputs do not fit the columns of a Parquet file: {error} Write .jsonl instead."
+                f"the outputs do not fit the columns of a Parquet file: {error} Write a .jsonl file instead."
             ) from None
         if self._writer is None:
             self._writer = pyarrow.parquet.ParquetWriter(self._path, table.schema)
@@ -185,7 +190,10 @@ class _ParquetWriter:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON and Parquet have it.
+    """Convert a value to the types of JSON and Parquet.
+
+    Raises:
+        click.ClickException: There is no conversion.
 
     >>> plain({"a": (1, {2})})
     {'a': [1, [2]]}
@@ -208,6 +216,6 @@ def plain(value: Any) -> Any:
         if callable(convert):
             return plain(convert())
     raise click.ClickException(
-        f"an output is a {type(value).__qualname__}, which a file of values cannot hold. Ask for other "
-        f"outputs with --output, or add a node that makes plain values of it."
+        f"an output is of type {type(value).__qualname__}, which a file of values cannot hold. Request other "
+        f"outputs with --output, or add a node that converts it to plain values."
     )

@@ -1,4 +1,4 @@
-"""``hypernodes run``: a pipeline over inputs from a file."""
+"""``hypernodes run``: run a pipeline with inputs from a file."""
 
 from __future__ import annotations
 
@@ -26,32 +26,38 @@ EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray")
 
 
 def options_of_run(command: Any) -> Any:
-    """Add the options that say what is run, and over what."""
-    file_in = click.Path(path_type=Path, exists=True, dir_okay=False)
+    """Add the options that `run` and `submit` have in common: pipeline, inputs, outputs."""
+    input_file = click.Path(path_type=Path, exists=True, dir_okay=False)
     for option in reversed(
         [
             click.argument("pipeline"),
-            click.option("--inputs", type=file_in, help=f"Values by name, or rows: {', '.join(files.READ)}."),
             click.option(
-                "--set", "given", multiple=True, metavar="NAME=VALUE", help="One input, as JSON or as text."
+                "--inputs", type=input_file, help=f"Values by name, or rows: {', '.join(files.SUFFIXES)}."
             ),
-            click.option("--map-over", multiple=True, metavar="NAME", help="Run once for each item of it."),
+            click.option(
+                "--set", "given", multiple=True, metavar="NAME=VALUE", help="One input, as JSON or text."
+            ),
+            click.option(
+                "--map-over", multiple=True, metavar="NAME", help="An input that varies from item to item."
+            ),
             click.option("--map-mode", type=click.Choice(["zip", "product"]), default="zip"),
             click.option(
-                "--output", "wanted", multiple=True, metavar="NAME", help="An output; all by default."
+                "--output", "wanted", multiple=True, metavar="NAME", help="An output to compute; else all."
             ),
             click.option(
                 "--out",
                 type=click.Path(path_type=Path, dir_okay=False),
-                help=f"Where outputs go: {', '.join(files.WRITTEN)}; else they are printed.",
+                help=f"A file for the outputs: {', '.join(files.SUFFIXES)}; by default they are printed.",
             ),
             click.option("--on-error", type=click.Choice(["raise", "return"]), default="raise"),
             click.option(
                 "--cache",
                 type=click.Path(path_type=Path, file_okay=False),
-                help="A directory for results; else the pipeline's own.",
+                help="The directory of a cache; by default the cache of the pipeline.",
             ),
-            click.option("--max-workers", type=click.IntRange(1), help="How many calls run at once."),
+            click.option(
+                "--max-workers", type=click.IntRange(1), help="How many calls run at the same time, at most."
+            ),
         ]
     ):
         command = option(command)
@@ -60,15 +66,15 @@ def options_of_run(command: Any) -> Any:
 
 @click.command()
 @options_of_run
-@click.option("--executor", type=click.Choice(EXECUTORS), help="Where it runs; else as the pipeline says.")
-@click.option("--address", help="The Ray cluster, host:port, for --executor ray.")
+@click.option("--executor", type=click.Choice(EXECUTORS), help="The executor; else that of the pipeline.")
+@click.option("--address", help="The address of a Ray cluster, host:port, for --executor ray.")
 @click.option(
     "--working-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The code that Ray's workers need; by default this directory.",
+    help="The directory with the code that Ray workers need; by default this directory.",
 )
-@click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--quiet", is_flag=True, help="Do not show progress.")
+@click.option("--debug", is_flag=True, help="Show the full traceback of an error.")
 def run(
     pipeline: str,
     inputs: Path | None,
@@ -87,18 +93,18 @@ def run(
     quiet: bool,
     debug: bool,
 ) -> None:
-    """Run PIPELINE, written module:name or file.py:name, over inputs from a file.
+    """Run PIPELINE, written as module:name or file.py:name, with inputs from a file.
 
     \b
         hypernodes run pipelines:clean --inputs texts.jsonl --map-over text --out clean.parquet
 
-    A .json file holds values by name. A .jsonl or .parquet file holds rows: the columns named by
-    --map-over are read row by row, so that it may be of any size. Exits with 1 if something failed.
-    """  # noqa: D301  the mark is click's
-    if out is not None and out.suffix not in files.WRITTEN:
-        raise click.UsageError(f"--out {out}: write one of {', '.join(files.WRITTEN)}.")
+    A .json file holds values by name. A .jsonl or .parquet file holds rows: the columns named by --map-over
+    are read while the map runs, so that the file may have any size. The exit code is 1 if a node failed.
+    """  # noqa: D301  "\b" tells click not to wrap the paragraph
+    if out is not None and out.suffix not in files.SUFFIXES:
+        raise click.UsageError(f"--out {out}: the suffix must be one of {', '.join(files.SUFFIXES)}.")
     if address is not None and executor != "ray":
-        raise click.UsageError("--address is for --executor ray.")
+        raise click.UsageError("--address needs --executor ray.")
     inputs, out = (None if path is None else path.absolute() for path in (inputs, out))
     found = load(pipeline)
     try:
@@ -124,21 +130,23 @@ def run(
 
 
 def load(place: str) -> Pipeline:
-    """Return the pipeline at ``module:name`` or ``file.py:name``; it may be made by a function.
+    """Import the pipeline at ``module:name`` or ``file.py:name``. A function is called to make it.
 
     Raises:
-        click.ClickException: There is none.
+        click.ClickException: The module, the name or the pipeline does not exist.
     """
     module_name, colon, name = place.rpartition(":")
     if not colon or not name:
-        raise click.UsageError(f"{place!r} names no pipeline. Write module:name, or file.py:name.")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
+        raise click.UsageError(
+            f"{place!r} is not the place of a pipeline. Write module:name, or file.py:name."
+        )
+    directory = str(Path.cwd())
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
     if module_name.endswith(".py"):
         file = Path(module_name).resolve()
         if not file.is_file():
-            raise click.ClickException(f"there is no file {module_name!r}.")
+            raise click.ClickException(f"the file {module_name!r} does not exist.")
         sys.path.insert(0, str(file.parent))
         module_name = file.stem
     try:
@@ -146,7 +154,7 @@ def load(place: str) -> Pipeline:
     except ModuleNotFoundError as error:
         missing = f"it needs {error.name!r}, which" if error.name != module_name else "it"
         raise click.ClickException(
-            f"{module_name!r} cannot be imported: {missing} is neither installed nor in {here}."
+            f"{module_name!r} cannot be imported: {missing} is neither installed nor in {directory}."
         ) from None
     found = getattr(module, name, None)
     if found is None:
@@ -157,7 +165,7 @@ def load(place: str) -> Pipeline:
     if callable(found) and not isinstance(found, Pipeline):
         found = found()
     if not isinstance(found, Pipeline):
-        raise click.ClickException(f"{place!r} is a {type(found).__name__} and no Pipeline.")
+        raise click.ClickException(f"{place!r} is of type {type(found).__name__}, not Pipeline.")
     return found
 
 
@@ -166,7 +174,7 @@ def _given(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise click.UsageError(f"--set {pair}: write NAME=VALUE.")
+            raise click.UsageError(f"--set {pair}: a value is missing. Write NAME=VALUE.")
         try:
             values[name] = json.loads(text)
         except json.JSONDecodeError:
@@ -196,7 +204,7 @@ def _engine(
 ) -> HyperNodesEngine | None:
     if executor is None:
         if max_workers is not None:
-            raise click.UsageError("--max-workers needs an --executor.")
+            raise click.UsageError("--max-workers needs an --executor other than that of the pipeline.")
         return None
     from hypernodes.engines import HyperNodesEngine
     from hypernodes.executors.aliases import make
@@ -212,7 +220,7 @@ def _engine(
 def _connect(address: str | None, working_dir: Path | None) -> None:
     from hypernodes.executors.ray.connection import join
 
-    # In a job the workers have the job's own working directory.
+    # The workers of a job have the working directory of the job.
     if working_dir is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         working_dir = Path.cwd()
     join(address, None if working_dir is None else {"working_dir": str(working_dir)})
@@ -229,7 +237,7 @@ def _run(
     on_error: Literal["raise", "return"],
     engine: HyperNodesEngine | None,
 ) -> int:
-    """Run, write what comes of it, and return how many items failed."""
+    """Run the pipeline, write its outputs, and return the number of items that failed."""
     if engine is not None:
         pipeline = pipeline.with_engine(engine)
     outputs = list(wanted) or None
@@ -244,10 +252,9 @@ def _run(
                 if isinstance(row, BaseException):
                     failed += 1
                     names = wanted or pipeline.output_names
-                    row = {**dict.fromkeys(names), "error": row}  # noqa: PLW2901
-                elif on_error == "return":
-                    row = {**row, "error": None}  # noqa: PLW2901
-                writer.write(row)
+                    writer.write({**dict.fromkeys(names), "error": row})
+                else:
+                    writer.write({**row, "error": None} if on_error == "return" else row)
         return failed
     finally:
         if engine is not None:
@@ -260,7 +267,7 @@ def _inputs(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> di
     if not files.is_table(inputs):
         return files.read_values(inputs)
     if not map_over:
-        raise click.UsageError(f"{inputs} has rows: name what varies with --map-over.")
+        raise click.UsageError(f"{inputs} has rows. Name the columns that vary with --map-over.")
     columns = files.columns_of(inputs)
     for name in map_over:
         if columns and name not in columns:
@@ -270,21 +277,21 @@ def _inputs(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> di
         return {name: [row[name] for row in rows] for name in map_over}
     if len(map_over) == 1:
         return {map_over[0]: (row[map_over[0]] for row in files.read_rows(inputs, map_over))}
-    return _abreast(files.read_rows(inputs, map_over), map_over)
+    return _columns_in_step(files.read_rows(inputs, map_over), map_over)
 
 
-def _abreast(rows: Iterator[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Iterator[Any]]:
-    """Return columns that are read together, so that no more than a row is held."""
-    held: dict[str, list[Any]] = {name: [] for name in names}
+def _columns_in_step(rows: Iterator[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Iterator[Any]]:
+    """Return iterators over columns of the same rows. If they are advanced in step, one row is in memory."""
+    pending: dict[str, list[Any]] = {name: [] for name in names}
 
     def column(name: str) -> Iterator[Any]:
         while True:
-            if not held[name]:
+            if not pending[name]:
                 row = next(rows, None)
                 if row is None:
                     return
-                for each in names:
-                    held[each].append(row[each])
-            yield held[name].pop(0)
+                for other in names:
+                    pending[other].append(row[other])
+            yield pending[name].pop(0)
 
     return {name: column(name) for name in names}

@@ -1,4 +1,4 @@
-"""How the commands print: tables, JSON, amounts."""
+"""Output of the commands: tables, JSON, sizes and durations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,14 @@ def print_table(
     total: Sequence[str] | None = None,
     right: Sequence[int] = (),
 ) -> None:
-    """Print rows in columns, some of them flush right."""
+    """Print rows in columns.
+
+    Args:
+        titles: The titles of the columns; without any text, there is no header.
+        rows: The cells of each row. Control characters are replaced.
+        total: The cells of a last row, set off from the others.
+        right: The positions of the columns that are aligned to the right.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -42,14 +49,15 @@ def print_table(
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))  # who wrote the entries is not known
-    # Into a pipe goes all of it, however wide.
+        # Cells come from cache entries, which another user may have written with control characters.
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    # Output to a pipe is not cut to the width of a terminal.
     console = Console(width=None if "COLUMNS" in os.environ or os.isatty(1) else 160)
     console.print(table)
 
 
 def as_bytes(size: float) -> str:
-    """Return an amount of bytes as people read it."""
+    """Return a number of bytes with a unit that suits its size."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -58,12 +66,12 @@ def as_bytes(size: float) -> str:
 
 
 def as_seconds(seconds: float) -> str:
-    """Return a duration as people read it."""
+    """Return a duration in seconds with a unit that suits its size."""
     return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def ago(moment: float) -> str:
-    """Return how long ago a moment was."""
+    """Return the time since a moment, given in seconds since the epoch."""
     seconds = max(0.0, time.time() - moment)
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:

@@ -1,4 +1,4 @@
-"""``hypernodes submit``: the same as a job of a Ray cluster."""
+"""``hypernodes submit``: run a pipeline as a job of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from hypernodes.cli.run import options_of_run
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-_PULSE: Final = 0.5  # seconds
-_PATIENCE: Final = 30.0  # seconds
-_DASHBOARD: Final = "http://127.0.0.1:8265"
+POLL_INTERVAL_S: Final = 0.5
+"""Seconds between two requests for the status and the log of a job."""
+
+SUBMIT_TIMEOUT_S: Final = 30.0
+"""Seconds to repeat a submission: a cluster that is starting has a dashboard before it has an agent."""
+
+DEFAULT_DASHBOARD: Final = "http://127.0.0.1:8265"
 
 
 @click.command()
@@ -26,38 +30,38 @@ _DASHBOARD: Final = "http://127.0.0.1:8265"
 @click.option(
     "--address",
     envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"],
-    default=_DASHBOARD,
+    default=DEFAULT_DASHBOARD,
     show_default=True,
     show_envvar=True,
-    help="The cluster's dashboard.",
+    help="The address of the dashboard of the cluster.",
 )
 @click.option(
     "--working-dir",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path(),
-    help="What is sent along: the pipeline, and inputs that are in it.",
+    help="The directory that is uploaded, with the pipeline and input files.",
 )
 @click.option(
     "--runtime-env",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A YAML or JSON file with what else workers need: pip, env_vars, ...",
+    help="A YAML or JSON file with a runtime_env for the workers: pip, env_vars, ...",
 )
-@click.option("--no-wait", is_flag=True, help="Do not wait for its end; print its name.")
+@click.option("--no-wait", is_flag=True, help="Do not wait for the end of the job; print its id.")
 def submit(
     address: str, working_dir: Path, runtime_env: Path | None, *, no_wait: bool, **options: Any
 ) -> None:
-    """Run PIPELINE as a job of a Ray cluster; the options are those of `run`.
+    """Run PIPELINE as a job of a Ray cluster, with the options of `run`.
 
     \b
         hypernodes submit pipelines:clean --inputs texts.jsonl --map-over text --out /shared/clean.parquet
 
-    Files within the working directory are sent along. Where outputs and a cache go must be a place that the
-    cluster's head can reach. Exits as the job does.
-    """  # noqa: D301  the mark is click's
+    Files in the working directory are uploaded. The paths of outputs and of a cache are paths on the head of
+    the cluster. The exit code is that of the job.
+    """  # noqa: D301  "\b" tells click not to wrap the paragraph
     client = _client(address)
     environment = _runtime_env(runtime_env)
     environment.setdefault("working_dir", str(working_dir))
-    job = _submitted(client, entrypoint=_entrypoint(working_dir, options), runtime_env=environment)
+    job = _submit_job(client, entrypoint=_entrypoint(working_dir, options), runtime_env=environment)
     click.echo(f"job {job} at {address}", err=True)
     if no_wait:
         click.echo(job)
@@ -71,27 +75,28 @@ def _client(address: str) -> JobSubmissionClient:
 
     if "://" not in address:
         raise click.UsageError(
-            f"--address {address}: jobs go to the cluster's dashboard, http://host:8265, not to its GCS."
+            f"--address {address}: jobs are submitted to the dashboard of the cluster, http://host:8265, and "
+            f"not to its GCS."
         )
     try:
         return JobSubmissionClient(address)
     except Exception as error:
         raise click.ClickException(
-            f"no Ray cluster takes jobs at {address}: {error} Is its dashboard there, and is its token in "
-            f"~/.ray/auth_token here, too?"
+            f"no Ray cluster accepts jobs at {address}: {error} Check that its dashboard runs there, and "
+            f"that ~/.ray/auth_token on this machine holds its token."
         ) from None
 
 
-def _submitted(client: JobSubmissionClient, **job: Any) -> str:
-    """Submit a job; a cluster that is just starting may need a moment until it takes one."""
-    until = time.monotonic() + _PATIENCE
+def _submit_job(client: JobSubmissionClient, **job: Any) -> str:
+    """Submit a job and return its id; repeat the submission while the cluster is starting."""
+    until = time.monotonic() + SUBMIT_TIMEOUT_S
     while True:
         try:
             return str(client.submit_job(**job))
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > until:
-                raise click.ClickException(f"the cluster does not take the job: {error}") from None
-        time.sleep(_PULSE)
+                raise click.ClickException(f"the cluster rejected the job: {error}") from None
+        time.sleep(POLL_INTERVAL_S)
 
 
 def _runtime_env(path: Path | None) -> dict[str, Any]:
@@ -101,12 +106,12 @@ def _runtime_env(path: Path | None) -> dict[str, Any]:
 
     found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     if not isinstance(found, dict):
-        raise click.ClickException(f"{path} holds no runtime_env: that is a mapping.")
+        raise click.ClickException(f"{path} holds no runtime_env, which is a mapping like {{'pip': [...]}}.")
     return found
 
 
 def _entrypoint(working_dir: Path, options: dict[str, Any]) -> str:
-    """Write the command that the job runs, in a copy of the working directory."""
+    """Return the command line of the job, which runs in a copy of the working directory."""
     words = ["python", "-m", "hypernodes", "run", options["pipeline"], "--executor", "ray"]
     inputs: Path | None = options["inputs"]
     if inputs is not None:
@@ -132,17 +137,17 @@ def _entrypoint(working_dir: Path, options: dict[str, Any]) -> str:
 
 
 def _follow(client: JobSubmissionClient, job: str) -> int:
-    """Print a job's log as it grows, and return its exit code."""
+    """Print the log of a job while it runs, and return its exit code."""
     shown = 0
     try:
         while True:
-            is_over = client.get_job_status(job).is_terminal()
+            has_ended = client.get_job_status(job).is_terminal()
             log = client.get_job_logs(job)
             click.echo(log[shown:], nl=False)
             shown = len(log)
-            if is_over:
+            if has_ended:
                 break
-            time.sleep(_PULSE)
+            time.sleep(POLL_INTERVAL_S)
     except KeyboardInterrupt:
         client.stop_job(job)
         click.echo(f"job {job} was stopped", err=True)
