@@ -14,6 +14,8 @@ class Inherit(Enum):
     def __repr__(self) -> str:
         return self.value
 
+    __str__ = __repr__
+
 
 class Miss(Enum):
     """The type of `MISS`."""
@@ -22,6 +24,8 @@ class Miss(Enum):
 
     def __repr__(self) -> str:
         return self.value
+
+    __str__ = __repr__
 
 
 INHERIT: Final = Inherit.INHERIT
