@@ -32,6 +32,7 @@ from hypernodes.exceptions import (
     ResourcesError,
     TransportError,
 )
+from hypernodes.execution.plan.build import build_plan
 
 ON_RAY = os.environ["DAFT_RUNNER"] == "ray"
 native_only = pytest.mark.skipif(ON_RAY, reason="observes this process")
@@ -519,7 +520,7 @@ def test_a_second_runner_in_a_process_is_an_error():
         DaftEngine(runner=other)
 
 
-# ------------------------------------------------------------------------------------ debugging and interrupts
+# -------------------------------------------------------------------------- debugging and interrupts
 
 
 def test_debug_runs_in_the_calling_thread_without_frames_of_daft():
@@ -559,7 +560,8 @@ def sleep(x):
     time.sleep(0.05)
     return x
 
-pipeline = Pipeline([node(sleep, output_name="y")], engine=DaftEngine(), callbacks=[OnItems()] * {has_callbacks})
+callbacks = [OnItems()] * {has_callbacks}
+pipeline = Pipeline([node(sleep, output_name="y")], engine=DaftEngine(), callbacks=callbacks)
 try:
     pipeline.map({{"x": range(1000)}}, "x")
 except KeyboardInterrupt:
@@ -825,8 +827,15 @@ def test_a_plan_of_too_many_stages_may_have_a_given_intermediate_value_as_output
     assert pipeline.map({"v3": [1, 2]}, "v3", output_name=["v3", "v60"]) == {"v3": [1, 2], "v60": [1, 2]}
 
 
-def test_to_daft_keeps_one_plan_however_often_it_is_called():
+def test_to_daft_makes_one_plan_however_often_it_is_called(monkeypatch):
+    plans = []
+
+    def build_and_count(*args, **kwargs):
+        plans.append(build_plan(*args, **kwargs))
+        return plans[-1]
+
+    monkeypatch.setattr("hypernodes.engines.daft.engine.build_plan", build_and_count)
     pipeline = Pipeline([square])
     for _ in range(3):
         pipeline.to_daft(daft.from_pydict({"x": [1]}))
-    assert len(pipeline.plans) == 1
+    assert len(plans) == 1
