@@ -211,10 +211,8 @@ class DaftEngine(ScheduledEngine):
         if not can_be_staged(plan) or on_error == "return" or not set(names).isdisjoint(plan.outputs):
             return None
         spec = _staged(plan, {})
-        if (
-            not spec.columns_needed
-        ):  # Without a column to select, a query does not know how many rows there are.
-            return None
+        if not spec.columns_needed:
+            return None  # Without a column, a query does not know how many rows there are.
         results = Results(spec)
         for report in query_frame(spec, frame, self._target.options):
             results.add(report)
@@ -277,7 +275,7 @@ class DaftEngine(ScheduledEngine):
         given: tuple[str, ...],
         mapped: tuple[str, ...] | None,
     ) -> Plan:
-        """Return the plan of a pipeline as a query computes it: all of its work stays where the query has it.
+        """Return the plan of a pipeline as a query computes it: nothing in it goes to another target.
 
         Args:
             pipeline: The pipeline.
