@@ -192,7 +192,7 @@ def last_of_hundred(fresh: Fresh) -> Counting:
 
 def plot(path: Path, ours: list[tuple[int, float]], peers: list[dict[str, object]]) -> None:
     """Draw what an item costs, by the number of items."""
-    import matplotlib.pyplot as plt  # noqa: PLC0415
+    import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4))
     axes.loglog([3 * n for n, _ in ours], [1e6 * s for _, s in ours], "o-", label="hypernodes (this one)")

@@ -20,7 +20,7 @@ FUNCTIONS = {"a": increment, "b": double, "c": add}
 
 
 def of_joblib(directory: str) -> Map:
-    from joblib import Memory  # noqa: PLC0415
+    from joblib import Memory
 
     memory = Memory(directory, verbose=0)
     one, two, three = (memory.cache(function) for function in FUNCTIONS.values())
@@ -36,7 +36,7 @@ def of_joblib(directory: str) -> Map:
 
 
 def of_pipefunc(directory: str) -> Map:
-    from pipefunc import Pipeline, pipefunc  # noqa: PLC0415
+    from pipefunc import Pipeline, pipefunc
 
     functions = [pipefunc(name, cache=True)(function) for name, function in FUNCTIONS.items()]
     pipeline = Pipeline(functions, cache_type="disk", cache_kwargs={"cache_dir": directory})
@@ -44,7 +44,7 @@ def of_pipefunc(directory: str) -> Map:
 
 
 def of_hypernodes(directory: str) -> Map:
-    from hypernodes import DiskCache, Pipeline, SeqEngine, node  # noqa: PLC0415
+    from hypernodes import DiskCache, Pipeline, SeqEngine, node
 
     functions = [node(name)(function) for name, function in FUNCTIONS.items()]
     pipeline = Pipeline(functions, engine=SeqEngine(cache=DiskCache(directory)))

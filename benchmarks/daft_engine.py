@@ -79,7 +79,7 @@ def with_arrow(xs: list[int]) -> list[int]:
 
 def pipelines() -> tuple:
     """Return the three functions as a pipeline, and with batch functions."""
-    from hypernodes import Pipeline, node  # noqa: PLC0415
+    from hypernodes import Pipeline, node
 
     def add_one(x: pa.Array) -> pa.Array:
         return pc.add(x, 1)
@@ -109,7 +109,7 @@ def median_seconds(way: Way, expected: list[int], repeats: int) -> float:
 
 
 def native(count: int, *, peers: bool) -> None:
-    from hypernodes import DaftEngine, HyperNodesEngine  # noqa: PLC0415
+    from hypernodes import DaftEngine, HyperNodesEngine
 
     daft.set_runner_native()
     xs = list(range(count))
@@ -166,9 +166,9 @@ def of_the_peer(count: int) -> float | None:
 
 
 def peer(count: int) -> None:
-    from hypernodes.integrations.daft.engine import DaftEngine  # noqa: PLC0415
+    from hypernodes.integrations.daft.engine import DaftEngine
 
-    from hypernodes import Pipeline, node  # noqa: PLC0415
+    from hypernodes import Pipeline, node
 
     xs = list(range(count))
     nodes = [node("a")(increment), node("b")(double), node("c")(add)]
@@ -182,10 +182,10 @@ def peer(count: int) -> None:
 
 
 def on_ray(count: int) -> None:
-    import ray  # noqa: PLC0415
-    from ray.cluster_utils import Cluster  # noqa: PLC0415
+    import ray
+    from ray.cluster_utils import Cluster
 
-    from hypernodes import DaftEngine, HyperNodesEngine  # noqa: PLC0415
+    from hypernodes import DaftEngine, HyperNodesEngine
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)

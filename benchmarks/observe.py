@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     if options.executor == "ray":
-        import ray  # noqa: PLC0415  the others need none
+        import ray
 
         ray.init(include_dashboard=False, logging_level="error")
     table = Table(

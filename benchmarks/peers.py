@@ -24,7 +24,7 @@ NODES: dict[str, Callable[..., int]] = {"a": increment, "b": double, "c": add}
 
 
 def of_pipefunc() -> Contender:
-    from pipefunc import Pipeline, pipefunc  # noqa: PLC0415
+    from pipefunc import Pipeline, pipefunc
 
     items = {"a": "x[i] -> a[i]", "b": "a[i] -> b[i]", "c": "a[i], b[i] -> c[i]"}
     once = Pipeline([pipefunc(name)(function) for name, function in NODES.items()])
@@ -44,7 +44,7 @@ def of_pipefunc() -> Contender:
 
 
 def of_hypernodes() -> Contender:
-    from hypernodes import Pipeline, node  # noqa: PLC0415
+    from hypernodes import Pipeline, node
 
     pipeline = Pipeline([node(name)(function) for name, function in NODES.items()])
 

@@ -97,7 +97,7 @@ def latency(call: Callable[[], object]) -> float:
 
 def with_dask(workers: int) -> dict[str, float]:
     """Time the same work with dask, in this process."""
-    from distributed import Client  # noqa: PLC0415
+    from distributed import Client
 
     with Client(n_workers=workers, threads_per_worker=1, dashboard_address=None) as client:
 

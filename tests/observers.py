@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 import sample
 from conftest import Recorder
 
@@ -226,19 +225,9 @@ def look_generally(name, observed, directory):
     return observe(sample.CASES[name], HyperNodesEngine(), OBSERVERS[observed], directory, general=True)
 
 
-COUNTED = ("counting", "counting inside", "counting on both", "counting with context")
-FAULTS = [
-    # (what differs, observers, cases, the reason); all of it is to be mended, and then to be taken out here.
-    ("numbers", ["counting on both"], ["nested", "failing inside"], "issue 15, number 1"),
-    ("notes", ["counting with context"], sample.CASES, "issue 15, number 2"),
-    ("numbers", COUNTED, ["batch functions"], "issue 15, number 4"),
-    ("numbers", COUNTED, ["failing inside"], "issue 15: a counted item that fails loses its earlier nodes"),
-]
-
-
 def check_case(name, observed, engine, directory, wanted):
-    """Compare what an observer sees of a case with what was wanted; return known faults that were met."""
-    case, observer, met = sample.CASES[name], OBSERVERS[observed], []
+    """Compare what an observer sees of a case with what was wanted."""
+    case, observer = sample.CASES[name], OBSERVERS[observed]
     seen = observe(case, engine, observer, directory)
     assert seen.results == wanted.results, name
     assert seen.signatures == wanted.signatures, name
@@ -254,23 +243,11 @@ def check_case(name, observed, engine, directory, wanted):
                 }
                 for every in (one, other)
             )
-        if one == other:
-            continue
-        reasons = [
-            reason
-            for kind, observers, cases, reason in FAULTS
-            if kind == aspect and observed in observers and name in cases
-        ]
-        assert reasons, (name, aspect, one, other)
-        met += reasons[:1]
-    return met
+        assert one == other, (name, aspect)
 
 
 def check_all_cases(engine, observed, directory, expected):
     """Check every case in which an observer may see something."""
-    met = set()
     for number, (name, case) in enumerate(sample.CASES.items()):
         if OBSERVERS[observed].inside is None or case.has_nested:
-            met.update(check_case(name, observed, engine, directory / str(number), expected(name, observed)))
-    if met:
-        pytest.xfail("; ".join(sorted(met)))
+            check_case(name, observed, engine, directory / str(number), expected(name, observed))

@@ -101,9 +101,6 @@ PARTLY = {  # what was asked for before, what is asked for then, and how many va
     "the first": ("a", "c", 1),
     "all": ("c", ["a", "b", "c"], 3),
 }
-AGAIN = pytest.mark.xfail(
-    strict=True, reason="issue 15, number 9: what is cached of an item is fetched, and counted, again"
-)
 
 
 def map_chain(pipeline, way, outputs):
@@ -113,9 +110,7 @@ def map_chain(pipeline, way, outputs):
 
 
 @pytest.mark.parametrize("way", ["map", "imap"])
-@pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=() if part == "all" else AGAIN) for part in PARTLY]
-)
+@pytest.mark.parametrize("part", PARTLY)
 @pytest.mark.parametrize("alias", ["sequential", "async", "threaded", "daft"])
 def test_each_value_that_is_cached_of_an_item_is_fetched_once(alias, part, way):
     before, then, number = PARTLY[part]
@@ -129,9 +124,7 @@ def test_each_value_that_is_cached_of_an_item_is_fetched_once(alias, part, way):
 
 
 @pytest.mark.parametrize("way", ["map", "imap"])
-@pytest.mark.parametrize(
-    "part", [pytest.param(part, marks=AGAIN if " of " in part else ()) for part in PARTLY]
-)
+@pytest.mark.parametrize("part", PARTLY)
 @pytest.mark.parametrize("executor", ["sequential", "ThreadPoolExecutor", "ParallelExecutor"])
 def test_each_value_that_is_cached_of_an_item_counts_as_one_hit(executor_named, executor, part, way, cache):
     before, then, number = PARTLY[part]
@@ -962,9 +955,6 @@ print("fine")
 """
 
 
-@pytest.mark.xfail(
-    strict=True, reason="issue 15: a thread of a closed cache opens it again, and makes its directory anew"
-)
 def test_a_cache_that_was_closed_stays_closed(tmp_path):
     before = set(threading.enumerate())
     with DiskCache(tmp_path / "cache") as cache:

@@ -174,9 +174,6 @@ class Passing(Engine):
 
 
 EXECUTORS = [{}, {"node_executor": "threaded"}, {"map_executor": "threaded"}]
-CONTEXT = pytest.mark.xfail(
-    strict=True, reason="issue 15: an engine of the user's own is not told in which pipeline it is nested"
-)
 
 
 def places(engine):
@@ -193,7 +190,6 @@ def test_an_outermost_engine_of_the_users_own_has_no_context():
     assert own.contexts == [None]
 
 
-@CONTEXT
 @pytest.mark.parametrize("told", [False, True], ids=["plain", "told"])
 @pytest.mark.parametrize("executors", EXECUTORS, ids=str)
 def test_a_nested_engine_of_the_users_own_is_told_where_it_is_and_hands_that_on(executors, told, recorder):
@@ -208,7 +204,6 @@ def test_a_nested_engine_of_the_users_own_is_told_where_it_is_and_hands_that_on(
     assert paths_of(recorder, "half") == ([(("outer", "inner"), ())] if told else [])
 
 
-@CONTEXT
 @pytest.mark.parametrize("executors", EXECUTORS, ids=str)
 def test_so_it_is_deep_inside_and_in_the_items_of_a_map(executors, recorder):
     own = Passing()
@@ -224,7 +219,6 @@ def test_so_it_is_deep_inside_and_in_the_items_of_a_map(executors, recorder):
     assert recorder.unfinished == []
 
 
-@CONTEXT
 @pytest.mark.parametrize("executors", EXECUTORS, ids=str)
 def test_so_it_is_if_it_runs_a_nested_map(executors, recorder):
     own = Passing()
@@ -237,7 +231,6 @@ def test_so_it_is_if_it_runs_a_nested_map(executors, recorder):
     assert [path for _, _, path, _ in recorder.of("map_start")] == [("outer", "inner")]
 
 
-@CONTEXT
 def test_a_nested_engine_of_the_users_own_shares_the_state_of_the_callbacks():
     class Writer(PipelineCallback):
         def on_pipeline_start(self, pipeline_id, inputs, ctx):
@@ -248,7 +241,6 @@ def test_a_nested_engine_of_the_users_own_shares_the_state_of_the_callbacks():
     assert own.contexts[0].get("run") == 7
 
 
-@CONTEXT
 def test_errors_say_in_which_pipelines_a_nested_engine_of_the_users_own_was_called():
     inner = Pipeline([sample.check], Passing(), name="inner")
     with pytest.raises(sample.Refused) as caught:

@@ -308,7 +308,14 @@ def test_walking_what_is_no_collection_is_refused_in_a_nested_map(watched, value
 
 
 def test_lists_walked_together_must_be_equally_long(watched):
-    with said(errors.MapError, "'sums'", "same length", "'x' has length 2", "'offset' has length 3", "map_mode='product'"):
+    with said(
+        errors.MapError,
+        "'sums'",
+        "same length",
+        "'x' has length 2",
+        "'offset' has length 3",
+        "map_mode='product'",
+    ):
         watched(PIPELINE).map({"x": [1, 2], "offset": [1, 2, 3]}, ["x", "offset"])
 
 

@@ -47,7 +47,9 @@ class OneThread(ExecutionTarget):
 
 
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
-@pytest.mark.parametrize("pipeline", [sample.diamond, sample.mixed, sample.several], ids=["plain", "async", "many"])
+@pytest.mark.parametrize(
+    "pipeline", [sample.diamond, sample.mixed, sample.several], ids=["plain", "async", "many"]
+)
 def test_a_target_of_ones_own_gives_the_same_outputs_and_events(level, pipeline):
     outcomes = []
     for engine in (HyperNodesEngine(), HyperNodesEngine(**{level: OneThread()})):

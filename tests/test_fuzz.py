@@ -24,23 +24,12 @@ from conftest import Recorder
 from hypothesis import HealthCheck, Phase, assume, event, given, seed, settings
 from hypothesis import strategies as st
 from observers import OBSERVERS, Idle, exactly, listening, seen_by
-from random_pipelines import BATCHED, build, examples, possible
+from random_pipelines import build, examples, possible
 
 from hypernodes import AsyncExecutor, DaftEngine, DiskCache, HyperNodesEngine, ParallelExecutor, RayExecutor
 
 SEED = os.environ.get("FUZZ_SEED")
 COUNT = int(os.environ.get("FUZZ_EXAMPLES", "150"))
-
-KNOWN_FAULTS = {
-    # What is known to be wrong, by the name with which it is left out below. To be emptied.
-    "inner counting": "issue 15, number 1: of a nested pipeline's own counting callback, counts are lost",
-    "context once": "issue 15, number 2: the context of a counting callback is left out of counted items",
-    "batch counts": "issue 15, number 4: items of batch functions are not counted",
-    "under way": "issue 15, number 5: what is under way when a sibling fails has neither end nor error",
-    "item cached": "issue 15, number 6: on_map_item_cached for items that were computed",
-    # Where the cache lets equal calls share a result, it is not compared who computes:
-    "shared": "issue 15: the plain loop calls each of an item's equal nodes, others one; or twice, by a race",
-}
 
 ENGINES = {
     "sequential": lambda: HyperNodesEngine(),
@@ -253,7 +242,7 @@ class Comparison:
         return self.observer.cached and self.has_twins and not self.is_sequential
 
     def check_calls(self):
-        if self.is_shared and (self.is_remote or "shared" in KNOWN_FAULTS):
+        if self.is_shared and self.is_remote:
             assert set(self.seen.calls) == set(self.wanted.calls)
         else:
             assert self.seen.calls == self.wanted.calls
@@ -263,33 +252,19 @@ class Comparison:
         if Recorder not in (self.observer.outside, self.observer.inside):
             return
         one, other = self.seen.seen.events, self.wanted.seen.events
-        one, other = self.without_known(one), self.without_known(other)
         if self.is_shared:
-            if self.is_remote or "shared" in KNOWN_FAULTS:
+            if self.is_remote:
                 one, other = without_nodes(one), without_nodes(other)
             else:
                 one, other = without_items(one), without_items(other)
         assert one == other, (minus(one, other), minus(other, one))
 
-    def without_known(self, events):
-        left_out = {"item_cached"} if "item cached" in KNOWN_FAULTS else set()
-        return {
-            where: Counter({key: n for key, n in counted.items() if key[0] not in left_out})
-            for where, counted in events.items()
-        }
-
     def check_numbers(self):
         if not self.observer.counts:
             return
-        has_batch = any(call.function in BATCHED for call in self.example.spec.calls())
-        if has_batch and "batch counts" in KNOWN_FAULTS:
-            return
         one, other = self.seen.seen.numbers, self.wanted.seen.numbers
-        if "inner counting" in KNOWN_FAULTS:
-            one, other = ({k: v for k, v in each.items() if k != "inside"} for each in (one, other))
         assert one == other, (minus(one, other), minus(other, one))
-        if "context once" not in KNOWN_FAULTS:
-            assert self.seen.seen.notes == self.wanted.seen.notes
+        assert self.seen.seen.notes == self.wanted.seen.notes
 
     # ---------------------------------------------------------------- where something has failed
 
@@ -307,8 +282,7 @@ class Comparison:
                 starts[what[0], path, items] -= 1
                 if hook == "error" and what[0] in {call.function for call in self.example.spec.calls()}:
                     assert (what[0], "/".join(path), items) in can, (hook, what, path, items)
-        if "under way" not in KNOWN_FAULTS:
-            assert not +starts, +starts
+        assert not +starts, +starts
 
     def check_good_items(self):
         """Of items that have not failed, everything is told as on the general path."""
@@ -318,7 +292,7 @@ class Comparison:
         ways = []
         for each in (self.seen, self.wanted):
             good = {"outside": Counter(e for e in each.seen.recorder.events if not self.is_of_failed(e))}
-            ways.append(self.without_known(good))
+            ways.append(good)
         one, other = ways
         assert one == other, (minus(one, other), minus(other, one))
 
@@ -328,9 +302,6 @@ class Comparison:
     def check_bounds(self):
         """All items are counted, and so are the nodes of those that have not failed."""
         if not self.observer.counts or self.observer.outside is None:
-            return
-        has_batch = any(call.function in BATCHED for call in self.example.spec.calls())
-        if has_batch and "batch counts" in KNOWN_FAULTS:
             return
         one, other = self.seen.seen.numbers["outside"], self.wanted.seen.numbers["outside"]
         path = (self.example.spec.name,)

@@ -136,14 +136,8 @@ OUTCOMES = {
     "errors that are returned": (refuse, "return"),
     "errors of coroutines": (refuse_later, "return"),
 }
-CYCLES = pytest.mark.xfail(
-    strict=True, reason="issue 15, number 10: dropped results and errors live on in reference cycles"
-)
 CASES = [
-    pytest.param(
-        *case,
-        marks=() if case == ("sequential", "plain", "values") else CYCLES,
-    )
+    case
     for case in itertools.product(ENGINES, ("plain", "told"), OUTCOMES)
     if "coroutines" not in case[2] or case[0] in ("sequential", "async at nodes", "async at items")
 ]
@@ -175,7 +169,7 @@ def test_results_and_errors_are_freed_when_the_user_lets_go(executors, engine, w
     assert left == dict.fromkeys(ways, 0)
 
 
-@pytest.mark.parametrize("watched", ["plain", pytest.param("told", marks=CYCLES)])
+@pytest.mark.parametrize("watched", ["plain", "told"])
 def test_so_are_results_that_are_awaited(watched):
     async def main():
         await pipeline.arun({"x": 1})
@@ -189,7 +183,7 @@ def test_so_are_results_that_are_awaited(watched):
     assert len(ALIVE) == 0
 
 
-@pytest.mark.parametrize("level", ["nodes", pytest.param("items", marks=CYCLES)])
+@pytest.mark.parametrize("level", ["nodes", "items"])
 @pytest.mark.parametrize("watched", ["plain", "told"])
 def test_a_stream_keeps_few_of_the_failures_that_nobody_keeps(executors, level, watched):
     @node(output_name="y")
@@ -210,9 +204,7 @@ def test_a_stream_keeps_few_of_the_failures_that_nobody_keeps(executors, level, 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="counts open files by /proc")
 @pytest.mark.parametrize("level", ["sequential", "threads", "async"])
-@pytest.mark.parametrize(
-    "way", [pytest.param("run", marks=CYCLES), pytest.param("map", marks=CYCLES), "imap"]
-)
+@pytest.mark.parametrize("way", ["run", "map", "imap"])
 def test_values_from_the_cache_keep_no_file_open_once_they_are_dropped(executors, level, way, tmp_path):
     def open_files():
         return len(os.listdir("/proc/self/fd"))

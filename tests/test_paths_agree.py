@@ -20,15 +20,6 @@ WAYS = ("map", "imap")
 PATHS = tuple(itertools.product(ENGINES, WAYS))
 
 
-def wrong(cases, number, what, today):
-    """Return the values of parameters; those for which something is wrong today are marked."""
-    mark = pytest.mark.xfail(strict=True, reason=f"issue 15, number {number}: {what}")
-    return [
-        pytest.param(*case, marks=mark if today(*case) else ())
-        for case in ((case,) if isinstance(case, str) else case for case in cases)
-    ]
-
-
 @pytest.fixture
 def engine_of(executor_named):
     """Make the engine that sends the items of a map to an executor, or to Daft."""
@@ -115,12 +106,7 @@ def errors_of_bad_items(*of):
 
 @pytest.mark.parametrize(
     ("engine", "way"),
-    wrong(
-        PATHS,
-        1,
-        "a nested pipeline's own counting callback hears of one of its runs, or of none",
-        today=lambda engine, way: engine in COMPILED and (engine, way) != ("sequential", "imap"),
-    ),
+    PATHS,
 )
 def test_a_counting_callback_of_a_nested_pipeline_alone_hears_of_each_of_its_runs(engine_of, engine, way):
     inside, outside = Counting(), Counting()
@@ -138,10 +124,6 @@ def test_a_counting_callback_of_a_nested_pipeline_alone_hears_of_each_of_its_run
     assert sorted(outside.errors) == errors_of_bad_items(("inner", "node", ("outer",)))
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="issue 15, number 1: a pipeline in a nested one is told of in numbers that nobody hears",
-)
 @pytest.mark.parametrize("alias", ["sequential", "threaded"])
 def test_so_does_one_that_is_nested_more_deeply_beside_pipelines_that_tell_nobody(alias):
     inside = Counting()
@@ -169,12 +151,7 @@ class Around(Counting):
 
 @pytest.mark.parametrize(
     ("engine", "way"),
-    wrong(
-        PATHS,
-        2,
-        "the node context of a callback that counts is left out where plans are compiled",
-        today=lambda engine, way: engine in COMPILED and (engine, way) != ("sequential", "imap"),
-    ),
+    PATHS,
 )
 def test_what_a_counting_callback_puts_around_calls_is_around_each_of_them(engine_of, engine, way):
     counting = Around()
@@ -186,9 +163,6 @@ def test_what_a_counting_callback_puts_around_calls_is_around_each_of_them(engin
     assert counting.items == ITEMS
 
 
-@pytest.mark.xfail(
-    strict=True, reason="issue 15, number 2: the node context of a callback that counts is left out on a loop"
-)
 def test_so_it_is_around_coroutines(engine_of):
     counting = Around()
     pipeline = Pipeline([check_later], engine_of("AsyncExecutor"), callbacks=[counting])
@@ -214,12 +188,7 @@ def run_another(x):
 
 @pytest.mark.parametrize(
     ("engine", "way"),
-    wrong(
-        PATHS,
-        3,
-        "errors of a pipeline that a node has run, and caught, are told as errors of the node's own pipeline",
-        today=lambda engine, way: engine in COMPILED and (engine, way) != ("sequential", "imap"),
-    ),
+    PATHS,
 )
 def test_errors_of_a_pipeline_that_a_node_has_caught_are_told_to_nobody(engine_of, engine, way):
     counting = Counting()
@@ -237,10 +206,6 @@ async def run_another_later(x):
         return await check_later.function(x)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="issue 15, number 3: errors of a pipeline that a coroutine has run, and caught, are told",
-)
 def test_errors_of_a_pipeline_that_a_coroutine_has_caught_are_told_to_nobody(engine_of):
     counting = Counting()
     pipeline = Pipeline([run_another_later], engine_of("AsyncExecutor"), name="p", callbacks=[counting])
@@ -265,12 +230,7 @@ def double(x):
 @pytest.mark.parametrize("on_error", ["raise", "return"])
 @pytest.mark.parametrize(
     ("engine", "way", "nested"),
-    wrong(
-        [(*path, nested) for path in PATHS for nested in ("flat", "nested")],
-        4,
-        "of a node with a batch function, neither items nor errors are told to callbacks that count",
-        today=lambda engine, way, nested: engine in CHUNKED and nested == "flat",
-    ),
+    [(*path, nested) for path in PATHS for nested in ("flat", "nested")],
 )
 def test_items_and_errors_of_batch_functions_are_told_to_callbacks_that_count(
     engine_of, engine, way, nested, on_error
@@ -348,17 +308,9 @@ BESIDE = {
 }
 
 
-def unfinished(cases, today=lambda *case: True):
-    what = "what is under way when a run ends has a start, and neither an end nor an error"
-    return wrong(cases, 5, what, today)
-
-
 @pytest.mark.parametrize(
     ("executor", "beside"),
-    unfinished(
-        itertools.product((*EXECUTORS, "one thread"), BESIDE),
-        today=lambda executor, beside: executor != "sequential" or "nested" in beside,
-    ),
+    itertools.product((*EXECUTORS, "one thread"), BESIDE),
 )
 def test_what_is_under_way_when_another_node_fails_ends_or_fails_too(
     executor_named, executor, beside, tmp_path
@@ -396,7 +348,7 @@ def signalling(recorder):
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("executor", unfinished(AT_NODES))
+@pytest.mark.parametrize("executor", AT_NODES)
 def test_items_that_are_under_way_when_another_fails_end_or_fail_too(executor_named, executor, way, tmp_path):
     recorder = Signals(tmp_path, "refuse_first", (1,))
     with ThreadPoolExecutor(2) as threads, pytest.raises(Refused):
@@ -406,7 +358,7 @@ def test_items_that_are_under_way_when_another_fails_end_or_fail_too(executor_na
     assert recorder.events[-1][:2] == ("error", ("outer", "Refused(0)"))
 
 
-@pytest.mark.parametrize("executor", unfinished(AT_NODES))
+@pytest.mark.parametrize("executor", AT_NODES)
 def test_what_else_is_under_way_in_an_item_that_fails_ends_or_fails_too(executor_named, executor, tmp_path):
     """The other items go on."""
     recorder = Signals(tmp_path, "linger")
@@ -419,7 +371,7 @@ def test_what_else_is_under_way_in_an_item_that_fails_ends_or_fails_too(executor
     assert len(recorder.of("item_end")) == 2
 
 
-@pytest.mark.parametrize("executor", unfinished(AT_NODES))
+@pytest.mark.parametrize("executor", AT_NODES)
 def test_what_is_under_way_when_a_stream_is_closed_ends_or_fails(executor_named, executor, tmp_path):
     recorder = Signals(tmp_path, "refuse_first")
     with ThreadPoolExecutor(2) as threads:
@@ -430,7 +382,7 @@ def test_what_is_under_way_when_a_stream_is_closed_ends_or_fails(executor_named,
     assert recorder.unfinished == []
 
 
-@pytest.mark.parametrize("executor", unfinished(EXECUTORS[:4]))
+@pytest.mark.parametrize("executor", EXECUTORS[:4])
 def test_what_is_under_way_when_a_run_is_cancelled_ends_or_fails(executor_named, executor, tmp_path):
     async def main(pipeline):
         task = asyncio.create_task(pipeline.amap({"x": range(2, 9)}, "x"))
@@ -451,7 +403,7 @@ def interrupt(x):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("alias", unfinished(("sequential", "threaded")))
+@pytest.mark.parametrize("alias", ["sequential", "threaded"])
 def test_what_is_under_way_when_a_run_is_interrupted_ends_or_fails(alias, recorder):
     inner = Pipeline([interrupt], name="inner")
     with HyperNodesEngine(alias) as engine:
@@ -487,12 +439,7 @@ def nested_map(level, made, **options):
 
 @pytest.mark.parametrize(
     ("executor", "level"),
-    wrong(
-        itertools.product(EXECUTORS, LEVELS),
-        6,
-        "items are told as cached whose nested map was computed",
-        today=lambda executor, level: executor != "sequential" and level == "inner items",
-    ),
+    itertools.product(EXECUTORS, LEVELS),
 )
 def test_an_item_is_told_as_cached_if_its_nested_map_was_and_not_if_it_was_computed(
     executor_named, executor, level, tmp_path
@@ -505,9 +452,6 @@ def test_an_item_is_told_as_cached_if_its_nested_map_was_and_not_if_it_was_compu
         assert cached_items(recorder) == expected
 
 
-@pytest.mark.xfail(
-    strict=True, reason="issue 15, number 6: items are told as cached in which nothing was called"
-)
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_an_item_in_which_there_is_nothing_to_call_is_not_told_as_cached(

@@ -547,9 +547,6 @@ def test_context_variables_of_the_caller_are_seen_by_nodes(watched):
 # ----------------------------------------------------------------------------------- what it is made of
 
 
-@pytest.mark.xfail(
-    strict=True, reason="issue 15, number 12: what a pipeline is configured with cannot be read"
-)
 def test_what_a_pipeline_is_configured_with_can_be_read(tmp_path, recorder):
     plain = Pipeline([first])
     assert (plain.engine, plain.cache, plain.callbacks, plain.name) == (None, INHERIT, INHERIT, None)
@@ -561,9 +558,6 @@ def test_what_a_pipeline_is_configured_with_can_be_read(tmp_path, recorder):
     assert full.with_cache(INHERIT).with_callbacks(INHERIT).cache is INHERIT
 
 
-@pytest.mark.xfail(
-    strict=True, reason="issue 15: a pipeline can be changed in place, which plans do not notice"
-)
 @pytest.mark.parametrize("name", ["engine", "cache", "callbacks", "name"])
 def test_a_pipeline_cannot_be_changed_in_place_and_says_what_to_do(name, recorder):
     pipeline = Pipeline([first], HyperNodesEngine(), None, [recorder], name="fixed")
@@ -575,7 +569,6 @@ def test_a_pipeline_cannot_be_changed_in_place_and_says_what_to_do(name, recorde
     assert (repr(pipeline), pipeline.run({"x": 1})) == before
 
 
-@pytest.mark.xfail(strict=True, reason="issue 15: a pipeline takes attributes that mean nothing")
 @pytest.mark.parametrize("name", ["nodes", "strict", "backend"])
 def test_nor_can_anything_else_of_it(name):
     pipeline = Pipeline([first])
@@ -584,7 +577,6 @@ def test_nor_can_anything_else_of_it(name):
     assert isinstance(caught.value, HyperNodesError)
 
 
-@pytest.mark.xfail(strict=True, reason="issue 15, number 12: callbacks=None is a TypeError from inside")
 def test_callbacks_of_none_are_those_of_the_pipeline_around(recorder):
     inner = Pipeline([first], callbacks=None, name="inner")
     assert inner.run({"x": 1}) == {"a": 2}
@@ -593,7 +585,6 @@ def test_callbacks_of_none_are_those_of_the_pipeline_around(recorder):
     assert set(nodes_run(recorder)) == {"first", "inner", "second", "pipeline-b"}
 
 
-@pytest.mark.xfail(strict=True, reason="issue 15, number 12: the type hints do not allow None")
 @pytest.mark.parametrize(
     ("function", "parameter"),
     [
@@ -626,11 +617,7 @@ DOUBLED = Pipeline(
 
 @pytest.mark.parametrize(
     "wanted",
-    [
-        pytest.param(wanted, marks=pytest.mark.xfail(strict=True, reason=f"issue 15, number 11: {what}"))
-        for wanted, what in (("doubled", "text is walked by letters"), (["doubled"], "a list is unhashable"))
-    ]
-    + [("doubled",)],
+    ["doubled", ["doubled"], ("doubled",)],
     ids=repr,
 )
 @pytest.mark.parametrize("watched", ["plain", "told"])
@@ -657,14 +644,12 @@ def test_an_engine_that_is_called_directly_gives_every_output_by_default(engine)
         assert [dict(row) for row in made.map(DOUBLED, [{"x": 1}], {})] == [every]
 
 
-@pytest.mark.xfail(strict=True, reason="issue 15, number 12: an executor of None is refused")
 def test_an_executor_of_none_is_the_plain_loop():
     assert repr(HyperNodesEngine(None, None)) == repr(HyperNodesEngine())
     assert HyperNodesEngine(node_executor=None).run(CHAIN, {"x": 1}, ("b",)) == {"b": 20}
     assert CHAIN.with_engine(HyperNodesEngine(map_executor=None)).map({"x": [1]}, "x")["b"] == [20]
 
 
-@pytest.mark.xfail(strict=True, reason="issue 15, number 12: shutdown does not take wait")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_an_engine_is_shut_down_as_an_executor_is(engine):
     made = ENGINES[engine]()
@@ -678,7 +663,6 @@ def test_an_engine_is_shut_down_as_an_executor_is(engine):
         shut_down()
 
 
-@pytest.mark.xfail(strict=True, reason="issue 15, number 12: shutdown does not take wait")
 def test_shutdown_without_waiting_leaves_what_is_running_to_its_end():
     started, release = threading.Event(), threading.Event()
 

@@ -9,12 +9,6 @@ from observers import Around, Counting
 
 from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, node
 
-
-def broken(number, **more):
-    """Mark what is known to fail; when it passes, the mark is to be taken away."""
-    return pytest.mark.xfail(reason=f"issue 15, number {number}", strict=False, **more)
-
-
 MANY = 3000
 ALIASES = ("sequential", "threaded", "parallel")
 
@@ -61,7 +55,6 @@ class Errors(PipelineCallback):
 # ------------------------------------------------------------------------------------- counted items
 
 
-@broken(1)
 @pytest.mark.parametrize("alias", ALIASES)
 def test_a_nested_pipelines_counting_callback_counts_what_it_would_hear_alone(alias):
     inner, outer = Counting(), Counting(deaf=["inner"])
@@ -81,7 +74,6 @@ def test_a_nested_pipelines_counting_callback_counts_what_it_would_hear_alone(al
     }
 
 
-@broken(2)
 @pytest.mark.parametrize("alias", ALIASES)
 def test_the_context_of_a_counting_callback_is_put_around_every_call(alias):
     counting = Around()
@@ -91,7 +83,6 @@ def test_the_context_of_a_counting_callback_is_put_around_every_call(alias):
     assert sum(counting.notes.values()) == MANY
 
 
-@broken(3)
 @pytest.mark.parametrize("alias", ALIASES)
 def test_an_error_that_a_node_catches_is_told_of_no_other_item(alias):
     other = Pipeline([odd], name="other")
@@ -113,7 +104,6 @@ def test_an_error_that_a_node_catches_is_told_of_no_other_item(alias):
     assert errors.errors == {(("p",), "careful", "node"): 1}
 
 
-@broken(4)
 @pytest.mark.parametrize("alias", ["threaded", "parallel", "daft"])
 def test_items_of_a_batch_function_are_counted(alias):
     counting = Counting()
@@ -131,7 +121,6 @@ def test_items_of_a_batch_function_are_counted(alias):
     }
 
 
-@broken(4)
 @pytest.mark.parametrize("alias", ["threaded", "parallel", "daft"])
 def test_an_error_of_a_batch_function_is_told_of_its_node(alias):
     errors = Errors()
@@ -145,7 +134,6 @@ def test_an_error_of_a_batch_function_is_told_of_its_node(alias):
     assert errors.errors[("p",), "p", "pipeline"] == 1
 
 
-@pytest.mark.xfail(reason="issue 15: a counted item that fails loses its earlier nodes", strict=False)
 @pytest.mark.parametrize("alias", ALIASES)
 def test_nodes_that_were_done_before_an_item_failed_are_counted(alias):
     first = node(abs, output_name="y")
@@ -176,7 +164,6 @@ def unended(recorder):
     return {key for key, left in starts.items() if left > 0}
 
 
-@broken(5)
 def test_a_node_that_is_under_way_when_another_fails_has_an_end_or_an_error(recorder):
     started, failed = threading.Event(), threading.Event()
 
@@ -201,7 +188,6 @@ def test_a_node_that_is_under_way_when_another_fails_has_an_end_or_an_error(reco
     assert unended(recorder) == set()
 
 
-@broken(5)
 def test_a_nested_pipeline_that_is_under_way_when_a_node_fails_has_an_end_or_an_error(recorder):
     size = node(abs, output_name="size")
     nested = Pipeline([size, node(bin, output_name="text").rename({"number": "size"})], name="inner")
@@ -219,10 +205,7 @@ def test_a_nested_pipeline_that_is_under_way_when_a_node_fails_has_an_end_or_an_
 # ------------------------------------------------------------------------------------- cached items
 
 
-@pytest.mark.parametrize(
-    "alias",
-    ["sequential", pytest.param("threaded", marks=broken(6)), pytest.param("parallel", marks=broken(6))],
-)
+@pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
 def test_an_item_whose_nested_map_was_computed_is_not_cached(alias, tmp_path, recorder):
     with HyperNodesEngine(map_executor=alias) as engine:
         inner = Pipeline([odd], engine, name="inner").as_node({"xs": "x"}, map_over="xs")
@@ -231,7 +214,6 @@ def test_an_item_whose_nested_map_was_computed_is_not_cached(alias, tmp_path, re
     assert recorder.of("item_cached") == []
 
 
-@broken(6)
 def test_an_item_in_which_nothing_is_called_is_not_cached_on_a_cold_run(tmp_path, recorder):
     inner = Pipeline([odd], name="inner").as_node({"xs": "x"}, map_over="xs")
     pipeline = Pipeline([inner], name="p", cache=DiskCache(tmp_path), callbacks=[recorder])
@@ -256,7 +238,6 @@ class Called:
         return x
 
 
-@pytest.mark.xfail(reason="issue 15: equal nodes of an item are each called by the plain loop", strict=False)
 @pytest.mark.parametrize("alias", ["sequential", "threaded"])
 def test_equal_nodes_of_one_item_are_computed_once_with_a_cache(alias, tmp_path):
     called = Called()
@@ -267,7 +248,6 @@ def test_equal_nodes_of_one_item_are_computed_once_with_a_cache(alias, tmp_path)
     assert called.times == {1: 1}
 
 
-@pytest.mark.xfail(reason="issue 15: a call may be made twice if another has just ended", strict=False)
 def test_equal_nodes_of_several_items_are_computed_once_whatever_executors_there_are(tmp_path):
     called = Called()
     nodes = [node(called, output_name="y"), node(abs, output_name="other").rename({"x": "z"})]

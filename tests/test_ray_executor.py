@@ -4,9 +4,7 @@ import gc
 import os
 import pickle
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 from concurrent.futures import (

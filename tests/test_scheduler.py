@@ -97,7 +97,10 @@ def test_looking_up_and_storing_are_left_to_the_driver():
             run.begin(job.key)
             run.settle(job.key, Outcome((6,)))
     assert run.result == {"b": 4, "c": 6}
-    assert [(store.step.name, store.outputs) for store in run.take_stores()] == [("double", (4,)), ("add", (6,))]
+    assert [(store.step.name, store.outputs) for store in run.take_stores()] == [
+        ("double", (4,)),
+        ("add", (6,)),
+    ]
     assert not run.take_stores()
 
     again = Run.once(plan, {"a": 2}, fingerprints=fingerprint_plan(plan))
@@ -157,7 +160,9 @@ def test_chunk_sizes_follow_from_what_was_measured():
     assert chunk_size(Measured(1e-3, 0, 16), **options) == 75
     assert chunk_size(Measured(1e-3, 1 << 20, 16), **options) == 16  # as many bytes as may travel
     assert chunk_size(Measured(1.0, 0, 16), **options) == 1
-    assert chunk_size(Measured(1e-3, 0, 75), **{**options, "left": 120}) == 10  # so that all workers end together
+    assert (
+        chunk_size(Measured(1e-3, 0, 75), **{**options, "left": 120}) == 10
+    )  # so that all workers end together
     assert chunk_size(Measured(1e-3, 0, 75), **{**options, "left": None}) == 75
     assert chunk_size(Measured(1e-6, 0, 75), **options, largest=1) == 1
 

@@ -26,7 +26,7 @@ OFFLINE: Final = (
 @contextmanager
 def opened(width: int, height: int, scale: float = 1.0) -> Iterator[Page]:
     """Open an empty page of a size, and close the browser in the end."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+    from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OFFLINE))

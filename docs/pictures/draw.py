@@ -80,7 +80,7 @@ def draw_page(picture: Path) -> None:
 def reported() -> RunReport:
     """Run the pipeline of the terminal's picture over a few feeds."""
     report = nightly.run(nightly.FEEDS[6:10], nightly.FEEDS[6:7], [RunReport()]).last_run
-    assert report is not None  # noqa: S101
+    assert report is not None
     return report
 
 
@@ -92,13 +92,13 @@ def draw_waterfall(picture: Path) -> None:
 
 
 def draw_terminal(picture: Path) -> None:
-    import terminal  # noqa: PLC0415
+    import terminal
 
     terminal.photograph(WATCHING / "nightly.py", picture)
 
 
 def draw_notebook(picture: Path) -> None:
-    import lab  # noqa: PLC0415
+    import lab
 
     notebook = EXAMPLES / "notebooks" / "first_steps.ipynb"
     lab.photograph(notebook, picture, first="A pipeline", beyond="The cache")

@@ -58,7 +58,7 @@ def photograph(notebook: Path, picture: Path, first: str, beyond: str) -> None:
 
 def run_all(page: Page) -> None:
     """Run all cells as a reader does, and wait for the last one."""
-    from playwright.sync_api import TimeoutError  # noqa: A004, PLC0415
+    from playwright.sync_api import TimeoutError  # noqa: A004
 
     # What is run before there is a kernel is not run at all.
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status=idle]", timeout=1000 * PATIENCE)

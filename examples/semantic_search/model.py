@@ -52,8 +52,8 @@ class Embedder:
         with _LOADING:
             if self._session is None:
                 # Imported here, so that a run that finds everything in the cache does not wait for them.
-                import onnxruntime  # noqa: PLC0415
-                from tokenizers import Tokenizer  # noqa: PLC0415
+                import onnxruntime
+                from tokenizers import Tokenizer
 
                 tokenizer = Tokenizer.from_file(str(self._tokenizer_path))
                 tokenizer.no_padding()
