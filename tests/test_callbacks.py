@@ -246,7 +246,7 @@ def test_an_item_that_fails_ends_when_errors_are_returned(recorder):
 
 
 def test_a_pipeline_whose_inputs_are_wrong_emits_nothing(recorder):
-    with pytest.raises(ValueError, match="needs input"):
+    with pytest.raises(ValueError, match="missing input 'x'"):
         SUMS.with_callbacks([recorder]).run({})
     assert recorder.events == []
 

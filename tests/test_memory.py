@@ -94,6 +94,9 @@ def executors():
 def settle(executor):
     """Wait until an executor has let go of what it has done."""
     if executor is None:
+        deadline = time.monotonic() + 5  # Daft's threads let go of errors a little later
+        while len(ALIVE) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return
     if isinstance(executor, AsyncExecutor):
         executor.submit(asyncio.sleep, 0).result()

@@ -310,7 +310,7 @@ BESIDE = {
 
 @pytest.mark.parametrize(
     ("executor", "beside"),
-    itertools.product((*EXECUTORS, "one thread"), BESIDE),
+    list(itertools.product((*EXECUTORS, "one thread"), BESIDE)),
 )
 def test_what_is_under_way_when_another_node_fails_ends_or_fails_too(
     executor_named, executor, beside, tmp_path
@@ -439,7 +439,7 @@ def nested_map(level, made, **options):
 
 @pytest.mark.parametrize(
     ("executor", "level"),
-    itertools.product(EXECUTORS, LEVELS),
+    list(itertools.product(EXECUTORS, LEVELS)),
 )
 def test_an_item_is_told_as_cached_if_its_nested_map_was_and_not_if_it_was_computed(
     executor_named, executor, level, tmp_path

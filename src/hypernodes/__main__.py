@@ -1,4 +1,4 @@
-"""``python -m hypernodes``: the command ``hypernodes``, for environments whose scripts are not on the PATH."""
+"""``python -m hypernodes``: the same as the command ``hypernodes``, where scripts are not on the PATH."""
 
 from hypernodes.cli import main
 

@@ -240,6 +240,7 @@ class _Driver:
         try:
             outcome = session.receive(job, future)
         except Exception as error:
+            del future  # the traceback of its error refers to this frame
             self._fail(job, error)
         else:
             self._settle(job, outcome)

@@ -282,7 +282,10 @@ def _columns(stage: Stage, run: Run) -> dict[str, list[Any]]:
     rows, error = run.result, run.error
     run.close()
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # the traceback of the error refers to this frame
     return {name: [row[name] for row in rows] for name in stage.makes}
 
 

@@ -62,7 +62,10 @@ class Session(ABC):
             Exception: The job could not be executed at all. The error of a node is a part of the outcome.
         """
         del job
-        outcome: Outcome | ChunkOutcome = result_of(future)
+        try:
+            outcome: Outcome | ChunkOutcome = result_of(future)
+        finally:
+            del future  # the traceback of its error refers to this frame
         return outcome
 
     def assist(self) -> bool:

@@ -75,14 +75,20 @@ class ExecutorFuture(Future[Any]):
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the result, or raise the error; see `concurrent.futures.Future.result`."""
-        _raise_error_of(self, timeout)
-        return super().result(0)
+        try:
+            _raise_error_of(self, timeout)
+            return super().result(0)
+        finally:
+            del self  # as in `_raise_error_of`
 
 
 def result_of(future: Future[T]) -> T:
     """Return the result of a future of any executor, or raise its error, also one that is false."""
-    _raise_error_of(future, None)
-    return future.result()
+    try:
+        _raise_error_of(future, None)
+        return future.result()
+    finally:
+        del future  # as in `_raise_error_of`
 
 
 def _raise_error_of(future: Future[Any], timeout: float | None) -> None:

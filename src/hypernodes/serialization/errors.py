@@ -96,6 +96,10 @@ class ExceptionWrapper(Exception):  # noqa: N818  the standard library's name; i
     def __reduce__(self) -> tuple[Any, ...]:
         return deserialize_error, (serialize_error(self.error),)
 
+    def release(self) -> None:
+        """Let go of what refers to the frames that the error refers to, once the error has crossed."""
+        self.__traceback__ = self.__context__ = self.__cause__ = None
+
 
 @dataclass(frozen=True, slots=True)
 class _Parts:

@@ -160,8 +160,7 @@ class DaftEngine(ScheduledEngine):
         fixed = {**plan.bound, **inputs}
         spec = QuerySpec(stages_of(without_batch(plan), fixed), plan.outputs, fixed, indices=[UNKNOWN])
         results = Results(spec)
-        for report in query_items(spec, {}, 1, self._target.options):
-            results.add(report)
+        results.add_all(query_items(spec, {}, 1, self._target.options))
         return {name: column[0] for name, column in results.columns(1).items()}
 
     def map(
@@ -189,8 +188,7 @@ class DaftEngine(ScheduledEngine):
             return super().map(pipeline, items, inputs, output_name, on_error=on_error)
         spec = _staged(plan, inputs)
         results = Results(spec, items.columns)
-        for report in query_items(spec, items.columns, len(items), self._target.options):
-            results.add(report)
+        results.add_all(query_items(spec, items.columns, len(items), self._target.options))
         return Columns(results.columns(len(items)))
 
     def map_frame(

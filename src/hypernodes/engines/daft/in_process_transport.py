@@ -128,11 +128,17 @@ class InProcessTransport(ReportingTransport):
 
     def raise_error(self, error: BaseException) -> NoReturn:
         """Raise the wrapped error: Daft hands the wrapper itself on, but hangs on a StopIteration."""
-        raise ExceptionWrapper(error) from None
+        try:
+            raise ExceptionWrapper(error) from None
+        finally:
+            del error  # the traceback of the wrapper refers to this frame
 
     def original_error(self, error: BaseException) -> BaseException:
         """Return the wrapped error."""
-        return error.error if isinstance(error, ExceptionWrapper) else error
+        if not isinstance(error, ExceptionWrapper):
+            return error
+        error.release()
+        return error.error
 
 
 def _null_series(count: int) -> Series:

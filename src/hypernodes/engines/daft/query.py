@@ -166,21 +166,24 @@ def _reports(
     if options.show_plan:
         print_plan(result)
     partitions = result.iter_partitions()
+    last: list[Report] = []
     try:
         for partition in partitions:
             yield from transport.read_reports(partition)
         yield from transport.read_reports()
     except Exception as error:
         transport.cancel()
-        # The error is yielded, not raised: a generator cannot raise a StopIteration, and an error that is
-        # raised here would get this one as its context.
-        yield Report((), error=_explained(transport.original_error(error)))
+        last.append(Report((), error=_explained(transport.original_error(error))))
     except BaseException:  # The user has interrupted the query, or takes no more reports.
         transport.cancel()
         raise
     finally:
         with suppress(Exception):
             close_partitions(partitions)
+    # The error is yielded, not raised: a generator cannot raise a StopIteration, and an error that is raised
+    # above would get the one of Daft as its context. No variable of this frame refers to it meanwhile.
+    while last:
+        yield last.pop()
 
 
 def _explained(error: BaseException) -> BaseException:

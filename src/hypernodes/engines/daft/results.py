@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.exceptions import DaftError, HintWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hypernodes.engines.daft.spec import QuerySpec
     from hypernodes.engines.daft.transport import Report
@@ -29,6 +30,11 @@ class Results:
             name: [] for name in spec.outputs if name in spec.computed
         }
         self._warned: set[str] = set()
+
+    def add_all(self, reports: Iterable[Report]) -> None:
+        """Add reports; see `add`."""
+        # No local variable holds a report: the traceback of its error refers to this frame.
+        deque(map(self.add, reports), maxlen=0)
 
     def add(self, report: Report) -> None:
         """Add a report; warn of each output that contradicts its hint, once.

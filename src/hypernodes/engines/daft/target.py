@@ -247,14 +247,15 @@ def _settle_each(
 
 def _raise_wrapped(report: Report) -> None:
     """Raise the error that has ended a query, in a form that can leave a generator."""
-    if isinstance(report.error, Exception):
-        raise ExceptionWrapper(report.error)
     if report.error is not None:
         try:
-            raise report.error
+            raise ExceptionWrapper(report.error) if isinstance(report.error, Exception) else report.error
         finally:
             del report  # the traceback of the error refers to this frame
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    return error.error if isinstance(error, ExceptionWrapper) else error
+    if not isinstance(error, ExceptionWrapper):
+        return error
+    error.release()
+    return error.error

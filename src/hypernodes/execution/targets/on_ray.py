@@ -71,12 +71,15 @@ class RaySession(Session):
 
     def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
         """Return the outcome of a job; outputs that have stayed with their worker are not brought here."""
-        first, *outputs = result_of(future)
+        deaths = getattr(future, "attempts", 1) - 1
+        try:
+            first, *outputs = result_of(future)
+        finally:
+            del future  # the traceback of its error refers to this frame
         serialized = resolve(first)
         if isinstance(serialized, SerializedChunkOutcome):
             return deserialize_chunk_outcome(serialized)
         outcome = deserialize_outcome(serialized, tuple(outputs))
-        deaths = getattr(future, "attempts", 1) - 1
         if deaths > 0 and isinstance(job, Call):
             retries = [
                 Event.now(

@@ -70,7 +70,10 @@ class PickledSession(Session):
     def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
         """Return the outcome of a job."""
         del job
-        serialized = result_of(future)
+        try:
+            serialized = result_of(future)
+        finally:
+            del future  # the traceback of its error refers to this frame
         if isinstance(serialized, SerializedChunkOutcome):
             return deserialize_chunk_outcome(serialized)
         return deserialize_outcome(serialized)
