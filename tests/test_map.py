@@ -1,4 +1,4 @@
-"""map: the same pipeline over many items."""
+"""Pipeline.map: one pipeline, many items."""
 
 import asyncio
 import itertools
@@ -34,17 +34,17 @@ def test_only_the_outputs_asked_for_come_back(watched):
     assert watched(PIPELINE).map({"base": [3, 1]}, "base", output_name="half") == {"half": [4.5, 0.5]}
 
 
-def test_inputs_that_are_not_walked_are_the_same_for_every_item(watched):
+def test_inputs_that_are_not_mapped_over_are_the_same_for_every_item(watched):
     given = {"base": [2, 3], "exponent": 3}
     assert watched(PIPELINE).map(given, "base", output_name="power") == {"power": [8, 27]}
 
 
-def test_a_list_that_is_not_walked_is_one_value(watched):
+def test_a_list_that_is_not_mapped_over_is_one_value(watched):
     pipeline = Pipeline([node(lambda base, weights: base * sum(weights), output_name="w")])
     assert watched(pipeline).map({"base": [1, 2], "weights": [1, 2]}, "base") == {"w": [3, 6]}
 
 
-def test_several_collections_are_walked_together(watched):
+def test_several_collections_are_zipped(watched):
     given = {"base": [2, 3], "exponent": [3, 2]}
     assert watched(PIPELINE).map(given, ["base", "exponent"], output_name="power") == {"power": [8, 9]}
 
@@ -80,17 +80,17 @@ def test_a_product_with_an_empty_collection_gives_empty_lists(watched):
     [(number for number in (1, 2)), (1, 2), range(1, 3), {1: "a", 2: "b"}.keys(), iter([1, 2])],
     ids=["generator", "tuple", "range", "keys", "iterator"],
 )
-def test_any_collection_can_be_walked(collection):
+def test_any_iterable_can_be_mapped_over(collection):
     assert PIPELINE.map({"base": collection}, "base", output_name="power") == {"power": [1, 4]}
 
 
-def test_an_array_can_be_walked():
+def test_an_array_can_be_mapped_over():
     import numpy as np
 
     assert PIPELINE.map({"base": np.array([1, 2])}, "base", output_name="power") == {"power": [1, 4]}
 
 
-def test_an_intermediate_value_can_be_walked(watched):
+def test_an_intermediate_value_can_be_mapped_over(watched):
     assert watched(PIPELINE).map({"power": [2, 4]}, "power", output_name="half") == {"half": [1.0, 2.0]}
 
 
@@ -176,7 +176,7 @@ def test_errors_returned_are_the_ones_that_were_raised(watched):
     assert [a is b for a, b in zip(mapped["never"], errors, strict=True)] == [True, True]
 
 
-def test_a_failing_item_of_a_nested_map_fails_the_item_around_it_only(watched):
+def test_a_failing_item_of_a_nested_map_fails_the_outer_item_only(watched):
     inner = CHECKING.as_node({"xs": "x"}, {"root": "roots"}, map_over="xs")
     mapped = watched(Pipeline([inner])).map(
         {"xs": [[1, 4], [9, -1], [16]]}, "xs", output_name="roots", on_error="return"
@@ -219,8 +219,8 @@ def test_a_map_that_is_awaited_takes_every_option(watched):
     assert isinstance(mapped["q"][3], ZeroDivisionError)
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_map_that_is_awaited_uses_what_is_bound_to_the_loop(told, recorder):
+@pytest.mark.parametrize("has_callbacks", [False, True])
+def test_async_nodes_of_an_awaited_map_run_on_the_loop_of_the_caller(has_callbacks, recorder):
     async def main():
         lock = asyncio.Lock()
 
@@ -230,14 +230,14 @@ def test_a_map_that_is_awaited_uses_what_is_bound_to_the_loop(told, recorder):
                 await asyncio.sleep(0)
                 return x
 
-        pipeline = Pipeline([locked], callbacks=[recorder] if told else [])
+        pipeline = Pipeline([locked], callbacks=[recorder] if has_callbacks else [])
         return await pipeline.amap({"x": [1, 2]}, "x")
 
     assert asyncio.run(main()) == {"locked": [1, 2]}
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_cancelling_a_map_that_is_awaited_starts_no_more_items(told, recorder):
+@pytest.mark.parametrize("has_callbacks", [False, True])
+def test_cancelling_a_map_that_is_awaited_starts_no_more_items(has_callbacks, recorder):
     async def main():
         started, seen = asyncio.Event(), []
 
@@ -247,7 +247,7 @@ def test_cancelling_a_map_that_is_awaited_starts_no_more_items(told, recorder):
             started.set()
             await asyncio.sleep(600)
 
-        pipeline = Pipeline([sleep], callbacks=[recorder] if told else [])
+        pipeline = Pipeline([sleep], callbacks=[recorder] if has_callbacks else [])
         run = asyncio.create_task(pipeline.amap({"x": [1, 2, 3]}, "x"))
         async with asyncio.timeout(20):
             await started.wait()
@@ -261,7 +261,7 @@ def test_cancelling_a_map_that_is_awaited_starts_no_more_items(told, recorder):
 
 
 @given(*[st.lists(st.integers(), max_size=4)] * 3)
-def test_a_product_walks_as_itertools_does(a, b, c):
+def test_a_product_has_the_order_of_itertools_product(a, b, c):
     rows = Pipeline([node(lambda a, b, c: (a, b, c), output_name="row")])
     mapped = rows.map({"a": a, "b": b, "c": c}, ["a", "b", "c"], map_mode="product")
     assert mapped["row"] == list(itertools.product(a, b, c))

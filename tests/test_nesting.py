@@ -1,4 +1,4 @@
-"""A pipeline inside another: names, maps, and the configuration that it takes over."""
+"""Nested pipelines: names, maps, and the configuration that they inherit."""
 
 import pytest
 from conftest import Recorder
@@ -71,7 +71,7 @@ def test_only_what_the_wanted_outputs_need_is_computed_inside(recorder):
     assert [what[0] for _, what, *_ in recorder.of("node_end")] == ["double", "inner"]
 
 
-def test_a_nested_pipeline_that_nobody_wants_does_not_run(recorder):
+def test_a_nested_pipeline_whose_outputs_are_not_needed_does_not_run(recorder):
     other = node(lambda w: w, output_name="v")
     assert Pipeline([INNER, other], callbacks=[recorder]).run({"w": 1}, "v") == {"v": 1}
     assert recorder.of("nested_start") == []
@@ -82,7 +82,7 @@ def test_a_value_for_an_output_of_a_nested_pipeline_may_be_given(watched):
     assert watched(Pipeline([INNER, last])).run({"z": 7}, "end") == {"end": -7}
 
 
-def test_values_bound_inside_are_not_asked_for_outside(watched):
+def test_bound_inputs_of_a_nested_pipeline_are_no_inputs_of_the_outer_one(watched):
     outer = Pipeline([INNER.bind(offset=100)])
     assert outer.input_names == ("x",)
     assert watched(outer).run({"x": 1}, "z") == {"z": 102}
@@ -103,7 +103,7 @@ def test_inputs_that_are_not_mapped_over_are_the_same_for_every_item(watched):
     assert watched(outer).run({"xs": [1, 2], "offset": 100}, "zs") == {"zs": [102, 104]}
 
 
-def test_several_lists_are_walked_together_by_default(watched):
+def test_several_lists_are_zipped_by_default(watched):
     outer = Pipeline([INNER.as_node({"xs": "x", "os": "offset"}, {"z": "zs"}, map_over=["xs", "os"])])
     assert watched(outer).run({"xs": [1, 2], "os": [10, 20]}, "zs") == {"zs": [12, 24]}
 
@@ -128,7 +128,7 @@ def test_no_items_inside_give_empty_lists(watched, items):
     assert watched(outer).run({"xs": items}) == {"y": [], "zs": [], "total": 0}
 
 
-def test_a_nested_map_walks_what_another_node_yields(watched):
+def test_a_nested_map_runs_over_the_list_of_a_generator_node(watched):
     @node(output_name="xs")
     def numbers(n):
         yield from range(n)
@@ -191,7 +191,7 @@ def run_names(recorder):
     return [what[0] for _, what, *_ in recorder.of("node_end")]
 
 
-def test_a_nested_pipeline_takes_over_the_cache_and_the_callbacks_at_every_depth(tmp_path, recorder):
+def test_a_nested_pipeline_inherits_the_cache_and_the_callbacks_at_every_depth(tmp_path, recorder):
     middle = Pipeline([INNER], name="middle")
     with DiskCache(tmp_path) as cache:
         outer = Pipeline([middle], cache=cache, callbacks=[recorder])
@@ -205,20 +205,20 @@ def test_a_pipeline_alone_has_no_cache_and_no_callbacks():
 
 
 def test_a_nested_pipeline_keeps_a_cache_of_its_own(tmp_path):
-    with DiskCache(tmp_path / "inner") as own, DiskCache(tmp_path / "outer") as around:
-        outer = Pipeline([INNER.with_cache(own), node(lambda z: -z, output_name="end")], cache=around)
+    with DiskCache(tmp_path / "inner") as own, DiskCache(tmp_path / "outer") as other:
+        outer = Pipeline([INNER.with_cache(own), node(lambda z: -z, output_name="end")], cache=other)
         outer.run({"x": 1})
-        assert (len(own), len(around)) == (2, 1)
+        assert (len(own), len(other)) == (2, 1)
 
 
-def test_no_cache_switches_caching_off_inside_only(tmp_path):
+def test_a_cache_of_none_switches_caching_off_inside_only(tmp_path):
     with DiskCache(tmp_path) as cache:
         outer = Pipeline([INNER.with_cache(None), node(lambda z: -z, output_name="end")], cache=cache)
         outer.run({"x": 1})
         assert len(cache) == 1
 
 
-def test_a_cache_deep_inside_serves_there_when_there_is_none_around(tmp_path):
+def test_a_nested_pipeline_uses_its_own_cache_if_the_enclosing_one_has_none(tmp_path):
     with DiskCache(tmp_path) as cache:
         middle = Pipeline([INNER.with_cache(cache)], name="middle", cache=None)
         outer = Pipeline([middle, node(lambda z: -z, output_name="end")])
@@ -232,14 +232,14 @@ def test_no_callbacks_switches_them_off_inside_only(recorder):
     assert run_names(recorder) == ["inner", "<lambda>"]
 
 
-def test_callbacks_inside_are_told_in_place_of_those_around(recorder):
+def test_callbacks_of_a_nested_pipeline_replace_those_of_the_enclosing_one(recorder):
     own = Recorder()
     Pipeline([INNER.with_callbacks([own])], callbacks=[recorder]).run({"x": 1})
     assert run_names(own) == ["double", "add"]
     assert run_names(recorder) == ["inner"]
 
 
-def test_each_aspect_is_inherited_on_its_own(tmp_path, recorder):
+def test_each_setting_is_inherited_separately(tmp_path, recorder):
     with DiskCache(tmp_path) as cache:
         quiet = Pipeline([double], callbacks=[], name="quiet")
         uncached = Pipeline([add], cache=None, name="uncached")
@@ -248,7 +248,7 @@ def test_each_aspect_is_inherited_on_its_own(tmp_path, recorder):
         assert run_names(recorder) == ["quiet", "add", "uncached"]
 
 
-def test_a_map_hands_its_configuration_on_to_nested_maps(tmp_path, recorder):
+def test_nested_maps_inherit_the_configuration_of_the_outer_map(tmp_path, recorder):
     with DiskCache(tmp_path) as cache:
         pipeline = three_levels().with_cache(cache).with_callbacks([recorder])
         pipeline.run({"lines": [[1, 2], [3]]})

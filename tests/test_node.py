@@ -1,4 +1,4 @@
-"""A node is a function with named outputs, whatever kind of function it is."""
+"""Nodes of all kinds of functions: names, defaults, options."""
 
 import asyncio
 import functools
@@ -12,13 +12,13 @@ from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.exceptions import GraphError, NotANodeError
 
 
-@pytest.fixture(params=["unwatched", "cached", "told", "cached and told"])
+@pytest.fixture(params=["plain", "cache", "callbacks", "cache and callbacks"])
 def configured(request, tmp_path):
-    """Unwatched pipelines are compiled to one function; the others go node by node."""
+    """Without cache and callbacks a pipeline is compiled to one function; otherwise it runs node by node."""
 
     def configure(*nodes):
-        cache = DiskCache(tmp_path / "cache") if "cached" in request.param else None
-        callbacks = [Recorder()] if "told" in request.param else []
+        cache = DiskCache(tmp_path / "cache") if "cache" in request.param else None
+        callbacks = [Recorder()] if "callbacks" in request.param else []
         return Pipeline(nodes, cache=cache, callbacks=callbacks)
 
     return configure
@@ -52,7 +52,7 @@ def test_a_plain_call_makes_a_node_too(configured):
     assert configured(node(lambda x: 2 * x, output_name="doubled")).run({"x": 2}) == {"doubled": 4}
 
 
-def test_a_node_stays_callable_just_as_its_function_was():
+def test_calling_a_node_calls_its_function():
     @node(output_name="total")
     def add(a, b=1, *rest, **others):
         return a + b + sum(rest) + sum(others.values())
@@ -236,7 +236,7 @@ def test_an_async_function_with_several_outputs_is_awaited(configured):
     assert configured(bounds).run({"x": 1}) == {"low": 0, "high": 2}
 
 
-def test_what_a_plain_function_returns_to_be_awaited_is_awaited(configured):
+def test_a_coroutine_that_a_plain_function_returns_is_awaited(configured):
     async def fetch(x):
         await asyncio.sleep(0)
         return x + 1
@@ -248,7 +248,7 @@ def test_what_a_plain_function_returns_to_be_awaited_is_awaited(configured):
     assert configured(start).run({"x": 1}) == {"fetched": 2}
 
 
-def test_any_other_awaitable_is_awaited(configured):
+def test_an_awaitable_object_is_awaited(configured):
     class Later:
         def __init__(self, value):
             self.value = value
@@ -458,7 +458,7 @@ def test_a_function_that_is_wrapped_to_be_plain_is_called_plainly(configured):
     assert configured(node(plain, output_name="fetched")).run({"x": 1}) == {"fetched": 2}
 
 
-def test_a_wrapper_that_uses_up_a_generator_is_no_generator(configured):
+def test_a_wrapper_that_consumes_a_generator_is_no_generator_function(configured):
     def count(x):
         yield from range(x)
 
@@ -505,7 +505,7 @@ def test_an_option_with_a_value_that_it_does_not_take_is_an_error_that_names_bot
         node(lambda x: x, output_name="y", **options)
 
 
-def test_a_node_travels_by_pickle():
+def test_a_node_can_be_pickled():
     import sample
 
     again = pickle.loads(pickle.dumps(sample.add))
@@ -513,7 +513,7 @@ def test_a_node_travels_by_pickle():
     assert again(1, 2) == 4
 
 
-def test_a_node_is_shown_with_what_it_takes_and_makes():
+def test_the_repr_of_a_node_has_its_inputs_and_outputs():
     @node(output_name=("low", "high"))
     def bounds(x, margin=1):
         return x - margin, x + margin

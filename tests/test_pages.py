@@ -1,4 +1,4 @@
-"""The page of a pipeline in a real browser: it opens, closes, shows, and needs nothing else."""
+"""The HTML page of a pipeline, in a real browser."""
 
 import shutil
 
@@ -27,8 +27,8 @@ def browser():
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """Open a page, or that of a pipeline; nothing may be complained of, and nothing fetched."""
-    told, pages = [], []
+    """Open a page, or the page of a pipeline, and check that it logs nothing and fetches nothing."""
+    messages, pages = [], []
 
     def open_page(shown, **options):
         file = tmp_path / "page.html" if isinstance(shown, Pipeline) else shown
@@ -36,10 +36,11 @@ def opened(browser, tmp_path):
             shown.visualize(file, **options)
         page = browser.new_page(viewport={"width": 1000, "height": 800})
         pages.append(page)
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.on(
-            "request", lambda request: told.append(request.url) if request.url.startswith("http") else None
+            "request",
+            lambda request: messages.append(request.url) if request.url.startswith("http") else None,
         )
         page.goto(file.as_uri())
         return page
@@ -47,7 +48,7 @@ def opened(browser, tmp_path):
     yield open_page
     for page in pages:
         page.close()
-    assert told == []
+    assert messages == []
 
 
 @node(output_name="low")
