@@ -296,14 +296,14 @@ def test_map_over_that_names_nothing_is_refused(watched):
 
 @pytest.mark.parametrize("value", ["abc", 5, {"a": 1}, b"abc", None])
 def test_walking_what_is_no_collection_is_refused(watched, value):
-    with said(errors.MapError, "'sums'", "'x'", f"a {type(value).__name__}"):
+    with said(errors.MapError, "'sums'", "'x'", f"of type {type(value).__name__}"):
         watched(PIPELINE).map({"x": value, "offset": 1}, "x")
 
 
 @pytest.mark.parametrize("value", ["abc", 5, {"a": 1}])
 def test_walking_what_is_no_collection_is_refused_in_a_nested_map(watched, value):
     outer = Pipeline([PIPELINE.as_node({"xs": "x"}, map_over="xs")], name="outer")
-    with said(errors.MapError, "sums", "'x", f"a {type(value).__name__}"):
+    with said(errors.MapError, "sums", "'x", f"of type {type(value).__name__}"):
         watched(outer).run({"xs": value, "offset": 1})
 
 

@@ -125,7 +125,7 @@ def test_modes(watched):
 
 def test_what_is_wrong_is_said_at_once():
     pipeline = Pipeline([double])
-    with pytest.raises(MapError, match="is no collection"):
+    with pytest.raises(MapError, match="is not a collection"):
         pipeline.imap({"x": 1}, "x")
     with pytest.raises(InputError, match="map_mode"):
         pipeline.imap({"x": [1]}, "x", map_mode="both")

@@ -187,8 +187,8 @@ def _iterable(name: str, value: Any, where: str) -> Iterable[Any]:
     value = values_of(value)
     if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
         raise MapError(
-            f"{where}: map_over names {name!r}, whose value is not a collection of items but a "
-            f"{type(value).__name__}. Give a list, or leave {name!r} out of map_over."
+            f"{where}: map_over names {name!r}, whose value, of type {type(value).__name__}, is not a "
+            f"collection of items. Give a list, or leave {name!r} out of map_over."
         )
     return value
 
