@@ -57,21 +57,21 @@ def end(slow):
     return slow + 1
 
 
-def keeper_of(cache):
-    return cluster_module.keeper(ray.get_runtime_context().get_node_id(), str(cache.path), None, None)
+def actor_of(cache):
+    return cluster_module.store_actor(ray.get_runtime_context().get_node_id(), str(cache.path), None, None)
 
 
-def keepers():
+def store_actors():
     """Return the actors for all directories of the cluster, as Ray names them."""
     actors = ray.util.list_named_actors(all_namespaces=True)
     return {actor["name"] for actor in actors if actor["namespace"] == "hypernodes"}
 
 
 @pytest.fixture
-def new_keepers(cluster):
+def new_actors(cluster):
     """Return the actors that there are since the test began."""
-    before = keepers()
-    return lambda: keepers() - before
+    before = store_actors()
+    return lambda: store_actors() - before
 
 
 def pid_of(actor):
@@ -80,7 +80,7 @@ def pid_of(actor):
 
 
 @pytest.mark.timeout(180)
-def test_entries_travel_between_the_nodes(cluster, new_keepers, cache):
+def test_entries_travel_between_the_nodes(cluster, new_actors, cache):
     with HyperNodesEngine(map_executor="ray") as engine:
         pipeline = Pipeline([place, slow, end, big], cache=cache, engine=engine)
         first = pipeline.map({"x": range(20)}, map_over="x")
@@ -94,7 +94,7 @@ def test_entries_travel_between_the_nodes(cluster, new_keepers, cache):
         rows = pipeline.map({"x": range(20, 40)}, map_over="x", output_name="end")
     assert rows == {"end": [2 * x + 1 for x in range(20, 40)]}
     assert cache.stats().by_node["slow"].hits == 40
-    assert len(new_keepers()) == 1
+    assert len(new_actors()) == 1
 
 
 DRIVER = """
@@ -109,7 +109,7 @@ with HyperNodesEngine(map_executor="ray") as engine, DiskCache(sys.argv[2]) as c
 
 
 @pytest.mark.timeout(180)
-def test_several_drivers_share_the_entries_and_the_actor(cluster, new_keepers, cache):
+def test_several_drivers_share_the_entries_and_the_actor(cluster, new_actors, cache):
     def another_driver():
         command = [sys.executable, "-c", DRIVER, cluster.address, str(cache.path)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -117,12 +117,12 @@ def test_several_drivers_share_the_entries_and_the_actor(cluster, new_keepers, c
     assert another_driver() == "True\n"
     assert len(cache) == 20
     home = ray.get_runtime_context().get_node_id()
-    (actor,) = new_keepers()
-    keeper = ray.get_actor(actor, namespace="hypernodes")
-    assert ray.get(keeper.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
+    (actor,) = new_actors()
+    handle = ray.get_actor(actor, namespace="hypernodes")
+    assert ray.get(handle.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
     assert another_driver() == "True\n"
     assert cache.stats().by_node["slow"].hits == 20
-    assert new_keepers() == {actor}
+    assert new_actors() == {actor}
 
 
 @pytest.mark.timeout(180)
@@ -135,11 +135,11 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_map_costs_no_answer(cluster,
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(pipeline.map, {"x": range(100)}, "x")
             time.sleep(0.7)
-            pid = pid_of(keeper_of(cache))
+            pid = pid_of(actor_of(cache))
             os.kill(pid, signal.SIGKILL)
             assert under_way.result() == {"slow": [2 * x for x in range(100)]}
         assert pipeline.map({"x": range(120)}, map_over="x") == {"slow": [2 * x for x in range(120)]}
-        assert pid_of(keeper_of(cache)) != pid
+        assert pid_of(actor_of(cache)) != pid
         assert cache.verify().damaged == {}
 
 
@@ -206,21 +206,21 @@ def test_forged_rows_are_damaged_entries_on_all_nodes(cluster, cache, tmp_path):
     found, damaged, told = ray.get(look.remote(cache))  # through the actor, which drops what is damaged
     assert (found, damaged, told) == ({"d": "d"}, {}, 1)
     assert cache.get_many("abcd") == {"b": "again", "d": "d"}
-    assert pid_of(keeper_of(cache))
+    assert pid_of(actor_of(cache))
     assert not mark.exists()
     assert outside.read_text() == "mine"
 
 
-def be_impatient():
-    cluster_module._PATIENCE = 1.0
+def shorten_call_timeout():
+    cluster_module._CALL_TIMEOUT_S = 1.0
 
 
 @pytest.mark.timeout(240)
 def test_an_actor_that_does_not_answer_costs_time_and_no_answer(cluster, cache):
-    with RayExecutor(2, initializer=be_impatient) as executor:
+    with RayExecutor(2, initializer=shorten_call_timeout) as executor:
         pipeline = Pipeline([slow], cache=cache, engine=HyperNodesEngine(map_executor=executor))
         pipeline.map({"x": range(4)}, map_over="x")
-        pid = pid_of(keeper_of(cache))
+        pid = pid_of(actor_of(cache))
         os.kill(pid, signal.SIGSTOP)
         try:
             rows = pipeline.map({"x": range(4, 30)}, map_over="x")

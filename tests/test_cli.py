@@ -14,9 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from hypernodes import DiskCache, Pipeline, node
-from hypernodes.cache.about import About, Taken
 from hypernodes.cache.entry import seal
-from hypernodes.cache.store import Record
+from hypernodes.cache.provenance import ArgumentProvenance, Provenance
+from hypernodes.cache.record import Record
+from hypernodes.cache.store import Store
 from hypernodes.cli import main
 
 
@@ -65,7 +66,7 @@ def test_stats_count_entries_bytes_and_hits_by_node(cache):
 def test_ls_lists_the_latest_first(cache):
     found = as_json(cache, "ls")
     assert [entry["node"] for entry in found[:2]] == ["count", "split"]
-    assert found[1]["about"]["takes"]["limit"]["shown"] == "6"
+    assert found[1]["provenance"]["arguments"]["limit"]["summary"] == "6"
     assert len(found) == 6
     assert len(as_json(cache, "ls", "--node", "split")) == 3
     assert len(as_json(cache, "ls", "--limit", "2")) == 2
@@ -74,7 +75,7 @@ def test_ls_lists_the_latest_first(cache):
 
 def test_show_tells_how_an_entry_was_made_by_the_start_of_its_signature(cache):
     (signature,) = [
-        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["about"]["takes"]
+        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["provenance"]["arguments"]
     ]
     text = command(cache, "show", signature[:10])
     assert "from limit" in text
@@ -90,7 +91,7 @@ def test_a_signature_that_nothing_has_is_an_error(cache):
 
 def test_explain_tells_the_difference_to_an_earlier_entry(cache):
     (signature,) = [
-        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["about"]["takes"]
+        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["provenance"]["arguments"]
     ]
     assert "input limit not given → 6" in command(cache, "explain", signature)
     found = as_json(cache, "explain", signature)
@@ -149,7 +150,7 @@ def test_the_installed_command_runs(cache):
     assert "split" in done.stdout
 
 
-FORGED_ABOUTS = [
+FORGED_PROVENANCES = [
     "",
     "null",
     "7",
@@ -171,14 +172,13 @@ FORGED_ABOUTS = [
 ]
 
 
-@pytest.mark.parametrize("about", FORGED_ABOUTS, ids=range(len(FORGED_ABOUTS)))
-def test_forged_accounts_of_how_entries_were_made_are_shown_harmlessly(tmp_path, about):
+@pytest.mark.parametrize("provenance", FORGED_PROVENANCES, ids=range(len(FORGED_PROVENANCES)))
+def test_forged_provenance_of_entries_is_shown_harmlessly(tmp_path, provenance):
     with DiskCache(tmp_path / "cache") as cache:
         for key in ("aa\x1b[2J", "ab"):
-            sealed = b"".join(seal(key, 1, about.encode() if key[1] == "a" else b""))
-            store = cache._opened()
-            store.write([Record.of(key, "node \x1b[2J", [sealed])])
-        cache.put("ac", 1, About("node \x1b[2J", "c1de", {"x": Taken("1d")}, 0.5))
+            sealed = b"".join(seal(key, 1, provenance.encode() if key[1] == "a" else b""))
+            Store(cache.path).write([Record.of(key, "node \x1b[2J", [sealed])])
+        cache.put("ac", 1, Provenance("node \x1b[2J", "c1de", {"x": ArgumentProvenance("1d")}, 0.5))
         for arguments in (
             ["ls"],
             ["stats"],
@@ -192,7 +192,7 @@ def test_forged_accounts_of_how_entries_were_made_are_shown_harmlessly(tmp_path,
                 assert done.exit_code in (0, 1), done.output
                 assert done.exception is None or isinstance(done.exception, SystemExit)
                 assert not {sign for sign in done.output if not sign.isprintable()} - {"\n"}
-        assert list(cache.computations("node \x1b[2J"))
+        assert list(cache.provenances("node \x1b[2J"))
 
 
 def test_forged_rows_are_damaged_entries(cache):
@@ -217,7 +217,7 @@ def test_forged_rows_are_damaged_entries(cache):
     assert len(as_json(cache, "ls")) == 3
     assert as_json(cache, "stats")["entries"] == 3
     found = as_json(cache, "verify", exit_code=1)
-    assert (found["whole"], set(found["damaged"])) == (3, {first, second, third})
+    assert (found["intact"], set(found["damaged"])) == (3, {first, second, third})
     assert "is not of the form that this library writes" in command(cache, "verify", exit_code=1)
     command(cache, "show", first, exit_code=1)
     command(cache, "explain", first, exit_code=1)

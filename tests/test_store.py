@@ -21,8 +21,8 @@ import numpy as np
 import pytest
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
-from hypernodes.cache.about import About, Part, Taken
 from hypernodes.cache.entry import seal
+from hypernodes.cache.provenance import ArgumentProvenance, CodePart, Provenance
 from hypernodes.config import MISS
 from hypernodes.exceptions import CacheWarning
 
@@ -277,8 +277,9 @@ READ_ONLY = """
     import os, sys, warnings
     import numpy
     from hypernodes import DiskCache, Pipeline, node
-    DiskCache(sys.argv[2]).put("entry", 1)  # imports what root alone may be able to read
-    if os.geteuid() == 0:  # root may write anywhere
+    with DiskCache(sys.argv[2]) as other:
+        other.put("entry", 1)  # This imports all modules, which perhaps only root can read.
+    if os.geteuid() == 0:  # Root could write to the directory.
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
@@ -503,8 +504,8 @@ both = pytest.mark.parametrize("key", [None, "secret"], ids=["no key", "key"])
 @pytest.mark.timeout(60)
 def test_a_forged_row_is_one_damaged_entry(forgery, form, key):
     with DiskCache(forgery.directory, key=key) as cache:
-        cache.put("small", 1, About("node"))
-        cache.put("large", np.ones(100_000, np.uint8), About("node"))
+        cache.put("small", 1, Provenance("node"))
+        cache.put("large", np.ones(100_000, np.uint8), Provenance("node"))
         cache.flush()
         forgery.forge(form)
         with pytest.warns(CacheWarning, match="an entry is .*computed again") as told:
@@ -516,8 +517,8 @@ def test_a_forged_row_is_one_damaged_entry(forgery, form, key):
         forgery.forge(form)
         assert {"small", "large"} <= cache.contains(["small", "forged", "large"])
         assert {"small", "large"} <= {entry.signature for entry in cache.entries("node")}
-        assert cache.about("forged") is None
-        assert cache.code("forged") == {}
+        assert cache.provenance("forged") is None
+        assert cache.code_parts("forged") == {}
         assert cache.stats().entries >= 2
         assert forgery.is_harmless()
 
@@ -593,11 +594,11 @@ def test_rows_whose_key_is_no_text_are_found_and_dropped(forgery, key):
 @pytest.mark.parametrize("value", ["'text'", "NULL", "x'00'", "0.5", "-5", "9223372036854775807"])
 def test_a_forged_counter_costs_no_entry(forgery, value):
     with DiskCache(forgery.directory) as cache:
-        cache.put("one", 1, About("node"))
+        cache.put("one", 1, Provenance("node"))
         cache.flush()
         forgery.row("hits/node", {"tag": "NULL", "size": "0", "value": value})
         assert cache.get("one") == 1
-        cache.put("two", 2, About("node"))
+        cache.put("two", 2, Provenance("node"))
         cache.flush()
         assert cache.stats().entries == 2
         assert cache.get("two") == 2
@@ -798,15 +799,15 @@ def test_where_there_is_a_key_a_loaded_value_is_not_changed_through_its_file(dir
 
 def test_why_something_was_computed_is_told_without_unpickling(forgery):
     with DiskCache(forgery.directory) as cache:
-        cache.put("entry", 1, About("node", "c0de"))
+        cache.put("entry", 1, Provenance("node", "c0de"))
         cache.flush()
         sealed = b"".join(seal("code/c0de", evil(forgery.mark)))
         forgery.row("code/c0de", {"tag": "NULL", "size": str(len(sealed)), "value": f"x'{sealed.hex()}'"})
-        assert cache.code("c0de") == {}
-        assert not cache.has_code("c0de")
-        cache.keep_code("c0de", {"own code": Part("ab", "1")})
+        assert cache.code_parts("c0de") == {}
+        assert not cache.has_code_parts("c0de")
+        cache.put_code_parts("c0de", {"own code": CodePart("ab", "1")})
         cache.flush()
-        assert cache.code("c0de") == {"own code": Part("ab", "1")}
+        assert cache.code_parts("c0de") == {"own code": CodePart("ab", "1")}
     assert forgery.is_harmless()
 
 
@@ -966,21 +967,22 @@ def test_objects_of_a_scripts_own_class_come_back_as_such(directory, tmp_path, e
 
 
 def test_it_is_known_how_an_entry_was_made(directory):
-    about = About("node", "c0de", {"x": Taken("1d", "", "5"), "m": Taken("2d", "fit")}, 0.5)
+    arguments = {"x": ArgumentProvenance("1d", "", "5"), "m": ArgumentProvenance("2d", "fit")}
+    provenance = Provenance("node", "c0de", arguments, 0.5)
     with DiskCache(directory) as cache:
-        cache.put("small", 1, about)
-        cache.put("large", np.zeros(100_000), about)
-        cache.keep_code("c0de", {"own code": Part("ab")})
+        cache.put("small", 1, provenance)
+        cache.put("large", np.zeros(100_000), provenance)
+        cache.put_code_parts("c0de", {"own code": CodePart("ab")})
         for _ in range(2):
-            assert cache.about("small") == cache.about("large") == about
-            assert {entry.signature: entry.about for entry in cache.entries("node")} == {
-                "small": about,
-                "large": about,
+            assert cache.provenance("small") == cache.provenance("large") == provenance
+            assert {entry.signature: entry.provenance for entry in cache.entries("node")} == {
+                "small": provenance,
+                "large": provenance,
             }
             assert list(cache.entries("another")) == []
-            assert cache.code("c0de") == {"own code": Part("ab")}
-            assert cache.code("unknown") == {}
-            assert cache.about("unknown") is None
+            assert cache.code_parts("c0de") == {"own code": CodePart("ab")}
+            assert cache.code_parts("unknown") == {}
+            assert cache.provenance("unknown") is None
             assert len(cache) == 2
             cache.close()
 
@@ -1003,9 +1005,9 @@ def test_hits_are_counted_by_node_in_all_processes(directory):
 
 def test_entries_can_be_dropped_by_node_by_age_and_by_name(directory):
     with DiskCache(directory) as cache:
-        cache.put("one", 1, About("a"))
-        cache.put("two", 2, About("b"))
-        cache.put("three", 3, About("b"))
+        cache.put("one", 1, Provenance("a"))
+        cache.put("two", 2, Provenance("b"))
+        cache.put("three", 3, Provenance("b"))
         assert cache.clear(older_than=60) == 0
         assert cache.clear(node="a") == 1
         assert set(cache) == {"two", "three"}

@@ -700,7 +700,7 @@ def test_a_file_counts_by_its_content(tmp_path):
 def test_a_file_that_has_not_changed_is_not_read_again(tmp_path, monkeypatch):
     path = tmp_path / "one.txt"
     path.write_text("a")
-    monkeypatch.setattr("hypernodes.cache.file._RECENT", -1)
+    monkeypatch.setattr("hypernodes.cache.file._TIMESTAMP_RESOLUTION_S", -1)
     with DiskCache(tmp_path / "cache") as cache:
         counted(read, cache, file=File(path))
         first = digest(File(path))

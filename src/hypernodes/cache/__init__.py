@@ -1,4 +1,4 @@
-"""The cache: when two computations are the same, and where results are kept."""
+"""The cache: when two computations are the same, and where their results are stored."""
 
 from __future__ import annotations
 

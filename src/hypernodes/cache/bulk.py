@@ -1,20 +1,23 @@
-"""A cache as a run uses it: many look-ups at once, writes that may wait, notes on how entries were made."""
+"""The interface of a cache towards a run: bulk look-ups, delayed writes, and the provenance of entries."""
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from hypernodes.cache.bytecode import is_tested_python, python_version
 from hypernodes.config import MISS, Cache
+from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hypernodes.cache.about import About, Part
+    from hypernodes.cache.provenance import CodePart, Provenance
 
 
 @runtime_checkable
 class BulkCache(Cache, Protocol):
-    """What `DiskCache` offers beyond get and put.
+    """A cache with all methods that a run uses; `DiskCache` is one.
 
     Attributes:
         has_quick_contains: Whether `contains` fetches no values, so that asking it is worth while.
@@ -23,32 +26,32 @@ class BulkCache(Cache, Protocol):
     has_quick_contains: bool
 
     def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
-        """Return the values of those signatures that have one."""
+        """Return the values of those signatures that have an entry."""
 
-    def put(self, signature: str, value: Any, about: About | None = None) -> None:
-        """Store a value, perhaps a little later."""
+    def put(self, signature: str, value: Any, provenance: Provenance | None = None) -> None:
+        """Store a value, now or within a short delay."""
 
     def flush(self) -> None:
-        """Store now what was put."""
+        """Write all delayed entries."""
 
     def contains(self, signatures: Iterable[str]) -> set[str]:
-        """Return those signatures that have a value."""
+        """Return those signatures that have an entry."""
 
-    def computations(self, node: str) -> Iterable[About]:
-        """Walk how the entries of a node were made, the latest first."""
+    def provenances(self, node: str) -> Iterable[Provenance]:
+        """Iterate over the provenance of a node's entries, the latest first."""
 
-    def code(self, code: str) -> dict[str, Part]:
-        """Return what a node's code is made of; nothing where that is not known."""
+    def code_parts(self, code: str) -> dict[str, CodePart]:
+        """Return the parts of the code with a fingerprint; empty if the cache does not know them."""
 
-    def has_code(self, code: str) -> bool:
-        """Whether it is known what a node's code is made of."""
+    def has_code_parts(self, code: str) -> bool:
+        """Return whether the cache knows the parts of the code with a fingerprint."""
 
-    def keep_code(self, code: str, parts: Mapping[str, Part]) -> None:
-        """Store what a node's code is made of."""
+    def put_code_parts(self, code: str, parts: Mapping[str, CodePart]) -> None:
+        """Store the parts of the code with a fingerprint."""
 
 
-class _OneByOne:
-    """A cache that has get and put only."""
+class _BulkAdapter:
+    """Gives a cache that has only `get` and `put` the methods of a `BulkCache`."""
 
     has_quick_contains = False
 
@@ -62,7 +65,8 @@ class _OneByOne:
         found = {signature: self._cache.get(signature) for signature in signatures}
         return {signature: value for signature, value in found.items() if value is not MISS}
 
-    def put(self, signature: str, value: Any, about: About | None = None) -> None:  # noqa: ARG002
+    def put(self, signature: str, value: Any, provenance: Provenance | None = None) -> None:
+        del provenance  # The cache has no place for it.
         self._cache.put(signature, value)
 
     def flush(self) -> None:
@@ -71,25 +75,55 @@ class _OneByOne:
     def contains(self, signatures: Iterable[str]) -> set[str]:
         return set(self.get_many(signatures))
 
-    def computations(self, node: str) -> Iterable[About]:  # noqa: ARG002
+    def provenances(self, node: str) -> Iterable[Provenance]:
+        del node
         return ()
 
-    def code(self, code: str) -> dict[str, Part]:  # noqa: ARG002
+    def code_parts(self, code: str) -> dict[str, CodePart]:
+        del code
         return {}
 
-    def has_code(self, code: str) -> bool:  # noqa: ARG002
-        return True
+    def has_code_parts(self, code: str) -> bool:
+        del code
+        return True  # `put_code_parts` would not store them.
 
-    def keep_code(self, code: str, parts: Mapping[str, Part]) -> None:
+    def put_code_parts(self, code: str, parts: Mapping[str, CodePart]) -> None:
         pass
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _OneByOne) and self._cache is other._cache
+        return isinstance(other, _BulkAdapter) and self._cache is other._cache
 
     def __hash__(self) -> int:
         return id(self._cache)
 
 
-def in_bulk(cache: Cache | None) -> BulkCache | None:
-    """Return a cache with all that a run uses; one that has get and put only is asked one by one."""
-    return cache if cache is None or isinstance(cache, BulkCache) else _OneByOne(cache)
+def as_bulk_cache(cache: Cache | None) -> BulkCache | None:
+    """Return the cache that a run uses, with all methods of a `BulkCache`.
+
+    Returns:
+        ``None`` if there is no cache, or if this version of Python is not one whose bytecode the library is
+        tested with: without reliable fingerprints of code, a look-up could return a wrong result.
+    """
+    if cache is None:
+        return None
+    if not is_tested_python():
+        _warn_of_untested_python()
+        return None
+    return cache if isinstance(cache, BulkCache) else _BulkAdapter(cache)
+
+
+_versions_warned_of: set[str] = set()
+
+
+def _warn_of_untested_python() -> None:
+    version = python_version()
+    if version in _versions_warned_of:
+        return
+    _versions_warned_of.add(version)
+    warnings.warn(
+        f"nothing is cached: the fingerprints of code are read from Python's bytecode, which this version of "
+        f"hypernodes is not tested with on Python {version}. Install a later version of hypernodes, or use a "
+        f"version of Python that it supports.",
+        CacheWarning,
+        stacklevel=3,
+    )

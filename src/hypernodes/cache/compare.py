@@ -1,4 +1,4 @@
-"""In what do two computations of a node differ? Told from what is kept of how entries were made."""
+"""The differences between two computations of a node, found from the provenance of their entries."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hypernodes.cache.about import About, Part, Taken
+    from hypernodes.cache.provenance import ArgumentProvenance, CodePart, Provenance
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing in which a computation differs from an earlier one.
+    """One difference between a computation and an earlier one.
 
     Attributes:
-        what: What it is: ``own code``, ``helper tokenize``, ``input k``, ``upstream embed``.
-        before: A short form of what it was, where it has one.
-        after: A short form of what it is.
+        what: What has changed: ``own code``, ``helper tokenize``, ``input k``, ``upstream embed``.
+        before: A short description of its earlier value, if there is one.
+        after: A short description of its present value.
     """
 
     what: str
@@ -31,62 +31,63 @@ class Change:
         return f"{self.what} {self.before} → {self.after}"
 
 
-def most_similar(about: About, others: Iterable[About]) -> About | None:
-    """Return the computation that has most in common with this one; of equals, the first.
+def most_similar(provenance: Provenance, candidates: Iterable[Provenance]) -> Provenance | None:
+    """Return the candidate that has most arguments, and the code, in common with a computation.
 
-    Code weighs more than any one argument: an item of the same map says more than an old version.
+    Of equally similar ones, those with the same code win: another item of the same map explains more than an
+    old version of the code. After that, the first one wins.
     """
 
-    def likeness(other: About) -> tuple[int, bool]:
+    def similarity(other: Provenance) -> tuple[int, bool]:
         equal = sum(
-            name in other.takes and other.takes[name].identity == taken.identity
-            for name, taken in about.takes.items()
+            name in other.arguments and other.arguments[name].identity == argument.identity
+            for name, argument in provenance.arguments.items()
         )
-        same_code = about.code == other.code
-        return equal + same_code, same_code
+        has_same_code = provenance.code == other.code
+        return equal + has_same_code, has_same_code
 
-    return max(others, key=likeness, default=None)
+    return max(candidates, key=similarity, default=None)
 
 
 def differences(
-    after: About,
-    before: About,
-    code_after: Mapping[str, Part],
-    code_before: Mapping[str, Part],
+    after: Provenance,
+    before: Provenance,
+    code_after: Mapping[str, CodePart],
+    code_before: Mapping[str, CodePart],
 ) -> list[Change]:
-    """Return in what a computation differs from an earlier one.
+    """Return the differences between a computation and an earlier one.
 
     Args:
         after: The computation.
         before: The earlier one.
-        code_after: What its code is made of.
-        code_before: What that of the earlier one was made of; empty if it is not known any more.
+        code_after: The parts of its code.
+        code_before: The parts of the earlier code; empty if they are not known.
     """
     changes = []
     if after.code != before.code:
-        changes += _of_code(code_after, code_before)
-    for name in dict.fromkeys((*after.takes, *before.takes)):
-        new, old = after.takes.get(name), before.takes.get(name)
+        changes += _code_changes(code_after, code_before)
+    for name in dict.fromkeys((*after.arguments, *before.arguments)):
+        new, old = after.arguments.get(name), before.arguments.get(name)
         if new is None or old is None:
-            changes.append(Change(f"input {name}", _given(old), _given(new)))
+            changes.append(Change(f"input {name}", _argument_text(old), _argument_text(new)))
         elif new.identity != old.identity:
-            maker = new.made_by
-            what = f"upstream {maker}" if maker else f"input {name}"
-            shown = (old.shown, new.shown) if not maker and old.shown != new.shown else ("", "")
-            changes.append(Change(what, *shown))
+            what = f"upstream {new.producer}" if new.producer else f"input {name}"
+            has_texts = not new.producer and old.summary != new.summary
+            changes.append(Change(what, *((old.summary, new.summary) if has_texts else ("", ""))))
     return changes
 
 
-def _of_code(after: Mapping[str, Part], before: Mapping[str, Part]) -> list[Change]:
+def _code_changes(after: Mapping[str, CodePart], before: Mapping[str, CodePart]) -> list[Change]:
     if not before or not after:
         return [Change("code")]
     changes = []
     for name in sorted(after.keys() | before.keys(), key=_own_code_first):
         new, old = after.get(name), before.get(name)
         if new is None or old is None:
-            changes.append(Change(name, _there(old), _there(new)))
+            changes.append(Change(name, _part_text(old), _part_text(new)))
         elif new.digest != old.digest:
-            changes.append(Change(name, *((old.shown, new.shown) if old.shown != new.shown else ("", ""))))
+            has_texts = old.summary != new.summary
+            changes.append(Change(name, *((old.summary, new.summary) if has_texts else ("", ""))))
     return changes or [Change("code")]
 
 
@@ -94,9 +95,9 @@ def _own_code_first(name: str) -> tuple[bool, str]:
     return name != "own code", name
 
 
-def _given(taken: Taken | None) -> str:
-    return "not given" if taken is None else taken.shown or "given"
+def _argument_text(argument: ArgumentProvenance | None) -> str:
+    return "not given" if argument is None else argument.summary or "given"
 
 
-def _there(part: Part | None) -> str:
-    return "not there" if part is None else part.shown or "there"
+def _part_text(part: CodePart | None) -> str:
+    return "absent" if part is None else part.summary or "present"

@@ -1,7 +1,7 @@
-"""When are two values the same? A digest of their content and types, equal in every process.
+"""When are two values the same? They are if their content and types have the same digest, in every process.
 
-Values of the same content share a digest; functions and classes are values whose content is their
-code. What has no stable content raises `SignatureError`, and is never guessed.
+Functions and classes are values whose content is their code. A value without stable content raises
+`SignatureError`: its digest is never guessed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from array import array
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.cache.accesses import is_private
-from hypernodes.cache.code import Release, own_code, reads_of
+from hypernodes.cache.code import Release, content_of_code, dependencies
 from hypernodes.cache.hashing import combine, joined
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
-from hypernodes.cache.known import taken_apart
+from hypernodes.cache.library_values import components_of
 from hypernodes.cache.reach import NO_REACH
 from hypernodes.exceptions import SignatureError
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hypernodes.cache.reach import Reach
 
 _PYTHON: Final = "python-{}.{}".format(*sys.version_info[:2]).encode()
-_NO_INPUT: Final = (
+_NOT_INPUTS: Final = (
     types.ModuleType,
     logging.Logger,
     type(threading.Lock()),
@@ -47,8 +47,8 @@ _NO_INPUT: Final = (
 )
 
 
-LeftOut: TypeAlias = "Mapping[type, Mapping[str, str]]"
-"""The private attributes that have no stable content, by class, each with what is wrong with it."""
+Omissions: TypeAlias = "Mapping[type, Mapping[str, str]]"
+"""Private attributes without stable content, by class, each with the reason why it has none."""
 
 
 def digest(value: object, reach: Reach = NO_REACH) -> bytes:
@@ -56,11 +56,11 @@ def digest(value: object, reach: Reach = NO_REACH) -> bytes:
 
     Args:
         value: The value.
-        reach: What the code reaches that works with it. The private attributes which that code itself
-            changes as it goes (counters, caches) do not count.
+        reach: The code that works with the value. Private attributes which that code itself changes, such as
+            counters and caches, are effects and are left out.
 
     Raises:
-        SignatureError: The value, or something in it, has no content that is equal in every process.
+        SignatureError: The value, or a part of it, has no content that is equal in every process.
 
     Example:
         >>> digest(1) == digest(1), digest(1) == digest(True), digest([1]) == digest((1,))
@@ -68,51 +68,51 @@ def digest(value: object, reach: Reach = NO_REACH) -> bytes:
         >>> digest({"a": {3, 1, 2}}) == digest({"a": {1, 2, 3}})
         True
     """
-    return digest_and_gaps(value, reach)[0]
+    return digest_and_omissions(value, reach)[0]
 
 
-def digest_and_gaps(value: object, reach: Reach = NO_REACH) -> tuple[bytes, LeftOut]:
-    """Return the digest of a value, and the private attributes that had to be left out of it.
+def digest_and_omissions(value: object, reach: Reach = NO_REACH) -> tuple[bytes, Omissions]:
+    """Return the digest of a value, and the private attributes that it leaves out for lack of stable content.
 
     Raises:
-        SignatureError: The value, or something in it, has no content that is equal in every process.
+        SignatureError: The value, or a part of it, has no content that is equal in every process.
     """
     simple = _SIMPLE.get(type(value))
-    if simple is not None:  # all that most calls take
-        return combine(_TAGS[type(value)], (simple(value),)), _NO_GAPS
+    if simple is not None:  # Most arguments of most calls are simple: they need no walk.
+        return combine(_TAGS[type(value)], (simple(value),)), _NO_OMISSIONS
     walk = _Walk(reach)
-    return walk.digest(value), walk.left_out
+    return walk.digest(value), walk.omissions
 
 
-_NO_GAPS: Final[LeftOut] = {}
+_NO_OMISSIONS: Final[Omissions] = {}
 
 
 class _TooDeepError(SignatureError):
-    """A value is nested too deeply: what is left out of it would be no attribute, but all the rest."""
+    """A value is nested too deeply. No attribute is left out for that reason: it could hold everything."""
 
 
 class _Walk:
-    """One walk through a value. Knows where it has been, so that values may contain themselves."""
+    """One walk through a value, which may contain itself."""
 
     def __init__(self, reach: Reach = NO_REACH) -> None:
-        self._open: dict[int, int] = {}
+        self._depths: dict[int, int] = {}  # of the values around the current one, by id
         self._reach = reach
-        self.left_out: dict[type, dict[str, str]] = {}
+        self.omissions: dict[type, dict[str, str]] = {}
 
     def digest(self, value: object) -> bytes:
         kind = type(value)
         if (simple := _SIMPLE.get(kind)) is not None:
             return combine(_TAGS[kind], (simple(value),))
-        if (seen := self._open.get(id(value))) is not None:
-            return combine(b"again", (str(len(self._open) - seen).encode(),))
-        self._open[id(value)] = len(self._open)
+        if (depth := self._depths.get(id(value))) is not None:
+            return combine(b"again", (str(len(self._depths) - depth).encode(),))
+        self._depths[id(value)] = len(self._depths)
         try:
             tag, parts = self._parts(kind, value)
             return combine(tag, parts)
         except RecursionError:
             raise _TooDeepError(f"a {kind.__qualname__} is nested too deeply to be fingerprinted") from None
         finally:
-            del self._open[id(value)]
+            del self._depths[id(value)]
 
     def _all(self, values: Iterable[object]) -> list[bytes]:
         return [self.digest(value) for value in values]
@@ -129,11 +129,11 @@ class _Walk:
                 *self._all((kind, value._value_)),
                 *self._attributes(kind, _of_member(value)),
             ]
-        if (known := taken_apart(kind, value)) is not None:
+        if (components := components_of(kind, value)) is not None:
             private = getattr(value, "__pydantic_private__", None)
             more = self._attributes(kind, private) if isinstance(private, dict) else []
-            return kind.__qualname__.encode(), [*self._all(known), *more]
-        if isinstance(value, _NO_INPUT):
+            return kind.__qualname__.encode(), [*self._all(components), *more]
+        if isinstance(value, _NOT_INPUTS):
             return b"no input", [kind.__qualname__.encode()]
         return self._callable(kind, value) or (b"object", self._object(kind, value))
 
@@ -169,18 +169,19 @@ class _Walk:
         if is_of_library(function):
             return [release(function.__module__).encode(), function.__qualname__.encode()]
         if callable(getattr(function, "dispatch", None)) and hasattr(function, "registry"):
-            # functools.singledispatch: what was registered counts, not the cache of what was looked up
+            # A functools.singledispatch function counts by what is registered, without its cache.
             return sorted(self._all(tuple(function.registry.items())))
         parts = [_PYTHON, code_digest(function.__code__)]
-        for what, value in reads_of(function):
-            parts += [what.encode(), self._part(f"{what} of {function.__name__!r}", value)]
+        for description, value in dependencies(function):
+            part = self._part(f"{description} of {function.__name__!r}", value)
+            parts += [description.encode(), part]
         return parts
 
-    def _part(self, what: str, value: object) -> bytes:
+    def _part(self, description: str, value: object) -> bytes:
         try:
             return self.digest(value)
         except SignatureError as error:
-            raise type(error)(f"{what}: {error}") from None
+            raise type(error)(f"{description}: {error}") from None
 
     def _class(self, kind: type) -> bytes:
         return self.digest(kind)
@@ -198,26 +199,26 @@ class _Walk:
             own = {name: value for name, value in own.items() if name not in members and name[0] != "_"}
         annotations = own.pop("__annotations__", None)
         for name, annotation in annotations.items() if isinstance(annotations, dict) else ():
-            # Fields are made from them.
+            # Dataclasses and models make fields from annotations.
             parts += [name.encode(), self._annotation(annotation)]
         if (decorators := own.pop("__pydantic_decorators__", None)) is not None:
-            # They name the class by its address; what they decorate is an attribute like any other.
-            kinds = _state(decorators).items()
-            made = [(what, name, one.info) for what, ones in kinds for name, one in ones.items()]
-            parts.append(self.digest(made))
+            # Their repr has the address of the class. The decorated functions are attributes of the class.
+            by_kind = _state(decorators).items()
+            infos = [(what, name, one.info) for what, ones in by_kind for name, one in ones.items()]
+            parts.append(self.digest(infos))
         for name, value in sorted(own.items()):
-            if name not in _NOT_OF_A_CLASS:
+            if name not in _SKIPPED_CLASS_ATTRIBUTES:
                 parts += [name.encode(), self._part(f"{name!r} of class {kind.__qualname__!r}", value)]
         return parts
 
     def _annotation(self, annotation: object) -> bytes:
         try:
             return self.digest(annotation)
-        except SignatureError:  # a forward reference, say
+        except SignatureError:  # It may be a forward reference.
             return repr(annotation).encode()
 
     def _object(self, kind: type, value: Any) -> Iterable[bytes]:
-        """What an object is made of: its class, its state, and what a class of a library keeps for itself."""
+        """Return the digests of an object's class, attributes, and the state of a library's base class."""
         if is_class_of_library(kind):
             return [self.digest(kind), *self._reduced(value, with_state=True)]
         parts = [self.digest(kind), *self._attributes(kind, _state(value))]
@@ -230,21 +231,22 @@ class _Walk:
         return parts
 
     def _attributes(self, kind: type, state: Mapping[str, object]) -> list[bytes]:
-        """Walk the attributes of an object, but for what its own code leaves there as it works."""
+        """Walk the attributes of an object, without those that are effects of the code that uses it."""
         parts: list[bytes] = []
-        around, effects = self._reach, None
+        reach = self._reach
+        reach_inside, effects = None, None
         for name, part in sorted(state.items()):
-            if _is_kept_result(kind, name):
+            if _is_cached_property(kind, name):
                 continue
             private = is_private(name)
             if private:
-                effects = around.effects(kind) if effects is None else effects
+                effects = reach.effects(kind) if effects is None else effects
                 if name in effects and (type(part) in _PLAIN or not effects[name]):
                     continue
             if type(part) in _SIMPLE:
                 parts += (name.encode(), self.digest(part))
                 continue
-            self._reach = around.within(kind)
+            self._reach = reach_inside = reach.inside(kind) if reach_inside is None else reach_inside
             try:
                 parts += (name.encode(), self.digest(part))
             except _TooDeepError:
@@ -252,13 +254,13 @@ class _Walk:
             except SignatureError as error:
                 if not private:
                     raise SignatureError(f"attribute {name!r}: {error}") from None
-                self.left_out.setdefault(kind, {})[name] = str(error)
+                self.omissions.setdefault(kind, {})[name] = str(error)
             finally:
-                self._reach = around
+                self._reach = reach
         return parts
 
     def _reduced(self, value: object, *, with_state: bool) -> list[bytes]:
-        """Take an object apart as pickle does, and walk through the parts: they may hold the user's own."""
+        """Walk the parts that pickle would store of an object: they may be objects of the user's classes."""
         if type(value) is object:
             raise SignatureError("an object() is only equal to itself")
         try:
@@ -273,9 +275,9 @@ class _Walk:
             and isinstance(state, dict | tuple)
             and (isinstance(state, dict) or len(state) == 2)
         ):
-            state = None  # the attributes, which the caller has chosen from
+            state = None  # The caller walks the attributes itself.
         elif isinstance(state, dict):
-            state = {name: part for name, part in state.items() if not _is_kept_result(type(value), name)}
+            state = {name: part for name, part in state.items() if not _is_cached_property(type(value), name)}
         return self._all((make, args, state, list(items or ()), list(pairs or ())))
 
     def _sorted_items(self, mapping: dict[str, Any]) -> list[bytes]:
@@ -285,8 +287,8 @@ class _Walk:
         return parts
 
     def _sequence(self, values: list[Any] | tuple[Any, ...]) -> list[bytes]:
-        """Walk a sequence; a long one of numbers alone, as they lie in memory."""
-        if len(values) >= _LONG and (packed := _packed(values)) is not None:
+        """Walk a sequence. A long one of numbers, or of strings, is hashed in one piece."""
+        if len(values) >= _MIN_PACKED_LENGTH and (packed := _packed(values)) is not None:
             return [b"packed", packed]
         return self._all(values)
 
@@ -299,11 +301,12 @@ class _Walk:
 
 @functools.lru_cache(maxsize=4096)
 def code_digest(code: types.CodeType) -> bytes:
-    """Return the digest of what a code object does, of itself alone."""
-    return combine(b"code", _Walk()._all(own_code(code)))
+    """Return the digest of what a code object does, without the values that it depends on."""
+    return combine(b"code", _Walk()._all(content_of_code(code)))
 
 
 def _state(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object, slots included."""
     state = dict(getattr(value, "__dict__", ()))
     for base in type(value).__mro__:
         slots = base.__dict__.get("__slots__", ())
@@ -316,26 +319,27 @@ def _state(value: Any) -> dict[str, Any]:
 
 
 def _of_member(member: enum.Enum) -> dict[str, Any]:
-    """Return the attributes of a member of an enumeration that are not those of the enumeration itself."""
+    """Return the attributes of an enumeration's member, without those that `enum` itself sets."""
     return {name: part for name, part in _state(member).items() if not (name[0] == "_" and name[-1] == "_")}
 
 
-def _is_kept_result(kind: type, name: str) -> bool:
-    """Whether this is where a `functools.cached_property` keeps its result."""
+def _is_cached_property(kind: type, name: str) -> bool:
+    """Return whether a `functools.cached_property` stores its result under this name."""
     for base in kind.__mro__:
         if name in base.__dict__:
             return any(one.__name__ == "cached_property" for one in type(base.__dict__[name]).__mro__)
     return False
 
 
-_LONG: Final = 64  # values
+_MIN_PACKED_LENGTH: Final = 64
+"""Shorter sequences are hashed value by value: packing them would not pay."""
 
 
 def _packed(values: list[Any] | tuple[Any, ...]) -> bytes | None:
-    """Return numbers of one type, or texts, in one go; ``None`` for anything else."""
+    """Return the bytes of numbers of one type, or of strings; ``None`` for any other sequence."""
     kinds = set(map(type, values))
     if kinds == {float}:
-        return b"float" + array("d", values).tobytes()  # the bits, as for a single one
+        return b"float" + array("d", values).tobytes()  # The bits, as for a single float.
     if kinds == {int}:
         try:
             return b"int" + array("q", values).tobytes()
@@ -352,7 +356,7 @@ _SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
     type(NotImplemented): lambda _: b"",
     bool: lambda value: b"1" if value else b"0",
     int: lambda value: b"%d" % value if abs(value) < 1 << 64 else hex(value).encode(),
-    # The bits, so that -0.0 differs from 0.0 and NaN is equal to itself.
+    # The bits: -0.0 differs from 0.0, and NaN is equal to itself.
     float: lambda value: struct.pack("<d", value),
     complex: lambda value: struct.pack("<dd", value.real, value.imag),
     str: lambda value: value.encode("utf-8", "surrogatepass"),
@@ -386,11 +390,11 @@ _PLAIN: Final = {
     *(type(None), bool, int, float, complex, str, bytes, tuple, dict, list, set, bytearray),
     *(collections.deque, collections.Counter, collections.OrderedDict, collections.defaultdict),
 }
-"""Types whose methods are known to do what their names say."""
+"""Types whose methods are known to do nothing but what their names say."""
 
 _BUILTIN_BASES: Final = (dict, list, tuple, set, frozenset, str, bytes, int, float, complex)
 
-_NOT_OF_A_CLASS: Final = {"__slotnames__"} | frozenset(
+_SKIPPED_CLASS_ATTRIBUTES: Final = {"__slotnames__"} | frozenset(
     [
         "__dict__",
         "__weakref__",

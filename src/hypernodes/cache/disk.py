@@ -1,62 +1,55 @@
-"""DiskCache: results on disk, by signature, shared by every process of a host and by a whole cluster.
+"""DiskCache: results on disk, by signature, shared by all processes of a host and by a whole cluster.
 
-put ─▶ sealed at once ─▶ pending ──(256 entries, 4 MB, 50 ms, or flush)──▶ one transaction of the store
-get ─▶ pending, else the store ─▶ seal checked ─▶ unpickled
+put ─▶ sealed at once ─▶ WriteBehind ─▶ a batch of the store
+get ─▶ WriteBehind, else the store ─▶ seal checked ─▶ unpickled
 """
 
 from __future__ import annotations
 
-import atexit
+import functools
 import hashlib
 import os
-import stat
-import threading
-import time
-import warnings
-import weakref
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from hypernodes.cache import entry
-from hypernodes.cache.about import About, Part, parts_from_json, parts_to_json
-from hypernodes.cache.inventory import Entry, NodeStats, Stats, Verified
+from hypernodes.cache import entry, inspection, processes
+from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node
+from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
+from hypernodes.cache.record import Record
+from hypernodes.cache.warn_once import WarnOnce
+from hypernodes.cache.write_behind import THREAD_NAME, WriteBehind
 from hypernodes.config import MISS
-from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from hypernodes.cache.store import Record, Row
+    from hypernodes.cache.inventory import Entry, Stats, Verification
+    from hypernodes.cache.provenance import CodePart, Provenance
 
-_LONGEST_KEY: Final = hashlib.blake2b.MAX_KEY_SIZE
-_KEY_VARIABLE: Final = "HYPERNODES_CACHE_KEY"
-_MOST_PENDING: Final = 256  # entries
-_LARGEST_PENDING: Final = 4 << 20  # bytes
-_SOON: Final = 0.05  # seconds that an entry may wait for others to be written with
-_COMPARED: Final = 500  # of a node's latest entries; more would hardly explain more
-_CODE: Final = "code/"
-_HITS: Final = "hits/"
+_MAX_KEY_SIZE: Final = hashlib.blake2b.MAX_KEY_SIZE
+_MAX_PROVENANCES: Final = 500
+"""The latest entries of a node that a miss is compared with; more of them would hardly explain more."""
+_CODE_PREFIX: Final = "code/"
+"""The key of the parts of a node's code is this prefix with the fingerprint of the code."""
 
 
 class DiskCache:
     """Keep results in a directory that many processes share.
 
-    Args:
-        path: The directory; it is made when it does not exist.
-        size_limit: Bytes to keep; beyond, the least recently used entries are dropped. Everything is
-            kept by default.
-        key: Secret bytes or text; entries carry an HMAC made with it, which is checked before they are
-            unpickled. By default the value of ``HYPERNODES_CACHE_KEY``, if set.
-        expire: Seconds after which an entry counts as absent; never by default.
+    On a Ray cluster the directory belongs to the node whose process has opened it. Workers on other nodes
+    reach it through an actor there.
 
-    On a Ray cluster the directory belongs to the node whose process opened it; workers elsewhere reach it
-    through an actor there.
+    Args:
+        path: The directory. It is created if it does not exist.
+        size_limit: Bytes to keep; beyond, the least recently used entries are dropped. By default nothing
+            is dropped.
+        key: Secret bytes or text. Entries carry an HMAC made with it, which is checked before they are
+            unpickled. By default the value of ``HYPERNODES_CACHE_KEY``, if it is set.
+        expire: Seconds after which an entry counts as absent; never by default.
 
     Raises:
         NotADirectoryError: The path is a file.
-        ValueError: A limit that is not positive.
+        ValueError: A limit is not positive.
 
     Example:
         >>> import tempfile
@@ -87,103 +80,107 @@ class DiskCache:
         self._hash = hash(self.path)
         self.size_limit = size_limit
         self.expire = expire
-        key = os.environ.get(_KEY_VARIABLE) if key is None else key
+        key = os.environ.get(KEY_VARIABLE) if key is None else key
         key = key.encode() if isinstance(key, str) else key
-        # blake2b takes keys of up to 64 bytes; a longer one counts by its digest, as HMAC has it.
-        self._key = hashlib.blake2b(key).digest() if key is not None and len(key) > _LONGEST_KEY else key
-        self._home: Home | None = None
-        self._warned: set[str] = set()
-        self._codes: set[str] = set()
-        self._begin()
+        # blake2b takes keys of up to 64 bytes. A longer one is replaced by its digest, as HMAC does.
+        self._key = hashlib.blake2b(key).digest() if key is not None and len(key) > _MAX_KEY_SIZE else key
+        self._ray_node: str | None = None
+        self._known_codes: set[str] = set()
+        self._warn = WarnOnce(self.path, THREAD_NAME)
+        self._reset()
+        processes.register(self)
 
-    def _begin(self) -> None:
-        """Start with nothing open and nothing pending, as in a process that was forked."""
-        self._store: Any = None
-        self._lock = threading.RLock()  # what is pending
-        self._writing = threading.RLock()  # one batch after the other
-        self._pending: dict[str, Record] = {}
-        self._under_way: dict[str, Record] = {}
-        self._pending_bytes = 0
-        self._oldest = 0.0  # when the oldest of them was put
-        self._hits: Counter[str] = Counter()
-        self._has_flusher = False
-        self._untold: list[tuple[str, str]] = []
-        _open_caches[id(self)] = self
+    def _reset(self) -> None:
+        """Begin with no open files and no delayed entries, also in a forked process.
+
+        Delayed entries stay with the parent process, which writes them.
+        """
+        self._store = BackendHandle(
+            self.path,
+            self.size_limit,
+            self.expire,
+            ray_node=self._ray_node,
+            is_sealed=self._key is not None,
+            warn=self._warn,
+        )
+        self._delayed = WriteBehind(self._store, self._warn)
+        self._warn.drop_kept()
 
     # ------------------------------------------------------------------------------------ reading
 
     def get(self, signature: str) -> Any:
-        """Return the value stored under a signature, or `MISS`; a damaged entry is a miss and is dropped."""
+        """Return the value stored under a signature, or `MISS`; a damaged entry is dropped, and is a miss."""
         return self.get_many((signature,)).get(signature, MISS)
 
     def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
-        """Return the values stored under signatures, those that are there and whole."""
+        """Return the values stored under signatures, without those that are missing or damaged."""
         values: dict[str, Any] = {}
         for signature, (node, blob) in self._read(signatures).items():
             try:
                 values[signature] = entry.open_entry(signature, blob, self._key)
-            except entry.UnreadableEntryError as error:  # another program may be able to
+            except entry.UnreadableEntryError as error:  # Another program may have the classes it needs.
                 self._warn("unpickle", f"an entry {error}; it is computed again")
             except entry.EntryError as error:
-                self._damaged(signature, str(error))
+                self._drop_damaged(signature, str(error))
             else:
-                self._hits[node] += 1
+                self._delayed.count(inspection.HITS_PREFIX + node)
         return values
 
     def contains(self, signatures: Iterable[str]) -> set[str]:
         """Return those signatures that have an entry."""
         wanted = list(signatures)
-        found = {signature for signature in wanted if self._pending_record(signature) is not None}
+        found = {signature for signature in wanted if self._delayed.get(signature) is not None}
         try:
-            return found.union(self._opened().contains(wanted))
+            return found.union(self._store.get().contains(wanted))
         except Exception as error:
-            self._warn("read", f"cannot be read ({error!r}); everything is computed")
+            self._warn_of_failed_read(error)
             return found
 
     def _read(self, signatures: Iterable[str]) -> dict[str, tuple[str, entry.Blob]]:
         found: dict[str, tuple[str, entry.Blob]] = {}
         missing = []
         for signature in signatures:
-            record = self._pending_record(signature)
+            record = self._delayed.get(signature)
             if record is None:
                 missing.append(signature)
             else:
                 found[signature] = (record.tag or "", b"".join(record.pieces))
         if missing:
             try:
-                found |= self._opened().read(missing)
+                found |= self._store.get().read(missing)
             except Exception as error:
-                self._warn("read", f"cannot be read ({error!r}); everything is computed")
+                self._warn_of_failed_read(error)
         return found
 
-    def _pending_record(self, key: str) -> Record | None:
-        return self._pending.get(key) or self._under_way.get(key)
-
-    def _damaged(self, signature: str, why: str) -> None:
-        if self._key is not None:  # perhaps it is whole for somebody with another key
-            self._warn("damage", f"an entry {why}; it is computed again")
+    def _drop_damaged(self, signature: str, reason: str) -> None:
+        if self._key is not None:  # The entry may be valid for a program with another key.
+            self._warn("damage", f"an entry {reason}; it is computed again")
             return
         try:
-            self._opened().delete([signature])
+            self._store.get().delete([signature])
         except Exception as error:
-            why += f" and cannot be dropped ({error!r})"
-        self._warn("damage", f"an entry {why}; it is dropped and computed again")
+            reason += f" and cannot be dropped ({error!r})"
+        self._warn("damage", f"an entry {reason}; it is dropped and computed again")
+
+    def _warn_of_failed_read(self, error: Exception) -> None:
+        self._warn("read", f"cannot be read ({error!r}); everything is computed")
 
     # ------------------------------------------------------------------------------------ writing
 
-    def put(self, signature: str, value: Any, about: About | None = None) -> None:
-        """Store a value, together with others a little later; see `flush`.
+    def put(self, signature: str, value: Any, provenance: Provenance | None = None) -> None:
+        """Store a value, together with others after a short delay; `flush` writes them at once.
 
-        When that fails, the entry is lost and a warning says so once.
+        If that fails, the entry is lost, and a warning says so once.
 
         Args:
-            signature: Under which it is found.
-            value: The value; what happens to it afterwards does not change the entry.
-            about: How it was made.
+            signature: The signature under which it is stored.
+            value: The value. Changing it afterwards does not change the entry.
+            provenance: The provenance of the value.
         """
-        node = about.node if about is not None else ""
+        node = "" if provenance is None else provenance.node
         try:
-            pieces = entry.seal(signature, value, about.to_json() if about is not None else b"", self._key)
+            text = b"" if provenance is None else provenance.to_json()
+            pieces = entry.seal(signature, value, text, self._key)
         except Exception as error:
             of_node = f" of node {node!r}" if node else ""
             self._warn(
@@ -191,194 +188,110 @@ class DiskCache:
                 f"cannot keep a result{of_node} that does not pickle ({error}); it is returned but not kept",
             )
             return
-        self._add(signature, node, pieces)
-
-    def _add(self, key: str, tag: str | None, pieces: list[entry.Blob]) -> None:
-        from hypernodes.cache.store import Record
-
-        record = Record.of(key, tag, pieces)
-        with self._lock:
-            if not self._pending:
-                self._oldest = time.monotonic()
-            self._pending[key] = record
-            self._pending_bytes += record.size
-            # Pieces that refer to the value's own memory are written before it can change.
-            is_full = len(self._pending) >= _MOST_PENDING or self._pending_bytes >= _LARGEST_PENDING
-            is_at_once = is_full or len(pieces) > 1
-            needs_flusher = not is_at_once and not self._has_flusher
-            self._has_flusher |= needs_flusher
-        if is_at_once:
-            self._flush()
-        elif needs_flusher:
-            try:
-                threading.Thread(target=self._flush_soon, name="hypernodes-cache", daemon=True).start()
-            except RuntimeError:  # the interpreter is about to end
-                self._has_flusher = False
-                self._flush()
+        self._delayed.add(Record.of(signature, node, pieces))
 
     def flush(self) -> None:
-        """Store now what was put."""
-        if self._pending or self._hits or self._under_way:
-            self._flush()
-        while self._untold:
-            self._warn(*self._untold.pop())
+        """Write all delayed entries."""
+        self._delayed.flush()
+        self._warn.emit_kept()
 
-    def _flush(self) -> None:
-        with self._writing:
-            with self._lock:
-                records, self._under_way = list(self._pending.values()), self._pending
-                self._pending, self._pending_bytes = {}, 0
-                hits, self._hits = self._hits, Counter()
-            try:
-                if records or hits:  # else what was closed would be opened again
-                    self._opened().write(records, {f"{_HITS}{node}": number for node, number in hits.items()})
-            except Exception as error:
-                if records:
-                    self._warn("write", f"cannot be written ({error!r}); results are returned but not kept")
-            finally:
-                self._under_way = {}
+    # --------------------------------------------------------------------------------- provenance
 
-    def _flush_soon(self) -> None:
-        """Write what has waited long enough, until nothing is left: a thread of its own."""
-        while True:
-            time.sleep(max(0.001, self._oldest + _SOON - time.monotonic()))
-            if self._pending and time.monotonic() - self._oldest < _SOON:
-                continue  # others were written meanwhile, and these are new
-            self._flush()
-            with self._lock:
-                if not self._pending:
-                    self._has_flusher = False
-                    return
+    def has_code_parts(self, code: str) -> bool:
+        """Return whether the cache knows the parts of the code with a fingerprint."""
+        if code not in self._known_codes and self.code_parts(code):
+            self._known_codes.add(code)
+        return code in self._known_codes
 
-    # ------------------------------------------------------------------------------- how it was made
+    def put_code_parts(self, code: str, parts: Mapping[str, CodePart]) -> None:
+        """Store the parts of the code with a fingerprint."""
+        self._known_codes.add(code)
+        key = _CODE_PREFIX + code
+        # The parts are stored in the place of a provenance, so that reading them unpickles nothing.
+        self._delayed.add(Record.of(key, None, entry.seal(key, None, code_parts_to_json(parts), self._key)))
 
-    def has_code(self, code: str) -> bool:
-        """Whether it is known what a node's code is made of."""
-        if code not in self._codes and self.code(code):
-            self._codes.add(code)
-        return code in self._codes
-
-    def keep_code(self, code: str, parts: Mapping[str, Part]) -> None:
-        """Store what a node's code is made of."""
-        self._codes.add(code)
-        # As text beside no value, so that nothing is unpickled to say why something was computed.
-        self._add(_CODE + code, None, entry.seal(_CODE + code, None, parts_to_json(parts), self._key))
-
-    def code(self, code: str) -> dict[str, Part]:
-        """Return what a node's code is made of; nothing where that is not known."""
-        for key, (_, blob) in self._read([_CODE + code]).items():
+    def code_parts(self, code: str) -> dict[str, CodePart]:
+        """Return the parts of the code with a fingerprint; empty if the cache does not know them."""
+        for key, (_, blob) in self._read([_CODE_PREFIX + code]).items():
             try:
                 entry.check(key, blob, self._key)
-                return parts_from_json(entry.read_about(blob))
+                return code_parts_from_json(entry.read_provenance(blob))
             except (entry.EntryError, ValueError):
                 return {}
         return {}
 
-    def computations(self, node: str) -> Iterator[About]:
-        """Walk how the entries of a node were made, the latest first."""
-        try:
-            found = list(self.entries(node, limit=_COMPARED))
-        except Exception as error:
-            self._warn("read", f"cannot be read ({error!r}); everything is computed")
-            return
-        for of_node in found:
-            if of_node.about is not None:
-                yield of_node.about
-
-    def entries(self, node: str | None = None, *, start: str = "", limit: int = -1) -> Iterator[Entry]:
-        """Walk entries, the latest first.
-
-        Args:
-            node: Those of this node only.
-            start: Those only whose signature begins so.
-            limit: At most so many; -1 for all.
-        """
-        self.flush()
-        for row in self._opened().rows(node, limit, start):
-            yield _entry(row)
-
-    def about(self, signature: str) -> About | None:
-        """Return how an entry was made; ``None`` where that is not known."""
+    def provenance(self, signature: str) -> Provenance | None:
+        """Return the provenance of an entry; ``None`` if it is not known."""
         for _, blob in self._read([signature]).values():
-            return _about(blob)
+            return inspection.provenance_of(blob)
         return None
 
-    # ---------------------------------------------------------------------------------- looking after it
+    def provenances(self, node: str) -> Iterator[Provenance]:
+        """Iterate over the provenance of a node's latest entries, the latest first."""
+        try:
+            found = list(self.entries(node, limit=_MAX_PROVENANCES))
+        except Exception as error:
+            self._warn_of_failed_read(error)
+            return
+        for one in found:
+            if one.provenance is not None:
+                yield one.provenance
 
-    def stats(self) -> Stats:
-        """Return what it holds, and how often it was of use."""
-        self.flush()
-        store = self._opened()
-        held, hits = store.by_tag(), store.counts(_HITS)
-        by_node = {}
-        for node in sorted({*held, *hits}):
-            entries, size = held.get(node, (0, 0))
-            by_node[node] = NodeStats(entries, size, hits.get(node, 0))
-        return Stats(
-            sum(node.entries for node in by_node.values()),
-            sum(node.bytes for node in by_node.values()),
-            sum(node.hits for node in by_node.values()),
-            by_node,
-        )
+    # --------------------------------------------------------------------------------- inspection
 
-    def clear(self, *, node: str | None = None, older_than: float | None = None) -> int:
-        """Drop entries, and return how many there were.
+    def entries(self, node: str | None = None, *, start: str = "", limit: int = -1) -> Iterator[Entry]:
+        """Iterate over entries, the latest first.
 
         Args:
-            node: Those of this node only.
-            older_than: Those only that were not used for so many seconds.
+            node: The node whose entries are wanted; all by default.
+            start: The first characters of their signatures.
+            limit: The largest number of entries; -1 for all.
         """
         self.flush()
-        store = self._opened()
-        self._codes.clear()
-        if node is None and older_than is None:
-            return int(store.clear())
-        before = time.time() - older_than if older_than is not None else float("inf")
-        return int(store.delete([row.key for row in store.rows(node) if row.used < before]))
+        yield from inspection.entries(self._store.get(), node, start, limit)
+
+    def stats(self) -> Stats:
+        """Return the number of entries, bytes and hits, in all and by node."""
+        self.flush()
+        return inspection.stats(self._store.get())
+
+    def clear(self, *, node: str | None = None, older_than: float | None = None) -> int:
+        """Drop entries, and return their number.
+
+        Args:
+            node: The node whose entries are dropped; all by default.
+            older_than: Seconds. Entries that were used since then are kept.
+        """
+        self.flush()
+        self._known_codes.clear()
+        return inspection.clear(self._store.get(), node, older_than)
 
     def delete(self, *signatures: str) -> int:
-        """Drop these entries, and return how many there were."""
+        """Drop the entries with these signatures, and return their number."""
         self.flush()
-        return int(self._opened().delete(signatures))
+        return self._store.get().delete(signatures)
 
-    def verify(self, *, drop: bool = False) -> Verified:
+    def verify(self, *, drop: bool = False) -> Verification:
         """Read every entry and check its seal.
 
         Args:
-            drop: Whether to drop those that are damaged, or sealed with another key.
+            drop: Whether to drop entries that are damaged, or sealed with another key.
         """
         self.flush()
-        store = self._opened()
-        whole, damaged = 0, {}
-        for signature in self:
-            for key, (_, blob) in store.read([signature]).items():
-                try:
-                    entry.check(key, blob, self._key)
-                    whole += 1
-                except entry.EntryError as error:
-                    damaged[key] = str(error)
-        foreign = store.foreign()
-        damaged.update(dict.fromkeys(foreign.values(), entry.WHY_NOT_OWN))
-        if drop:
-            self.delete(*damaged)
-            store.delete_rows(foreign)
-        return Verified(whole, damaged, store.tidy())
+        return inspection.verify(self._store.get(), self._key, drop=drop)
 
     def close(self) -> None:
-        """Store what was put, and close the files; they are opened again when needed."""
+        """Write all delayed entries, and close the files. They are opened again when they are needed."""
         self.flush()
-        with self._lock:
-            if self._store is not None:
-                self._store.close()
-                self._store = None
+        self._store.close()
 
     def __iter__(self) -> Iterator[str]:
-        """Walk the signatures of all entries."""
+        """Iterate over the signatures of all entries."""
         return (found.signature for found in self.entries())
 
     def __len__(self) -> int:
         self.flush()
-        return sum(number for number, _ in self._opened().by_tag().values())
+        return sum(count for count, _ in self._store.get().by_tag().values())
 
     def __enter__(self) -> Self:
         return self
@@ -397,105 +310,24 @@ class DiskCache:
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        return (self.path, self.size_limit, self._key, self.expire, self._home)
+        return (self.path, self.size_limit, self._key, self.expire, self._ray_node)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        home = self._home or here()
-        return _reopen, (str(self.path), self.size_limit, self._key, self.expire, home)
-
-    def _opened(self) -> Any:
-        if self._store is None:
-            with self._lock:
-                if self._store is None:
-                    self._store = self._open()
-        return self._store
-
-    def _open(self) -> Any:
-        now = here()
-        if self._home is not None and now is not None and self._home != now:
-            from hypernodes.cache.cluster import RemoteStore
-
-            return RemoteStore(self._home.node, self.path, self.size_limit, self.expire, self._warn)
-        from hypernodes.cache.store import Store
-
-        # What is mapped could still be changed by others when its seal has been checked.
-        store = Store(self.path, self.size_limit, self.expire, can_map=self._key is None)
-        if self._key is None and stat.S_IMODE(self.path.stat().st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
-            self._warn(
-                "open to others",
-                "can be written to by other users, and what they write is unpickled here. Take their right "
-                f"to write (chmod go-w), or give a key: DiskCache(path, key=...) or {_KEY_VARIABLE}",
-            )
-        return store
-
-    def _warn(self, cause: str, what: str) -> None:
-        if cause in self._warned:
-            return
-        if threading.current_thread().name == "hypernodes-cache":
-            self._untold.append((cause, what))  # nobody would hear it here
-            return
-        self._warned.add(cause)
-        warnings.warn(f"cache {str(self.path)!r}: {what}.", CacheWarning, stacklevel=4)
+        ray_node = self._ray_node or current_ray_node()
+        return _unpickle, (str(self.path), self.size_limit, self._key, self.expire, ray_node)
 
 
-def _entry(row: Row) -> Entry:
-    return Entry(row.key, row.tag, row.size, row.stored, row.used, _about(row.head))
-
-
-def _about(blob: entry.Blob) -> About | None:
-    try:
-        text = entry.read_about(blob)
-        return About.from_json(text) if text else None
-    except (entry.EntryError, ValueError):
-        return None
-
-
-# ------------------------------------------------------------------------------- in other processes
-
-
-@dataclass(frozen=True, slots=True)
-class Home:
-    """The node of a Ray cluster whose disk has the directory."""
-
-    node: str
-
-
-def here() -> Home | None:
-    """Return the Ray node that this process runs on, if it is connected to Ray at all."""
-    import sys
-
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
-        return None
-    return Home(ray.get_runtime_context().get_node_id())
-
-
-_reopened: dict[tuple[Any, ...], DiskCache] = {}
-_open_caches: weakref.WeakValueDictionary[int, DiskCache] = weakref.WeakValueDictionary()
-
-
-def _reopen(
-    path: str, size_limit: int | None, key: bytes | None, expire: float | None, home: Home | None
+def _unpickle(
+    path: str, size_limit: int | None, key: bytes | None, expire: float | None, ray_node: str | None
 ) -> DiskCache:
-    """Return this process's one cache for a directory, so that files stay open from task to task."""
-    own = (os.getpid(), path, size_limit, key, expire, home)
-    if own not in _reopened:
-        cache = DiskCache(path, size_limit, key, expire=expire)
-        cache._home = home
-        _reopened[own] = cache
-    return _reopened[own]
+    settings = (path, size_limit, key, expire, ray_node)
+    return processes.shared_in_process(settings, functools.partial(_make, *settings))
 
 
-def _begin_anew() -> None:
-    """Let a forked process write what it puts itself, and not what its parent is about to."""
-    for cache in list(_open_caches.values()):
-        cache._begin()
-
-
-def _flush_all() -> None:
-    for cache in list(_open_caches.values()):
-        cache.flush()
-
-
-os.register_at_fork(after_in_child=_begin_anew)
-atexit.register(_flush_all)
+def _make(
+    path: str, size_limit: int | None, key: bytes | None, expire: float | None, ray_node: str | None
+) -> DiskCache:
+    cache = DiskCache(path, size_limit, key, expire=expire)
+    cache._ray_node = ray_node
+    cache._reset()
+    return cache

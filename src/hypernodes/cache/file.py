@@ -1,4 +1,4 @@
-"""A file as an input: what it says counts, and not what it is called."""
+"""A file as an input: its content counts, and not its name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from typing import Final, Self
 
 from hypernodes.exceptions import SignatureError
 
-_KEPT: Final = 4096  # digests
-_RECENT: Final = 2.0  # seconds; file systems may give two changes in quick succession the same time
+_MAX_DIGESTS: Final = 4096
+_TIMESTAMP_RESOLUTION_S: Final = 2.0
+"""File systems may give two changes within this time the same timestamp."""
 
 
 class File(os.PathLike[str]):
     """A path to a file whose content counts in the cache.
 
-    A node that takes one is computed again when the content has changed, and not when the file was moved,
-    touched, or copied to another machine. A file that has not changed is not read again to tell.
+    A node with a `File` as an input is computed again when the content has changed, and not when the file
+    was moved, touched, or copied to another machine. A file whose size and times are unchanged is not read
+    again.
 
     Args:
         path: The path. Use it as any other: ``open(file)``, ``Path(file)``, ``file.path``.
@@ -40,25 +42,25 @@ class File(os.PathLike[str]):
     path: Path
 
     def __new__(cls, path: str | os.PathLike[str]) -> Self:
-        """Make one; it does not change afterwards."""
+        """Create a file, which is immutable."""
         made = super().__new__(cls)
         object.__setattr__(made, "path", Path(path))
         return made
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise AttributeError(f"{self!r} does not change; make another File.")
+        raise AttributeError(f"{self!r} is immutable; create another File.")
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def __cache_key__(self) -> bytes:
-        """Return the digest of its content.
+        """Return the digest of the content.
 
         Raises:
-            SignatureError: It cannot be read.
+            SignatureError: The file cannot be read.
         """
         try:
-            return _content(self.path)
+            return _digest_of_content(self.path)
         except OSError as error:
             raise SignatureError(f"{self!r} cannot be read ({error})") from None
 
@@ -75,26 +77,26 @@ class File(os.PathLike[str]):
         return f"File({str(self.path)!r})"
 
 
-_known: OrderedDict[tuple[str, *tuple[int, ...]], bytes] = OrderedDict()
+_digests: OrderedDict[tuple[str, *tuple[int, ...]], bytes] = OrderedDict()
 _lock = threading.Lock()
 
 
-def _content(path: Path) -> bytes:
+def _digest_of_content(path: Path) -> bytes:
     with path.open("rb") as file:
-        about = os.fstat(file.fileno())
-        changed = (about.st_mtime_ns, about.st_ctime_ns)
-        key = (str(path.absolute()), about.st_dev, about.st_ino, about.st_size, *changed)
+        status = os.fstat(file.fileno())
+        times = (status.st_mtime_ns, status.st_ctime_ns)
+        key = (str(path.absolute()), status.st_dev, status.st_ino, status.st_size, *times)
         with _lock:
-            if key in _known:
-                _known.move_to_end(key)
-                return _known[key]
+            if key in _digests:
+                _digests.move_to_end(key)
+                return _digests[key]
         state = blake2b(digest_size=20)
         while chunk := file.read(1 << 20):
             state.update(chunk)
-        found = state.digest()
-    if time.time() - max(about.st_mtime, about.st_ctime) > _RECENT:
+        digest = state.digest()
+    if time.time() - max(status.st_mtime, status.st_ctime) > _TIMESTAMP_RESOLUTION_S:
         with _lock:
-            _known[key] = found
-            while len(_known) > _KEPT:
-                _known.popitem(last=False)
-    return found
+            _digests[key] = digest
+            while len(_digests) > _MAX_DIGESTS:
+                _digests.popitem(last=False)
+    return digest

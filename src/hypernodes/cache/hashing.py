@@ -1,4 +1,4 @@
-"""Digests of bytes, and of sequences of bytes, so that no two sequences give the same."""
+"""Digests of bytes, and of sequences of bytes: different sequences have different digests."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _PERSON: Final = b"hypernodes-1"
 _EMPTY: Final = blake2b(digest_size=20, person=_PERSON)
 _SIZES: Final = tuple(bytes((size,)) for size in range(255))
 LARGE: Final = 1 << 16
-"""Bytes from which on it pays not to copy them."""
+"""Bytes. From this size on, a digest is computed in place, since copying would take noticeable time."""
 
 
 def combine(tag: bytes, parts: Iterable[bytes]) -> bytes:
-    """Return one digest for a sequence of digests, in that order."""
+    """Return one digest for a tag and a sequence of digests."""
     return digest_of(joined((tag, *parts)))
 
 
@@ -28,7 +28,7 @@ def digest_of(blob: bytes) -> bytes:
 
 
 def joined(parts: Iterable[bytes]) -> bytes:
-    """Return parts as one, so that other parts never give the same; of large ones, their digest."""
+    """Return parts with their lengths in one piece; large parts are replaced by their digests."""
     pieces: list[bytes] = []
     for part in parts:
         size = len(part)
@@ -36,11 +36,11 @@ def joined(parts: Iterable[bytes]) -> bytes:
             pieces += (_SIZES[size], part)
         elif size < LARGE:
             pieces += (b"\xff", size.to_bytes(8, "little"), part)
-        else:  # need not be copied
+        else:
             pieces += (b"\xff", size.to_bytes(8, "little"), digest_of_buffer(part))
     return b"".join(pieces)
 
 
 def digest_of_buffer(buffer: Any) -> bytes:
-    """Return the digest of something large where it lies."""
+    """Return the digest of a large buffer without copying it."""
     return blake2b(buffer, person=_PERSON).digest()

@@ -1,4 +1,4 @@
-"""What belongs to Python or to an installed package, and not to the user? And of what version is it?"""
+"""Which code belongs to Python or to an installed package and not to the user, and which version is it?"""
 
 from __future__ import annotations
 
@@ -18,23 +18,22 @@ _INSTALLED_UNDER: Final = tuple(
     str(path).rstrip(os.sep) + os.sep
     for path in {
         *filter(None, map(sysconfig.get_paths().get, ("stdlib", "platstdlib", "purelib", "platlib"))),
-        str(Path(__file__).parents[1]),  # this package counts by its version
+        str(Path(__file__).parents[1]),  # This package is identified by its version.
     }
 )
 _INSTALLED_IN: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 def is_installed(module: str | None) -> bool:
-    """Whether a module belongs to Python or to an installed package, and not to the user's own code."""
+    """Return whether a module belongs to Python or to an installed package, and not to the user's code."""
     found = sys.modules.get(module or "")
-    if (
-        found is None or module == "__main__"
-    ):  # which may be a program that has been installed to run users' code
+    if found is None or module == "__main__":  # An installed program may run the user's code as __main__.
         return module == "builtins"
     path = getattr(found, "__file__", None)
-    if path is None:  # built in, or a package without a file of its own
-        places = [os.path.join(place, "") for place in getattr(found, "__path__", ())]  # noqa: PTH118
-        return module in sys.builtin_module_names or (bool(places) and all(map(_is_under_installed, places)))
+    if path is None:  # The module is built in, or a namespace package.
+        folders = [f"{folder.rstrip(os.sep)}{os.sep}" for folder in getattr(found, "__path__", ())]
+        is_installed_package = bool(folders) and all(map(_is_under_installed, folders))
+        return module in sys.builtin_module_names or is_installed_package
     return _is_under_installed(path)
 
 
@@ -44,7 +43,7 @@ def _is_under_installed(path: str) -> bool:
 
 @functools.cache
 def release(module: str) -> str:
-    """Return name and version of the package that a module belongs to."""
+    """Return the name and version of the package that a module belongs to."""
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return "python-{}.{}".format(*sys.version_info[:2])
@@ -53,18 +52,18 @@ def release(module: str) -> str:
         return f"{top}-{version}"
     from importlib import metadata
 
-    # Several distributions may share a package; all of them count.
+    # Several distributions may share a namespace package: all of them count.
     names = sorted(set(metadata.packages_distributions().get(top, ())))
     if names:
         return f"{top}-" + "+".join(f"{name}-{metadata.version(name)}" for name in names)
     found = sys.modules.get(top) or importlib.util.find_spec(top)
     file = getattr(found, "__file__", None) or getattr(found, "origin", None)
-    # A file that somebody has put there by hand counts by what it says.
+    # A file that belongs to no distribution is identified by its content.
     return f"{top}-{hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else ''}"
 
 
 def is_absent(top: str) -> bool:
-    """Whether there is no such module."""
+    """Return whether there is no such top-level module."""
     if top in sys.modules:
         return sys.modules[top] is None
     try:
@@ -74,7 +73,7 @@ def is_absent(top: str) -> bool:
 
 
 def is_installed_top(top: str) -> bool:
-    """Whether a module is installed, without importing it."""
+    """Return whether a top-level module is installed, without importing it."""
     if top in sys.modules:
         return is_installed(top)
     spec = importlib.util.find_spec(top)
@@ -84,35 +83,37 @@ def is_installed_top(top: str) -> bool:
 
 
 def is_of_library(function: FunctionType) -> bool:
-    """Whether a function is a library's own, and not one that a library, or the user, has made of another.
+    """Return whether a function is a library's own, and not a wrapper around a function of the user's.
 
-    Told by where its code was written: `functools.wraps` gives it the module of what it wraps.
+    The globals of the function decide: `functools.wraps` copies only the name of the module.
     """
     if not is_installed(function.__globals__.get("__name__")):
         return False
-    if not is_made(function):
+    if not _is_inner(function):
         return True
     return (
-        is_installed(function.__module__) and _found(function.__module__, function.__qualname__) is function
+        is_installed(function.__module__) and _resolve(function.__module__, function.__qualname__) is function
     )
 
 
-def is_made(function: FunctionType) -> bool:
-    """Whether a function was made within another: a decorator's, say."""
+def _is_inner(function: FunctionType) -> bool:
+    """Return whether a function was defined within another one, such as a decorator."""
     return "<locals>" in function.__code__.co_qualname
 
 
 def is_class_of_library(kind: type) -> bool:
-    """Whether a class is a library's own, and not one that a library has made for the user."""
+    """Return whether a class is a library's own, and not one that a library has generated for the user."""
     if not is_installed(kind.__module__):
         return False
-    return not kind.__flags__ & _MADE_BY_A_STATEMENT or _found(kind.__module__, kind.__qualname__) is kind
+    return not kind.__flags__ & _HEAP_TYPE or _resolve(kind.__module__, kind.__qualname__) is kind
 
 
-_MADE_BY_A_STATEMENT: Final = 1 << 9  # a flag of CPython's: not a class written in C, as it stands
+_HEAP_TYPE: Final = 1 << 9
+"""CPython's flag for classes that are created at run time: a static class in C does not have it."""
 
 
-def _found(module: str, qualname: str) -> object:
+def _resolve(module: str, qualname: str) -> object:
+    """Return the object that a module has under a qualified name."""
     found: object = sys.modules.get(module)
     for name in qualname.split("."):
         found = getattr(found, name, None)

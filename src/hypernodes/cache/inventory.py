@@ -1,4 +1,4 @@
-"""What a cache holds, as data."""
+"""Records of what a cache holds."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hypernodes.cache.about import About
+    from hypernodes.cache.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of an entry, its value left aside.
+    """An entry without its value.
 
     Attributes:
-        about: How it was made; ``None`` where that cannot be read.
-        node: The node that made it.
-        size: Bytes on disk.
-        stored: When, in seconds since the epoch.
-        used: When last, in seconds since the epoch; to the hour, unless the cache has a limit.
+        signature: The signature under which it is stored.
+        node: The node that computed it.
+        size: Its bytes on disk.
+        stored: The time when it was written, in seconds since the epoch.
+        used: The time when it was last read, in seconds since the epoch; to the hour, unless the cache has a
+            size limit.
+        provenance: The provenance; ``None`` if it cannot be read.
     """
 
     signature: str
@@ -26,12 +28,12 @@ class Entry:
     size: int
     stored: float
     used: float
-    about: About | None
+    provenance: Provenance | None
 
 
 @dataclass(frozen=True, slots=True)
 class NodeStats:
-    """What a cache holds of one node, and how often it was of use."""
+    """The number of a node's entries, their bytes, and the number of hits so far."""
 
     entries: int = 0
     bytes: int = 0
@@ -40,7 +42,7 @@ class NodeStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What a cache holds, and how often it was of use."""
+    """The number of all entries, their bytes, and the number of hits so far; the same by node."""
 
     entries: int
     bytes: int
@@ -49,15 +51,15 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What came of reading every entry.
+class Verification:
+    """The result of checking every entry.
 
     Attributes:
-        whole: The number of good entries.
-        damaged: The signatures of the others, and what is wrong with them.
-        orphans: The number of files that were removed since nothing belonged to them.
+        intact: The number of entries that passed.
+        damaged: The signatures of the others, each with what is wrong.
+        orphans: The number of files without an entry, which were removed.
     """
 
-    whole: int
+    intact: int
     damaged: dict[str, str]
     orphans: int

@@ -1,8 +1,8 @@
-"""Which private attributes of an object are effects of the code that works with it?
+"""Which private attributes of an object are effects of the code that works with it, and not inputs?
 
-A private attribute counts, unless it can be shown that it carries nothing from one call into the result of
-another one. For that, all must be seen: the code of the pipeline, which changes it, and the code of the
-object's class. `accesses` tells what each of them does with it; here it is put together.
+A private attribute is an input, unless it provably carries nothing from one call into the result of
+another one. The proof needs all code that uses the attribute: the code of the pipeline, which changes it,
+and the code of the object's class. `accesses` classifies each use; this module decides.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import abc
 import functools
 import types
 import typing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.cache.accesses import accesses
-from hypernodes.cache.code import reads_of
+from hypernodes.cache.code import dependencies
 from hypernodes.cache.installed import is_class_of_library, is_of_library
 from hypernodes.exceptions import SignatureError
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     from hypernodes.cache.accesses import Access, Accesses, Use
 
-_MAKING: Final = frozenset(["__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__"])
-_COPYING: Final = frozenset(
+_CONSTRUCTING_METHODS: Final = frozenset(
+    ["__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__"]
+)
+_COPYING_METHODS: Final = frozenset(
     [
         "__copy__",
         "__deepcopy__",
@@ -35,85 +37,19 @@ _COPYING: Final = frozenset(
         "__reduce_ex__",
     ]
 )
-_NEUTRAL: Final = (abc.ABC, typing.Generic, typing.Protocol)
-_READING: Final = frozenset[Any](["read", "keyed", "test"])
+_BASES_WITHOUT_STATE: Final = (abc.ABC, typing.Generic, typing.Protocol)
+_READING: Final = frozenset[Any](["read", "lookup", "test"])
+_MAX_TABLE_ITEMS: Final = 1000
+"""Values of a container that are followed: a table of functions has fewer, one of data may have more."""
 
 
-class Reach:
-    """What the code of some functions reaches, and what it changes on its way.
-
-    It is found out when it is first asked for, and stays as it was then.
-    """
-
-    def __init__(
-        self, *functions: Callable[..., Any] | None, around: Reach | None = None, kind: type | None = None
-    ) -> None:
-        """Prepare to follow functions.
-
-        Args:
-            functions: The functions.
-            around: What is reached anyway.
-            kind: A class of which there is an object, so that its methods may be called.
-        """
-        self._roots = (*filter(None, functions), *filter(None, (kind,)))
-        self._around = around
-        self._seen: Seen | None = None
-        self._effects: dict[type, dict[str, bool]] = {}
-        self._inside: dict[type, Reach] = {}
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.seen,)
-
-    @property
-    def seen(self) -> Seen:
-        """What was found out."""
-        if self._seen is None:
-            search = _Search()
-            if self._around is not None:
-                search.add(self._around.seen)
-            for root in self._roots:
-                search.visit(root)
-            self._seen = search.seen()
-        return self._seen
-
-    def effects(self, kind: type) -> dict[str, bool]:
-        """Return the private attributes of a class that are effects of this code, and no inputs.
-
-        Returns:
-            Their names; with each, whether that holds only for plain values (a number, a dictionary), since
-            an object of another class may do anything when it is added to.
-        """
-        if (known := self._effects.get(kind)) is None:
-            if self._seen is _NOTHING:
-                return {}
-            is_known = _is_own(kind) and not self.seen.is_dynamic
-            known = _Class(kind).effects(self.seen, self.within(kind).seen) if is_known else {}
-            self._effects[kind] = known
-        return known
-
-    def within(self, kind: type) -> Reach:
-        """Return what is reached of objects in an object of a class, through the methods of that class."""
-        if self._seen is _NOTHING:
-            return self
-        if (known := self._inside.get(kind)) is None:
-            known = self if is_class_of_library(kind) else Reach(around=self, kind=kind)
-            self._inside[kind] = known
-        return known
-
-
-def _rebuilt(seen: Seen) -> Reach:
-    reach = Reach()
-    reach._seen = seen
-    return reach
-
-
-class Seen(typing.NamedTuple):
-    """What was found out about some code.
+class Findings(typing.NamedTuple):
+    """What an analysis has found out about some code.
 
     Attributes:
         names: Every name that it mentions, of attributes and methods among others.
         outside: How it uses private attributes of objects other than its own.
-        is_dynamic: Whether it may use attributes that it does not mention.
+        is_dynamic: Whether it may use attributes by names that it does not mention.
     """
 
     names: frozenset[str]
@@ -121,55 +57,143 @@ class Seen(typing.NamedTuple):
     is_dynamic: bool
 
 
-_NOTHING: Final = Seen(frozenset(), frozenset(), is_dynamic=False)
-NO_REACH: Final = _rebuilt(_NOTHING)
-"""What is reached where no code is known: nothing, so that every private attribute counts."""
+class _Analysis:
+    """The analysis of some functions, which is made when its findings are first needed.
+
+    Afterwards it holds no reference to the functions: their closures may hold large values.
+    """
+
+    def __init__(self, functions: tuple[object, ...], outer: _Analysis | None = None) -> None:
+        self._task: tuple[tuple[object, ...], _Analysis | None] = (functions, outer)
+        self._findings: Findings | None = None
+
+    @classmethod
+    def done(cls, findings: Findings) -> Self:
+        """Return an analysis with known findings."""
+        analysis = cls(())
+        analysis._findings = findings
+        return analysis
+
+    def findings(self) -> Findings:
+        # The task is read first: another thread may finish the analysis and drop the task in between.
+        functions, outer = self._task
+        if self._findings is None:
+            search = _Search()
+            if outer is not None:
+                search.add(outer.findings())
+            for function in functions:
+                search.visit(function)
+            self._findings = search.findings()
+            self._task = ((), None)
+        return self._findings
 
 
-def _is_own(kind: type) -> bool:
-    """Whether all that a class does is the user's own code, or Python's builtin types'."""
+class Reach:
+    """All code that some functions reach, and the private attributes that it changes.
+
+    The code is analysed when the first answer is needed, and as it is at that time.
+
+    Args:
+        functions: The functions; ``None`` is skipped.
+    """
+
+    def __init__(self, *functions: Callable[..., Any] | None) -> None:
+        self._analysis = _Analysis(tuple(filter(None, functions)))
+        self._effects: dict[type, dict[str, bool]] = {}
+        self._inside: dict[type, Reach | None] = {}
+
+    @classmethod
+    def _of(cls, analysis: _Analysis) -> Reach:
+        reach = cls()
+        reach._analysis = analysis
+        return reach
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return "NO_REACH" if self is NO_REACH else (_rebuild, (self.findings,))
+
+    @property
+    def findings(self) -> Findings:
+        """What the analysis of the code has found out."""
+        return self._analysis.findings()
+
+    def effects(self, kind: type) -> dict[str, bool]:
+        """Return the private attributes of a class that are effects of this code, and not inputs.
+
+        Returns:
+            Their names, each with whether it is an effect only while its value is of a plain type (a number,
+            a dictionary): the methods of another class may do anything when they are called.
+        """
+        if self is NO_REACH:
+            return {}
+        if (effects := self._effects.get(kind)) is None:
+            is_decidable = _is_all_visible(kind) and not self.findings.is_dynamic
+            effects = _Class(kind).effects(self.findings, self.inside(kind).findings) if is_decidable else {}
+            self._effects[kind] = effects
+        return effects
+
+    def inside(self, kind: type) -> Reach:
+        """Return the reach for objects in an object of a class: the methods of the class are added."""
+        if self is NO_REACH:
+            return self
+        if kind not in self._inside:
+            # None stands for this reach itself: a reference to it would be a cycle.
+            is_foreign = is_class_of_library(kind)
+            self._inside[kind] = None if is_foreign else Reach._of(_Analysis((kind,), self._analysis))
+        return self._inside[kind] or self
+
+
+NO_REACH: Final = Reach()
+"""The reach of unknown code: no private attribute is known to be an effect, so that every one is an input."""
+
+
+def _rebuild(findings: Findings) -> Reach:
+    return Reach._of(_Analysis.done(findings))
+
+
+def _is_all_visible(kind: type) -> bool:
+    """Return whether all code of a class is the user's own or that of Python's builtin types."""
     return all(
-        not is_class_of_library(base) or base in _NEUTRAL or base.__module__ == "builtins"
+        not is_class_of_library(base) or base in _BASES_WITHOUT_STATE or base.__module__ == "builtins"
         for base in kind.__mro__
     )
 
 
 class _Search:
-    """Follows functions to all of the user's code that they reach."""
+    """A walk from functions to all of the user's code that they reach."""
 
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._outside: set[Access] = set()
         self._is_dynamic = False
         self._classes: list[_Class] = []
-        self._met: dict[int, object] = {}  # kept, so that no other object gets the id
+        self._visited: dict[int, object] = {}  # The references keep ids from being reused.
 
-    def add(self, seen: Seen) -> None:
-        """Start from what was found out before."""
-        self._names |= seen.names
-        self._outside |= seen.outside
-        self._is_dynamic = self._is_dynamic or seen.is_dynamic
+    def add(self, findings: Findings) -> None:
+        """Add what an earlier analysis has found out."""
+        self._names |= findings.names
+        self._outside |= findings.outside
+        self._is_dynamic = self._is_dynamic or findings.is_dynamic
 
-    def seen(self) -> Seen:
+    def findings(self) -> Findings:
         """Return what was found out."""
-        before = -1
-        while len(self._names) != before:
-            before = len(self._names)
+        count = -1
+        while len(self._names) != count:
+            count = len(self._names)
             for of_class in self._classes:
-                self._names |= of_class.names_from(self._names)
-        return Seen(frozenset(self._names), frozenset(self._outside), self._is_dynamic)
+                self._names |= of_class.names_reached_from(self._names)
+        return Findings(frozenset(self._names), frozenset(self._outside), self._is_dynamic)
 
     def visit(self, root: object) -> None:
-        """Follow a function or class."""
+        """Follow a function or class, and everything that it leads to."""
         waiting = [root]
         while waiting:
             value = waiting.pop()
-            if value is not None and id(value) not in self._met:
-                self._met[id(value)] = value
+            if value is not None and id(value) not in self._visited:
+                self._visited[id(value)] = value
                 waiting += self._follow(value)
 
     def _follow(self, value: Any) -> Iterator[object]:
-        """Take note of something, and yield what it leads to."""
+        """Note what a value does, and yield the values that it leads to."""
         match value:
             case types.FunctionType():
                 yield from self._function(value)
@@ -183,8 +207,8 @@ class _Search:
                 yield from (value.func, *value.args, *value.keywords.values())
             case type():
                 yield from self._class(value)
-            case list() | tuple() | set() | frozenset() | dict() if len(value) <= _LARGEST_TABLE:
-                yield from filter(_leads_on, value.values() if isinstance(value, dict) else value)
+            case list() | tuple() | set() | frozenset() | dict() if len(value) <= _MAX_TABLE_ITEMS:
+                yield from filter(_may_lead_to_code, value.values() if isinstance(value, dict) else value)
             case types.ModuleType():
                 return
             case _:
@@ -199,7 +223,7 @@ class _Search:
         self._outside.update(found.all)
         self._is_dynamic = self._is_dynamic or found.is_dynamic
         yield getattr(function, "__wrapped__", None)
-        yield from self._read_by(function)
+        yield from self._dependencies(function)
 
     def _class(self, kind: type) -> Iterator[object]:
         if is_class_of_library(kind):
@@ -209,52 +233,48 @@ class _Search:
         self._outside |= of_class.outside
         self._is_dynamic = self._is_dynamic or of_class.is_dynamic
         for _, function, _ in of_class.methods:
-            yield from self._read_by(function)
+            yield from self._dependencies(function)
 
-    def _read_by(self, function: types.FunctionType) -> Iterator[object]:
+    def _dependencies(self, function: types.FunctionType) -> Iterator[object]:
         try:
-            yield from (value for _, value in reads_of(function) if _leads_on(value))
-        except SignatureError:  # then it has no fingerprint, and nothing of it is cached
+            yield from (value for _, value in dependencies(function) if _may_lead_to_code(value))
+        except SignatureError:  # The function has no fingerprint, so that no call of it is cached.
             self._is_dynamic = True
 
 
-_LARGEST_TABLE: Final = 1000
-"""Values in a container that are looked at: a table of functions has fewer, one of data may have more."""
-
-
-def _leads_on(value: object) -> bool:
+def _may_lead_to_code(value: object) -> bool:
     return not isinstance(value, str | bytes | int | float | complex | None)
 
 
 def _attribute(value: object, name: str) -> object:
     try:
         return getattr(value, name, None)
-    except Exception:  # an object may do anything when it is asked
+    except Exception:  # The attributes of an object may be computed by any code.
         return None
 
 
 class _Method(typing.NamedTuple):
     name: str
     function: types.FunctionType
-    found: Accesses
+    accesses: Accesses
 
     @property
-    def is_making(self) -> bool:
+    def is_constructing(self) -> bool:
         """Whether it is called when an object is made."""
-        return self.name in _MAKING
+        return self.name in _CONSTRUCTING_METHODS
 
     @property
     def is_generated(self) -> bool:
-        """Whether it was not written by anybody, but made for a dataclass."""
+        """Whether it was generated, for a dataclass, and not written by a person."""
         return self.function.__code__.co_filename == "<string>"
 
-    def is_called_by(self, names: Collection[str]) -> bool:
-        """Whether code that mentions names may call it once an object is made."""
-        return self.name in names or (self.name[:2] == "__" and not self.is_making)
+    def may_be_called_by(self, names: Collection[str]) -> bool:
+        """Return whether code that mentions these names may call it once an object is made."""
+        return self.name in names or (self.name[:2] == "__" and not self.is_constructing)
 
 
 class _Class:
-    """What the code of a class does with private attributes, that of its bases included."""
+    """The code of a class and its bases, and what it does with private attributes."""
 
     def __init__(self, kind: type) -> None:
         self.kind = kind
@@ -263,70 +283,70 @@ class _Class:
             for base in kind.__mro__
             if not is_class_of_library(base)
             for name, value in tuple(vars(base).items())
-            if name not in _COPYING
+            if name not in _COPYING_METHODS
             for function, is_method in _functions_of(value)
         ]
-        self.outside = {one for method in self.methods for one in method.found.all if not one.on_self}
-        self.is_dynamic = any(method.found.is_dynamic for method in self.methods)
+        self.outside = {one for method in self.methods for one in method.accesses.all if not one.on_self}
+        self.is_dynamic = any(method.accesses.is_dynamic for method in self.methods)
 
-    def names_from(self, names: Collection[str]) -> set[str]:
-        """Return these names and those that methods mention which code with these names may call."""
-        reached, before = set(names), -1
-        while len(reached) != before:
-            before = len(reached)
+    def names_reached_from(self, names: Collection[str]) -> set[str]:
+        """Return these names, and all that are mentioned in methods which code with these names may call."""
+        reached, count = set(names), -1
+        while len(reached) != count:
+            count = len(reached)
             for method in self.methods:
-                if method.is_called_by(reached):
-                    reached |= method.found.names
+                if method.may_be_called_by(reached):
+                    reached |= method.accesses.names
         return reached
 
-    def effects(self, code: Seen, seen: Seen) -> dict[str, bool]:
-        """Return the attributes that are effects, and whether only as plain values.
+    def effects(self, code: Findings, with_class: Findings) -> dict[str, bool]:
+        """Return the attributes that are effects, each with whether only plain values of it are.
 
         Args:
             code: The code that works with objects of the class.
-            seen: That code together with what the class reaches.
+            with_class: That code together with what the class reaches.
         """
-        if seen.is_dynamic or any(method.found.is_dynamic_on_self for method in self.methods):
+        if with_class.is_dynamic or any(method.accesses.is_dynamic_on_self for method in self.methods):
             return {}
         effects = {}
-        own = {one.attribute for method in self.methods for one in method.found.all if one.on_self}
-        for attribute in own | {one.attribute for one in seen.outside}:
-            uses = self._uses(attribute, code, seen)
-            if uses.are_of_an_effect():
+        own = {one.attribute for method in self.methods for one in method.accesses.all if one.on_self}
+        for attribute in own | {one.attribute for one in with_class.outside}:
+            uses = self._uses(attribute, code, with_class)
+            if uses.are_effects():
                 effects[attribute] = "fill" not in uses.all
         return effects
 
-    def _uses(self, attribute: str, code: Seen, seen: Seen) -> _Uses:
+    def _uses(self, attribute: str, code: Findings, with_class: Findings) -> _Uses:
         own = [
             (method, one.use)
             for method in self.methods
-            for one in method.found.all
+            for one in method.accesses.all
             if one.on_self and one.attribute == attribute
         ]
-        outside = {one.use for one in seen.outside if one.attribute == attribute}
+        names = with_class.names
         return _Uses(
-            made={
+            constructing={
                 use
                 for method, use in own
-                if method.is_making and not (method.is_generated and self._is_made_empty(attribute))
+                if method.is_constructing and not (method.is_generated and self._has_empty_factory(attribute))
             },
-            reached={use for method, use in own if method.is_called_by(seen.names)},
-            unreached={use for method, use in own if not method.is_called_by(seen.names)},
-            by_method=[(method.name, use) for method, use in own if not method.is_making],
-            outside=outside,
-            changed_outside=any(
+            reached={use for method, use in own if method.may_be_called_by(names)},
+            unreached={use for method, use in own if not method.may_be_called_by(names)},
+            by_method=[(method.name, use) for method, use in own if not method.is_constructing],
+            outside={one.use for one in with_class.outside if one.attribute == attribute},
+            is_changed_outside=any(
                 one.attribute == attribute and one.use not in _READING for one in code.outside
             ),
             is_empty_in_class=self._is_empty_in_class(attribute),
         )
 
-    def _is_made_empty(self, attribute: str) -> bool:
-        """Whether a dataclass always begins with an empty container there."""
-        made = getattr(self.kind, "__dataclass_fields__", {}).get(attribute)
-        return made is not None and not made.init and made.default_factory in (dict, list, set)
+    def _has_empty_factory(self, attribute: str) -> bool:
+        """Return whether a dataclass always sets the attribute to an empty container."""
+        field = getattr(self.kind, "__dataclass_fields__", {}).get(attribute)
+        return field is not None and not field.init and field.default_factory in (dict, list, set)
 
     def _is_empty_in_class(self, attribute: str) -> bool:
-        """Whether the class itself gives an attribute no value but an empty one."""
+        """Return whether the class has no value of the attribute, or an empty one."""
         for base in self.kind.__mro__:
             if attribute in vars(base):
                 value = vars(base)[attribute]
@@ -337,83 +357,83 @@ class _Class:
 
 
 class _Uses(typing.NamedTuple):
-    """The uses of one attribute.
+    """All uses of one attribute.
 
     Attributes:
-        made: Those where the object is made.
-        reached: Those in methods that the code may call.
-        unreached: Those in the others.
-        by_method: Those in all methods but those that make the object, with the methods' names.
-        outside: Those of other code.
-        changed_outside: Whether the code changes it itself, from outside of the class.
-        is_empty_in_class: Whether it begins with nothing, as far as the class says.
+        constructing: The uses in methods that are called when the object is made.
+        reached: The uses in methods that the code may call.
+        unreached: The uses in the other methods.
+        by_method: The uses in all methods apart from those that make the object, with the methods' names.
+        outside: The uses in code outside of the class.
+        is_changed_outside: Whether the code changes the attribute itself, from outside of the class.
+        is_empty_in_class: Whether it is empty at first, as far as the class says.
     """
 
-    made: set[Use]
+    constructing: set[Use]
     reached: set[Use]
     unreached: set[Use]
     by_method: list[tuple[str, Use]]
     outside: set[Use]
-    changed_outside: bool
+    is_changed_outside: bool
     is_empty_in_class: bool
 
     @property
     def all(self) -> set[Use]:
         return {*(use for _, use in self.by_method), *self.outside}
 
-    def are_of_an_effect(self) -> bool:
-        if not (self.changed_outside or self.reached - _READING):
+    def are_effects(self) -> bool:
+        if not (self.is_changed_outside or self.reached - _READING):
             return False
         changes = self.all - _READING
         return self._is_counter(changes) or self._is_filled(changes) or self._is_memo(changes)
 
     def _is_counter(self, changes: set[Use]) -> bool:
-        """Whether numbers are added to it, and its value goes nowhere.
+        """Return whether numbers are added to it, and its value flows nowhere.
 
-        What counts calls may be read in methods that the code does not call.
+        A counter may be read in methods that the code does not call.
         """
-        if not changes <= {"count", "sum", "empty"} or changes == {"empty"} or _READING & self.outside:
+        if not changes <= {"count", "sum", "reset"} or changes == {"reset"} or _READING & self.outside:
             return False
         return not _READING & (self.all if "sum" in changes else self.reached)
 
     def _is_filled(self, changes: set[Use]) -> bool:
-        """Whether it is set on first use, to what follows from the rest of the object.
+        """Return whether it is set on first use, to a value that follows from the rest of the object.
 
-        What methods do with it which the code does not call (train it, say) cannot be known.
+        Methods that the code does not call must not read it: they could change its value, by training it.
         """
         return (
             "fill" in self.reached
             and "read" not in self.unreached
-            and changes <= {"fill", "empty"}
-            and self.made <= {"empty", "read", "test"}
+            and changes <= {"fill", "reset"}
+            and self.constructing <= {"reset", "read", "test"}
             and self.is_empty_in_class
             and self.outside <= _READING
         )
 
     def _is_memo(self, changes: set[Use]) -> bool:
-        """Whether it holds results by arguments, for the methods alone that fill it."""
-        filling = {name for name, use in self.by_method if use == "memo"}
+        """Return whether it holds results by arguments, and only the methods that fill it use it."""
+        filling = {name for name, use in self.by_method if use == "memoize"}
         return (
-            "memo" in self.reached
-            and changes <= {"memo", "empty", "evict"}
-            and self.made <= {"empty"}
+            "memoize" in self.reached
+            and changes <= {"memoize", "reset", "evict"}
+            and self.constructing <= {"reset"}
             and self.is_empty_in_class
             and not self.outside
             and all(
-                use in ("empty", "test") or (name in filling and use != "read")
+                use in ("reset", "test") or (name in filling and use != "read")
                 for name, use in self.by_method
             )
         )
 
 
 def _functions_of(value: object) -> Iterator[tuple[types.FunctionType, bool]]:
-    """Yield the functions behind an attribute of a class, and whether they take the object first."""
-    waiting, seen = [(value, True)], set[int]()
+    """Yield the functions behind an attribute of a class, and whether their first argument is the object."""
+    waiting, visited = [(value, True)], set[int]()
     while waiting:
         one, is_method = waiting.pop()
-        if id(one) in seen:
+        if id(one) in visited:
             continue
-        seen.add(id(one))
+        visited.add(id(one))
         match one:
             case types.FunctionType():
                 if not is_of_library(one):
@@ -429,7 +449,7 @@ def _functions_of(value: object) -> Iterator[tuple[types.FunctionType, bool]]:
                 continue
             case _ if one is not None:
                 waiting += [(getattr(one, name, None), is_method) for name in ("func", "__wrapped__", "fget")]
-                if not is_class_of_library(type(one)):  # a descriptor, say, which works on the object
+                if not is_class_of_library(type(one)):  # It may be a descriptor, which works on the object.
                     waiting += [(inner, False) for inner in vars(type(one)).values()]
 
 

@@ -1,4 +1,4 @@
-"""Which rows of the database are this library's own: those of the forms in which it writes them.
+"""Which rows of the database has this library written? Those of the three forms in which it writes them.
 
     form     key   tag           mode  filename             value        size
     ───────────────────────────────────────────────────────────────────────────────────
@@ -6,45 +6,45 @@
     large    text  text or NULL  2     aa/bb/….val          NULL         0 or more
     counter  text  NULL          1     NULL                 0 or more    0 or more
 
-Who can write to the directory can write any row: no seal covers its columns. Of another form's row nothing
-is used, least of all its filename; diskcache would unpickle some of them and remove the files of others.
+Whoever can write to the directory can write any row, and no seal covers its columns. Nothing of a row of
+another form is used, above all not its filename.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from diskcache.core import MODE_BINARY, MODE_RAW
+from hypernodes._compat.diskcache import FILE_MODE, SMALL_VALUE_MODE
+from hypernodes.cache.value_files import is_value_file_name
 
-from hypernodes.cache.files import is_name
-
-SMALL: Final[int] = MODE_RAW
-LARGE: Final[int] = MODE_BINARY
+SMALL: Final = SMALL_VALUE_MODE
+LARGE: Final = FILE_MODE
 
 _HEX: Final = "[0-9a-f]"
-_NAME: Final = f"{_HEX * 2}/{_HEX * 2}/{_HEX * 28}.val"
-_LATEST: Final = 10**11  # seconds since the epoch; beyond are no times, and what cannot be printed as one
+_FILE_NAME: Final = f"{_HEX * 2}/{_HEX * 2}/{_HEX * 28}.val"
+_MAX_TIME: Final = 10**11
+"""Seconds since the epoch. A later time is forged, and could not be formatted."""
 
-# GLOB and length end at a NUL character in a text, so that the length is taken of the bytes.
+# GLOB and length stop at a NUL character in a string. The length of the bytes includes what follows it.
 HAS_FILE: Final = (
     f"(mode = {LARGE} AND value IS NULL AND typeof(filename) = 'text' "
-    f"AND length(CAST(filename AS BLOB)) = 38 AND filename GLOB '{_NAME}')"
+    f"AND length(CAST(filename AS BLOB)) = 38 AND filename GLOB '{_FILE_NAME}')"
 )
-"""SQL: whether a row names a file that is the library's to remove."""
+"""SQL: whether a row names a file that the library may remove."""
 
 HAS_VALUE: Final = f"((mode = {SMALL} AND filename IS NULL AND typeof(value) = 'blob') OR {HAS_FILE})"
-"""SQL: whether a row holds bytes in one of the two forms."""
+"""SQL: whether a row has a value in one of the two forms for values."""
 
 _HAS_TIMES: Final = (
-    f"store_time BETWEEN 0 AND {_LATEST} AND access_time BETWEEN 0 AND {_LATEST} "
+    f"store_time BETWEEN 0 AND {_MAX_TIME} AND access_time BETWEEN 0 AND {_MAX_TIME} "
     "AND (expire_time IS NULL OR typeof(expire_time) = 'real')"
 )
-IS_OWN: Final = (
+IS_VALUE_ROW: Final = (
     f"(raw = 1 AND typeof(key) = 'text' AND (tag IS NULL OR typeof(tag) = 'text') AND {_HAS_TIMES} "
     f"AND typeof(size) = 'integer' AND size >= 0 AND {HAS_VALUE} "
     f"AND (mode = {LARGE} OR size = length(value)))"
 )
-"""SQL: whether all columns of a row that holds bytes are as this library writes them."""
+"""SQL: whether a row with a value has the form in which this library writes it, in all columns."""
 
 IS_COUNTER: Final = (
     f"(raw = 1 AND typeof(key) = 'text' AND tag IS NULL AND {_HAS_TIMES} AND mode = {SMALL} "
@@ -52,22 +52,22 @@ IS_COUNTER: Final = (
 )
 """SQL: whether a row is a counter."""
 
-MAY_BE_NO_TEXT: Final = " OR ".join(
+MAY_BE_INVALID_TEXT: Final = " OR ".join(
     f"{column} GLOB '*[^ -~]*' OR length({column}) <> length(CAST({column} AS BLOB))"
     for column in ("key", "tag")
 )
-"""SQL: whether the texts of a row have anything but ASCII, which SQLite does not check to be UTF-8."""
+"""SQL: whether strings of a row contain more than ASCII. SQLite does not check that they are UTF-8."""
 
 FILE_OF: Final = f"CASE WHEN {HAS_FILE} THEN filename END"
-"""SQL: the name of a row's file, if it is the library's to remove."""
+"""SQL: the name of a row's file, if the library may remove it."""
 
 
-def has_value(tag: object, used: object, mode: object, filename: Any, value: object) -> bool:
-    """Whether a row that was read holds bytes in one of the two forms: the same as in SQL, but faster."""
+def has_valid_value(tag: object, used: object, mode: object, filename: Any, value: object) -> bool:
+    """Return whether a row that was read has a value in one of the two forms, faster than SQL would."""
     return (
         (
             (mode == SMALL and filename is None and type(value) is bytes)
-            or (mode == LARGE and value is None and type(filename) is str and is_name(filename))
+            or (mode == LARGE and value is None and type(filename) is str and is_value_file_name(filename))
         )
         and (tag is None or type(tag) is str)
         and type(used) is float

@@ -1,12 +1,12 @@
-"""Bytes by key in a directory that many processes share. It is a `diskcache`, set up for results.
+"""The store of a cache: bytes by key, in a directory that many processes share.
 
-diskcache's own defaults are those of a web cache: it drops entries beyond 1 GiB, the least recently
-*stored* first, and it unpickles what it finds. Here nothing is dropped unless a limit is given, then
-the least recently *used* goes first, and diskcache sees neither values nor files:
+It is a `diskcache`, used in another way. By default diskcache keeps 1 GiB, drops the least recently *stored*
+entries first, and unpickles what it finds. A `Store` drops nothing unless it has a limit, then drops the
+least recently *used* entries first, and lets diskcache see neither values nor files:
 
-    Store ─▶ rows.py      which rows are this library's own
-          ─▶ files.py     large values, in files that are reached without following links
-          ─▶ database.py  diskcache's tables and transactions
+    Store ─▶ rows.py         which rows are this library's own
+          ─▶ value_files.py  large values, in files that are opened without following links
+          ─▶ database.py     the database: diskcache's tables and transactions
 """
 
 from __future__ import annotations
@@ -14,37 +14,40 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import os
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.database import Database, ReadOnlyDatabase, file_number
-from hypernodes.cache.entry import NOT_OWN
-from hypernodes.cache.files import ValueFiles
+from hypernodes.cache.database import database_inode, open_database
+from hypernodes.cache.entry import FOREIGN_BLOB
+from hypernodes.cache.record import Row
 from hypernodes.cache.rows import (
     FILE_OF,
     HAS_FILE,
     HAS_VALUE,
     IS_COUNTER,
-    IS_OWN,
+    IS_VALUE_ROW,
     LARGE,
-    MAY_BE_NO_TEXT,
+    MAY_BE_INVALID_TEXT,
     SMALL,
-    has_value,
+    has_valid_value,
 )
+from hypernodes.cache.value_files import ValueFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from hypernodes.cache.database import Database
     from hypernodes.cache.entry import Blob
+    from hypernodes.cache.record import Record
 
-_BESIDE: Final = 1 << 15  # bytes; larger entries are files, which can be mapped
-_EXPIRED_EVERY: Final = 60.0  # seconds; until then expired entries only count as absent
+_MIN_FILE_SIZE: Final = 1 << 15
+"""Bytes. A larger value has a file of its own, which can be mapped into memory."""
+_DROP_EXPIRED_EVERY_S: Final = 60.0
+"""Until then an expired entry only counts as absent."""
 _IS_PRESENT: Final = "(expire_time IS NULL OR expire_time > ?)"
 _IS_ONE_OF: Final = "raw = 1 AND key IN (SELECT value FROM json_each(?))"
-_IS_FOREIGN: Final = f"({IS_OWN} OR {IS_COUNTER}) IS NOT TRUE"
+_IS_FOREIGN: Final = f"({IS_VALUE_ROW} OR {IS_COUNTER}) IS NOT TRUE"
 _READ_ONE: Final = (
     "SELECT key, tag, access_time, mode, filename, value FROM Cache "
     f"WHERE raw = 1 AND key = ? AND {_IS_PRESENT}"
@@ -67,63 +70,30 @@ _COUNT: Final = (
     "tag = NULL, size = 0, mode = excluded.mode, filename = NULL"
 )
 _FILES_OF: Final = f"SELECT filename FROM Cache WHERE {_IS_ONE_OF} AND {HAS_FILE}"
-_AT_ONCE: Final = 500  # rows dropped at once
-_LARGEST_EXCESS: Final = 1 << 30  # bytes over the limit that one batch may well have written
-_USED_AGAIN: Final = 3600.0  # seconds; without a limit, use is noted as coarsely, and reading writes nothing
-_ORPHAN: Final = 600.0  # seconds after which a file that no row names was left behind by a writer that died
-_OF_THIS_PROCESS: Final = frozenset({errno.EMFILE, errno.ENFILE})  # what keeps from opening any file
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """Something to store.
-
-    Attributes:
-        key: Under which it is found.
-        tag: The node that made it; ``None`` for what is no entry.
-        pieces: Its bytes.
-        size: How many they are.
-    """
-
-    key: str
-    tag: str | None
-    pieces: Sequence[Blob]
-    size: int
-
-    @classmethod
-    def of(cls, key: str, tag: str | None, pieces: Sequence[Blob]) -> Self:
-        """Make one."""
-        return cls(key, tag, pieces, sum([memoryview(piece).nbytes for piece in pieces]))
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What is known of something stored, its value left aside.
-
-    Attributes:
-        tag: The node that made it.
-        size: Bytes.
-        stored: When, in seconds since the epoch.
-        used: When last, likewise, to the hour if the store has no limit.
-        head: Its first 64 KiB, or all of it.
-    """
-
-    key: str
-    tag: str
-    size: int
-    stored: float
-    used: float
-    head: bytes
+_DROPPED_AT_ONCE: Final = 500
+"""Rows that one transaction drops; other processes wait for so long."""
+_MAX_EXCESS: Final = 1 << 30
+"""Bytes above twice the limit that a batch may have written. A larger total must be forged."""
+_USE_RESOLUTION_S: Final = 3600.0
+"""Without a size limit, the time of last use is as coarse as this, so that reading seldom writes."""
+_MIN_ORPHAN_AGE_S: Final = 600.0
+"""The row of a younger file may not be written yet. The writer of an older one has died."""
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""Errors that say nothing about the file which was to be opened."""
 
 
 class Store:
-    """Bytes by key in a directory.
+    """Bytes by key, in a directory.
 
     Args:
-        path: The directory; it is made, for its owner only, when it does not exist.
+        path: The directory. It is created, for its owner only, if it does not exist.
         size_limit: Bytes to keep.
-        expire: Seconds after which what was stored counts as absent.
-        can_map: Whether the largest values may be mapped into memory, where others can still change them.
+        expire: Seconds after which an entry counts as absent.
+        can_map: Whether large values may be mapped into memory, where other processes can still change them.
+
+    Raises:
+        OSError: The directory cannot be read.
+        ForeignDatabaseError: The database is not one of this library.
     """
 
     def __init__(
@@ -132,29 +102,24 @@ class Store:
         self.path = path
         self._size_limit = size_limit
         self._expire = expire
-        self._expired = 0.0  # when expired entries were last dropped
+        self._last_expiry = 0.0  # when expired entries were last dropped, by the monotonic clock
         self._files = ValueFiles(path, can_map=can_map)
-        self._open()
+        self._database, self._inode = self._open()
 
-    def _open(self) -> None:
-        self._database: Any
-        if not os.access(self.path, os.W_OK) and file_number(self.path) is not None:
-            self._database = ReadOnlyDatabase(self.path)  # diskcache would write its settings
-        else:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._database = Database(self.path, by_use=self._size_limit is not None)
-        self._file_number = file_number(self.path)
+    def _open(self) -> tuple[Database, int | None]:
+        database = open_database(self.path, has_use_index=self._size_limit is not None)
+        return database, database_inode(self.path)
 
-    def _reopen_if_gone(self) -> None:
-        """Begin anew where somebody has deleted the directory: SQLite would write into the deleted file."""
-        if file_number(self.path) != self._file_number:
+    def _reopen_if_deleted(self) -> None:
+        """Create a directory again that was deleted: SQLite would write to the deleted file."""
+        if database_inode(self.path) != self._inode:
             self._database.close()
-            self._open()
+            self._database, self._inode = self._open()
 
     # ------------------------------------------------------------------------------------ reading
 
     def read(self, keys: Iterable[str]) -> dict[str, tuple[str, Blob]]:
-        """Return tag and bytes of those keys that are there; no bytes of one that is not of this library."""
+        """Return the tag and bytes of those keys that exist; `FOREIGN_BLOB` for a row of another program."""
         found: dict[str, tuple[str, Blob]] = {}
         used: list[str] = []
         now, wanted = time.time(), list(keys)
@@ -162,54 +127,54 @@ class Store:
             found_rows = self._database.rows(_READ_ONE, (wanted[0], now))
         else:
             found_rows = self._database.rows(_READ_MANY, (json.dumps(wanted), now))
-        for key, tag, last, mode, filename, value in found_rows:
-            if not has_value(tag, last, mode, filename, value):
-                found[key] = ("", NOT_OWN)
+        for key, tag, last_use, mode, filename, value in found_rows:
+            if not has_valid_value(tag, last_use, mode, filename, value):
+                found[key] = ("", FOREIGN_BLOB)
                 continue
             blob = value if filename is None else self._content(filename)
             if blob is None:
                 continue
             found[key] = (tag or "", blob)
-            if self._size_limit or now - last > _USED_AGAIN:
+            if self._size_limit or now - last_use > _USE_RESOLUTION_S:
                 used.append(key)
         if used:
-            with contextlib.suppress(Exception):  # of a directory that may only be read
+            with contextlib.suppress(Exception):  # The directory may be read-only.
                 self._touch(used, now)
         return found
 
     def _content(self, name: str) -> Blob | None:
-        """Return what a file holds; ``None`` if it was dropped by another process just now."""
+        """Return the content of a file; ``None`` if another process has just dropped it."""
         try:
             return self._files.read(name)
         except FileNotFoundError:
             return None
         except OSError as error:
-            if error.errno in _OF_THIS_PROCESS:
+            if error.errno in _NO_DESCRIPTORS:
                 raise
-        except MemoryError:  # a file that has holes can be larger than any disk
+        except MemoryError:  # A forged file with holes can be larger than any disk.
             pass
-        return NOT_OWN
+        return FOREIGN_BLOB
 
     def contains(self, keys: Iterable[str]) -> set[str]:
-        """Return those keys that are there."""
+        """Return those keys that exist."""
         found = self._database.rows(
             f"SELECT key FROM Cache WHERE {_IS_ONE_OF} AND {_IS_PRESENT} AND {HAS_VALUE}",
             (json.dumps(list(keys)), time.time()),
         )
         return {key for (key,) in found}
 
-    def rows(self, tag: str | None = None, limit: int = -1, start: str = "") -> Iterator[Row]:
-        """Walk what is stored by nodes, or by one of them, under keys that begin so, the latest first."""
+    def rows(self, tag: str | None = None, limit: int = -1, prefix: str = "") -> Iterator[Row]:
+        """Iterate over the entries of all nodes or of one, whose keys have a prefix, the latest first."""
         found = self._database.rows(
             "SELECT rowid FROM Cache WHERE tag IS NOT NULL AND (:tag IS NULL OR tag = :tag) "
-            "AND (expire_time IS NULL OR expire_time > :now) AND substr(key, 1, length(:start)) = :start "
-            f"AND {IS_OWN} ORDER BY store_time DESC, rowid DESC LIMIT :limit",
-            {"tag": tag, "now": time.time(), "limit": limit, "start": start},
+            "AND (expire_time IS NULL OR expire_time > :now) AND substr(key, 1, length(:prefix)) = :prefix "
+            f"AND {IS_VALUE_ROW} ORDER BY store_time DESC, rowid DESC LIMIT :limit",
+            {"tag": tag, "now": time.time(), "limit": limit, "prefix": prefix},
         )
         for (rowid,) in found:
             for key, name, size, stored, used, filename, value in self._database.rows(
                 "SELECT key, tag, size, store_time, access_time, filename, value FROM Cache "
-                f"WHERE rowid = ? AND tag IS NOT NULL AND {IS_OWN}",
+                f"WHERE rowid = ? AND tag IS NOT NULL AND {IS_VALUE_ROW}",
                 (rowid,),
             ):
                 if isinstance(key, bytes) or isinstance(name, bytes):
@@ -219,11 +184,11 @@ class Store:
                 except FileNotFoundError:
                     continue
                 except OSError:
-                    head = NOT_OWN
+                    head = FOREIGN_BLOB
                 yield Row(key, name, size, stored, used, head)
 
     def counts(self, prefix: str) -> dict[str, int]:
-        """Return the counters whose key begins with a prefix."""
+        """Return the counters whose keys have a prefix, without that prefix."""
         found = self._database.rows(
             f"SELECT key, value FROM Cache WHERE key >= ? AND key < ? AND {IS_COUNTER}",
             (prefix, prefix + "\U0010ffff"),
@@ -231,20 +196,20 @@ class Store:
         return {key.removeprefix(prefix): value for key, value in found if isinstance(key, str)}
 
     def by_tag(self) -> dict[str, tuple[int, int]]:
-        """Return the number of entries and their bytes, by node."""
+        """Return the number of entries and of their bytes, by node."""
         found = self._database.rows(
             "SELECT tag, COUNT(*), TOTAL(size) FROM Cache "
-            f"WHERE tag IS NOT NULL AND {_IS_PRESENT} AND {IS_OWN} GROUP BY tag",
+            f"WHERE tag IS NOT NULL AND {_IS_PRESENT} AND {IS_VALUE_ROW} GROUP BY tag",
             (time.time(),),
         )
         return {tag: (number, int(size)) for tag, number, size in found if isinstance(tag, str)}
 
     def foreign(self) -> dict[int, str]:
-        """Return the rows that are not of this library: their keys, by the numbers of the rows."""
+        """Return the keys of rows that this library has not written, by row id."""
         key = "CASE WHEN typeof(key) = 'text' THEN substr(key, 1, 200) END"
         found = self._database.rows(f"SELECT rowid, {key} FROM Cache WHERE {_IS_FOREIGN}")
         for rowid, key, tag in self._database.rows(
-            f"SELECT rowid, key, tag FROM Cache WHERE {MAY_BE_NO_TEXT}"
+            f"SELECT rowid, key, tag FROM Cache WHERE {MAY_BE_INVALID_TEXT}"
         ):
             if isinstance(key, bytes) or isinstance(tag, bytes):
                 found.append((rowid, key))
@@ -253,8 +218,8 @@ class Store:
     # ------------------------------------------------------------------------------------ writing
 
     def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> None:
-        """Store records, and add to counters, in one transaction."""
-        self._reopen_if_gone()
+        """Store records and add to counters, in one transaction."""
+        self._reopen_if_deleted()
         written: list[str] = []
         try:
             replaced = self._write(records, counts or {}, written)
@@ -266,43 +231,46 @@ class Store:
             self._files.remove(name)
         if self._size_limit is not None:
             self._drop_least_used(self._size_limit)
-        if self._expire is not None and time.monotonic() - self._expired > _EXPIRED_EVERY:
-            self._expired = time.monotonic()
+        if self._expire is not None and time.monotonic() - self._last_expiry > _DROP_EXPIRED_EVERY_S:
+            self._last_expiry = time.monotonic()
             self._drop("expire_time < ?", time.time())
 
     def _write(self, records: Sequence[Record], counts: dict[str, int], written: list[str]) -> list[str]:
-        """Store records in one statement: a `set` for each costs three times as much.
+        """Store records with one statement: calls of diskcache's `set` cost three times as much.
+
+        Args:
+            records: The records.
+            counts: The numbers to add to counters, by key.
+            written: The names of new files are added to it.
 
         Returns:
-            The files of what they replace; the names of new ones are added to those written.
+            The names of the files of replaced entries.
         """
         now = time.time()
-        expires = None if self._expire is None else now + self._expire
-        made = []
+        expiry = None if self._expire is None else now + self._expire
+        rows = []
         for record in records:
-            ends = None if record.tag is None else expires
+            expires = None if record.tag is None else expiry
             form: tuple[int, str | None, Blob | None]
-            if record.size < _BESIDE:
+            if record.size < _MIN_FILE_SIZE:
                 blob = b"".join(record.pieces) if len(record.pieces) > 1 else record.pieces[0]
                 form = (SMALL, None, blob)
-            else:  # its file is written before anybody is kept from writing
+            else:  # The file is written before the transaction, which makes other processes wait.
                 written.append(self._files.write(record.pieces))
                 form = (LARGE, written[-1], None)
-            made.append((record.key, now, ends, now, record.tag, record.size, *form))
-        if not (made or counts):
+            rows.append((record.key, now, expires, now, record.tag, record.size, *form))
+        if not (rows or counts):
             return []
         keys = json.dumps([*(record.key for record in records), *counts])
-        with self._database.transact():
+        with self._database.transaction():
             replaced = self._database.rows(_FILES_OF, (keys,))
-            self._database._con.executemany(_STORE, made)
-            self._database._con.executemany(
-                _COUNT, [(key, now, now, number) for key, number in counts.items()]
-            )
+            self._database.execute_many(_STORE, rows)
+            self._database.execute_many(_COUNT, [(key, now, now, number) for key, number in counts.items()])
         return [name for (name,) in replaced]
 
     def _touch(self, keys: list[str], now: float) -> None:
-        with self._database.transact():
-            self._database._con.executemany(
+        with self._database.transaction():
+            self._database.execute_many(
                 "UPDATE Cache SET access_time = ? WHERE raw = 1 AND key = ?", [(now, key) for key in keys]
             )
 
@@ -311,11 +279,11 @@ class Store:
     def _drop_least_used(self, limit: int) -> None:
         excess = self._size(limit) - limit
         while excess > 0:
-            with self._database.transact():
+            with self._database.transaction():
                 found = self._database.rows(
-                    f"SELECT rowid, {FILE_OF}, CASE WHEN {IS_OWN} THEN size ELSE 0 END "
+                    f"SELECT rowid, {FILE_OF}, CASE WHEN {IS_VALUE_ROW} THEN size ELSE 0 END "
                     "FROM Cache ORDER BY access_time LIMIT ?",
-                    (_AT_ONCE,),
+                    (_DROPPED_AT_ONCE,),
                 )
                 dropped = []
                 for rowid, name, size in found:
@@ -329,57 +297,57 @@ class Store:
                 return
 
     def _size(self, limit: int) -> int:
-        """Return the bytes of all values, as the triggers count them, unless somebody has falsified that."""
+        """Return the bytes of all values. The count of the triggers is used, unless it is forged."""
         found = self._database.rows("SELECT value FROM Settings WHERE key = 'size'")
         size = found[0][0] if found else None
-        if type(size) is int and 0 <= size <= 2 * limit + _LARGEST_EXCESS:
+        if type(size) is int and 0 <= size <= 2 * limit + _MAX_EXCESS:
             return size
         self._drop(f"{_IS_FOREIGN} OR size > ?", limit)
-        with self._database.transact():
+        with self._database.transaction():
             ((total,),) = self._database.rows("SELECT TOTAL(size) FROM Cache")
             self._database.rows("INSERT OR REPLACE INTO Settings VALUES ('size', ?)", (int(total),))
         return int(total)
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Drop what is stored under these keys, and return how many there were."""
+        """Drop the entries with these keys, and return their number."""
         return self._drop(_IS_ONE_OF, json.dumps(list(keys)))
 
-    def delete_rows(self, numbers: Iterable[int]) -> int:
-        """Drop rows by their numbers, and return how many there were."""
-        return self._drop("rowid IN (SELECT value FROM json_each(?))", json.dumps(list(numbers)))
+    def delete_rows(self, row_ids: Iterable[int]) -> int:
+        """Drop rows by their ids, and return their number."""
+        return self._drop("rowid IN (SELECT value FROM json_each(?))", json.dumps(list(row_ids)))
 
     def clear(self) -> int:
-        """Drop everything, and return how many entries there were."""
+        """Drop everything, and return the number of entries."""
         number = sum(count for count, _ in self.by_tag().values())
         self._drop("TRUE")
         return number
 
-    def tidy(self) -> int:
-        """Remove files that writers who died have left behind, and return how many."""
-        old = list(self._files.older_than(_ORPHAN))
+    def remove_orphans(self) -> int:
+        """Remove files that writers have left behind when they died, and return their number."""
+        old = list(self._files.older_than(_MIN_ORPHAN_AGE_S))
         found = self._database.rows(f"SELECT filename FROM Cache WHERE {HAS_FILE}")
         orphans = set(old).difference(name for (name,) in found)
         for name in orphans:
             self._files.remove(name)
         return len(orphans)
 
-    def _drop(self, which: str, *arguments: Any) -> int:
-        """Drop the rows that SQL describes, with those of their files that are this library's."""
+    def _drop(self, condition: str, *arguments: Any) -> int:
+        """Drop the rows that satisfy a condition in SQL, and the files that they name."""
         number = 0
         while True:
-            with self._database.transact():
+            with self._database.transaction():
                 dropped = self._database.rows(
-                    f"SELECT rowid, {FILE_OF} FROM Cache WHERE {which} LIMIT ?",
-                    (*arguments, _AT_ONCE),
+                    f"SELECT rowid, {FILE_OF} FROM Cache WHERE {condition} LIMIT ?",
+                    (*arguments, _DROPPED_AT_ONCE),
                 )
                 self._delete(dropped)
             self._remove_files(dropped)
             number += len(dropped)
-            if len(dropped) < _AT_ONCE:
+            if len(dropped) < _DROPPED_AT_ONCE:
                 return number
 
     def _delete(self, dropped: Sequence[tuple[Any, ...]]) -> None:
-        self._database._con.executemany("DELETE FROM Cache WHERE rowid = ?", [(row[0],) for row in dropped])
+        self._database.execute_many("DELETE FROM Cache WHERE rowid = ?", [(row[0],) for row in dropped])
 
     def _remove_files(self, dropped: Sequence[tuple[Any, ...]]) -> None:
         for _, name in dropped:

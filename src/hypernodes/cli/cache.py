@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from hypernodes.cache.about import printable
+from hypernodes.cache.summary import printable
 from hypernodes.cli.show import ago, as_bytes, as_seconds, print_json, print_table
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: boo
             entry.node,
             as_bytes(entry.size),
             ago(entry.stored),
-            "" if entry.about is None else as_seconds(entry.about.seconds),
-            "" if entry.about is None else _inputs(entry),
+            "" if entry.provenance is None else as_seconds(entry.provenance.seconds),
+            "" if entry.provenance is None else _inputs(entry),
         )
         for entry in found
     ]
@@ -139,10 +139,10 @@ def show(cache: DiskCache, signature: str, *, value: bool, as_json: bool) -> Non
         return
     rows = [("signature", entry.signature), ("node", entry.node), ("size", as_bytes(entry.size))]
     rows += [("stored", ago(entry.stored)), ("used", ago(entry.used))]
-    if entry.about is not None:
-        rows += [("took", as_seconds(entry.about.seconds)), ("code", entry.about.code)]
-        for name, taken in entry.about.takes.items():
-            rows.append((f"from {name}", taken.shown or f"{taken.made_by or 'input'} {taken.identity}"))
+    if entry.provenance is not None:
+        rows += [("took", as_seconds(entry.provenance.seconds)), ("code", entry.provenance.code)]
+        for name, taken in entry.provenance.arguments.items():
+            rows.append((f"from {name}", taken.summary or f"{taken.producer or 'input'} {taken.identity}"))
     if value:
         rows.append(("value", described["value"]))
     print_table(("", ""), rows)
@@ -160,19 +160,24 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
     from hypernodes.cache.compare import differences, most_similar
 
     entry = _find(cache, signature)
-    if entry.about is None:
+    if entry.provenance is None:
         raise click.ClickException(
             f"entry {printable(entry.signature)} has no record of how it was computed."
         )
     others = [other for other in cache.entries(entry.node) if other.signature != entry.signature]
     earlier = [other for other in others if other.stored <= entry.stored] or others
-    abouts = {id(other.about): other for other in earlier if other.about is not None}
-    like = most_similar(entry.about, [other.about for other in abouts.values() if other.about is not None])
+    by_provenance = {id(other.provenance): other for other in earlier if other.provenance is not None}
+    like = most_similar(
+        entry.provenance,
+        [other.provenance for other in by_provenance.values() if other.provenance is not None],
+    )
     if like is None:
         changes, other = [], None
     else:
-        other = abouts[id(like)]
-        changes = differences(entry.about, like, cache.code(entry.about.code), cache.code(like.code))
+        other = by_provenance[id(like)]
+        changes = differences(
+            entry.provenance, like, cache.code_parts(entry.provenance.code), cache.code_parts(like.code)
+        )
     if as_json:
         compared = None if other is None else other.signature
         print_json(
@@ -216,7 +221,7 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        click.echo(f"{found.whole:,} entries are whole, {len(found.damaged):,} are not.")
+        click.echo(f"{found.intact:,} entries are whole, {len(found.damaged):,} are not.")
         for signature, why in found.damaged.items():
             click.echo(f"  {printable(signature)} {why}{', and was dropped' if drop else ''}")
         if found.orphans:
@@ -243,8 +248,10 @@ def _described(entry: Entry) -> dict[str, Any]:
 
 
 def _inputs(entry: Entry) -> str:
-    takes = {} if entry.about is None else entry.about.takes
+    takes = {} if entry.provenance is None else entry.provenance.arguments
     return ", ".join(
-        f"{name}={taken.shown}" if taken.shown else name + (f" ← {taken.made_by}" if taken.made_by else "")
+        f"{name}={taken.summary}"
+        if taken.summary
+        else name + (f" ← {taken.producer}" if taken.producer else "")
         for name, taken in takes.items()
     )

@@ -38,7 +38,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    from hypernodes.cache.about import printable
+    from hypernodes.cache.summary import printable
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(titles), show_footer=total is not None)
     for position, title in enumerate(titles):

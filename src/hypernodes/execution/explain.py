@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from hypernodes.cache.about import About
 from hypernodes.cache.compare import Change, differences, most_similar
+from hypernodes.cache.provenance import Provenance
 from hypernodes.config import MISS
 from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import code_parts, taken
@@ -202,12 +202,12 @@ class _Explainer:
         plan, cache = known.plan, known.plan.cache
         assert cache is not None
         code = self._fingerprints.calls[plan.key, step.index].hex()
-        about = About(step.name, code, taken(plan, step, known.identities, known.values))
-        like = most_similar(about, cache.computations(step.name))
+        provenance = Provenance(step.name, code, taken(plan, step, known.identities, known.values))
+        like = most_similar(provenance, cache.provenances(step.name))
         if like is None:
             return f"the cache has no entry of {step.name}", ()
         parts = code_parts(step) if like.code != code else {}
-        changes = tuple(differences(about, like, parts, cache.code(like.code) if parts else {}))
+        changes = tuple(differences(provenance, like, parts, cache.code_parts(like.code) if parts else {}))
         return ", ".join(map(str, changes)) or "its entry is gone", changes
 
     def _nested(self, known: _Known, step: NestedStep, *, is_needed: bool) -> set[str]:

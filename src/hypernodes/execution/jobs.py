@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from hypernodes.cache.about import Taken
     from hypernodes.cache.bulk import BulkCache
+    from hypernodes.cache.provenance import ArgumentProvenance
     from hypernodes.callbacks.event import Event, Scope, Worker
     from hypernodes.execution.plan.model import CallStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
@@ -78,7 +78,7 @@ class Call:
     target: TargetRef | None = None
     common: Mapping[str, CommonValue] = field(default_factory=dict)
     entry: EntryKey | None = None
-    takes: Mapping[str, Taken] | None = None
+    takes: Mapping[str, ArgumentProvenance] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,7 +203,7 @@ class Store:
     entry: EntryKey
     step: CallStep
     outputs: tuple[Any, ...]
-    takes: Mapping[str, Taken]
+    takes: Mapping[str, ArgumentProvenance]
     seconds: float
 
 

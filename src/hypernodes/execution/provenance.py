@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.cache.about import About, Part, Taken, shown
 from hypernodes.cache.content import digest
+from hypernodes.cache.provenance import ArgumentProvenance, CodePart, Provenance
+from hypernodes.cache.summary import summarize
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
@@ -17,37 +18,39 @@ if TYPE_CHECKING:
 
 def taken(
     plan: Plan, step: CallStep, identities: Mapping[str, bytes | None], values: Mapping[str, Any]
-) -> dict[str, Taken]:
+) -> dict[str, ArgumentProvenance]:
     """Return how the arguments of a call came to be, by parameter."""
     takes = {}
     for parameter, name in step.arguments:
         identity = identities.get(name)
         maker = plan.producers.get(name)
-        of_input = shown(values[name]) if maker is None and name in values else ""
-        takes[parameter] = Taken(identity.hex() if identity else "", maker.name if maker else "", of_input)
+        of_input = summarize(values[name]) if maker is None and name in values else ""
+        takes[parameter] = ArgumentProvenance(
+            identity.hex() if identity else "", maker.name if maker else "", of_input
+        )
     return takes
 
 
 def store(job: Store) -> None:
     """Put a result into its cache, with how it came to be."""
     entry, step = job.entry, job.step
-    about = About(step.name, entry.code, dict(job.takes), job.seconds)
-    entry.cache.put(entry.signature.hex(), job.outputs, about)
-    if not entry.cache.has_code(entry.code):
-        entry.cache.keep_code(entry.code, code_parts(step))
+    provenance = Provenance(step.name, entry.code, dict(job.takes), job.seconds)
+    entry.cache.put(entry.signature.hex(), job.outputs, provenance)
+    if not entry.cache.has_code_parts(entry.code):
+        entry.cache.put_code_parts(entry.code, code_parts(step))
 
 
-def code_parts(step: CallStep) -> dict[str, Part]:
+def code_parts(step: CallStep) -> dict[str, CodePart]:
     """Return what the code of a node is made of, its version included."""
-    from hypernodes.cache.parts import parts
+    from hypernodes.cache.code_parts import code_parts_of
 
     options = step.options
     try:
-        found = parts(step.function)
+        found = code_parts_of(step.function)
     except SignatureError:  # only its version counts
         found = {}
     if options.batch is not None:
-        found |= {f"batch {name}": part for name, part in parts(options.batch).items()}
+        found |= {f"batch {name}": part for name, part in code_parts_of(options.batch).items()}
     if options.cache_version is not None:
-        found["cache_version"] = Part(digest(options.cache_version).hex(), repr(options.cache_version))
+        found["cache_version"] = CodePart(digest(options.cache_version).hex(), repr(options.cache_version))
     return found

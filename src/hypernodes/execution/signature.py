@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from hypernodes.cache.content import digest, digest_and_gaps
+from hypernodes.cache.content import digest, digest_and_omissions
 from hypernodes.cache.hashing import combine, digest_of, joined
 from hypernodes.cache.reach import NO_REACH, Reach
 from hypernodes.exceptions import CacheWarning, SignatureError
@@ -23,7 +23,7 @@ from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-    from hypernodes.cache.content import LeftOut
+    from hypernodes.cache.content import Omissions
     from hypernodes.execution.plan.model import Step
 
     Identities = MutableMapping[str, bytes | None]
@@ -134,7 +134,7 @@ def _code(step: CallStep, plan: Plan) -> bytes | None:
         both = (step.function,) if options.batch is None else (step.function, options.batch)
         # What the function itself reaches, and not what the plan does: it is the same in any other pipeline.
         reach = Reach(*both)
-        found = [digest_and_gaps(function, reach) for function in both]
+        found = [digest_and_omissions(function, reach) for function in both]
         for _, left_out in found:
             _warn_of_gaps(left_out)
         return combine(b"call %d" % len(step.outputs), (*(code for code, _ in found), *version))
@@ -161,7 +161,7 @@ def _warn_once(plan: Plan, message: str) -> None:
         warnings.warn(message, CacheWarning, stacklevel=2)
 
 
-def _warn_of_gaps(left_out: LeftOut) -> None:
+def _warn_of_gaps(left_out: Omissions) -> None:
     """Warn, once for each class, of private attributes that do not count since they cannot be fingerprinted.
 
     Processes that were started for a pool are silent: the process that started them does the same work.
@@ -294,7 +294,7 @@ def identify(value: Any, name: str, plan: Plan, reach: Reach) -> bytes | None:
         reach: What the code of all plans reaches.
     """
     try:
-        identity, left_out = digest_and_gaps(value, reach)
+        identity, left_out = digest_and_omissions(value, reach)
     except SignatureError as error:
         _warn_once(
             plan,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
-from hypernodes.cache.bulk import in_bulk
+from hypernodes.cache.bulk import as_bulk_cache
 from hypernodes.callbacks.base import counts_items, hooks_of
 from hypernodes.config import INHERIT
 from hypernodes.exceptions import (
@@ -274,7 +274,7 @@ class _Builder:
             steps=ordered,
             outputs=wanted,
             bound={name: value for name, value in self.pipeline.bound.items() if name not in given},
-            cache=in_bulk(settings.cache),
+            cache=as_bulk_cache(settings.cache),
             subscribed=frozenset().union(*map(hooks_of, settings.callbacks)),
             node_target=settings.placement.node,
             map_target=settings.placement.map,

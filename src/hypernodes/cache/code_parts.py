@@ -1,48 +1,54 @@
-"""Of what is the code of a node made? Its parts by name, so that one can say which of them changed."""
+"""The parts of a node's code, by name: they tell which function, global or package has changed."""
 
 from __future__ import annotations
 
 import functools
 from types import FunctionType, MethodType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from hypernodes.cache.about import Part, shown
-from hypernodes.cache.code import Release, reads_of
+from hypernodes.cache.code import Release, dependencies
 from hypernodes.cache.content import code_digest, digest
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
+from hypernodes.cache.provenance import CodePart
 from hypernodes.cache.reach import Reach
+from hypernodes.cache.summary import summarize
 from hypernodes.exceptions import SignatureError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def parts(function: object) -> dict[str, Part]:
-    """Return what the code of a function is made of, each part with a digest of its own.
+_OWN_CODE = "own code"
+
+
+def code_parts_of(function: Callable[..., Any]) -> dict[str, CodePart]:
+    """Return the parts of a function's code, each with a digest of its own.
 
     Example:
         >>> from functools import partial
-        >>> parts(partial(lambda x, rate: x * rate, rate=2))["argument rate"].shown
+        >>> code_parts_of(partial(lambda x, rate: x * rate, rate=2))["argument rate"].summary
         '2'
     """
-    trace = _Trace(Reach(cast("Any", function)))
-    trace.visit(function, "own code")
+    walk = _Walk(Reach(function))
+    walk.visit(function, _OWN_CODE)
     python = release("sys")
-    trace.found["python"] = Part(python, python.removeprefix("python-"))
-    return trace.found
+    walk.parts["python"] = CodePart(python, python.removeprefix("python-"))
+    return walk.parts
 
 
-class _Trace:
-    """A walk through what a function reaches, that goes into code and not into values."""
+class _Walk:
+    """A walk through all code that a function reaches. It does not go into values."""
 
     def __init__(self, reach: Reach) -> None:
-        self.found: dict[str, Part] = {}
+        self.parts: dict[str, CodePart] = {}
         self._reach = reach
-        self._seen: list[object] = []  # kept, so that no other object gets its id
+        self._visited: dict[int, object] = {}  # The references keep ids from being reused.
 
     def visit(self, value: Any, label: str) -> None:
-        """Note a function or class and what it reaches; anything else as a value."""
-        if any(value is seen for seen in self._seen):
+        """Add a function or class and all that it reaches, or any other value by its content."""
+        if id(value) in self._visited:
             return
-        self._seen.append(value)
-        inner = getattr(value, "__wrapped__", None) if not isinstance(value, FunctionType) else None
+        self._visited[id(value)] = value
+        wrapped = getattr(value, "__wrapped__", None) if not isinstance(value, FunctionType) else None
         if isinstance(value, FunctionType):
             self._function(value, label)
         elif isinstance(value, type):
@@ -61,8 +67,8 @@ class _Trace:
                 self.visit(function, label)
         elif type(value).__name__ == "Node" and hasattr(value, "function"):
             self.visit(value.function, label)
-        elif callable(inner):
-            self.visit(inner, label)
+        elif callable(wrapped):
+            self.visit(wrapped, label)
         elif callable(value) and not is_installed(type(value).__module__):
             self._instance(value)
         else:
@@ -70,25 +76,25 @@ class _Trace:
 
     def _function(self, function: FunctionType, label: str) -> None:
         if is_of_library(function):
-            self._package(function.__module__)
+            self._add_release(release(function.__module__))
             return
-        of = "" if label == "own code" else f" of {label.partition(' ')[2]}"
-        if label in self.found:
+        of_function = "" if label == _OWN_CODE else f" of {label.partition(' ')[2]}"
+        if label in self.parts:
             label = f"{label} ({function.__module__}, line {function.__code__.co_firstlineno})"
-        self.found[label] = Part(code_digest(function.__code__).hex())
-        for what, value in reads_of(function):
+        self.parts[label] = CodePart(code_digest(function.__code__).hex())
+        for description, value in dependencies(function):
             if isinstance(value, Release):
-                self._note_release(value)
+                self._add_release(value)
             elif isinstance(value, type):
                 self.visit(value, f"class {value.__qualname__}")
             elif callable(value):
-                self.visit(value, f"helper {what.rpartition(' ')[2]}")
+                self.visit(value, f"helper {description.rpartition(' ')[2]}")
             else:
-                self._value(value, what + of)
+                self._value(value, description + of_function)
 
     def _class(self, kind: type, label: str) -> None:
         if is_class_of_library(kind):
-            self._package(kind.__module__)
+            self._add_release(release(kind.__module__))
             return
         name = kind.__qualname__.rpartition(".")[2]
         for base in kind.__bases__:
@@ -96,23 +102,20 @@ class _Trace:
         for attribute, value in sorted(vars(kind).items()):
             if callable(value) or isinstance(value, staticmethod | classmethod | property):
                 self.visit(value, f"method {name}.{attribute}")
-        self._value(kind, label if label != "own code" else f"class {name}")
+        self._value(kind, label if label != _OWN_CODE else f"class {name}")
 
     def _instance(self, value: object) -> None:
         kind = type(value)
         self.visit(kind, f"class {kind.__qualname__}")
         self._value(value, f"state of {kind.__qualname__}")
 
-    def _package(self, module: str) -> None:
-        self._note_release(release(module))
-
-    def _note_release(self, named: str) -> None:
-        name, _, version = named.rpartition("-")
+    def _add_release(self, package: str) -> None:
+        name, _, version = package.rpartition("-")
         if name != "python":
-            self.found[f"package {name}"] = Part(named, version)
+            self.parts[f"package {name}"] = CodePart(package, version)
 
     def _value(self, value: object, label: str) -> None:
         try:
-            self.found[label] = Part(digest(value, self._reach).hex(), shown(value))
+            self.parts[label] = CodePart(digest(value, self._reach).hex(), summarize(value))
         except SignatureError:
-            self.found[label] = Part("")
+            self.parts[label] = CodePart("")

@@ -1,4 +1,4 @@
-"""What are values of well-known libraries made of? None of these libraries is imported for it."""
+"""The components of values of well-known libraries, without importing any of these libraries."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from hypernodes.cache.hashing import LARGE, digest_of_buffer
 from hypernodes.exceptions import SignatureError
 
 
-def taken_apart(kind: type, value: Any) -> tuple[object, ...] | None:
-    """Return what makes up a value of a well-known library; ``None`` for any other."""
+def components_of(kind: type, value: Any) -> tuple[object, ...] | None:
+    """Return the components that determine a value of a well-known library; ``None`` for any other value."""
     try:
-        return _known(kind, value)
+        return _components(kind, value)
     except SignatureError:
         raise
-    except Exception:  # a kind of value that its library cannot give out in this way
+    except Exception:  # The library does not support this for every value, such as a sparse tensor.
         return None
 
 
-def _known(kind: type, value: Any) -> tuple[object, ...] | None:
+def _components(kind: type, value: Any) -> tuple[object, ...] | None:
     match kind.__module__.partition(".")[0]:
         case "numpy":
             return _numpy(kind, value)
@@ -41,30 +41,37 @@ def _known(kind: type, value: Any) -> tuple[object, ...] | None:
             return (value.pattern, value.flags)
     if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         fields = {name: getattr(value, name) for name in kind.model_fields}
-        return (kind, fields, value.model_extra, value.model_fields_set)  # which decides what is written out
+        return (
+            kind,
+            fields,
+            value.model_extra,
+            value.model_fields_set,
+        )  # They decide what model_dump writes.
     return None
 
 
 def _torch(tensor: Any) -> tuple[object, ...]:
-    # Its bytes, since numpy does not have all of its types.
+    # The bytes are read, since numpy lacks some of the types.
     raw = tensor.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
     return (str(tensor.dtype), tuple(tensor.shape), str(tensor.layout), raw.numpy())
 
 
 def _polars(value: Any) -> tuple[object, ...]:
-    level = sys.modules["polars"].CompatLevel.oldest()  # views of texts tell where they lie
+    level = sys.modules[
+        "polars"
+    ].CompatLevel.oldest()  # Later levels have string views, which depend on addresses.
     columns = value.rechunk().to_arrow(compat_level=level)
-    about = value.schema if hasattr(value, "schema") else (value.name, value.dtype)
-    return (str(about), columns)
+    schema = value.schema if hasattr(value, "schema") else (value.name, value.dtype)
+    return (str(schema), columns)
 
 
 def _arrow(table: Any) -> tuple[object, ...]:
     pyarrow = sys.modules["pyarrow"]
     if any(pyarrow.types.is_boolean(column.type) or column.null_count for column in table.columns):
-        # Written anew, since the last byte of a bit map may have anything in its unused bits.
+        # A copy is made, since unused bits in the last byte of a bit map can have any value.
         table = table.take(pyarrow.array(range(table.num_rows), pyarrow.int64()))
     if hasattr(table, "combine_chunks"):
-        table = table.combine_chunks()  # how it was put together does not count
+        table = table.combine_chunks()  # The division into chunks does not count.
     batches = table.to_batches() if hasattr(table, "to_batches") else [table]
     return (str(table.schema), [batch.serialize() for batch in batches], str(pyarrow.__version__))
 
@@ -86,7 +93,7 @@ def _content_of_array(values: Any) -> object:
         return values.tobytes()
     if not values.flags.c_contiguous:
         values = values.copy(order="C")
-    # Where it lies, since a copy takes a third as long as the digest.
+    # The memory is read in place: a copy would take a third as long as the digest.
     return digest_of_buffer(memoryview(values.reshape(-1).view("u1")))
 
 

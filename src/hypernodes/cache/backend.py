@@ -1,0 +1,138 @@
+"""Where are the entries of a cache? In a directory of this host, or of another node of a Ray cluster."""
+
+from __future__ import annotations
+
+import stat
+import sys
+import threading
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from hypernodes.cache.entry import Blob
+    from hypernodes.cache.record import Record, Row
+
+KEY_VARIABLE: Final = "HYPERNODES_CACHE_KEY"
+"""The environment variable with the key of caches that are given none."""
+
+
+class Backend(Protocol):
+    """Bytes by key; `Store` and `RemoteStore` are the implementations."""
+
+    def read(self, keys: Iterable[str]) -> dict[str, tuple[str, Blob]]:
+        """Return the tag and bytes of those keys that exist."""
+
+    def contains(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys that exist."""
+
+    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> None:
+        """Store records and add to counters."""
+
+    def delete(self, keys: Iterable[str]) -> int:
+        """Drop the entries with these keys, and return their number."""
+
+    def rows(self, tag: str | None = None, limit: int = -1, prefix: str = "") -> Iterator[Row]:
+        """Iterate over the entries of all nodes or of one, whose keys have a prefix, the latest first."""
+
+    def counts(self, prefix: str) -> dict[str, int]:
+        """Return the counters whose keys have a prefix, without that prefix."""
+
+    def by_tag(self) -> dict[str, tuple[int, int]]:
+        """Return the number of entries and of their bytes, by node."""
+
+    def foreign(self) -> dict[int, str]:
+        """Return the keys of rows that this library has not written, by row id."""
+
+    def delete_rows(self, row_ids: Iterable[int]) -> int:
+        """Drop rows by their ids, and return their number."""
+
+    def remove_orphans(self) -> int:
+        """Remove files that writers have left behind when they died, and return their number."""
+
+    def clear(self) -> int:
+        """Drop everything, and return the number of entries."""
+
+    def close(self) -> None:
+        """Close the files."""
+
+
+def current_ray_node() -> str | None:
+    """Return the id of the Ray node that this process runs on; ``None`` if it is not connected to Ray."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return None
+    node_id: str = ray.get_runtime_context().get_node_id()
+    return node_id
+
+
+class BackendHandle:
+    """Opens the store of a directory when it is first needed, and again after it was closed.
+
+    Args:
+        path: The directory.
+        size_limit: Bytes to keep.
+        expire: Seconds after which an entry counts as absent.
+        ray_node: The Ray node whose disk has the directory; ``None`` for the one of this process.
+        is_sealed: Whether entries are sealed with a key.
+        warn: Warns the user once for each cause; takes the cause and the text.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size_limit: int | None,
+        expire: float | None,
+        *,
+        ray_node: str | None,
+        is_sealed: bool,
+        warn: Callable[[str, str], None],
+    ) -> None:
+        self._path = path
+        self._size_limit = size_limit
+        self._expire = expire
+        self._ray_node = ray_node
+        self._is_sealed = is_sealed
+        self._warn = warn
+        self._lock = threading.RLock()
+        self._backend: Backend | None = None
+
+    def get(self) -> Backend:
+        """Return the store, and open it if it is not open.
+
+        Raises:
+            OSError: The directory cannot be read.
+            ForeignDatabaseError: The database is not one of this library.
+        """
+        backend = self._backend
+        if backend is None:
+            with self._lock:
+                backend = self._backend
+                if backend is None:
+                    backend = self._backend = self._open()
+        return backend
+
+    def close(self) -> None:
+        """Close the store, if it is open."""
+        with self._lock:
+            if self._backend is not None:
+                self._backend.close()
+                self._backend = None
+
+    def _open(self) -> Backend:
+        if self._ray_node is not None and current_ray_node() not in (None, self._ray_node):
+            from hypernodes.cache.cluster import RemoteStore
+
+            return RemoteStore(self._ray_node, self._path, self._size_limit, self._expire, self._warn)
+        from hypernodes.cache.store import Store
+
+        # Other processes could change a mapped file after its seal was checked.
+        store = Store(self._path, self._size_limit, self._expire, can_map=not self._is_sealed)
+        if not self._is_sealed and stat.S_IMODE(self._path.stat().st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
+            self._warn(
+                "writable by others",
+                "can be written to by other users, and what they write is unpickled here. Take their right "
+                f"to write (chmod go-w), or give a key: DiskCache(path, key=...) or {KEY_VARIABLE}",
+            )
+        return store

@@ -1,0 +1,152 @@
+"""Python's bytecode, as the fingerprints of code read it. No other module of the package uses `dis`.
+
+Bytecode is not a stable interface: each minor version of Python has other instructions. An analysis that
+does not know an instruction could miss a dependency, and a look-up in the cache would return a wrong
+result. So only versions that the test suite runs on are read; on any other one nothing is cached.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from types import CodeType
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from hypernodes.exceptions import SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TESTED_PYTHONS: Final = frozenset({(3, 11), (3, 12), (3, 13)})
+"""The minor versions of Python that the test suite runs on. Add one when all tests pass there."""
+
+RUNNING_PYTHON: Final[tuple[int, int]] = sys.version_info[:2]
+
+HAS_CONSTANT: Final = frozenset(dis.hasconst)
+HAS_NAME: Final = frozenset(dis.hasname)
+_HAS_JUMP: Final = frozenset((*dis.hasjrel, *dis.hasjabs))
+
+RawInstruction: TypeAlias = dis.Instruction
+
+
+def is_tested_python() -> bool:
+    """Return whether the library is tested with the bytecode of the running Python."""
+    return RUNNING_PYTHON in TESTED_PYTHONS
+
+
+def python_version() -> str:
+    """Return the minor version of the running Python, as text."""
+    return ".".join(map(str, RUNNING_PYTHON))
+
+
+def raw_instructions(code: CodeType) -> list[RawInstruction]:
+    """Return the instructions of a code object, without those of functions defined in it.
+
+    Raises:
+        SignatureError: The library is not tested with the bytecode of the running Python.
+    """
+    if not is_tested_python():
+        raise SignatureError(f"the bytecode of Python {python_version()} is not supported")
+    return list(dis.get_instructions(code))
+
+
+def stack_effect(instruction: RawInstruction) -> int:
+    """Return the number of values by which an instruction makes the stack deeper."""
+    argument = instruction.arg if instruction.opcode >= dis.HAVE_ARGUMENT else None
+    return dis.stack_effect(instruction.opcode, argument, jump=False)
+
+
+def nested_code(code: CodeType) -> Iterator[CodeType]:
+    """Iterate over a code object and the code of all functions defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from nested_code(constant)
+
+
+class Instruction(NamedTuple):
+    """An instruction in a form that is the same in all supported versions of Python.
+
+    Attributes:
+        name: The name of the operation.
+        argument: The name, constant or number that it works with.
+        effect: The number of values by which it makes the stack deeper.
+        target: The position in the list of instructions that it may jump to, or -1.
+    """
+
+    name: str
+    argument: object
+    effect: int
+    target: int
+
+
+NO_INSTRUCTION: Final = Instruction("", None, 0, -1)
+"""Stands for an instruction before the first or after the last one."""
+
+_WITHOUT_MEANING: Final = frozenset(
+    [
+        "CACHE",
+        "COPY_FREE_VARS",
+        "EXTENDED_ARG",
+        "KW_NAMES",
+        "MAKE_CELL",
+        "NOP",
+        "NOT_TAKEN",
+        "PRECALL",
+        "PUSH_NULL",
+        "RESUME",
+        "TO_BOOL",
+    ]
+)
+_COMMON_NAME: Final = {
+    "LOAD_METHOD": "LOAD_ATTR",
+    "LOAD_FAST_BORROW": "LOAD_FAST",
+    "LOAD_FAST_CHECK": "LOAD_FAST",
+    "LOAD_SMALL_INT": "LOAD_CONST",
+    "LOAD_NAME": "LOAD_GLOBAL",
+    "CALL_KW": "CALL",
+    "RETURN_CONST": "RETURN_VALUE",
+}
+"""Operations that differ between versions, or only in speed, under one name."""
+
+
+def normalized_instructions(code: CodeType) -> list[Instruction]:
+    """Return the instructions of a code object, one operation each, in the form of all versions.
+
+    Raises:
+        SignatureError: The library is not tested with the bytecode of the running Python.
+    """
+    instructions: list[Instruction] = []
+    positions: dict[int, int] = {}  # by offset in the bytecode
+    skipped_effect = 0
+    for raw in raw_instructions(code):
+        positions[raw.offset] = len(instructions)
+        name = raw.opname
+        effect = stack_effect(raw) + skipped_effect
+        skipped_effect = 0
+        if name in _WITHOUT_MEANING:
+            skipped_effect = effect
+            continue
+        if isinstance(raw.argval, tuple) and "_FAST_" in name:  # such as STORE_FAST_LOAD_FAST
+            halves = name.replace("_BORROW", "").removesuffix("_FAST").partition("_FAST_")
+            for half, local in zip((f"{halves[0]}_FAST", f"{halves[2]}_FAST"), raw.argval, strict=True):
+                instructions.append(Instruction(half, local, 1 if half == "LOAD_FAST" else -1, -1))
+            continue
+        name = _COMMON_NAME.get(name, name).replace("_FORWARD_IF", "_IF").replace("_BACKWARD_IF", "_IF")
+        if name == "BINARY_OP" and raw.argrepr == "[]":
+            name = "BINARY_SUBSCR"
+        target = raw.argval if raw.opcode in _HAS_JUMP else -1
+        instructions.append(Instruction(name, raw.argval, effect, target))
+    end = len(instructions)
+    return [
+        instruction._replace(target=positions.get(instruction.target, end))
+        if instruction.target >= 0
+        else instruction
+        for instruction in instructions
+    ]
+
+
+ENDS_FLOW: Final = frozenset(
+    ["RETURN_VALUE", "RAISE_VARARGS", "RERAISE", "JUMP_BACKWARD", "CONTINUE_LOOP"],
+)
+"""Operations after which execution never goes on with the next instruction."""

@@ -1,0 +1,37 @@
+"""Short texts that describe values, and that are safe to print in a terminal."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+_MAX_CHARACTERS: Final = 60
+_SHOWN_BY_REPR: Final = frozenset({int, float, complex, bool, type(None), str, bytes})
+
+
+def summarize(value: Any) -> str:
+    """Return a short description of a value, at a cost that does not depend on the value's size.
+
+    >>> summarize(5), summarize([1, 2]), summarize(range(3))
+    ('5', 'list of 2', 'range')
+    """
+    kind = type(value)
+    if kind in _SHOWN_BY_REPR:
+        text = repr(value if kind not in (str, bytes) else value[:_MAX_CHARACTERS])
+        return text if len(text) < _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
+    if kind in (list, tuple, set, frozenset, dict):
+        return f"{kind.__name__} of {len(value)}"
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if isinstance(shape, tuple):
+        return " ".join(filter(None, (kind.__name__, " by ".join(map(str, shape)), str(dtype or ""))))
+    return kind.__name__
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which escapes replace characters that are not printable or control a terminal.
+
+    >>> printable("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join([sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text])

@@ -1,0 +1,47 @@
+"""Warnings of a cache: one for each cause, in a thread in which the user can see them."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from typing import TYPE_CHECKING
+
+from hypernodes.exceptions import CacheWarning
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class WarnOnce:
+    """Warns once for each cause.
+
+    Args:
+        path: The directory of the cache, which each text begins with.
+        quiet_thread: The name of a thread whose warnings are kept for `emit_kept`: a filter that makes
+            warnings errors would only end that thread.
+    """
+
+    def __init__(self, path: Path, quiet_thread: str) -> None:
+        self._path = path
+        self._quiet_thread = quiet_thread
+        self._causes: set[str] = set()
+        self._kept: list[tuple[str, str]] = []
+
+    def __call__(self, cause: str, text: str) -> None:
+        """Emit a `CacheWarning`, unless there was one for the same cause."""
+        if cause in self._causes:
+            return
+        if threading.current_thread().name == self._quiet_thread:
+            self._kept.append((cause, text))
+            return
+        self._causes.add(cause)
+        warnings.warn(f"cache {str(self._path)!r}: {text}.", CacheWarning, stacklevel=4)
+
+    def emit_kept(self) -> None:
+        """Emit the warnings that the quiet thread has kept."""
+        while self._kept:
+            self(*self._kept.pop())
+
+    def drop_kept(self) -> None:
+        """Drop the warnings that the quiet thread has kept."""
+        self._kept.clear()

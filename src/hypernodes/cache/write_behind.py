@@ -1,0 +1,109 @@
+"""Delayed writes: records are collected and written in batches, from a thread of their own.
+
+add ─▶ pending ──(256 records, 4 MB, 50 ms, or flush)──▶ one transaction of the store
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypernodes.cache.backend import BackendHandle
+    from hypernodes.cache.record import Record
+
+THREAD_NAME: Final = "hypernodes-cache"
+_MAX_PENDING: Final = 256
+"""Records in a batch. A transaction takes about 50 µs, and a small record in it about 20 µs."""
+_MAX_PENDING_SIZE: Final = 4 << 20
+"""Bytes of pending records in memory."""
+_FLUSH_DELAY_S: Final = 0.05
+"""A record waits at most so long for others to be written with; other processes do not see it until then."""
+
+
+class WriteBehind:
+    """Collects records and counts, and writes them in batches.
+
+    Args:
+        backend: The store.
+        warn: Warns the user once for each cause; takes the cause and the text.
+    """
+
+    def __init__(self, backend: BackendHandle, warn: Callable[[str, str], None]) -> None:
+        self._backend = backend
+        self._warn = warn
+        self._lock = threading.RLock()  # of all attributes below
+        self._writing = threading.RLock()  # held during a write, so that batches are written in order
+        self._pending: dict[str, Record] = {}
+        self._in_flight: dict[str, Record] = {}
+        self._pending_size = 0
+        self._oldest = 0.0  # when the first pending record was added, by the monotonic clock
+        self._counts: Counter[str] = Counter()
+        self._has_thread = False
+
+    def get(self, key: str) -> Record | None:
+        """Return a record that is not written yet."""
+        return self._pending.get(key) or self._in_flight.get(key)
+
+    def count(self, key: str) -> None:
+        """Add one to a counter, with the next batch."""
+        self._counts[key] += 1
+
+    def add(self, record: Record) -> None:
+        """Add a record, and write the batch if it is full."""
+        with self._lock:
+            if not self._pending:
+                self._oldest = time.monotonic()
+            self._pending[record.key] = record
+            self._pending_size += record.size
+            is_full = len(self._pending) >= _MAX_PENDING or self._pending_size >= _MAX_PENDING_SIZE
+            # Pieces can refer to the memory of the value, which may change after this call.
+            writes_at_once = is_full or len(record.pieces) > 1
+            needs_thread = not writes_at_once and not self._has_thread
+            self._has_thread |= needs_thread
+        if writes_at_once:
+            self._write_batch()
+        elif needs_thread:
+            self._start_thread()
+
+    def flush(self) -> None:
+        """Write all records and counts, and wait for batches that another thread is writing."""
+        if self._pending or self._counts or self._in_flight:
+            self._write_batch()
+
+    def _write_batch(self) -> None:
+        with self._writing:
+            with self._lock:
+                records, self._in_flight = list(self._pending.values()), self._pending
+                self._pending, self._pending_size = {}, 0
+                counts, self._counts = self._counts, Counter()
+            try:
+                if records or counts:  # An empty batch would open a closed store again.
+                    self._backend.get().write(records, counts)
+            except Exception as error:
+                if records:
+                    self._warn("write", f"cannot be written ({error!r}); results are returned but not kept")
+            finally:
+                self._in_flight = {}
+
+    def _start_thread(self) -> None:
+        try:
+            threading.Thread(target=self._write_until_empty, name=THREAD_NAME, daemon=True).start()
+        except RuntimeError:  # The interpreter is shutting down.
+            self._has_thread = False
+            self._write_batch()
+
+    def _write_until_empty(self) -> None:
+        while True:
+            time.sleep(max(0.001, self._oldest + _FLUSH_DELAY_S - time.monotonic()))
+            if self._pending and time.monotonic() - self._oldest < _FLUSH_DELAY_S:
+                continue  # Another thread has written the batch, and a new one has begun.
+            self._write_batch()
+            with self._lock:
+                if not self._pending:
+                    self._has_thread = False
+                    return
