@@ -74,7 +74,7 @@ def deserialize_error(serialized: SerializedError) -> BaseException:
     return error
 
 
-class ExceptionWrapper(Exception):  # noqa: N818  the standard library's name; it is never caught by users
+class ExceptionWrapper(Exception):  # noqa: N818  it carries an error, and is none of its own
     """Carries an error across a boundary that the error cannot cross itself.
 
     A generator cannot raise a StopIteration, an asyncio task cannot raise a KeyboardInterrupt without ending
