@@ -54,7 +54,7 @@ IN_PROCESS = [name for name in ENGINES if not name.startswith(("parallel", "daft
 SELDOM = ["parallel map", "daft", "daft in small batches"]
 FUZZED = ["parallel node", "parallel and async", "ray map", "ray node"] if SEED else []
 ONE_BY_ONE = ("sequential",)  # where the order of items is that of the plain loop
-# Where a worker of an executor makes a call itself that another one may have queued: waiting could take forever.
+# Where a worker makes a call itself that may be queued elsewhere: waiting for it could take forever.
 BOTH_LEVELS = ("async both", "threaded both", "one pool", "one loop", "threads and async")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.exceptions import DaftError, HintWarning
@@ -33,8 +32,12 @@ class Results:
 
     def add_all(self, reports: Iterable[Report]) -> None:
         """Add reports; see `add`."""
-        # No local variable holds a report: the traceback of its error refers to this frame.
-        deque(map(self.add, reports), maxlen=0)
+        report = None
+        try:
+            for report in reports:
+                self.add(report)
+        finally:
+            del report  # the traceback of an error refers to this frame
 
     def add(self, report: Report) -> None:
         """Add a report; warn of each output that contradicts its hint, once.

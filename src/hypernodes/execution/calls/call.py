@@ -18,7 +18,7 @@ from hypernodes.execution.calls.timeout import await_with_timeout, call_with_tim
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import resolve
-from hypernodes.executors.settled import settle
+from hypernodes.executors.settled import Settled, settle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -85,7 +85,7 @@ async def _attempts(
                 if in_thread is None:
                     value = final_value(call()) if options.timeout is None else _within(options.timeout, call)
                 else:
-                    value = await _on_loop(step, call, in_thread)
+                    value = (await _on_loop(step, call, in_thread)).get()
                 outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
                 if watched is not None:
                     watched.check(step, scope)
@@ -116,7 +116,8 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
     return value if awaitable is None else resolve(await_with_timeout(seconds, awaitable))
 
 
-async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread) -> Any:
+async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread) -> Settled[Any]:
+    """Call a function on an event loop, and return an error: a coroutine cannot raise a StopIteration."""
     seconds = step.options.timeout
     if step.is_async:
         value = call()
@@ -124,12 +125,14 @@ async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread)
         # A plain function would hold up the loop; so would the body of a generator.
         plain = called_and_collected
         bounded = plain if seconds is None else partial(call_with_timeout, seconds, plain)
-        # As a value: a StopIteration would not come back through the futures of asyncio.
-        value = (await in_thread(settle, copy_context().run, bounded, call)).get()
+        settled: Settled[Any] = await in_thread(settle, copy_context().run, bounded, call)
+        if settled.error is not None:
+            return settled
+        value = settled.value
     awaitable = awaitable_of(value)
-    if awaitable is None:
-        return value
-    return await (awaitable if seconds is None else await_with_timeout(seconds, awaitable))
+    if awaitable is not None:
+        value = await (awaitable if seconds is None else await_with_timeout(seconds, awaitable))
+    return Settled(value)
 
 
 def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
