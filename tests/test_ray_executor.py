@@ -26,7 +26,7 @@ from hypernodes.exceptions import (
     UnpackError,
     WorkerDiedError,
 )
-from hypernodes.portable import Kept
+from hypernodes.serialization.remote import RemoteValue
 
 ROWS = 200_000  # floats: large enough to stay in the object store
 
@@ -105,12 +105,14 @@ def test_an_error_of_an_argument_is_the_error_of_the_call(executor):
 
 
 def test_results_that_stay_apart_are_handles_or_values(executor):
-    from hypernodes.portable import Several
+    from hypernodes.serialization.remote import SeparateResults
 
-    future = executor.submit_apart(lambda: Several(("note", ones(), 3), ("", "ndarray", "int")), returns=2)
+    future = executor.submit_apart(
+        lambda: SeparateResults(("note", ones(), 3), ("", "ndarray", "int")), returns=2
+    )
     note, large, small = future.result()
     assert (note, small) == ("note", 3)
-    assert isinstance(large, Kept)
+    assert isinstance(large, RemoteValue)
     assert large.kind == "ndarray"
     assert "1,600," in repr(large)
     assert executor.submit(lambda a: a.shape, large).result() == (ROWS,)

@@ -8,7 +8,7 @@ import re
 import types
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.portable import pack
+from hypernodes.serialization.pickling import serialize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 def _packs(value: object) -> bool:
     try:
-        pack(value)
+        serialize(value)
     except Exception:
         return False
     return True

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from hypernodes.exceptions import MainGuardError
 from hypernodes.executors.process_pool import Call, ProcessPool
 from hypernodes.executors.process_worker import initializer_as_bytes
-from hypernodes.portable import Inline, Packed, Shared
+from hypernodes.serialization.broadcast import InlineValue, PlacedValue
+from hypernodes.serialization.pickling import Serialized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,10 +103,10 @@ class ParallelExecutor(ProcessPoolExecutor):
         self._pool.submit(call)
         return call.future
 
-    def share(self, packed: Packed) -> Shared:
+    def share(self, packed: Serialized) -> PlacedValue:
         """Place what many submissions have in common where each worker reads it once."""
         if packed.size < _SHARE_AS_FILE:
-            return Inline(packed)
+            return InlineValue(packed)
         pool = self._pool
         if pool.shared is None:
             pool.shared = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
@@ -145,7 +146,7 @@ class _SharedFile:
 
     path: str
 
-    def load(self) -> Packed:
+    def load(self) -> Serialized:
         with Path(self.path).open("rb") as file:
-            packed: Packed = pickle.load(file)
+            packed: Serialized = pickle.load(file)
         return packed

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.process_worker import Kind, pickled, receive, run_worker, send
 from hypernodes.executors.settled import ExecutorFuture
-from hypernodes.portable import short, unpack_error
+from hypernodes.serialization.errors import deserialize_error
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     import tempfile
@@ -76,7 +77,7 @@ class Call:
         if answer.kind is Kind.RESULT:
             self.future.set_result(value)
         elif answer.kind is Kind.ERROR:
-            self.future.set_exception(unpack_error(value))
+            self.future.set_exception(deserialize_error(value))
         else:
             self.future.set_exception(
                 UnpackError(f"what was sent to a worker process cannot be unpickled there: {value}")
@@ -245,7 +246,7 @@ class ProcessPool:
             self._workers.discard(worker)
         if said is not None:
             worker.end()
-            self._initializer_raised(unpack_error(said.unpickle()))
+            self._initializer_raised(deserialize_error(said.unpickle()))
             return None
         code = worker.end()
         with self._changed:

@@ -22,7 +22,9 @@ from multiprocessing import parent_process
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes.exceptions import RemoteError, TransportError
-from hypernodes.portable import Packed, PackedError, dumps, loads, pack, pack_error, short
+from hypernodes.serialization.errors import SerializedError, serialize_error
+from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +59,9 @@ class Message(NamedTuple):
 
     def unpickle(self) -> Any:
         """Return what it carries."""
-        return Packed(self.header, self.buffers, loads(self.carried) if self.carried else ()).unpack()
+        return Serialized(
+            self.header, self.buffers, loads(self.carried) if self.carried else ()
+        ).deserialize()
 
 
 def pickled(kind: Kind, value: object = None) -> list[Any]:
@@ -67,8 +71,8 @@ def pickled(kind: Kind, value: object = None) -> list[Any]:
         PicklingError: The value cannot be pickled.
     """
     try:
-        packed = pack(value)
-        # What `pack` lays aside is for executors that bring it to a worker by other means.
+        packed = serialize(value)
+        # What `serialize` lays aside is for executors that bring it to a worker by other means.
         carried = dumps(list(packed.carried)) if packed.carried else b""
     except pickle.PicklingError:
         raise
@@ -124,7 +128,7 @@ def run_worker(pipe: Connection, initializer: bytes | None) -> None:
         return
 
 
-def _initialize(initializer: bytes | None) -> PackedError | None:
+def _initialize(initializer: bytes | None) -> SerializedError | None:
     try:
         if initializer is not None:
             function, args = loads(initializer)
@@ -146,11 +150,11 @@ def _answer(message: Message) -> list[Any]:
         return pickled(Kind.ERROR, _packed_error(error))
 
 
-def _packed_error(error: BaseException) -> PackedError:
+def _packed_error(error: BaseException) -> SerializedError:
     try:
-        return pack_error(error)
+        return serialize_error(error)
     except Exception:  # It does not even say what it is.
-        return pack_error(RemoteError(f"an error of type {type(error).__qualname__}"))
+        return serialize_error(RemoteError(f"an error of type {type(error).__qualname__}"))
 
 
 def _end_with_parent() -> None:

@@ -94,8 +94,6 @@ class Serialized:
         finally:
             _arrived.reset(token)
 
-    unpack = deserialize
-
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         wrap: Callable[[Any], Any] = pickle.PickleBuffer if protocol >= 5 else bytes
         return Serialized, (self.header, [wrap(buffer) for buffer in self.buffers], list(self.carried))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from hypernodes.exceptions import ClusterConnectionError
-from hypernodes.portable import carry
+from hypernodes.serialization.pickling import register_out_of_band
 
 _PROBE_TIMEOUT: Final = 5.0  # seconds; ray.init waits for minutes where nobody listens
 _GREETING: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)  # as gRPC begins
@@ -39,8 +39,8 @@ def connect(address: str | None = None) -> bool:
             _init(address)
             _started_here = address in (None, "", "local")
             _users = 0
-        carry(ray.ObjectRef)
-        carry(ray.actor.ActorHandle)
+        register_out_of_band(ray.ObjectRef)
+        register_out_of_band(ray.actor.ActorHandle)
         _users += _started_here
         return _started_here
 

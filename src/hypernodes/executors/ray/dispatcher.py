@@ -34,11 +34,11 @@ from hypernodes.executors.ray.connection import disconnect, session
 from hypernodes.executors.ray.errors import explained
 from hypernodes.executors.ray.future import KeptOnRay, Landing, RayFuture, packed_as_bare
 from hypernodes.executors.ray.worker import Answer, Dependency, Order, work
-from hypernodes.portable import unpack_error
+from hypernodes.serialization.errors import deserialize_error
 
 if TYPE_CHECKING:
-    from hypernodes.portable import Packed
     from hypernodes.resources import Resources
+    from hypernodes.serialization.pickling import Serialized
 
 _PULSE: Final = 1.0  # seconds after which a silent connection is looked at
 _LOOK_AGAIN: Final = 5.0  # seconds after which the cluster may have grown
@@ -71,14 +71,14 @@ class Task:
 
     def __init__(
         self,
-        packed: Packed,
+        packed: Serialized,
         resources: Resources,
         *,
         returns: int | None = None,
         retries: int = 0,
     ) -> None:
         self.future = RayFuture()
-        self.packed: Packed | None = packed
+        self.packed: Serialized | None = packed
         self.size = packed.size
         self.resources = resources
         self.returns = returns
@@ -464,7 +464,7 @@ class Dispatcher:
         answer: Answer = raw.result()
         task.future.attempts = answer.attempt + 1
         if answer.initializer is not None:
-            self._break(unpack_error(answer.initializer))
+            self._break(deserialize_error(answer.initializer))
             task.future.set_exception(self._broken())
         elif answer.broken is not None:
             task.future.set_exception(
@@ -474,7 +474,7 @@ class Dispatcher:
                 )
             )
         elif answer.error is not None:
-            task.future.set_exception(unpack_error(answer.error))
+            task.future.set_exception(deserialize_error(answer.error))
         else:
             refs = values[: len(answer.results)]
             task.future.land(Landing(answer.results, refs, keeps=task.returns is not None))

@@ -18,8 +18,10 @@ from hypernodes.executors.ray.dispatcher import Dispatcher, Task, alive
 from hypernodes.executors.ray.future import RayFuture, shared
 from hypernodes.executors.ray.nesting import in_task
 from hypernodes.executors.ray.worker import initializer_of
-from hypernodes.portable import Packed, Shared, carry, pack, short
 from hypernodes.resources import Resources
+from hypernodes.serialization.broadcast import PlacedValue
+from hypernodes.serialization.pickling import Serialized, register_out_of_band, serialize
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -210,7 +212,7 @@ class RayExecutor(Executor):
         chunks = iter(lambda: tuple(itertools.islice(rows, chunksize)), ())
         dispatcher = self._dispatcher()
         del dispatcher  # it raises here where there is no cluster, and not at the first result
-        call = self.share(pack(fn))
+        call = self.share(serialize(fn))
 
         def submit(chunk: Any) -> Future[Any]:
             return self.submit(_call_each, call, chunk)
@@ -218,7 +220,7 @@ class RayExecutor(Executor):
         futures = deque(submit(chunk) for chunk in itertools.islice(chunks, buffersize))
         return _in_order(futures, chunks if buffersize is not None else iter(()), submit, ends)
 
-    def share(self, packed: Packed) -> Shared:
+    def share(self, packed: Serialized) -> PlacedValue:
         """Place what many submissions have in common in the object store."""
         self._dispatcher()
         return shared(packed)
@@ -253,9 +255,9 @@ class RayExecutor(Executor):
         if dispatcher is not None:
             dispatcher.terminate()
 
-    def _packed(self, call: tuple[Any, ...]) -> Packed:
+    def _packed(self, call: tuple[Any, ...]) -> Serialized:
         try:
-            return pack(call)
+            return serialize(call)
         except (KeyboardInterrupt, TransportError):
             raise
         except Exception as error:
@@ -302,8 +304,8 @@ class RayExecutor(Executor):
         return f"RayExecutor(max_workers={self._max_workers})"
 
 
-def _call_each(call: Shared, rows: tuple[tuple[Any, ...], ...]) -> list[Any]:
-    fn = call.load().unpack()
+def _call_each(call: PlacedValue, rows: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    fn = call.load().deserialize()
     return [fn(*row) for row in rows]
 
 
@@ -342,4 +344,4 @@ def _finish_at_exit() -> None:
 # Runs before Ray's own exit hook disconnects, so that submitted work is done.
 threading._register_atexit(_finish_at_exit)  # type: ignore[attr-defined]
 
-carry(Future)
+register_out_of_band(Future)

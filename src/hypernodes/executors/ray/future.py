@@ -10,19 +10,21 @@ from hypernodes.executors.ray import nesting
 from hypernodes.executors.ray.errors import explained
 from hypernodes.executors.ray.worker import Bare, Here, There
 from hypernodes.executors.settled import ExecutorFuture
-from hypernodes.portable import Carried, Inline, Kept, Packed, pack
+from hypernodes.serialization.broadcast import InlineValue
+from hypernodes.serialization.pickling import OutOfBand, Serialized, serialize
+from hypernodes.serialization.remote import RemoteValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ray import ObjectRef
 
-    from hypernodes.portable import Shared
+    from hypernodes.serialization.broadcast import PlacedValue
 
 _SHARE_AS_OBJECT: Final = 90_000  # bytes; Ray copies smaller arguments into the task itself, which costs less
 
 
-class KeptOnRay(Kept):
+class KeptOnRay(RemoteValue):
     """A result in Ray's object store.
 
     Args:
@@ -71,15 +73,15 @@ class SharedObject:
     def __init__(self, ref: ObjectRef) -> None:
         self.ref = ref
 
-    def load(self) -> Packed:
+    def load(self) -> Serialized:
         """Return it, in the worker."""
         import ray
 
         bare: Bare = ray.get(self.ref)
-        return Packed(*bare)
+        return Serialized(*bare)
 
 
-def shared(packed: Packed, *, by_ray: bool = True) -> Shared:
+def shared(packed: Serialized, *, by_ray: bool = True) -> PlacedValue:
     """Place what many tasks have in common in the object store, if it is large enough for that to pay.
 
     Args:
@@ -87,7 +89,7 @@ def shared(packed: Packed, *, by_ray: bool = True) -> Shared:
         by_ray: Whether Ray will send its place to them.
     """
     if packed.size < _SHARE_AS_OBJECT:
-        return Inline(packed)
+        return InlineValue(packed)
     import ray
 
     ref = ray.put((packed.header, packed.buffers, packed.carried))
@@ -121,7 +123,7 @@ def unpacked(bare: Bare) -> Any:
         UnpackError: It cannot be unpickled here.
     """
     try:
-        return Packed(*bare).unpack()
+        return Serialized(*bare).deserialize()
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException as error:
@@ -170,7 +172,7 @@ class Landing:
         return result.bare if isinstance(result, Here) else ref
 
 
-class RayFuture(ExecutorFuture, Carried):
+class RayFuture(ExecutorFuture, OutOfBand):
     """A future that brings its result here when that is asked for, and not before.
 
     As an argument of another submission it stands for its value, which then goes from worker to worker.
@@ -238,5 +240,5 @@ class RayFuture(ExecutorFuture, Carried):
 
 def packed_as_bare(value: object) -> Bare:
     """Pack a value as plain data."""
-    packed = pack(value)
+    packed = serialize(value)
     return packed.header, packed.buffers, packed.carried

@@ -1,4 +1,4 @@
-"""What a Ray worker does with a task: unpack it, call it, and pack what comes of it.
+"""What a Ray worker does with a task: unpack it, call it, and serialize what comes of it.
 
 Ray itself only ever sees bytes and buffers, so that whatever happens while the user's own objects are
 unpickled, called or pickled comes back as an answer, and not as the death of the worker. Only SIGTERM is
@@ -13,7 +13,9 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypernodes.exceptions import TransportError
-from hypernodes.portable import KEEP_FROM, Packed, PackedError, Several, dumps, loads, pack, pack_error
+from hypernodes.serialization.errors import SerializedError, serialize_error
+from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
+from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,10 +27,10 @@ held_cpus: float | None = None
 _watches_sigterm = False
 _got_sigterm = False
 
-_initialized: dict[str, PackedError | None] = {}
+_initialized: dict[str, SerializedError | None] = {}
 
 Bare = tuple[bytes, "Sequence[Any]", "Sequence[Any]"]
-"""A `Packed` as plain data, which Ray can move without this package."""
+"""A `Serialized` as plain data, which Ray can move without this package."""
 
 
 class Dependency(NamedTuple):
@@ -68,9 +70,9 @@ class Answer(NamedTuple):
 
     attempt: int = 0
     results: tuple[Here | There, ...] = ()
-    error: PackedError | None = None
+    error: SerializedError | None = None
     broken: str | None = None
-    initializer: PackedError | None = None
+    initializer: SerializedError | None = None
 
 
 class Order(NamedTuple):
@@ -136,29 +138,29 @@ def _carried_out(order: tuple[Any, ...], dependencies: tuple[Bare, ...]) -> tupl
     try:
         header, buffers, carried = bare
         values = [
-            Packed(*dependencies[part.position]).unpack() if isinstance(part, Dependency) else part
+            Serialized(*dependencies[part.position]).deserialize() if isinstance(part, Dependency) else part
             for part in carried
         ]
-        fn, args, kwargs = Packed(header, buffers, values).unpack()
+        fn, args, kwargs = Serialized(header, buffers, values).deserialize()
         del values, carried, buffers, bare, dependencies
     except BaseException as error:
         return Answer(attempt, broken=f"{type(error).__name__}: {error}"), *nothing
     try:
         return _answer(attempt, returns, fn(*args, **kwargs))
     except BaseException as error:
-        return Answer(attempt, error=pack_error(error)), *nothing
+        return Answer(attempt, error=serialize_error(error)), *nothing
     finally:
         held_cpus = None
 
 
 def _answer(attempt: int, returns: int, value: Any) -> tuple[Any, ...]:
-    values, kinds = (value.values, value.kinds) if isinstance(value, Several) else ((value,), None)
+    values, kinds = (value.values, value.kinds) if isinstance(value, SeparateResults) else ((value,), None)
     results: list[Here | There] = []
     staying: list[Bare | None] = []
     for position, part in enumerate(values):
-        packed = part if isinstance(part, Packed) else _packed(part)
+        packed = part if isinstance(part, Serialized) else _packed(part)
         bare = (packed.header, packed.buffers, packed.carried)
-        if packed.size < KEEP_FROM:
+        if packed.size < REMOTE_MIN_BYTES:
             results.append(Here(bare))
             staying.append(None)
         else:
@@ -168,9 +170,9 @@ def _answer(attempt: int, returns: int, value: Any) -> tuple[Any, ...]:
     return Answer(attempt, tuple(results)), *staying
 
 
-def _packed(result: Any) -> Packed:
+def _packed(result: Any) -> Serialized:
     try:
-        return pack(result)
+        return serialize(result)
     except (TypeError, AttributeError, RecursionError) as error:  # what pickle raises of its own accord
         raise TransportError(
             f"the result, a {type(result).__qualname__}, cannot be pickled on its way back from a Ray "
@@ -178,7 +180,7 @@ def _packed(result: Any) -> Packed:
         ) from error
 
 
-def _initialize(executor: str, initializer: bytes | None) -> PackedError | None:
+def _initialize(executor: str, initializer: bytes | None) -> SerializedError | None:
     if initializer is None:
         return None
     if executor not in _initialized:
@@ -187,7 +189,7 @@ def _initialize(executor: str, initializer: bytes | None) -> PackedError | None:
             function, args = loads(initializer)
             function(*args)
         except BaseException as error:
-            failure = pack_error(error)
+            failure = serialize_error(error)
         _initialized[executor] = failure
     return _initialized[executor]
 
