@@ -1,0 +1,98 @@
+"""What `RayExecutor` relies on in Ray beyond its documented interface.
+
+Each function says why it is needed, and what to do once Ray no longer has what it uses. For each there is a
+test in ``tests/test_compat_ray.py`` that fails when a new version of Ray has changed it. The module was
+written for Ray 2.60.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import logging
+
+    from ray import ObjectRef
+
+
+def attempt_number() -> int:
+    """Return how often Ray has begun the current task before, in a Ray worker.
+
+    Why: Ray retries a task whose worker has died, and callbacks report each retry. The public runtime context
+    does not have the number.
+
+    When ``get_current_task_attempt_number`` is gone: look for it in `ray.get_runtime_context`; without it,
+    retries are not reported, and this function returns 0.
+    """
+    from ray._private.worker import global_worker
+
+    count = getattr(global_worker.core_worker, "get_current_task_attempt_number", None)
+    return 0 if count is None else int(count())
+
+
+def is_worker_process() -> bool:
+    """Whether Ray has started this process as a worker, for a task or an actor.
+
+    Why: such a process holds CPUs while it waits, and a driver does not. The public runtime context has the
+    ids of the job and of the task, but drivers have both, too.
+
+    When ``RuntimeContext.worker`` or ``ray.WORKER_MODE`` is gone: look in `ray.get_runtime_context` for the
+    type of the worker.
+    """
+    import ray
+
+    return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
+
+
+def upload_directories(runtime_env: dict[str, Any], logger: logging.Logger) -> dict[str, Any]:
+    """Upload the directories that a ``runtime_env`` names, and return it with the URIs of the uploads.
+
+    Why: `ray.init` uploads ``working_dir`` and ``py_modules`` for a whole job. In the ``runtime_env`` of one
+    task, Ray takes URIs only.
+
+    When either function is gone: raise an error for the two keys here, and have users give them to
+    `ray.init`.
+    """
+    from ray._private.runtime_env.py_modules import upload_py_modules_if_needed
+    from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
+
+    uploaded = dict(runtime_env)
+    with tempfile.TemporaryDirectory(prefix="hypernodes-") as scratch:
+        for upload in (upload_py_modules_if_needed, upload_working_dir_if_needed):
+            uploaded = upload(uploaded, include_gitignore=True, scratch_dir=scratch, logger=logger)
+    return uploaded
+
+
+def is_version_mismatch(message: str) -> bool:
+    """Whether the message of an error of `ray.init` says that the cluster's version differs.
+
+    Why: `ray.init` raises a RuntimeError for this and for much else; only the text tells.
+
+    When the text has changed: change the words here. Until then users see Ray's own text.
+    """
+    return "ersion mismatch" in message
+
+
+def is_authentication_failure(message: str) -> bool:
+    """Whether the message of an error of `ray.init` says that the cluster asks for another token.
+
+    Why: `ray.init` raises errors of several classes for this; only the text tells.
+
+    When the text has changed: change the words here. Until then users see Ray's own text.
+    """
+    return "oken" in message or "uthenticat" in message
+
+
+def discard_error(ref: ObjectRef[Any]) -> None:
+    """Mark the error of a result as seen.
+
+    Why: when a task fails, each of its results has the error. Ray logs an error that was never read.
+
+    When Ray no longer logs such errors: remove this function.
+    """
+    import ray
+
+    with contextlib.suppress(Exception):
+        ray.get(ref, timeout=0)

@@ -1,0 +1,103 @@
+"""What `hypernodes._compat.ray` uses of Ray is there, and does what it is used for.
+
+A test that fails with a new version of Ray says what to change.
+"""
+
+import inspect
+import logging
+import os
+
+import pytest
+import ray
+
+from hypernodes._compat import ray as compat
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def changed(what, todo):
+    """Return the message of a failing test."""
+    return f"Ray {ray.__version__}: {what} {todo} (hypernodes/_compat/ray.py)"
+
+
+@pytest.mark.timeout(120)
+def test_a_task_knows_how_often_it_was_begun_before(tmp_path):
+    from ray._private.worker import global_worker
+
+    todo = changed("get_current_task_attempt_number is gone.", "Look for it in ray.get_runtime_context.")
+    assert hasattr(global_worker.core_worker, "get_current_task_attempt_number"), todo
+
+    @ray.remote(max_retries=1, num_cpus=0)
+    def die_once(marker):
+        from hypernodes._compat.ray import attempt_number
+
+        if not marker.exists():
+            marker.touch()
+            os._exit(1)
+        return attempt_number()
+
+    assert ray.get(die_once.remote(tmp_path / "died"), timeout=100) == 1, todo
+
+
+def test_a_process_knows_whether_it_is_a_worker():
+    todo = changed(
+        "RuntimeContext.worker or WORKER_MODE has changed.", "Look for the type of the worker elsewhere."
+    )
+
+    @ray.remote(num_cpus=0)
+    def inside():
+        from hypernodes._compat.ray import is_worker_process
+
+        return is_worker_process()
+
+    @ray.remote(num_cpus=0)
+    class Actor:
+        def inside(self):
+            return compat.is_worker_process()
+
+    try:
+        assert not compat.is_worker_process(), todo
+    except AttributeError:
+        pytest.fail(todo)
+    assert ray.get(inside.remote(), timeout=60), todo
+    assert ray.get(Actor.remote().inside.remote(), timeout=60), todo
+
+
+def test_directories_of_a_runtime_env_are_uploaded(tmp_path):
+    (tmp_path / "module").mkdir()
+    (tmp_path / "module" / "__init__.py").write_text("")
+    env = {"working_dir": str(tmp_path), "py_modules": [str(tmp_path / "module")], "env_vars": {"A": "1"}}
+    todo = changed("upload_working_dir_if_needed or upload_py_modules_if_needed has changed.", "See there.")
+    try:
+        uploaded = compat.upload_directories(env, logging.getLogger("hypernodes"))
+    except (ImportError, TypeError) as error:
+        pytest.fail(f"{todo} {error}")
+    assert uploaded["working_dir"].startswith("gcs://"), todo
+    assert uploaded["py_modules"][0].startswith("gcs://"), todo
+    assert uploaded["env_vars"] == {"A": "1"}
+    assert env["working_dir"] == str(tmp_path)
+
+
+def test_the_message_of_a_version_mismatch_is_recognized():
+    from ray._private import utils
+
+    todo = changed("the message of a version mismatch is another one.", "Change is_version_mismatch.")
+    assert compat.is_version_mismatch(inspect.getsource(utils.check_version_info)), todo
+    assert not compat.is_version_mismatch("Connection refused")
+
+
+def test_the_message_of_a_refused_token_is_recognized():
+    todo = changed("ray.exceptions.AuthenticationError has changed.", "Change is_authentication_failure.")
+    assert hasattr(ray.exceptions, "AuthenticationError"), todo
+    assert compat.is_authentication_failure(str(ray.exceptions.AuthenticationError("refused"))), todo
+    assert not compat.is_authentication_failure("Connection refused")
+
+
+def test_the_error_of_a_result_is_discarded_without_waiting():
+    @ray.remote(num_cpus=0, max_retries=0)
+    def fail():
+        raise LookupError
+
+    ref = fail.remote()
+    ray.wait([ref], timeout=60)
+    assert compat.discard_error(ref) is None
