@@ -191,7 +191,7 @@ def test_terminating_ends_running_calls_and_cancels_the_others(tmp_path):
     while not (tmp_path / "begun").exists():
         time.sleep(0.01)
     pool.terminate()
-    assert "ended from here" in str(running.exception())
+    assert "terminated by its executor" in str(running.exception())
     assert waiting.cancelled()
 
 

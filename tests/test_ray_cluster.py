@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster
 
 from hypernodes import HyperNodesEngine, Pipeline, RayExecutor, node
 from hypernodes.exceptions import ResourcesError, TransportError, WorkerDiedError
-from hypernodes.executors.ray import dispatcher
+from hypernodes.executors.ray import dispatcher, queues
 
 # ------------------------------------------------------------------------------------- resources
 
@@ -165,8 +165,9 @@ def test_a_value_that_was_lost_with_its_raylet_is_made_again(workshop, doomed):
 
 @pytest.mark.timeout(180)
 def test_what_succeeded_is_kept_when_a_host_is_gone_for_good(workshop, tmp_path, monkeypatch):
-    for name, seconds in {"_PATIENCE": 2.0, "_LOOK_AGAIN": 0.5, "_PULSE": 0.1}.items():
-        monkeypatch.setattr(dispatcher, name, seconds)
+    monkeypatch.setattr(queues, "HOST_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(dispatcher, "HOSTS_CHECK_INTERVAL_S", 0.5)
+    monkeypatch.setattr(dispatcher, "CONNECTION_CHECK_INTERVAL_S", 0.1)
     only = workshop.add_node(num_cpus=1, resources={"single": 1})
     with RayExecutor(1, resources={"single": 1}, max_retries=0, num_cpus=0) as executor:
         pipeline = Pipeline(

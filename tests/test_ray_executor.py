@@ -60,8 +60,8 @@ def test_a_large_result_goes_from_worker_to_worker(executor):
     made = executor.submit(ones)
     assert executor.submit(lambda a: float(a.sum()), made).result() == ROWS
     assert made.done()
-    assert made._result is None  # it never was here
-    assert made.result().sum() == ROWS  # and can be brought here all the same
+    assert made._resolved is None  # The driver has not fetched it.
+    assert made.result().sum() == ROWS  # The driver can fetch it as well.
 
 
 def test_what_arrives_is_ones_own(executor):
@@ -107,7 +107,7 @@ def test_an_error_of_an_argument_is_the_error_of_the_call(executor):
 def test_results_that_stay_apart_are_handles_or_values(executor):
     from hypernodes.serialization.remote import SeparateResults
 
-    future = executor.submit_apart(
+    future = executor.submit_separate(
         lambda: SeparateResults(("note", ones(), 3), ("", "ndarray", "int")), returns=2
     )
     note, large, small = future.result()

@@ -12,7 +12,7 @@ from conftest import Recorder
 from hypernodes import DiskCache, HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
 from hypernodes.callbacks.event import NotSent
 from hypernodes.exceptions import GraphError, NodeTimeoutError, WorkerDiedError
-from hypernodes.executors.ray.future import KeptOnRay
+from hypernodes.executors.ray.objects import RayValue
 
 LARGE = 100_000  # floats, which are more than come back with an answer
 
@@ -21,8 +21,8 @@ LARGE = 100_000  # floats, which are more than come back with an answer
 def brought(monkeypatch):
     """The results that have been brought to the driver."""
     found = []
-    get = KeptOnRay.get
-    monkeypatch.setattr(KeptOnRay, "get", lambda self: (found.append(self.kind), get(self))[1])
+    get = RayValue.get
+    monkeypatch.setattr(RayValue, "get", lambda self: (found.append(self.kind), get(self))[1])
     return found
 
 

@@ -270,9 +270,9 @@ class Pipeline(PipelineDefinition):
             >>> asyncio.run(power.arun({"base": 2, "exp": 5}))
             {'power': 32}
         """
-        from hypernodes.executors.loops import in_thread
+        from hypernodes.executors.loops import run_in_thread
 
-        return await in_thread(partial(self.run, inputs, output_name))
+        return await run_in_thread(partial(self.run, inputs, output_name))
 
     async def amap(
         self,
@@ -286,9 +286,9 @@ class Pipeline(PipelineDefinition):
 
         The loop is not blocked, and async nodes run on it. Cancelling the call cancels them.
         """
-        from hypernodes.executors.loops import in_thread
+        from hypernodes.executors.loops import run_in_thread
 
-        return await in_thread(partial(self.map, inputs, map_over, map_mode, output_name, on_error))
+        return await run_in_thread(partial(self.map, inputs, map_over, map_mode, output_name, on_error))
 
     async def aimap(
         self,
@@ -304,12 +304,12 @@ class Pipeline(PipelineDefinition):
 
         The loop is not blocked, and async nodes run on it. Closing the iterator cancels them.
         """
-        from hypernodes.executors.loops import in_thread, iterated
+        from hypernodes.executors.loops import iterate_in_thread, run_in_thread
 
         # The iterator is made in a thread without an event loop. In this thread, `imap` would drive its
         # coroutines on the caller's loop and block it.
         start = partial(self.imap, inputs, map_over, map_mode, output_name, on_error, ordered=ordered)
-        async for row in iterated(await in_thread(start)):
+        async for row in iterate_in_thread(await run_in_thread(start)):
             yield row
 
     def to_daft(self, frame: daft.DataFrame, output_name: OutputName = None) -> daft.DataFrame:

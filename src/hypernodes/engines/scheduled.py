@@ -6,6 +6,8 @@ from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hypernodes._compat.asyncio import running_loop
+from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import Engine, output_names
 from hypernodes.engines.dispatcher import dispatcher_of
@@ -21,7 +23,7 @@ from hypernodes.execution.scheduler.items import StreamedRows
 from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.run import Run
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.executors.loops import HOME, Home, beside, can_reenter, running_loop
+from hypernodes.executors.loops import ASYNC_CALLER, AsyncCaller, run_in_thread_reentrant
 from hypernodes.executors.settled import raisable
 from hypernodes.mapping import Columns
 
@@ -253,9 +255,9 @@ class ScheduledEngine(Engine):
     def _proceed(self, prepared: PreparedPlan, run: Run, dispatcher: EventDispatcher) -> Iterator[None]:
         """Drive a run to its end, and stop wherever there is nothing to do but wait."""
         completed = Completed()
-        home = HOME.get()
-        if home is not None:
-            home.on_stop(partial(completed.put, None))
+        caller = ASYNC_CALLER.get()
+        if caller is not None:
+            caller.on_cancel(partial(completed.put, None))
         try:
             yield from proceed(run, prepared_targets(prepared), dispatcher, completed)
         except BaseException as error:
@@ -332,13 +334,13 @@ def _on_the_right_thread(plan: Plan, work: Callable[[], T]) -> T:
     loop = running_loop() if plan.awaits else None
     if loop is None or not can_reenter(loop):
         return work()
-    return beside(loop, work)
+    return run_in_thread_reentrant(loop, work)
 
 
 def _advanced_beside(loop: asyncio.AbstractEventLoop, rows: Iterator[T]) -> Iterator[T]:
     """Advance an iterator beside a loop that its coroutines need."""
-    home, end = Home(loop), object()
-    while (row := beside(loop, partial(next, rows, end), home)) is not end:
+    caller, end = AsyncCaller(loop), object()
+    while (row := run_in_thread_reentrant(loop, partial(next, rows, end), caller)) is not end:
         yield row
 
 

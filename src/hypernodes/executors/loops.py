@@ -1,23 +1,26 @@
-"""Which event loop a coroutine runs on, and how to wait for it from plain code.
+"""Chooses the event loop that a coroutine runs on, and lets plain code wait for it.
 
-A coroutine runs on its *home* loop, so that what is bound to a loop (a client session, a lock)
-serves in every node:
+A coroutine runs on one of these loops, so that an object that is bound to a loop (a client session, a lock)
+can be used by all nodes:
 
-    the loop that code awaiting a pipeline runs on   (set for the time of ``arun`` and ``amap``)
-    the loop that runs in the calling thread         (a notebook's; re-entered through nest_asyncio)
-    else one background loop for the whole process   (also where a loop cannot be re-entered: uvloop)
+    the loop of the coroutine that awaits a pipeline  (during ``arun``, ``amap`` and ``aimap``)
+    the loop that runs in the calling thread          (a notebook's; re-entered through nest_asyncio)
+    else one background loop for the whole process    (also where a loop cannot be re-entered: uvloop)
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from hypernodes._compat.asyncio import running_loop
+from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.executors.settled import Settled, raisable, settle
 
 if TYPE_CHECKING:
@@ -25,133 +28,124 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CANCEL_TIMEOUT_S: Final = 1.0
+"""Seconds that a cancelled `run_in_thread` waits for its work to end; a blocking call cannot be ended."""
 
-class Home:
-    """The loop of code that awaits a pipeline, and how to end what is done for that code."""
+SLICE_DURATION_S: Final = 0.02
+"""Seconds for which a thread collects values, so that not every value costs a switch of threads."""
+
+SLICE_MAX_ITEMS: Final = 256
+"""How many values are handed over at once at most: so far does the iterator run ahead of its consumer."""
+
+
+class AsyncCaller:
+    """A coroutine that awaits work in another thread.
+
+    Attributes:
+        loop: The loop of the coroutine, on which the coroutines of the work run, too.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._stopped = False
-        self._stops: list[Callable[[], object]] = []
+        self._is_cancelled = False
+        self._callbacks: list[Callable[[], object]] = []
 
-    def on_stop(self, stop: Callable[[], object]) -> None:
-        """Have something called when that code does not wait any longer; at once, if it has ceased to."""
-        self._stops.append(stop)
-        if self._stopped:
-            stop()
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Have a function called when the coroutine stops waiting, or at once if it already has."""
+        self._callbacks.append(callback)
+        if self._is_cancelled:
+            callback()
 
-    def forget(self, stop: Callable[[], object]) -> None:
-        """Take back `on_stop`."""
-        self._stops.remove(stop)
+    def remove(self, callback: Callable[[], object]) -> None:
+        """Remove a function that was given to `on_cancel`."""
+        self._callbacks.remove(callback)
 
-    def stop(self) -> None:
-        """End what is being done."""
-        self._stopped = True
-        for stop in list(self._stops):
-            stop()
-
-
-HOME: ContextVar[Home | None] = ContextVar("hypernodes_home_loop", default=None)
-
-_PATIENCE = 1.0  # seconds that a cancelled wait gives its work to end; a blocking call cannot be ended
-_SLICE = 0.02  # seconds of values that are handed over at once
-_SLAB = 256
-_lock = threading.Lock()
-_background: tuple[int, asyncio.AbstractEventLoop] | None = None
+    def cancel(self) -> None:
+        """Call the functions that end the work."""
+        self._is_cancelled = True
+        for callback in list(self._callbacks):
+            callback()
 
 
-running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
-"""Returns the loop that runs in this thread, if one does; asyncio's own, as it is asked for each call."""
+ASYNC_CALLER: ContextVar[AsyncCaller | None] = ContextVar("hypernodes_async_caller", default=None)
+"""The coroutine that awaits what this thread does, if there is one."""
+
+_background_lock = threading.Lock()
 
 
-def can_reenter(loop: asyncio.AbstractEventLoop) -> bool:
-    """Make a running loop one that can be run again from inside; ``False`` where that cannot be done."""
-    if getattr(loop, "_nest_patched", False):
-        return True
-    if not isinstance(loop, asyncio.BaseEventLoop):
-        return False
-    import nest_asyncio
-
-    run = asyncio.run
-    try:
-        nest_asyncio.apply(loop)
-    except ValueError:
-        return False
-    finally:
-        asyncio.run = run  # its own one reuses a loop and leaves it open, which nobody here asked for
-    return True
-
-
-def home_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop on which coroutines that are started here belong."""
-    home = HOME.get()
-    if home is not None and home.loop.is_running():
-        return home.loop
-    here = running_loop()
-    return here if here is not None and can_reenter(here) else background_loop()
+def coroutine_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop for coroutines that this thread starts."""
+    caller = ASYNC_CALLER.get()
+    if caller is not None and caller.loop.is_running():
+        return caller.loop
+    loop = running_loop()
+    return loop if loop is not None and can_reenter(loop) else background_loop()
 
 
 def background_loop() -> asyncio.AbstractEventLoop:
-    """Return the process's own loop, started in a daemon thread when it is first needed."""
-    global _background  # noqa: PLW0603
-    with _lock:
-        # A forked child has the loop object but not the thread that ran it.
-        if _background is None or _background[0] != os.getpid():
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=_serve, args=(loop,), name="hypernodes-loop", daemon=True).start()
-            _background = (os.getpid(), loop)
-        return _background[1]
+    """Return the background loop of this process, which a daemon thread runs from the first use on."""
+    with _background_lock:
+        return _background_loop(os.getpid())
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+@functools.lru_cache(maxsize=1)
+def _background_loop(pid: int) -> asyncio.AbstractEventLoop:
+    # The id is the key of the cache: a forked child has a copy of the loop, but not the thread that runs it.
+    del pid
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=_run_forever, args=(loop,), name="hypernodes-loop", daemon=True).start()
+    return loop
+
+
+def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
 
 
-def resolve(awaitable: Awaitable[T]) -> T:
-    """Wait, from plain code, for something awaitable to run on its home loop."""
-    loop = home_loop()
+def run_awaitable(awaitable: Awaitable[T]) -> T:
+    """Run an awaitable on the loop for coroutines, and wait for its result in plain code."""
+    loop = coroutine_loop()
     if loop is running_loop():
-        return loop.run_until_complete(_await(awaitable)).get()
-    future = asyncio.run_coroutine_threadsafe(_await(awaitable), loop)
-    home = HOME.get()
-    if home is not None:
-        home.on_stop(future.cancel)
+        return loop.run_until_complete(_settle(awaitable)).get()
+    future = asyncio.run_coroutine_threadsafe(_settle(awaitable), loop)
+    caller = ASYNC_CALLER.get()
+    if caller is not None:
+        caller.on_cancel(future.cancel)
     try:
         return future.result().get()
     except BaseException:
-        future.cancel()  # Ctrl-C ends the wait; it shall end the coroutine as well
+        future.cancel()  # Ctrl-C ends the wait, and must end the coroutine as well.
         raise
     finally:
-        if home is not None:
-            home.forget(future.cancel)
+        if caller is not None:
+            caller.remove(future.cancel)
         del future  # The traceback of an error keeps this frame, which must not keep the error.
 
 
-async def _await(awaitable: Awaitable[T]) -> Settled[T]:
+async def _settle(awaitable: Awaitable[T]) -> Settled[T]:
     try:
         return Settled(await awaitable)
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        # As a value, since KeyboardInterrupt and SystemExit would end the loop, and not only this coroutine.
+        # KeyboardInterrupt and SystemExit would end the loop if they left the coroutine.
         return Settled(error=error)
 
 
-async def iterated(values: Iterator[T]) -> AsyncGenerator[T, None]:
-    """Walk through an iterator in threads of its own, whose coroutines run on this loop.
+async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
+    """Yield the values of an iterator that is advanced in threads; its coroutines run on this loop.
 
-    It is advanced as its values are taken, a few at a time.
+    The iterator is advanced as its values are taken, a few at a time.
     """
-    home, end = Home(asyncio.get_running_loop()), object()
+    caller, end = AsyncCaller(asyncio.get_running_loop()), object()
 
-    def some() -> list[Any]:
+    def next_slice() -> list[Any]:
         found: list[Any] = []
-        until = time.monotonic() + _SLICE
-        while len(found) < _SLAB and (not found or time.monotonic() < until):
+        deadline = time.monotonic() + SLICE_DURATION_S
+        while len(found) < SLICE_MAX_ITEMS and (not found or time.monotonic() < deadline):
             try:
                 found.append((next(values, end), None))
-            except Exception as error:  # after those that came before
+            except Exception as error:  # It is raised after the values before it were yielded.
                 found.append((end, error))
             if found[-1][0] is end:
                 break
@@ -159,54 +153,66 @@ async def iterated(values: Iterator[T]) -> AsyncGenerator[T, None]:
 
     try:
         while True:
-            for value, error in await in_thread(some, home):
+            for value, error in await run_in_thread(next_slice, caller):
                 if error is not None:
                     raise raisable(error, (StopIteration, StopAsyncIteration))
                 if value is end:
                     return
                 yield value
     finally:
-        home.stop()
-        # Nothing is awaited here: whoever drops a generator half-way may not be able to.
+        caller.cancel()
+        # A generator that is garbage-collected half-way cannot await anything here.
         close = getattr(values, "close", None)
         if close is not None:
             threading.Thread(target=close, name="hypernodes-close", daemon=True).start()
 
 
-async def in_thread(work: Callable[[], T], home: Home | None = None) -> T:
-    """Do plain work in a thread of its own, whose coroutines run on this loop.
+async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None) -> T:
+    """Run plain code in a new thread; its coroutines run on this loop.
 
-    Cancelling the wait ends the work as soon as it can be ended.
+    If this coroutine is cancelled, the work is ended as soon as it can be.
+
+    Args:
+        work: The code.
+        caller: Stands for this coroutine; by default a new object.
 
     Raises:
-        RuntimeError: The work raised StopIteration, which no coroutine can raise; `beside` can.
+        RuntimeError: The work raised StopIteration, which a coroutine cannot raise.
     """
     loop = asyncio.get_running_loop()
-    home, context = Home(loop) if home is None else home, copy_context()
-    context.run(HOME.set, home)
+    caller, context = AsyncCaller(loop) if caller is None else caller, copy_context()
+    context.run(ASYNC_CALLER.set, caller)
     done: asyncio.Future[Settled[T]] = loop.create_future()
 
-    def tell(settled: Settled[T]) -> None:
+    def set_done(settled: Settled[T]) -> None:
         if not done.done():
             done.set_result(settled)
 
-    def body() -> None:
+    def run() -> None:
         settled = settle(context.run, work)
         if not loop.is_closed():
-            loop.call_soon_threadsafe(tell, settled)
+            loop.call_soon_threadsafe(set_done, settled)
 
-    threading.Thread(target=body, name="hypernodes-run", daemon=True).start()
+    threading.Thread(target=run, name="hypernodes-run", daemon=True).start()
     try:
         settled = await asyncio.shield(done)
     except BaseException:
-        home.stop()
-        await asyncio.wait([done], timeout=_PATIENCE)
+        caller.cancel()
+        await asyncio.wait([done], timeout=CANCEL_TIMEOUT_S)
         raise
     if settled.error is not None:
         raise raisable(settled.error)
     return settled.get()
 
 
-def beside(loop: asyncio.AbstractEventLoop, work: Callable[[], T], home: Home | None = None) -> T:
-    """Do plain work in a thread of its own while the loop that runs in this thread goes on."""
-    return loop.run_until_complete(in_thread(partial(settle, work), home)).get()
+def run_in_thread_reentrant(
+    loop: asyncio.AbstractEventLoop, work: Callable[[], T], caller: AsyncCaller | None = None
+) -> T:
+    """Run plain code in a new thread, and the loop of this thread until that is done.
+
+    Args:
+        loop: The loop that runs in this thread, and can be re-entered.
+        work: The code.
+        caller: As in `run_in_thread`.
+    """
+    return loop.run_until_complete(run_in_thread(partial(settle, work), caller)).get()

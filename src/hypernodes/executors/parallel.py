@@ -1,4 +1,4 @@
-"""ParallelExecutor: worker processes, for everything that cloudpickle can send."""
+"""ParallelExecutor: worker processes, for every call that cloudpickle can pickle."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ import tempfile
 import weakref
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.process import current_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from hypernodes._compat.multiprocessing import is_importing_main
 from hypernodes.exceptions import MainGuardError
-from hypernodes.executors.process_pool import Call, ProcessPool
-from hypernodes.executors.process_worker import initializer_as_bytes
-from hypernodes.serialization.broadcast import InlineValue, PlacedValue
-from hypernodes.serialization.pickling import Serialized
+from hypernodes.executors.process_call import PoolCall
+from hypernodes.executors.process_pool import ProcessPool
+from hypernodes.executors.process_worker import serialize_initializer
+from hypernodes.serialization.broadcast import InlineValue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
+    from hypernodes.serialization.broadcast import PlacedValue
+    from hypernodes.serialization.pickling import Serialized
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_SHARE_AS_FILE = 64 * 1024  # bytes; below, a copy in each submission costs less than opening a file
+FILE_MIN_BYTES: Final = 64 * 1024
+"""Bytes from which on a broadcast value is a file; a copy of a smaller one in each call costs less."""
 
 
 class ParallelExecutor(ProcessPoolExecutor):
@@ -53,8 +57,8 @@ class ParallelExecutor(ProcessPoolExecutor):
         2
     """
 
-    # It is one for those who ask, and `map` is the same; the processes are those of a pool of our own, so
-    # that the constructor of the standard library's, which makes queues for its processes, is not called.
+    # The base class is for code that checks for it, and for its `map`. The processes belong to `ProcessPool`,
+    # so the constructor of the base class, which makes queues for its own processes, is not called.
 
     def __init__(
         self,
@@ -68,7 +72,7 @@ class ParallelExecutor(ProcessPoolExecutor):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = os.cpu_count() or 4 if max_workers is None else max_workers
-        self._initializer_as_bytes = initializer_as_bytes(initializer, initargs)
+        self._serialized_initializer = serialize_initializer(initializer, initargs)
         self._own_pool = self._new_pool()
 
     @property
@@ -78,12 +82,12 @@ class ParallelExecutor(ProcessPoolExecutor):
 
     @property
     def _broken(self) -> bool:  # type: ignore[override]
-        # The name that the standard library's executors have for it.
-        return self._own_pool.broken is not None
+        # This is the attribute of the standard library's executors.
+        return self._own_pool.is_broken
 
     @property
     def _processes(self) -> dict[int, SpawnProcess]:  # type: ignore[override]
-        # Likewise.
+        # This is the attribute of the standard library's executors.
         return self._own_pool.processes
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -93,46 +97,46 @@ class ParallelExecutor(ProcessPoolExecutor):
             BrokenExecutor: The initializer has raised, or worker processes cannot be started.
             RuntimeError: The executor was shut down, or the interpreter is ending.
         """
-        if getattr(current_process(), "_inheriting", False):
+        if is_importing_main():
             raise MainGuardError(
                 "this script starts worker processes while one of them imports it, since its top level "
                 "does so unconditionally. Put what it does under a guard:\n\n"
                 '    if __name__ == "__main__":\n        main()\n'
             )
-        call = Call(fn, args, kwargs)
+        call = PoolCall(fn, args, kwargs)
         self._pool.submit(call)
         return call.future
 
-    def share(self, packed: Serialized) -> PlacedValue:
-        """Place what many submissions have in common where each worker reads it once."""
-        if packed.size < _SHARE_AS_FILE:
-            return InlineValue(packed)
+    def place(self, serialized: Serialized) -> PlacedValue:
+        """Place a value that many submissions have in common where each worker reads it once."""
+        if serialized.size < FILE_MIN_BYTES:
+            return InlineValue(serialized)
         pool = self._pool
-        if pool.shared is None:
-            pool.shared = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
-        path = Path(pool.shared.name, packed.digest.hex())
+        if pool.directory is None:
+            pool.directory = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
+        path = Path(pool.directory.name, serialized.digest.hex())
         if not path.exists():
             with path.open("wb") as file:
-                pickle.dump(packed, file, protocol=5)
-        return _SharedFile(str(path))
+                pickle.dump(serialized, file, protocol=5)
+        return _PlacedFile(str(path))
 
     def terminate(self) -> None:
-        """End the workers at once, running work included, and take no more."""
+        """End the workers at once, cancel pending calls, and take no more."""
         self._pool.terminate()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Take no more work; see `concurrent.futures.Executor.shutdown`."""
+        """Take no more calls; see `concurrent.futures.Executor.shutdown`."""
         self._pool.close(wait=wait, cancel_pending=cancel_futures)
 
     @property
     def _pool(self) -> ProcessPool:
-        if self._own_pool.pid != os.getpid():  # This is a forked child, which has none of the processes.
+        if self._own_pool.pid != os.getpid():  # A forked child has none of the processes.
             self._own_pool = self._new_pool(is_closed=self._own_pool.is_closed)
         return self._own_pool
 
     def _new_pool(self, *, is_closed: bool = False) -> ProcessPool:
-        pool = ProcessPool(self._max_workers, self._initializer_as_bytes, is_closed=is_closed)
-        # Dropping the executor loses no work: the pool finishes what it holds.
+        pool = ProcessPool(self._max_workers, self._serialized_initializer, is_closed=is_closed)
+        # When the executor is garbage-collected, the pool still makes the calls that it has.
         weakref.finalize(self, pool.close, wait=False, cancel_pending=False).atexit = False
         return pool
 
@@ -141,12 +145,12 @@ class ParallelExecutor(ProcessPoolExecutor):
 
 
 @dataclass(frozen=True, slots=True)
-class _SharedFile:
-    """A shared value in a file of the host on which all the workers are."""
+class _PlacedFile:
+    """A broadcast value in a file; all workers are on the same host."""
 
     path: str
 
     def load(self) -> Serialized:
         with Path(self.path).open("rb") as file:
-            packed: Serialized = pickle.load(file)
-        return packed
+            serialized: Serialized = pickle.load(file)
+        return serialized

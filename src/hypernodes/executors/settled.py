@@ -1,9 +1,9 @@
-"""Results and errors as values, for errors that would be lost on their way through a future or a coroutine.
+"""Results and errors as values, for errors that futures and coroutines lose or change.
 
-- ``concurrent.futures.Future.result`` asks an error whether it is true. One with a ``__bool__`` or a
-  ``__len__`` of its own would be lost, and ``None`` returned in its place.
-- asyncio's futures take no StopIteration: up to Python 3.11, whoever awaits one waits for ever.
-- Python makes a RuntimeError of a StopIteration that leaves a generator or a coroutine.
+- ``concurrent.futures.Future.result`` tests the truth of an error. An error whose ``__bool__`` or ``__len__``
+  makes it false is lost, and ``None`` is returned in its place.
+- An asyncio future refuses StopIteration: up to Python 3.11, code that awaits the future waits forever.
+- Python turns a StopIteration that leaves a generator or a coroutine into a RuntimeError.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Settled(Generic[T]):
 
 
 def settle(function: Callable[..., T], /, *args: Any) -> Settled[T]:
-    """Call a function, and return what it returned or raised as a value."""
+    """Call a function, and return its result or its error as a value."""
     try:
         return Settled(function(*args))
     except BaseException as error:
@@ -49,15 +49,15 @@ def settle(function: Callable[..., T], /, *args: Any) -> Settled[T]:
 def raisable(
     error: BaseException, unraisable: type[BaseException] | tuple[type[BaseException], ...] = StopIteration
 ) -> BaseException:
-    """Return what a generator or a coroutine can raise in place of an error.
+    """Return an error that a generator or a coroutine can raise in place of another one.
 
     Args:
-        error: The error.
-        unraisable: What cannot be raised there; in an async generator also StopAsyncIteration.
+        error: The error to be raised.
+        unraisable: The errors that cannot be raised there; in an async generator also StopAsyncIteration.
 
     Returns:
-        The error itself, or a RuntimeError with its notes and with the error as its cause. Python would
-        make one, too, but without the notes.
+        The error itself, or a RuntimeError that has the error as its cause, and its notes. Python would raise
+        a RuntimeError as well, but without the notes.
     """
     if not isinstance(error, unraisable):
         return error
@@ -71,7 +71,7 @@ def raisable(
 
 
 class ExecutorFuture(Future[Any]):
-    """A future that raises every error, also one that is false."""
+    """A future that raises every error, also one whose truth value is false."""
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the result, or raise the error; see `concurrent.futures.Future.result`."""
@@ -83,7 +83,7 @@ class ExecutorFuture(Future[Any]):
 
 
 def result_of(future: Future[T]) -> T:
-    """Return the result of a future of any executor, or raise its error, also one that is false."""
+    """Return the result of a future of any executor, or raise its error, whatever its truth value is."""
     try:
         _raise_error_of(future, None)
         return future.result()

@@ -1,4 +1,4 @@
-"""Which part of a value cannot travel? Errors of pickle name a type, but not where it sits."""
+"""Finds the part of a value that cannot be pickled. Errors of pickle name a type, but not where it is."""
 
 from __future__ import annotations
 
@@ -8,51 +8,58 @@ import re
 import types
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.serialization.pickling import serialize
+from hypernodes.serialization.pickling import is_serializable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_DEEPEST: Final = 12
-_OF_MODULE: Final = re.compile(r"No module named '([\w.]+)'")
+MAX_DEPTH: Final = 12
+"""How many levels of nested parts are searched; each level pickles all parts of the level above again."""
+
+_MISSING_MODULE: Final = re.compile(r"No module named '([\w.]+)'")
 
 
-def culprit(call: tuple[Any, tuple[Any, ...], dict[str, Any]], error: BaseException) -> str:
+def describe_unpicklable_call(call: tuple[Any, tuple[Any, ...], dict[str, Any]], error: BaseException) -> str:
     """Return a sentence that says which part of a call cannot be pickled.
 
     Example:
         >>> import threading
         >>> lock = threading.Lock()
-        >>> culprit((lambda x: lock, (1,), {}), TypeError("cannot pickle"))
+        >>> describe_unpicklable_call((lambda x: lock, (1,), {}), TypeError("cannot pickle"))
         "its variable 'lock' (a lock) cannot be pickled: cannot pickle"
     """
     fn, args, kwargs = call
-    places = [("", fn), *((f"argument {at}", arg) for at, arg in enumerate(args))]
-    places += [(f"argument {name!r}", arg) for name, arg in kwargs.items()]
-    for place, value in places:
-        if not _packs(value):
-            return f"{where(value, place) or 'it'} cannot be pickled: {error}"
+    parts = [("", fn), *((f"argument {index}", value) for index, value in enumerate(args))]
+    parts += [(f"argument {name!r}", value) for name, value in kwargs.items()]
+    for name, value in parts:
+        if not is_serializable(value):
+            return f"{describe_unpicklable_part(value, name) or 'it'} cannot be pickled: {error}"
     return str(error)
 
 
-def where(value: object, place: str = "") -> str:
-    """Return the way to the innermost part of a value that cannot be pickled, and that part's type."""
-    names = [place] if place else []
-    for _ in range(_DEEPEST):
-        found = next(((name, part) for name, part in _parts(value) if not _packs(part)), None)
+def describe_unpicklable_part(value: object, name: str = "") -> str:
+    """Return the path to the innermost part of a value that cannot be pickled, and the type of that part.
+
+    Args:
+        value: The value.
+        name: What the path begins with.
+    """
+    path = [name] if name else []
+    for _ in range(MAX_DEPTH):
+        found = next(((name, part) for name, part in _parts(value) if not is_serializable(part)), None)
         if found is None:
             break
-        names.append(found[0])
+        path.append(found[0])
         value = found[1]
     kind = type(value).__qualname__
-    return f"its {', '.join(names)} ({'an' if kind[0] in 'aeiou' else 'a'} {kind})" if names else ""
+    return f"its {', '.join(path)} ({'an' if kind[0] in 'aeiou' else 'a'} {kind})" if path else ""
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     match value:
         case types.FunctionType():
-            read = inspect.getclosurevars(value)
-            for name, part in {**read.nonlocals, **read.globals}.items():
+            variables = inspect.getclosurevars(value)
+            for name, part in {**variables.nonlocals, **variables.globals}.items():
                 yield f"variable {name!r}", part
             for part in (*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()):
                 yield "default value", part
@@ -60,38 +67,34 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
             yield "object", value.__self__
         case functools.partial():
             yield "function", value.func
-            for at, part in enumerate(value.args):
-                yield f"argument {at}", part
+            for index, part in enumerate(value.args):
+                yield f"argument {index}", part
             for name, part in value.keywords.items():
                 yield f"argument {name!r}", part
         case dict():
             for key, part in value.items():
                 yield f"key {key!r}", part
         case list() | tuple() | set() | frozenset():
-            for at, part in enumerate(value):
-                yield f"element {at}", part
+            for index, part in enumerate(value):
+                yield f"element {index}", part
         case _:
             for name, part in getattr(value, "__dict__", {}).items():
                 yield f"attribute {name!r}", part
 
 
-def _packs(value: object) -> bool:
-    try:
-        serialize(value)
-    except Exception:
-        return False
-    return True
+def missing_module_advice(message: str) -> str | None:
+    """Return what to do about a module that the workers lack, or ``None`` if the message is about none.
 
-
-def missing_module(said: str) -> str | None:
-    """Return what to do about a module that the workers lack, if that is what was said."""
-    found = _OF_MODULE.search(said)
+    Args:
+        message: The message of an error that a worker has raised.
+    """
+    found = _MISSING_MODULE.search(message)
     if found is None:
         return None
-    top = found[1].partition(".")[0]
+    package = found[1].partition(".")[0]
     return (
         f"the workers have no module {found[1]!r}. Send your code along, with "
-        f"runtime_env={{'working_dir': '.'}} or runtime_env={{'py_modules': ['path/to/{top}']}}; have a "
-        f"package installed, with runtime_env={{'pip': ['{top}']}}. Give it to RayExecutor(runtime_env=...), "
-        f"to ray.init(runtime_env=...), or to `ray job submit --runtime-env`"
+        f"runtime_env={{'working_dir': '.'}} or runtime_env={{'py_modules': ['path/to/{package}']}}; have a "
+        f"package installed, with runtime_env={{'pip': ['{package}']}}. Give it to "
+        f"RayExecutor(runtime_env=...), to ray.init(runtime_env=...), or to `ray job submit --runtime-env`"
     )

@@ -29,10 +29,10 @@ def dumps(value: object) -> bytes:
 
 def dumps_each(values: Iterable[object]) -> Iterator[bytes]:
     """Pickle values as `dumps` does, each by itself; many small ones faster than one by one."""
-    import cloudpickle
+    from hypernodes._compat.cloudpickle import Pickler
 
     stream = io.BytesIO()
-    pickler = cloudpickle.Pickler(stream, protocol=5)
+    pickler = Pickler(stream, protocol=5)
     for value in values:
         stream.seek(0)
         stream.truncate()
@@ -45,7 +45,7 @@ loads = pickle.loads
 
 
 class OutOfBand:
-    """Stands for a value that an executor brings to the worker by itself: it is there already, or will be."""
+    """Base of objects that stand for values which the executor transfers outside of the pickle."""
 
 
 _out_of_band: tuple[type, ...] = (OutOfBand,)
@@ -53,7 +53,7 @@ _arrived: ContextVar[Sequence[Any]] = ContextVar("hypernodes_arrived")
 
 
 def register_out_of_band(kind: type) -> None:
-    """Have `serialize` leave objects of a type out of the pickle, for an executor that brings them itself."""
+    """Have `serialize` leave objects of a type out of the pickle; the executor brings them to the worker."""
     global _out_of_band  # noqa: PLW0603
     _out_of_band = (*dict.fromkeys((*_out_of_band, kind)),)
 
@@ -64,22 +64,22 @@ class Serialized:
 
     Attributes:
         header: The pickle.
-        buffers: The memory of large arrays, beside it: it travels without being copied where it can.
-        carried: The objects that were left out of the pickle; on arrival the values that they stand for.
+        buffers: The memory of large arrays, beside the pickle.
+        out_of_band: The objects that were left out of the pickle; in a worker, their values.
     """
 
     header: bytes
     buffers: Sequence[Any] = ()
-    carried: Sequence[Any] = ()
+    out_of_band: Sequence[Any] = ()
 
     @property
     def size(self) -> int:
-        """Bytes, less those of what was left out."""
+        """The number of bytes, without the objects that were left out."""
         return len(self.header) + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 
     @property
     def digest(self) -> bytes:
-        """A name for the content."""
+        """A hash of the content."""
         digest = hashlib.sha256(self.header, usedforsecurity=False)
         for buffer in self.buffers:
             digest.update(buffer)
@@ -88,7 +88,7 @@ class Serialized:
     def deserialize(self, *, as_views: bool = False) -> Any:
         """Return the value; its arrays own their memory, unless they may be read-only views."""
         own = self.buffers if as_views else map(_owned, self.buffers)
-        token = _arrived.set(self.carried)
+        token = _arrived.set(self.out_of_band)
         try:
             return pickle.loads(self.header, buffers=own)
         finally:
@@ -96,21 +96,20 @@ class Serialized:
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         wrap: Callable[[Any], Any] = pickle.PickleBuffer if protocol >= 5 else bytes
-        return Serialized, (self.header, [wrap(buffer) for buffer in self.buffers], list(self.carried))
+        return Serialized, (self.header, [wrap(buffer) for buffer in self.buffers], list(self.out_of_band))
 
 
 def _owned(buffer: Any) -> bytearray:
-    return (
-        buffer if type(buffer) is bytearray else bytearray(buffer)
-    )  # a bytearray has come for this value alone
+    # A bytearray was received for this value, and nothing else refers to it.
+    return buffer if type(buffer) is bytearray else bytearray(buffer)
 
 
 def serialize(value: object) -> Serialized:
-    """Pickle a value for a way on which large buffers need not be copied."""
+    """Pickle a value, with large buffers beside the pickle, so that a transport need not copy them."""
     stream = io.BytesIO()
     pickler = _pickler()(stream)
     pickler.dump(value)
-    return Serialized(stream.getvalue(), pickler.buffers, pickler.carried)
+    return Serialized(stream.getvalue(), pickler.buffers, pickler.out_of_band)
 
 
 def is_serializable(value: object) -> bool:
@@ -124,19 +123,19 @@ def is_serializable(value: object) -> bool:
 
 @functools.cache
 def _pickler() -> Any:
-    import cloudpickle
+    from hypernodes._compat.cloudpickle import Pickler as CloudPickler
 
-    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    class Pickler(CloudPickler):
         def __init__(self, stream: io.BytesIO) -> None:
             self.buffers: list[pickle.PickleBuffer] = []
-            self.carried: list[Any] = []
+            self.out_of_band: list[Any] = []
             # Not a method: a pickler that refers to itself would keep what it has pickled for a while.
             super().__init__(stream, protocol=5, buffer_callback=functools.partial(_put_beside, self.buffers))
 
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, _out_of_band):
-                self.carried.append(obj)
-                return _take, (len(self.carried) - 1,)
+                self.out_of_band.append(obj)
+                return _take, (len(self.out_of_band) - 1,)
             return super().reducer_override(obj)
 
     return Pickler

@@ -60,9 +60,9 @@ class QueryOptions:
         """Place a serialized value where each process that computes finds it."""
         if self.runner != "ray":
             return InlineValue(serialized)
-        from hypernodes.executors.ray.future import shared
+        from hypernodes.executors.ray.objects import place
 
-        return shared(serialized, by_ray=False)
+        return place(serialized, by_ray=False)
 
 
 KNOWN_RESULTS: Final = "known results"

@@ -23,7 +23,7 @@ from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
-from hypernodes.executors.loops import resolve
+from hypernodes.executors.loops import run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
 
@@ -116,7 +116,7 @@ class StageUdf:
     def __call__(self, *series: Series) -> Series:
         """Compute the stage for the items of some rows."""
         if self._task.stage.kind == "async":
-            returned: Series = resolve(self.on_loop(*series))
+            returned: Series = run_awaitable(self.on_loop(*series))
             return returned
         positions = self._positions(series[0])
         token = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})

@@ -17,7 +17,7 @@ from hypernodes.execution.calls.returned import awaitable_of, called_and_collect
 from hypernodes.execution.calls.timeout import await_with_timeout, call_with_timeout
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import Outcome
-from hypernodes.executors.loops import resolve
+from hypernodes.executors.loops import run_awaitable
 from hypernodes.executors.settled import Settled, settle
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ async def _attempts(
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
     value = call_with_timeout(seconds, called_and_collected, call)
     awaitable = awaitable_of(value)
-    return value if awaitable is None else resolve(await_with_timeout(seconds, awaitable))
+    return value if awaitable is None else run_awaitable(await_with_timeout(seconds, awaitable))
 
 
 async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread) -> Settled[Any]:

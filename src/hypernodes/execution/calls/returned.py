@@ -7,7 +7,7 @@ from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import OutputCountError
-from hypernodes.executors.loops import resolve
+from hypernodes.executors.loops import run_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
@@ -23,7 +23,7 @@ def final_value(value: Any) -> Any:
     if value.__class__ is GeneratorType:
         return list(value)
     awaitable = awaitable_of(value)
-    return value if awaitable is None else resolve(awaitable)
+    return value if awaitable is None else run_awaitable(awaitable)
 
 
 async def final_value_on_loop(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes.exceptions import TransportError
 from hypernodes.execution.jobs import Call
-from hypernodes.executors.culprit import where
+from hypernodes.executors.unpicklable import describe_unpicklable_part
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.serialization.remote import resolve
 
@@ -80,5 +80,5 @@ def unreturned(values: Mapping[Any, Any], failure: Exception) -> TransportError:
 
 
 def _holding(value: object) -> str:
-    found = where(value)
+    found = describe_unpicklable_part(value)
     return f", {found}," if found else ""

@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from hypernodes._compat.concurrent_futures import is_broken, worker_count
 from hypernodes.execution.plan.placement import Capabilities, TargetRef
 from hypernodes.execution.target import ExecutionTarget
 from hypernodes.executors.aliases import make
@@ -48,11 +49,8 @@ class ExecutorTarget(ExecutionTarget):
     @property
     def workers(self) -> int:
         """How many submissions run at once, as far as the executor tells."""
-        executor = self.executor
-        for name in ("max_concurrent", "max_workers", "_max_workers"):
-            if isinstance(found := getattr(executor, name, None), int):
-                return max(1, found)
-        return os.cpu_count() or 4
+        count = worker_count(self.executor)
+        return max(1, count) if count is not None else os.cpu_count() or 4
 
     @property
     def max_retries(self) -> int:
@@ -62,8 +60,7 @@ class ExecutorTarget(ExecutionTarget):
     @property
     def is_broken(self) -> bool:
         """Whether an executor that was made from an alias takes no more work."""
-        # The name is the standard library's: its executors have no public one, and ours follow them.
-        return self._alias is not None and bool(getattr(self._executor, "_broken", False))
+        return self._alias is not None and is_broken(self._executor)
 
     def shutdown(self, *, wait: bool = True, at_once: bool = False) -> None:
         """Shut down an executor that was made from an alias; the next use makes another one.

@@ -44,7 +44,7 @@ class RayTarget(PickledTarget):
     def assist(self) -> bool:
         """Wait a moment without holding the CPUs of this task, if this is a Ray task."""
         executor = self._executor
-        return executor is not None and bool(executor.give_way())
+        return executor is not None and bool(executor.wait_without_cpus())
 
 
 class RaySession(Session):
@@ -62,7 +62,7 @@ class RaySession(Session):
         serialized = self._serializer.serialize(job)
         self._is_used = True
         try:
-            future: Future[Any] = self._target.executor.submit_apart(
+            future: Future[Any] = self._target.executor.submit_separate(
                 execute_on_ray, serialized, **_options(job)
             )
         except TransportError as error:

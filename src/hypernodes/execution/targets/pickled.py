@@ -47,7 +47,7 @@ class PickledTarget(ExecutorTarget):
 
     def place(self, serialized: Serialized) -> PlacedValue:
         """Place a value where all workers find it, if the executor knows how."""
-        place = getattr(self.executor, "share", None)
+        place = getattr(self.executor, "place", None)
         placed: PlacedValue = InlineValue(serialized) if place is None else place(serialized)
         return placed
 
@@ -82,7 +82,7 @@ class PickledSession(Session):
 def execute_serialized(serialized: SerializedJob) -> SerializedOutcome | SerializedChunkOutcome:
     """Execute a job, in a worker process."""
     job = deserialize_job(serialized)
-    MAY_END_PROCESS.set(process_worker.is_replaced)
+    MAY_END_PROCESS.set(process_worker.IS_POOL_WORKER.is_set())
     if isinstance(job, Call):
         return serialize_outcome(job, execute_here(job))
     return execute_chunk_here(job, serialized.payload.size)

@@ -20,7 +20,7 @@ from hypernodes.exceptions import UnpackError
 from hypernodes.execution.calls.location import locate
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, MapContext, Outcome
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
-from hypernodes.executors.culprit import missing_module
+from hypernodes.executors.unpicklable import missing_module_advice
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
 from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
@@ -189,7 +189,7 @@ def deserialize_job(job: SerializedJob) -> Call | Chunk:
     except (ImportError, AttributeError) as error:
         raise UnpackError(
             f"what was sent to a worker process cannot be unpickled there: "
-            f"{missing_module(str(error)) or error}"
+            f"{missing_module_advice(str(error)) or error}"
         ) from error
     if isinstance(shared, MapContext):
         indices, items, known = rest

@@ -1,4 +1,4 @@
-"""What the cluster has, and whether that is enough."""
+"""The resources of the cluster, and how many calls they are enough for."""
 
 from __future__ import annotations
 
@@ -9,56 +9,51 @@ from hypernodes.exceptions import ResourcesError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ENOUGH: Final = 1e-9
+ROUNDING_ERROR: Final = 1e-9
+"""By how much a sum of fractions of a resource may miss the amount, in units of the resource."""
 
 
-def hosts() -> list[dict[str, float]]:
-    """Return what each host of the cluster offers in all, by Ray's names."""
+def host_resources() -> list[dict[str, float]]:
+    """Return the total resources of each host that is alive, by Ray's names."""
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def is_dead(node: str) -> bool:
-    """Whether a host is known to be gone from the cluster."""
+def is_dead(node_id: str) -> bool:
+    """Whether Ray has declared a host dead."""
     import ray
 
-    return any(each["NodeID"] == node and not each["Alive"] for each in ray.nodes())
+    return any(node["NodeID"] == node_id and not node["Alive"] for node in ray.nodes())
 
 
-def room(demand: Mapping[str, float], offers: list[dict[str, float]]) -> int:
-    """Return how many calls that each ask for this fit at once.
+def count_slots(demand: Mapping[str, float], hosts: list[dict[str, float]]) -> int:
+    """Return how many calls that each take these resources can run at once.
 
-    >>> room({"CPU": 2}, [{"CPU": 5}, {"CPU": 1}])
+    Args:
+        demand: The resources of one call, by Ray's names; empty for a call that takes none.
+        hosts: The resources of each host.
+
+    >>> count_slots({"CPU": 2}, [{"CPU": 5}, {"CPU": 1}])
     2
     """
     if not demand:
-        return sum(max(1, int(offer.get("CPU", 1))) for offer in offers)
+        return sum(max(1, int(host.get("CPU", 1))) for host in hosts)
     return sum(
-        int(min((offer.get(name, 0) + _ENOUGH) // amount for name, amount in demand.items()))
-        for offer in offers
+        int(min((host.get(name, 0) + ROUNDING_ERROR) // amount for name, amount in demand.items()))
+        for host in hosts
     )
 
 
-def check(demand: Mapping[str, float], offers: list[dict[str, float]]) -> None:
-    """Refuse what would wait forever.
-
-    Raises:
-        ResourcesError: No host has that much.
-    """
-    if not room(demand, offers):
-        raise shortage(demand, offers)
-
-
-def shortage(demand: Mapping[str, float], offers: list[dict[str, float]]) -> ResourcesError:
-    """Return the error that says what is asked for, and what there is."""
+def insufficient(demand: Mapping[str, float], hosts: list[dict[str, float]]) -> ResourcesError:
+    """Return the error that says what a call asks for, and what the hosts have."""
     asked = ", ".join(_amount(name, amount) for name, amount in demand.items())
     names = dict.fromkeys(("CPU", "GPU", *demand))
-    most = ", ".join(_amount(name, max((o.get(name, 0) for o in offers), default=0)) for name in names)
+    largest = ", ".join(_amount(name, max((h.get(name, 0) for h in hosts), default=0)) for name in names)
     return ResourcesError(
-        f"a call asks for {asked}, but no host of the cluster has that: of its {len(offers)} "
-        f"host{'s' if len(offers) != 1 else ''}, the largest amounts on one are {most}. Ask for less, add a "
-        f"host, or, on a cluster that grows when work waits, use RayExecutor(autoscaling=True)."
+        f"a call asks for {asked}, but no host of the cluster has that: of its {len(hosts)} "
+        f"host{'s' if len(hosts) != 1 else ''}, the largest amounts on one are {largest}. Ask for less, add "
+        f"a host, or, on a cluster that grows when work waits, use RayExecutor(autoscaling=True)."
     )
 
 

@@ -1,36 +1,47 @@
-"""What Ray's errors mean to somebody who has submitted a call."""
+"""Translates errors of Ray into errors that say what has happened to a call, and what to do."""
 
 from __future__ import annotations
 
 from hypernodes.exceptions import ClusterConnectionError, ResourcesError, TransportError, WorkerDiedError
-from hypernodes.executors.culprit import missing_module
+from hypernodes.executors.unpicklable import missing_module_advice
 
 
-def explained(error: BaseException, what: str) -> BaseException:
-    """Return the error that says what has happened, and what to do.
+def translate_error(error: BaseException, death_message: str) -> BaseException:
+    """Return the error that users see in place of an error that Ray has raised.
 
     Args:
-        error: What Ray has raised.
-        what: What it means, if it is the death of a worker.
+        error: The error. One that is not Ray's is returned as it is.
+        death_message: The message of the translated error if a worker has died.
     """
     from ray import exceptions
 
-    said = str(error).strip() or type(error).__name__
-    known: BaseException
+    message = str(error).strip() or type(error).__name__
+    translated: BaseException
     if isinstance(error, exceptions.RuntimeEnvSetupError):
-        known = ClusterConnectionError(f"the runtime_env could not be set up on the cluster: {said}")
+        translated = ClusterConnectionError(f"the runtime_env could not be set up on the cluster: {message}")
     elif isinstance(error, exceptions.TaskUnschedulableError | exceptions.ActorUnschedulableError):
-        known = ResourcesError(f"Ray cannot place the call: {said}")
+        translated = ResourcesError(f"Ray cannot place the call: {message}")
     elif isinstance(error, exceptions.OutOfMemoryError):
-        known = WorkerDiedError(
-            f"{what}: its host ran out of memory, and Ray ended it. Ask for the memory that a call takes, "
-            f"@node(memory=...), so that fewer run on one host, or for fewer at once (max_workers). {said}"
+        translated = WorkerDiedError(
+            f"{death_message}: its host ran out of memory, and Ray ended it. Ask for the memory that a call "
+            f"takes, @node(memory=...), so that fewer run on one host, or for fewer at once (max_workers). "
+            f"{message}"
         )
     elif isinstance(error, exceptions.RayTaskError):
-        known = TransportError(f"a Ray task could not hand over its work: {missing_module(said) or said}")
+        advice = missing_module_advice(message)
+        translated = TransportError(f"a Ray task could not hand over its work: {advice or message}")
     elif isinstance(error, exceptions.RayError):
-        known = WorkerDiedError(f"{what}: {said}")
+        translated = WorkerDiedError(f"{death_message}: {message}")
     else:
         return error
-    known.__cause__ = error
-    return known
+    translated.__cause__ = error
+    return translated
+
+
+def connection_lost() -> ClusterConnectionError:
+    """Return the error of a call whose cluster this process is no longer connected to."""
+    return ClusterConnectionError(
+        "this process is no longer connected to the Ray cluster that its tasks were on: ray.shutdown() "
+        "was called, or the connection or this host's raylet broke. Call ray.init() again, and then "
+        "submit again."
+    )

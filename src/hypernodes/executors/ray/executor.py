@@ -1,4 +1,4 @@
-"""RayExecutor, as users see it."""
+"""RayExecutor: the interface of the standard library's executors, for a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import Executor, Future
-from concurrent.futures import wait as wait_for
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
-from hypernodes.executors.ray.connection import connect, session, uploaded
-from hypernodes.executors.ray.dispatcher import Dispatcher, Task, alive
-from hypernodes.executors.ray.future import RayFuture, shared
-from hypernodes.executors.ray.nesting import in_task
-from hypernodes.executors.ray.worker import initializer_of
+from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
+from hypernodes.executors.ray.dispatcher import Dispatcher, exit_hook
+from hypernodes.executors.ray.future import RayFuture
+from hypernodes.executors.ray.nesting import is_task_thread
+from hypernodes.executors.ray.objects import place
+from hypernodes.executors.ray.task import Task
 from hypernodes.resources import Resources
-from hypernodes.serialization.broadcast import PlacedValue
-from hypernodes.serialization.pickling import Serialized, register_out_of_band, serialize
+from hypernodes.serialization.pickling import Serialized, dumps, register_out_of_band, serialize
 from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hypernodes.serialization.broadcast import PlacedValue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,16 +47,16 @@ class RayExecutor(Executor):
         num_gpus: GPUs that each call takes.
         memory: Bytes of memory that each call takes.
         resources: Resources of the cluster's own that each call takes, by name.
-        runtime_env: What workers need: see Ray's ``runtime_env``.
-        max_retries: How often a call is begun again whose worker died.
+        runtime_env: The environment of the workers: see Ray's ``runtime_env``.
+        max_retries: How often a call is begun again if its worker dies.
         address: The cluster, if this process is not connected to one.
         initializer: Called with `initargs` in each worker process before its first call.
         initargs: Its arguments.
-        autoscaling: Whether the cluster grows when work waits: what no host has now is then waited for.
+        autoscaling: Whether the cluster grows when calls wait: they then wait for resources that no host has.
 
     Raises:
-        ClusterConnectionError: Nothing answers at the address. Raised by the first `submit`.
-        ResourcesError: No host has what is asked for. Raised by the first `submit`.
+        ClusterConnectionError: No cluster answers at the address. Raised by the first `submit`.
+        ResourcesError: No host has the resources of a call. Raised by the first `submit`.
         ValueError: ``max_workers`` below 1, or a negative amount.
 
     Example:
@@ -106,9 +107,9 @@ class RayExecutor(Executor):
         self._max_retries = max_retries
         self._address = address
         self._autoscaling = autoscaling
-        self._initializer = initializer_of(initializer, initargs)
+        self._initializer = None if initializer is None else dumps((initializer, initargs))
         self._lock = threading.Lock()
-        self._state: Dispatcher | None = None
+        self._current: Dispatcher | None = None
         self._closed = False
 
     @property
@@ -120,13 +121,13 @@ class RayExecutor(Executor):
 
     @property
     def max_retries(self) -> int:
-        """How often a call is begun again whose worker died."""
+        """How often a call is begun again if its worker dies."""
         return self._max_retries
 
     @property
-    def _broken(self) -> str | bool:
-        # The name that the standard library's executors have for it.
-        return (self._state is not None and self._state.broken) or False
+    def _broken(self) -> bool:
+        # This is the attribute of the standard library's executors.
+        return self._current is not None and self._current.is_broken
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)`` on the cluster and return its future.
@@ -137,15 +138,15 @@ class RayExecutor(Executor):
         """
         dispatcher = self._dispatcher()
         try:
-            packed = self._packed((fn, args, kwargs))
+            call = self._serialize((fn, args, kwargs))
         except BaseException as error:
             failed = RayFuture()
             failed.set_running_or_notify_cancel()
             failed.set_exception(error)
             return failed
-        return dispatcher.submit(Task(packed, self._resources, retries=self._max_retries))
+        return dispatcher.submit(Task(call, self._resources, retries=self._max_retries))
 
-    def submit_apart(
+    def submit_separate(
         self,
         fn: Callable[..., Any],
         /,
@@ -154,26 +155,27 @@ class RayExecutor(Executor):
         resources: Resources | None = None,
         retries: int | None = None,
     ) -> Future[Any]:
-        """Schedule a call whose results stay apart, each in the cluster if it is large.
+        """Schedule a call with separate results, each of which stays in the cluster if it is large.
 
         Args:
-            fn: Returns one value, or a `Several` of up to 1 + `returns`.
+            fn: Returns one value, or a `SeparateResults` of up to 1 + `returns` values.
             args: Its arguments.
-            returns: How many results there may be beside the first.
-            resources: What it takes, if that is not what the executor's calls take.
-            retries: How often it is begun again when its worker died.
+            returns: How many results there may be after the first.
+            resources: The resources that the call takes; by default those of the executor.
+            retries: How often the call is begun again if a worker dies during it; by default as often as the
+                executor says.
 
         Returns:
-            A future of a tuple: each result, or a `Kept` that stands for it.
+            A future of a tuple: each result, or a `RemoteValue` that stands for it.
 
         Raises:
-            TransportError: Something cannot be pickled.
+            TransportError: The function or an argument cannot be pickled.
         """
         dispatcher = self._dispatcher()
         needs = self._resources if resources is None else resources.with_defaults(self._resources)
         return dispatcher.submit(
             Task(
-                self._packed((fn, args, {})),
+                self._serialize((fn, args, {})),
                 needs,
                 returns=1 + returns,
                 retries=self._max_retries if retries is None else retries,
@@ -210,9 +212,7 @@ class RayExecutor(Executor):
         ends = None if timeout is None else timeout + monotonic()
         rows = zip(*iterables, strict=False)
         chunks = iter(lambda: tuple(itertools.islice(rows, chunksize)), ())
-        dispatcher = self._dispatcher()
-        del dispatcher  # it raises here where there is no cluster, and not at the first result
-        call = self.share(serialize(fn))
+        call = self.place(serialize(fn))
 
         def submit(chunk: Any) -> Future[Any]:
             return self.submit(_call_each, call, chunk)
@@ -220,84 +220,88 @@ class RayExecutor(Executor):
         futures = deque(submit(chunk) for chunk in itertools.islice(chunks, buffersize))
         return _in_order(futures, chunks if buffersize is not None else iter(()), submit, ends)
 
-    def share(self, packed: Serialized) -> PlacedValue:
-        """Place what many submissions have in common in the object store."""
-        self._dispatcher()
-        return shared(packed)
+    def place(self, serialized: Serialized) -> PlacedValue:
+        """Place a value that many submissions have in common in the object store.
 
-    def give_way(self, timeout: float | None = None) -> bool:
-        """Wait for a moment, in a Ray task, without holding its CPUs; ``False`` where that cannot be."""
-        if self._state is None or not in_task():
+        Raises:
+            ClusterConnectionError: As for `submit`.
+        """
+        self._dispatcher()  # It connects this process to the cluster.
+        return place(serialized)
+
+    def wait_without_cpus(self, timeout: float | None = None) -> bool:
+        """Wait for a moment without holding the CPUs of this Ray task; ``False`` outside of a task."""
+        if self._current is None or not is_task_thread():
             return False
-        self._state.give_way(timeout)
+        self._current.wait_without_cpus(timeout)
         return True
 
     def kill(self, future: Future[Any]) -> bool:
-        """End a running call by ending its process, also one that is stuck; tell whether there was one.
+        """Kill the process of a running call, even if the call is stuck; ``False`` if there is none.
 
         Its future then raises `WorkerDiedError`.
         """
-        return self._state is not None and self._state.kill(future)
+        return self._current is not None and self._current.kill(future)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Take no more work; see `concurrent.futures.Executor.shutdown`."""
+        """Take no more calls; see `concurrent.futures.Executor.shutdown`."""
         with self._lock:
             self._closed = True
-            dispatcher = self._state
+            dispatcher = self._current
         if dispatcher is not None:
             dispatcher.close(wait=wait, cancel_pending=cancel_futures)
 
     def terminate(self) -> None:
-        """End running calls by force, and take no more."""
+        """Kill the processes of running calls, cancel pending calls, and take no more."""
         with self._lock:
             self._closed = True
-            dispatcher = self._state
+            dispatcher = self._current
         if dispatcher is not None:
             dispatcher.terminate()
 
-    def _packed(self, call: tuple[Any, ...]) -> Serialized:
+    def _serialize(self, call: tuple[Any, ...]) -> Serialized:
         try:
             return serialize(call)
         except (KeyboardInterrupt, TransportError):
             raise
         except Exception as error:
-            from hypernodes.executors.culprit import culprit
+            from hypernodes.executors.unpicklable import describe_unpicklable_call
 
             fn, args, _ = call
+            reason = describe_unpicklable_call(call, error)
             raise TransportError(
-                f"{short(fn)} with {short(args)} cannot be sent to a Ray worker: {culprit(call, error)}"
+                f"{short(fn)} with {short(args)} cannot be sent to a Ray worker: {reason}"
             ) from error
 
     def _dispatcher(self) -> Dispatcher:
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
-        if _exiting:
-            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        exit_hook.check()
         with self._lock:
-            if self._state is not None and not self._state.is_connected:
-                if session() is None:
+            if self._current is not None and not self._current.is_connected:
+                if connection_id() is None:
                     raise ClusterConnectionError(
                         "Ray was shut down, by ray.shutdown(), since this RayExecutor used it first. Call "
                         "ray.init() again, or make another RayExecutor."
                     )
-                self._state.close(wait=False, cancel_pending=False)
-                self._state = None
-            if self._state is None:
+                self._current.close(wait=False, cancel_pending=False)
+                self._current = None
+            if self._current is None:
                 owns_ray = connect(self._address)
-                self._state = Dispatcher(
+                self._current = Dispatcher(
                     self._max_workers,
                     self._resources,
                     initializer=self._initializer,
-                    runtime_env=uploaded(self._runtime_env),
+                    runtime_env=upload_runtime_env(self._runtime_env),
                     autoscaling=self._autoscaling,
                     owns_ray=owns_ray,
                 )
-                # Dropping the executor loses no work: the dispatcher finishes what it holds.
-                weakref.finalize(self, self._state.close, wait=False, cancel_pending=False).atexit = False
-            return self._state
+                # When the executor is garbage-collected, the dispatcher still finishes its tasks.
+                weakref.finalize(self, self._current.close, wait=False, cancel_pending=False).atexit = False
+            return self._current
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as what it was made with: another one where it arrives."""
+        """Pickle the arguments: unpickling makes another executor."""
         return partial(RayExecutor, self._max_workers, **self._options), ()
 
     def __repr__(self) -> str:
@@ -315,7 +319,7 @@ def _in_order(
     submit: Callable[[Any], Future[Any]],
     ends: float | None,
 ) -> Iterator[Any]:
-    """Give out results in order, without keeping any; what is left when nobody wants more is cancelled."""
+    """Yield results in order, without keeping any; cancel the remaining calls when this is closed."""
     try:
         while futures:
             results = futures[0].result(None if ends is None else ends - monotonic())
@@ -329,19 +333,5 @@ def _in_order(
         for future in futures:
             future.cancel()
 
-
-_exiting = False
-
-
-def _finish_at_exit() -> None:
-    global _exiting  # noqa: PLW0603
-    _exiting = True
-    for dispatcher in list(alive):
-        wait_for(dispatcher.outstanding())
-        dispatcher.close(wait=True, cancel_pending=False)
-
-
-# Runs before Ray's own exit hook disconnects, so that submitted work is done.
-threading._register_atexit(_finish_at_exit)  # type: ignore[attr-defined]
 
 register_out_of_band(Future)

@@ -1,244 +1,127 @@
-"""Futures whose results stay in the cluster until somebody asks for them."""
+"""Futures whose results stay in the cluster until they are asked for."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from hypernodes.exceptions import UnpackError
 from hypernodes.executors.ray import nesting
-from hypernodes.executors.ray.errors import explained
-from hypernodes.executors.ray.worker import Bare, Here, There
-from hypernodes.executors.settled import ExecutorFuture
-from hypernodes.serialization.broadcast import InlineValue
-from hypernodes.serialization.pickling import OutOfBand, Serialized, serialize
-from hypernodes.serialization.remote import RemoteValue
+from hypernodes.executors.ray.messages import InlineResult, PlainSerialized, StoredResult, serialize_plain
+from hypernodes.executors.ray.objects import RayValue, deserialize_result
+from hypernodes.executors.settled import ExecutorFuture, Settled
+from hypernodes.serialization.pickling import OutOfBand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ray import ObjectRef
 
-    from hypernodes.serialization.broadcast import PlacedValue
 
-_SHARE_AS_OBJECT: Final = 90_000  # bytes; Ray copies smaller arguments into the task itself, which costs less
-
-
-class KeptOnRay(RemoteValue):
-    """A result in Ray's object store.
+class PendingResult:
+    """The results of a task that have not been unpickled yet.
 
     Args:
-        ref: Where it is.
-        there: What is known of it.
+        results: The results, or what is known of those in the object store.
+        refs: The references of the objects.
+        are_separate: Whether the future has one value for each result, and a large one stays in the store.
     """
 
-    def __init__(self, ref: ObjectRef, there: There) -> None:
-        self.ref = ref
-        self.kind = there.kind
-        self.size = there.size
-        self._lock = threading.Lock()
-        self._value: tuple[Any, ...] = ()
-
-    def get(self) -> Any:
-        """Bring it here, once.
-
-        Raises:
-            WorkerDiedError: The host that had it is gone, and it could not be computed again.
-            UnpackError: It cannot be unpickled here.
-        """
-        with self._lock:
-            if not self._value:
-                import ray
-
-                try:
-                    bare: Bare = ray.get(self.ref)
-                except ray.exceptions.RayError as error:
-                    raise explained(error, f"a {self.kind} that it had made is lost") from error
-                self._value = (unpacked(bare),)
-            return self._value[0]
-
-    def as_placed(self) -> tuple[bytes, SharedObject]:
-        """Return a name for it, and what a worker finds it by."""
-        return self.ref.binary(), SharedObject(self.ref)
-
-    def __repr__(self) -> str:
-        return f"<{self.kind} of {self.size:,} bytes on Ray>"
-
-
-class SharedObject:
-    """A packed value in Ray's object store, which each worker process brings to itself once."""
-
-    __slots__ = ("ref",)
-
-    def __init__(self, ref: ObjectRef) -> None:
-        self.ref = ref
-
-    def load(self) -> Serialized:
-        """Return it, in the worker."""
-        import ray
-
-        bare: Bare = ray.get(self.ref)
-        return Serialized(*bare)
-
-
-def shared(packed: Serialized, *, by_ray: bool = True) -> PlacedValue:
-    """Place what many tasks have in common in the object store, if it is large enough for that to pay.
-
-    Args:
-        packed: What they have in common.
-        by_ray: Whether Ray will send its place to them.
-    """
-    if packed.size < _SHARE_AS_OBJECT:
-        return InlineValue(packed)
-    import ray
-
-    ref = ray.put((packed.header, packed.buffers, packed.carried))
-    return SharedObject(ref) if by_ray else SharedWithAnybody(ref)
-
-
-class SharedWithAnybody(SharedObject):
-    """A packed value in Ray's object store that is found there even if it was not Ray that sent its place.
-
-    Whoever makes one must keep it: Ray does not know who else has it.
-    """
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        from ray import cloudpickle
-
-        return _found, (cloudpickle.dumps(self.ref),)
-
-
-def _found(pickled: bytes) -> SharedWithAnybody:
-    from ray import cloudpickle
-
-    return SharedWithAnybody(cloudpickle.loads(pickled))
-
-
-def unpacked(bare: Bare) -> Any:
-    """Unpickle a result.
-
-    Raises:
-        UnpackError: It cannot be unpickled here.
-    """
-    try:
-        return Serialized(*bare).deserialize()
-    except (KeyboardInterrupt, MemoryError):
-        raise
-    except BaseException as error:
-        raise UnpackError(
-            f"a result came back from a Ray worker but cannot be unpickled here "
-            f"({type(error).__name__}: {error})"
-        ) from error
-
-
-class Landing:
-    """The results of a task, before anybody has asked for them.
-
-    Args:
-        results: Where they are.
-        refs: The references of those that are on the cluster.
-        keeps: Whether large ones are to stay there: what a future then gives is a handle for each.
-    """
-
-    __slots__ = ("keeps", "refs", "results")
+    __slots__ = ("are_separate", "refs", "results")
 
     def __init__(
-        self, results: tuple[Here | There, ...], refs: tuple[ObjectRef, ...], *, keeps: bool
+        self,
+        results: tuple[InlineResult | StoredResult, ...],
+        refs: tuple[ObjectRef[Any], ...],
+        *,
+        are_separate: bool,
     ) -> None:
         self.results = results
         self.refs = refs
-        self.keeps = keeps
+        self.are_separate = are_separate
 
     @property
-    def is_here(self) -> bool:
-        """Whether everything came with the answer."""
-        return all(isinstance(result, Here) for result in self.results)
+    def is_inline(self) -> bool:
+        """Whether all results are in this process."""
+        return all(isinstance(result, InlineResult) for result in self.results)
 
-    def take(self) -> Any:
-        """Return the result, or the results that were asked to stay apart."""
+    def resolve(self) -> Any:
+        """Return the result, or the tuple of separate results."""
         values = [
-            unpacked(result.bare) if isinstance(result, Here) else KeptOnRay(ref, result)
+            deserialize_result(result.value) if isinstance(result, InlineResult) else RayValue(ref, result)
             for result, ref in zip(self.results, self.refs, strict=True)
         ]
-        if self.keeps:
+        if self.are_separate:
             return tuple(values)
-        return values[0].get() if isinstance(values[0], KeptOnRay) else values[0]
+        return values[0].get() if isinstance(values[0], RayValue) else values[0]
 
-    def as_argument(self) -> Bare | ObjectRef:
-        """Return what brings the result to a worker."""
+    def as_argument(self) -> PlainSerialized | ObjectRef[Any]:
+        """Return the result as an argument of a Ray task."""
         (result,), (ref,) = self.results, self.refs
-        return result.bare if isinstance(result, Here) else ref
+        return result.value if isinstance(result, InlineResult) else ref
 
 
 class RayFuture(ExecutorFuture, OutOfBand):
-    """A future that brings its result here when that is asked for, and not before.
+    """A future that fetches its result when it is asked for, and not before.
 
-    As an argument of another submission it stands for its value, which then goes from worker to worker.
+    As an argument of another submission it stands for its value, which goes from worker to worker.
 
     Attributes:
-        attempts: How often the call was begun; more than once if a worker has died of it.
+        attempts: How often the call was begun; more than once if a worker has died during it.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.attempts = 0
-        self._landing: Landing | None = None
-        self._give_way: Callable[[float | None], None] | None = None
-        self._taking = threading.Lock()
+        self._pending: PendingResult | None = None
+        self._resolved: Settled[Any] | None = None
+        self._resolving = threading.Lock()
+        self._wait_in_ray: Callable[[float | None], None] | None = None
 
-    def give_way_with(self, give_way: Callable[[float | None], None]) -> None:
-        """Have whoever waits for this future in a Ray task give its CPUs back meanwhile."""
-        self._give_way = give_way
-        self._waiters = nesting.Waiters(give_way)
+    def wait_by(self, wait: Callable[[float | None], None]) -> None:
+        """Have the thread of a Ray task wait for this future by a function that gives its CPUs back."""
+        self._wait_in_ray = wait
+        nesting.wait_in_ray_for(self, wait)
 
     def result(self, timeout: float | None = None) -> Any:
         """Return the result, or raise the error; see `concurrent.futures.Future.result`."""
-        self._wait(timeout)
-        self._take()
+        if self._wait(timeout) is None and (resolved := self._resolve()) is not None:
+            return resolved.get()
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the error, if there is one; see `concurrent.futures.Future.exception`."""
-        # A large result is not brought here only to see whether it can be unpickled.
-        if self._wait(timeout) is None and self._landing is not None and self._landing.is_here:
-            self._take()
-        return super().exception(0)
+        error = self._wait(timeout)
+        pending = self._pending
+        if error is None and pending is not None and pending.is_inline:
+            self._resolve()  # A large result is not fetched only to see whether it can be unpickled.
+        return error if self._resolved is None else self._resolved.error
 
-    def land(self, landing: Landing) -> None:
-        """Take note of where the results are; they are brought here when somebody asks."""
-        self._landing = landing
+    def set_pending(self, pending: PendingResult) -> None:
+        """Settle the future with results that are fetched when they are asked for."""
+        self._pending = pending
         self.set_result(None)
 
-    def as_argument(self) -> Bare | ObjectRef:
-        """Return what brings the result of this future, which is done, to a worker."""
-        if self._landing is not None and not self._landing.keeps:
-            return self._landing.as_argument()
-        return packed_as_bare(self.result())
+    def as_argument(self) -> PlainSerialized | ObjectRef[Any]:
+        """Return the result of this future, which is done, as an argument of a Ray task."""
+        pending = self._pending
+        if pending is not None and not pending.are_separate:
+            return pending.as_argument()
+        return serialize_plain(self.result())
 
     def _wait(self, timeout: float | None) -> BaseException | None:
-        if self._give_way is not None and not self.done() and nesting.in_task():
-            nesting.until(self.done, self._give_way, timeout)
+        if self._wait_in_ray is not None and not self.done() and nesting.is_task_thread():
+            nesting.wait_until(self.done, self._wait_in_ray, timeout)
             timeout = 0
         return super().exception(timeout)
 
-    def _take(self) -> None:
-        with self._taking:
-            landing = self._landing
-            if landing is None or self._result is not None or self._exception is not None:
-                return
-            try:
-                self._result = landing.take()
-            except Exception as error:
-                self._exception = error
-            if landing.is_here:
-                self._landing = (
-                    None  # what is on the cluster stays there: somebody may take it as an argument
-                )
-
-
-def packed_as_bare(value: object) -> Bare:
-    """Pack a value as plain data."""
-    packed = serialize(value)
-    return packed.header, packed.buffers, packed.carried
+    def _resolve(self) -> Settled[Any] | None:
+        with self._resolving:
+            pending = self._pending
+            if self._resolved is None and pending is not None:
+                try:
+                    self._resolved = Settled(pending.resolve())
+                except Exception as error:
+                    self._resolved = Settled(error=error)
+                if pending.is_inline:  # A stored result may still become an argument of another task.
+                    self._pending = None
+            return self._resolved

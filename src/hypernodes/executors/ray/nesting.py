@@ -1,7 +1,7 @@
-"""What changes where the code that submits runs in a Ray worker itself, and holds CPUs while it waits.
+"""Waits without holding CPUs, for executors that are used in a Ray worker.
 
-A task gives its CPUs back while its own thread waits in Ray, and only then: so waiting for a future, there,
-is done in Ray. An actor keeps its CPUs for as long as it lives, so it lends them to what it waits for.
+A Ray task gives its CPUs back only while its own thread waits in Ray, so a future is waited for in Ray. An
+actor keeps its CPUs for as long as it lives, so it lends them to the tasks that it waits for.
 """
 
 from __future__ import annotations
@@ -10,89 +10,100 @@ import threading
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.executors.ray import worker
+from hypernodes._compat.concurrent_futures import replace_wait_events
+from hypernodes._compat.ray import is_worker_process
+from hypernodes.executors.ray.worker import state
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
-_LONGEST: Final = 0.5  # seconds in Ray before the future itself is looked at again
-_SHORTEST: Final = 0.001
+    from ray import ObjectRef
+
+MAX_WAIT_S: Final = 0.5
+"""Seconds of one wait in Ray, after which the future is checked: a future may be done without a Ray task."""
+
+MIN_WAIT_S: Final = 0.001
+"""Seconds of a wait without tasks to wait for, or for the dispatcher to settle a future."""
 
 
-def in_task() -> bool:
-    """Whether this thread is that of a Ray task, which gives its CPUs back while it waits in Ray."""
+def is_task_thread() -> bool:
+    """Whether this is the thread of a Ray task, which gives its CPUs back while it waits in Ray."""
     import ray
 
     if threading.current_thread() is not threading.main_thread() or not ray.is_initialized():
         return False
-    context = ray.get_runtime_context()
-    return context.worker.mode == ray.WORKER_MODE and context.get_actor_id() is None
+    return is_worker_process() and ray.get_runtime_context().get_actor_id() is None
 
 
 def lent_cpus() -> float:
-    """Return how many CPUs the code that runs here can only lend: those of an actor, or lent ones."""
+    """Return how many CPUs this process can only lend to tasks: those of an actor, or lent ones."""
     import ray
 
-    context = ray.get_runtime_context()
-    if context.worker.mode != ray.WORKER_MODE:
+    if not is_worker_process():
         return 0.0
+    context = ray.get_runtime_context()
     assigned = float(context.get_assigned_resources().get("CPU", 0.0))
     if context.get_actor_id() is not None:
         return assigned
-    return 0.0 if assigned else worker.held_cpus or 0.0
+    return 0.0 if assigned else state.held_cpus or 0.0
 
 
-def wait_in_ray(refs: list[Any], timeout: float | None) -> None:
-    """Give this task's CPUs back until one of these is done, or for a moment."""
+def wait_in_ray(refs: list[ObjectRef[Any]], timeout: float | None) -> None:
+    """Wait until one of the objects exists, at most `MAX_WAIT_S`, without holding this task's CPUs."""
     import ray
 
-    longest = _LONGEST if timeout is None else min(timeout, _LONGEST)
+    longest = MAX_WAIT_S if timeout is None else min(timeout, MAX_WAIT_S)
     if not refs:
-        threading.Event().wait(min(longest, _SHORTEST))
+        threading.Event().wait(min(longest, MIN_WAIT_S))
         return
     done, _ = ray.wait(refs, num_returns=1, timeout=longest, fetch_local=False)
-    if done:  # the dispatcher is about to settle its future
-        threading.Event().wait(_SHORTEST)
+    if done:  # The dispatcher is about to settle the future.
+        threading.Event().wait(MIN_WAIT_S)
 
 
-class Waiters(list[Any]):
-    """The list in which the standard library's `wait` and `as_completed` leave who waits for a future."""
+def wait_until(
+    is_done: Callable[[], bool], wait: Callable[[float | None], None], timeout: float | None
+) -> bool:
+    """Wait until something is done, and return whether it is.
 
-    def __init__(self, give_way: Callable[[float | None], None]) -> None:
-        super().__init__()
-        self._give_way = give_way
+    Args:
+        is_done: Whether it is done.
+        wait: Waits for a while, at most the number of seconds that it is called with.
+        timeout: Seconds after which to give up.
+    """
+    deadline = None if timeout is None else monotonic() + timeout
+    while not is_done():
+        remaining = None if deadline is None else deadline - monotonic()
+        if remaining is not None and remaining <= 0:
+            return False
+        wait(remaining)
+    return True
 
-    def append(self, waiter: Any) -> None:
-        """Have one wait in Ray."""
-        if not isinstance(waiter.event, _EventInRay):
-            waiter.event = _EventInRay(waiter.event, self._give_way)
-        super().append(waiter)
+
+def wait_in_ray_for(future: Future[Any], wait: Callable[[float | None], None]) -> None:
+    """Have `concurrent.futures.wait` and `as_completed` wait for a future in Ray, in the thread of a task.
+
+    Args:
+        future: The future.
+        wait: As in `wait_until`.
+    """
+    replace_wait_events(
+        future, lambda event: event if isinstance(event, _RayEvent) else _RayEvent(event, wait)
+    )
 
 
-class _EventInRay:
-    """An event for which a Ray task waits without holding its CPUs."""
+class _RayEvent:
+    """An event that the thread of a Ray task waits for without holding CPUs."""
 
-    def __init__(self, event: threading.Event, give_way: Callable[[float | None], None]) -> None:
+    def __init__(self, event: threading.Event, wait: Callable[[float | None], None]) -> None:
         self._event = event
-        self._give_way = give_way
+        self._wait = wait
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._event, name)
 
     def wait(self, timeout: float | None = None) -> bool:
-        if not in_task():
+        if not is_task_thread():
             return self._event.wait(timeout)
-        return until(self._event.is_set, self._give_way, timeout)
-
-
-def until(
-    is_done: Callable[[], bool], give_way: Callable[[float | None], None], timeout: float | None
-) -> bool:
-    """Wait in Ray until something is done; tell whether it is."""
-    ends = None if timeout is None else monotonic() + timeout
-    while not is_done():
-        left = None if ends is None else ends - monotonic()
-        if left is not None and left <= 0:
-            return False
-        give_way(left)
-    return True
+        return wait_until(self._event.is_set, self._wait, timeout)

@@ -1,207 +1,155 @@
-"""What a Ray worker does with a task: unpack it, call it, and serialize what comes of it.
+"""The function that Ray calls for a task: it unpickles a call, makes it, and pickles the results.
 
-Ray itself only ever sees bytes and buffers, so that whatever happens while the user's own objects are
-unpickled, called or pickled comes back as an answer, and not as the death of the worker. Only SIGTERM is
-one (a drained host, a stopped pod): Ray's handler raises a SystemExit wherever the worker is just then,
-which is no error of the user's code.
+Ray itself transports only bytes and buffers. So an error that the user's objects raise while they are
+unpickled, called or pickled is part of the answer, and does not look like the death of the worker. Only
+SIGTERM is a death (of a drained host, or a stopped pod): Ray's handler raises a SystemExit in whatever code
+runs, and that is no error of the user's code.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from hypernodes._compat.ray import attempt_number
 from hypernodes.exceptions import TransportError
+from hypernodes.executors.ray.messages import (
+    Dependency,
+    InlineResult,
+    PlainSerialized,
+    StoredResult,
+    TaskResult,
+    to_plain,
+)
 from hypernodes.serialization.errors import SerializedError, serialize_error
-from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
+from hypernodes.serialization.pickling import Serialized, loads, serialize
 from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
     from types import FrameType
 
-held_cpus: float | None = None
-"""How many CPUs the task that runs here holds, lent ones included; ``None`` where none of ours runs."""
 
-_watches_sigterm = False
-_got_sigterm = False
-
-_initialized: dict[str, SerializedError | None] = {}
-
-Bare = tuple[bytes, "Sequence[Any]", "Sequence[Any]"]
-"""A `Serialized` as plain data, which Ray can move without this package."""
-
-
-class Dependency(NamedTuple):
-    """Stands for the result of another task among what a task carries."""
-
-    position: int
-
-
-class Here(NamedTuple):
-    """A result that came with the answer."""
-
-    bare: Bare
-
-
-class There(NamedTuple):
-    """A result that stays in the object store.
+@dataclass(slots=True)
+class WorkerState:
+    """The state of this process as a Ray worker.
 
     Attributes:
-        kind: The name of its type.
-        size: Bytes.
+        held_cpus: How many CPUs the running task holds, including lent ones; ``None`` if no task of a
+            `RayExecutor` is running.
+        watches_sigterm: Whether SIGTERM is recorded.
+        got_sigterm: Whether SIGTERM was received.
+        initialized: The executors whose initializer was called, with its error.
     """
 
-    kind: str
-    size: int
+    held_cpus: float | None = None
+    watches_sigterm: bool = False
+    got_sigterm: bool = False
+    initialized: dict[str, SerializedError | None] = field(default_factory=dict)
 
 
-class Answer(NamedTuple):
-    """What came of a task.
-
-    Attributes:
-        attempt: How often a worker had died of it before.
-        results: Where each result is.
-        error: What it raised.
-        broken: Why it could not even be called.
-        initializer: What the initializer raised.
-    """
-
-    attempt: int = 0
-    results: tuple[Here | There, ...] = ()
-    error: SerializedError | None = None
-    broken: str | None = None
-    initializer: SerializedError | None = None
+state = WorkerState()
 
 
-class Order(NamedTuple):
-    """What a worker is to do; it travels as a plain tuple, since Ray takes its time over anything else.
-
-    Attributes:
-        executor: The name of the executor.
-        initializer: Its pickled initializer and that one's arguments, if it has one.
-        returns: How many results there may be.
-        cpus: How many CPUs the task holds, lent ones included.
-        call: The function and its arguments.
-    """
-
-    executor: str
-    initializer: bytes | None
-    returns: int
-    cpus: float
-    call: Bare
-
-
-def work(order: tuple[Any, ...], *dependencies: Bare) -> tuple[Any, ...]:
-    """Carry out an order, in the worker: return an answer, and the results that stay behind.
+def run_task(payload: tuple[Any, ...], *dependencies: PlainSerialized) -> tuple[Any, ...]:
+    """Make the call of a task, in a worker.
 
     Args:
-        order: An `Order`.
-        dependencies: The results of other tasks that it takes.
+        payload: A `TaskPayload`.
+        dependencies: The results of other tasks that are arguments of the call.
+
+    Returns:
+        A `TaskResult`, and one object for each result: the result itself if it stays in the object store,
+        otherwise ``None``.
 
     Raises:
-        SystemExit: The worker was told to end, which is told to Ray: it begins the task again elsewhere.
+        SystemExit: The worker has received SIGTERM, so Ray begins the task again in another one.
     """
     _watch_sigterm()
-    answer = _carried_out(order, dependencies)
-    if _got_sigterm:
+    answer = _answer(payload, dependencies)
+    if state.got_sigterm:
         raise SystemExit(1)
     return answer
 
 
 def _watch_sigterm() -> None:
-    """Have SIGTERM remembered, whatever the user's code makes of the SystemExit that Ray's handler raises."""
-    global _watches_sigterm  # noqa: PLW0603
-    if _watches_sigterm or threading.current_thread() is not threading.main_thread():
+    """Record SIGTERM: the user's code may catch the SystemExit that Ray's handler raises."""
+    if state.watches_sigterm or threading.current_thread() is not threading.main_thread():
         return
-    _watches_sigterm = True
+    state.watches_sigterm = True
     handler = signal.getsignal(signal.SIGTERM)
-    if not callable(handler):  # then the signal ends the process at once
+    if not callable(handler):  # The signal ends the process at once.
         return
 
-    def remember(number: int, frame: FrameType | None) -> None:
-        global _got_sigterm  # noqa: PLW0603
-        _got_sigterm = True
+    def record(number: int, frame: FrameType | None) -> None:
+        state.got_sigterm = True
         handler(number, frame)
 
-    signal.signal(signal.SIGTERM, remember)
+    signal.signal(signal.SIGTERM, record)
 
 
-def _carried_out(order: tuple[Any, ...], dependencies: tuple[Bare, ...]) -> tuple[Any, ...]:
-    global held_cpus  # noqa: PLW0603
-    executor, initializer, returns, held_cpus, bare = order
-    attempt = _attempt()
-    nothing = (None,) * returns
-    if (failure := _initialize(executor, initializer)) is not None:
-        return Answer(attempt, initializer=failure), *nothing
+def _answer(payload: tuple[Any, ...], dependencies: tuple[PlainSerialized, ...]) -> tuple[Any, ...]:
+    executor_id, initializer, returns, state.held_cpus, call = payload
+    attempt = attempt_number()
+    no_results = (None,) * returns
+    if (failure := _initialize(executor_id, initializer)) is not None:
+        return TaskResult(attempt, initializer_error=failure), *no_results
     try:
-        header, buffers, carried = bare
+        header, buffers, out_of_band = call
         values = [
             Serialized(*dependencies[part.position]).deserialize() if isinstance(part, Dependency) else part
-            for part in carried
+            for part in out_of_band
         ]
         fn, args, kwargs = Serialized(header, buffers, values).deserialize()
-        del values, carried, buffers, bare, dependencies
+        del values, out_of_band, buffers, call, dependencies
     except BaseException as error:
-        return Answer(attempt, broken=f"{type(error).__name__}: {error}"), *nothing
+        return TaskResult(attempt, unpickling_error=f"{type(error).__name__}: {error}"), *no_results
     try:
-        return _answer(attempt, returns, fn(*args, **kwargs))
+        return _serialize_results(attempt, returns, fn(*args, **kwargs))
     except BaseException as error:
-        return Answer(attempt, error=serialize_error(error)), *nothing
+        return TaskResult(attempt, error=serialize_error(error)), *no_results
     finally:
-        held_cpus = None
+        state.held_cpus = None
 
 
-def _answer(attempt: int, returns: int, value: Any) -> tuple[Any, ...]:
+def _serialize_results(attempt: int, returns: int, value: Any) -> tuple[Any, ...]:
     values, kinds = (value.values, value.kinds) if isinstance(value, SeparateResults) else ((value,), None)
-    results: list[Here | There] = []
-    staying: list[Bare | None] = []
+    results: list[InlineResult | StoredResult] = []
+    stored: list[PlainSerialized | None] = []
     for position, part in enumerate(values):
-        packed = part if isinstance(part, Serialized) else _packed(part)
-        bare = (packed.header, packed.buffers, packed.carried)
-        if packed.size < REMOTE_MIN_BYTES:
-            results.append(Here(bare))
-            staying.append(None)
+        serialized = part if isinstance(part, Serialized) else _serialize_result(part)
+        plain = to_plain(serialized)
+        if serialized.size < REMOTE_MIN_BYTES:
+            results.append(InlineResult(plain))
+            stored.append(None)
         else:
-            results.append(There(kinds[position] if kinds else type(part).__qualname__, packed.size))
-            staying.append(bare)
-    staying += [None] * (returns - len(staying))
-    return Answer(attempt, tuple(results)), *staying
+            kind = kinds[position] if kinds else type(part).__qualname__
+            results.append(StoredResult(kind, serialized.size))
+            stored.append(plain)
+    stored += [None] * (returns - len(stored))
+    return TaskResult(attempt, tuple(results)), *stored
 
 
-def _packed(result: Any) -> Serialized:
+def _serialize_result(result: Any) -> Serialized:
     try:
         return serialize(result)
-    except (TypeError, AttributeError, RecursionError) as error:  # what pickle raises of its own accord
+    except (TypeError, AttributeError, RecursionError) as error:  # pickle itself raises these.
         raise TransportError(
             f"the result, a {type(result).__qualname__}, cannot be pickled on its way back from a Ray "
             f"worker: {error}. Return something that pickles."
         ) from error
 
 
-def _initialize(executor: str, initializer: bytes | None) -> SerializedError | None:
+def _initialize(executor_id: str, initializer: bytes | None) -> SerializedError | None:
     if initializer is None:
         return None
-    if executor not in _initialized:
+    if executor_id not in state.initialized:
         failure = None
         try:
             function, args = loads(initializer)
             function(*args)
         except BaseException as error:
             failure = serialize_error(error)
-        _initialized[executor] = failure
-    return _initialized[executor]
-
-
-def _attempt() -> int:
-    """Return how often this task was begun before; Ray counts it, but tells only in its core."""
-    from ray._private.worker import global_worker
-
-    count = getattr(global_worker.core_worker, "get_current_task_attempt_number", None)
-    return count() if count is not None else 0
-
-
-def initializer_of(function: Callable[..., object] | None, args: tuple[Any, ...]) -> bytes | None:
-    """Return an initializer as it travels."""
-    return None if function is None else dumps((function, args))
+        state.initialized[executor_id] = failure
+    return state.initialized[executor_id]

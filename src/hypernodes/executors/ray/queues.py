@@ -1,0 +1,235 @@
+"""The tasks of one executor that are not done: with missing arguments, pending, or running.
+
+add ─▶ missing arguments ─▶ pending, a queue for each kind of resources ─▶ running
+       (if it has any)                                            next     remove ─▶
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.executors.ray import capacity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from concurrent.futures import Future
+
+    from hypernodes.executors.ray.task import Task
+    from hypernodes.resources import Resources
+
+HOST_TIMEOUT_S: Final = 20.0
+"""Seconds for the only hosts with the resources of a task to come back, before the task fails."""
+
+MAX_ARGUMENTS_FRACTION: Final = 0.25
+"""How much of the object store the arguments of running tasks may fill; results need the rest."""
+
+AUTOSCALING_SLOTS: Final = 4
+"""How many tasks wait in Ray beyond the capacity of the cluster: the autoscaler sees only tasks in Ray."""
+
+
+class TaskQueue:
+    """The tasks that take the same resources.
+
+    Attributes:
+        resources: The resources that each of them takes.
+        slots: How many of them may run at once.
+        pending: The tasks that wait for a slot.
+        running: How many tasks have one.
+        missing_since: Since when no host has the resources, on the monotonic clock.
+    """
+
+    def __init__(self, resources: Resources, slots: int) -> None:
+        self.resources = resources
+        self.slots = slots
+        self.pending: deque[Task] = deque()
+        self.running = 0
+        self.missing_since: float | None = None
+
+
+class TaskQueues:
+    """The tasks of one executor that are not done. All methods may be called by any thread.
+
+    Args:
+        max_workers: How many tasks that take the same resources run at once; ``None`` for as many as the
+            cluster has resources for.
+        lent_cpus: The CPUs that tasks run on, if the executor is used in an actor.
+        autoscaling: Whether the cluster grows when tasks wait.
+
+    Attributes:
+        updated: When the hosts of the cluster were last requested, on the monotonic clock.
+    """
+
+    def __init__(self, max_workers: int | None, *, lent_cpus: float, autoscaling: bool) -> None:
+        self._max_workers = max_workers
+        self._lent_cpus = lent_cpus
+        self._autoscaling = autoscaling
+        self._lock = threading.Lock()
+        self._queues: dict[Resources, TaskQueue] = {}
+        self._waiting: set[Task] = set()  # for missing arguments
+        self._running: set[Task] = set()
+        self._running_bytes = 0
+        self._refusal: Callable[[], Exception] | None = None
+        self._set_hosts(capacity.host_resources())
+        store = sum(host.get("object_store_memory", 0) for host in self._hosts)
+        self._max_running_bytes = MAX_ARGUMENTS_FRACTION * store
+
+    # ---------------------------------------------------------------------------- what there is
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all tasks are done."""
+        with self._lock:
+            return not (self._running or self._waiting or any(q.pending for q in self._queues.values()))
+
+    @property
+    def running(self) -> list[Task]:
+        """The running tasks."""
+        with self._lock:
+            return list(self._running)
+
+    @property
+    def has_running(self) -> bool:
+        """Whether any task is running."""
+        return bool(self._running)
+
+    def futures(self) -> list[Future[Any]]:
+        """Return the futures of all tasks."""
+        with self._lock:
+            pending = [task for queue in self._queues.values() for task in queue.pending]
+            return [task.future for task in (*pending, *self._waiting, *self._running)]
+
+    # --------------------------------------------------------------------------- the way of a task
+
+    def open(self, resources: Resources) -> TaskQueue:
+        """Return the queue of tasks that take these resources.
+
+        Raises:
+            ResourcesError: No host has the resources.
+        """
+        with self._lock:
+            return self._open(resources)
+
+    def add(self, task: Task) -> None:
+        """Add a task.
+
+        Raises:
+            Exception: The error of `refuse`.
+            ResourcesError: No host has the resources of the task.
+        """
+        with self._lock:
+            if self._refusal is not None:
+                raise self._refusal()
+            queue = self._open(task.resources)
+            if task.missing:
+                self._waiting.add(task)
+            else:
+                queue.pending.append(task)
+
+    def supply(self, task: Task, argument: Future[Any]) -> bool:
+        """Note that an argument of a task is done; return whether the task has become pending."""
+        with self._lock:
+            task.missing.discard(argument)
+            if task.missing or task not in self._waiting:
+                return False
+            self._waiting.discard(task)
+            self._open(task.resources).pending.append(task)
+            return True
+
+    def next(self) -> Task | None:
+        """Return a pending task that may run, which is running from now on; ``None`` if there is none."""
+        with self._lock:
+            for queue in self._queues.values():
+                if not queue.pending or queue.running >= queue.slots:
+                    continue
+                if self._running and self._running_bytes + queue.pending[0].size > self._max_running_bytes:
+                    continue
+                task = queue.pending.popleft()
+                queue.running += 1
+                self._running.add(task)
+                self._running_bytes += task.size
+                return task
+        return None
+
+    def remove(self, task: Task) -> None:
+        """Remove a task that has ended."""
+        task.release()
+        with self._lock:
+            if task in self._running:
+                self._running.discard(task)
+                self._queues[task.resources].running -= 1
+                self._running_bytes -= task.size
+
+    # ------------------------------------------------------------------------------- ends of tasks
+
+    def refuse(self, error: Callable[[], Exception], *, is_final: bool = False) -> None:
+        """Take no more tasks.
+
+        Args:
+            error: Returns the error for a task that is added.
+            is_final: Whether this error takes the place of an earlier one.
+        """
+        with self._lock:
+            if self._refusal is None or is_final:
+                self._refusal = error
+
+    def take_all(self) -> list[Task]:
+        """Remove and return all tasks that are not running."""
+        with self._lock:
+            tasks = [*self._waiting, *(task for q in self._queues.values() for task in q.pending)]
+            self._waiting.clear()
+            for queue in self._queues.values():
+                queue.pending.clear()
+        return tasks
+
+    def take_queues(self, queues: Collection[TaskQueue] | None = None) -> tuple[list[Task], list[Task]]:
+        """Return the running tasks of some queues, by default of all, and take their pending tasks."""
+        with self._lock:
+            chosen = list(self._queues.values()) if queues is None else queues
+            running = [task for task in self._running if self._queues[task.resources] in chosen]
+            pending = [task for queue in chosen for task in queue.pending]
+            for queue in chosen:
+                queue.pending.clear()
+        return running, pending
+
+    # ----------------------------------------------------------------------------------- resources
+
+    def update_hosts(self, hosts: list[dict[str, float]]) -> list[TaskQueue]:
+        """Adapt to the hosts of the cluster; return the queues whose resources are missing for too long."""
+        with self._lock:
+            self._set_hosts(hosts)
+            return [queue for queue in self._queues.values() if self._is_missing(queue)]
+
+    def _set_hosts(self, hosts: list[dict[str, float]]) -> None:
+        self._hosts = hosts
+        self.updated = monotonic()
+        for queue in self._queues.values():
+            queue.slots = self._slots(queue.resources)
+
+    def _open(self, resources: Resources) -> TaskQueue:
+        queue = self._queues.get(resources)
+        if queue is None:
+            if not self._autoscaling and not capacity.count_slots(resources.demand, self._hosts):
+                self._set_hosts(capacity.host_resources())  # A host may have joined the cluster just now.
+                if not capacity.count_slots(resources.demand, self._hosts):
+                    raise capacity.insufficient(resources.demand, self._hosts)
+            queue = self._queues[resources] = TaskQueue(resources, self._slots(resources))
+        return queue
+
+    def _slots(self, resources: Resources) -> int:
+        if self._max_workers is not None:
+            return self._max_workers
+        if self._lent_cpus and resources.num_cpus:
+            return max(1, int(self._lent_cpus // resources.num_cpus))
+        slots = max(1, capacity.count_slots(resources.demand, self._hosts))
+        return slots + AUTOSCALING_SLOTS if self._autoscaling else slots
+
+    def _is_missing(self, queue: TaskQueue) -> bool:
+        if self._autoscaling or capacity.count_slots(queue.resources.demand, self._hosts):
+            queue.missing_since = None
+            return False
+        if queue.missing_since is None:
+            queue.missing_since = monotonic()
+        return monotonic() - queue.missing_since > HOST_TIMEOUT_S
