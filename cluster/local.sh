@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A cluster on this machine: a head, and workers as raylets of their own.
+# A cluster on this machine: a head and several workers, each with its own raylet.
 #   cluster/local.sh up|down
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,9 +12,9 @@ workers=${WORKERS:-2}
 cpus=${CPUS:-1}
 memory=$((200 * 1024 * 1024)) # bytes of each object store
 state=.cache/cluster
-tmp=${RAY_TMP:-/tmp/ray-$(id -u)-$port} # short: Ray's sockets are in it
+tmp=${RAY_TMP:-/tmp/ray-$(id -u)-$port} # must be short: it holds Ray's sockets
 export RAY_AUTH_MODE=token
-PATH="$(cd "$bin" && pwd):$PATH" # what jobs find as `python`
+PATH="$(cd "$bin" && pwd):$PATH" # the `python` of jobs
 export PATH
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -25,7 +25,7 @@ up() {
     exit 1
   fi
   mkdir -p "$state"
-  "$bin/ray" get-auth-token --generate >/dev/null 2>&1 # the one in ~/.ray/auth_token, made if there is none
+  "$bin/ray" get-auth-token --generate >/dev/null 2>&1 # keeps a token that exists
   "$bin/ray" start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus="$cpus" \
     --object-store-memory="$memory" --temp-dir="$tmp" \
     --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --dashboard-agent-listen-port="$agent" --disable-usage-stats >"$state/head.log" 2>&1 ||
@@ -35,7 +35,7 @@ up() {
       --object-store-memory="$memory" --temp-dir="$tmp/$n" --disable-usage-stats >"$state/worker-$n.log" 2>&1 ||
       { cat "$state/worker-$n.log" >&2; exit 1; }
   done
-  # Jobs need the dashboard, and an agent on a host.
+  # A job needs the dashboard and the agent of a host.
   for _ in $(seq 60); do answers "$dashboard" && answers "$agent" && break; sleep 0.5; done
   cat <<END
 a head and $workers workers are up, with $cpus CPU each
@@ -46,14 +46,14 @@ END
 }
 
 down() {
-  # Only what belongs to this cluster, whichever other Rays there are.
+  # End only the processes of this cluster: other Rays may run on this machine.
   mine() { pgrep -f -- "($tmp/([0-9]+/)?session|--gcs_server_port=$port |ray.util.client.server --address=[0-9.]*:$port )" || true; }
   pids=$(mine)
   if [[ -z $pids ]]; then
     echo "no cluster is up at 127.0.0.1:$port"
     return
   fi
-  # All others take leave of the head's GCS, and wait for it where it is gone: so it ends last.
+  # End the GCS of the head last: the other processes sign off there, and wait if it is gone.
   others() { comm -23 <(mine | sort) <(pgrep -f -- "/gcs_server .*--gcs_server_port=$port " | sort); }
   for those in others mine; do
     kill $($those) 2>/dev/null || true

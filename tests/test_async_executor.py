@@ -46,7 +46,7 @@ class Empty(Exception):
         return 0
 
 
-def test_an_error_that_is_false_is_raised(executor):
+def test_an_error_whose_truth_value_is_false_is_raised(executor):
     def fail():
         raise Empty
 
@@ -63,7 +63,7 @@ def test_an_error_that_is_false_is_raised(executor):
 
 
 @pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, GeneratorExit])
-def test_what_ends_iterators_ends_its_future(executor, error):
+def test_an_error_that_ends_iterators_is_the_error_of_its_future(executor, error):
     def fail():
         raise error
 
@@ -81,7 +81,7 @@ def test_what_ends_iterators_ends_its_future(executor, error):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_error_that_ends_programs_ends_only_its_future(executor, error):
+def test_an_error_that_ends_programs_is_the_error_of_its_future(executor, error):
     async def fail():
         raise error
 
@@ -89,7 +89,7 @@ def test_an_error_that_ends_programs_ends_only_its_future(executor, error):
     assert executor.submit(double, 1).result() == 2
 
 
-def test_at_most_so_many_run_at_once(executor):
+def test_at_most_max_concurrent_submissions_run_at_once(executor):
     running, most = 0, 0
 
     async def watch():
@@ -103,7 +103,7 @@ def test_at_most_so_many_run_at_once(executor):
     assert most == 3
 
 
-def test_cancelling_a_running_coroutine_really_ends_it(executor):
+def test_cancelling_a_running_coroutine_ends_it(executor):
     cleaned = threading.Event()
     started = threading.Event()
 
@@ -124,7 +124,7 @@ def test_cancelling_a_running_coroutine_really_ends_it(executor):
     assert cleaned.wait(20)
 
 
-def test_cancelling_what_has_not_started_keeps_it_from_starting():
+def test_a_pending_submission_that_is_cancelled_never_starts():
     with AsyncExecutor(1) as executor:
         release = threading.Event()
         first = executor.submit(release.wait, 20)
@@ -149,7 +149,7 @@ def test_submitting_after_shutdown_is_refused(executor):
         executor.submit(abs, 1)
 
 
-def test_shutdown_can_cancel_what_has_not_started():
+def test_shutdown_can_cancel_pending_submissions():
     executor = AsyncExecutor(1)
     release = threading.Event()
     first = executor.submit(release.wait, 20)
@@ -160,7 +160,7 @@ def test_shutdown_can_cancel_what_has_not_started():
     assert all(future.cancelled() for future in rest)
 
 
-def test_no_room_at_all_is_refused():
+def test_max_concurrent_below_one_is_refused():
     with pytest.raises(ValueError, match="greater than 0"):
         AsyncExecutor(0)
 
@@ -186,20 +186,20 @@ async def everything_that_waits(executor, loop_of_coroutines):
     assert await asyncio.get_running_loop().run_in_executor(executor, abs, -1) == 1
 
 
-def test_inside_a_running_loop_coroutines_run_on_that_loop_and_waiting_keeps_it_turning():
+def test_in_a_running_loop_coroutines_run_on_that_loop_and_waiting_runs_it():
     executor = AsyncExecutor(3)
     asyncio.run(everything_that_waits(executor, loop_of_coroutines=True))
     executor.shutdown(wait=False, cancel_futures=True)
 
 
-def test_inside_a_loop_that_cannot_be_run_again_coroutines_run_on_another_one():
+def test_in_a_loop_that_cannot_be_reentered_coroutines_run_on_another_loop():
     executor = AsyncExecutor(3)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(everything_that_waits(executor, loop_of_coroutines=False))
     executor.shutdown(wait=False, cancel_futures=True)
 
 
-def test_it_can_be_submitted_to_from_many_threads(executor):
+def test_many_threads_can_submit(executor):
     results = []
 
     def work(k):
@@ -213,12 +213,12 @@ def test_it_can_be_submitted_to_from_many_threads(executor):
     assert sorted(results) == [2 * n for n in range(80)]
 
 
-def test_work_of_an_executor_that_nobody_holds_is_done():
+def test_submissions_of_a_garbage_collected_executor_are_done():
     future = AsyncExecutor(1).submit(lambda: time.sleep(0.01) or 5)
     assert future.result(timeout=20) == 5
 
 
-def test_a_coroutine_whose_loop_has_stopped_keeps_nobody_waiting():
+def test_shutdown_cancels_a_coroutine_whose_loop_has_stopped():
     loop = asyncio.new_event_loop()
     executor = AsyncExecutor(1)
 

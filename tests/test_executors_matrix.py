@@ -14,7 +14,7 @@ LEVELS = ("node", "map", "both")
 
 @pytest.fixture(scope="module")
 def engine_of(executor_named):
-    """Make engines; one lives until another one is asked for, so that its executors are started once."""
+    """Return a function that makes engines; an engine is closed when the next one is made."""
     current = {}
 
     def make(executor, level):

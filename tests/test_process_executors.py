@@ -1,4 +1,4 @@
-"""ParallelExecutor and RayExecutor: everything travels, and what does not says so."""
+"""ParallelExecutor and RayExecutor: what they pickle, how workers die, and how the executors end."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def executor(request):
         yield executor
 
 
-def test_lambdas_closures_and_local_classes_travel(executor):
+def test_lambdas_closures_and_local_classes_are_pickled(executor):
     class Point:
         def __init__(self, x):
             self.x = x
@@ -41,7 +41,7 @@ def test_work_is_done_in_another_process(executor):
     assert executor.submit(os.getpid).result() != os.getpid()
 
 
-def test_an_error_with_an_odd_constructor_arrives_as_itself(executor):
+def test_an_error_with_an_unusual_constructor_keeps_its_type(executor):
     def fail():
         raise sample.Refused(2, "not today")
 
@@ -51,7 +51,7 @@ def test_an_error_with_an_odd_constructor_arrives_as_itself(executor):
     assert "in fail" in str(error.__cause__)
 
 
-def test_an_error_that_holds_a_lock_arrives_without_it(executor):
+def test_an_error_with_a_lock_arrives_without_the_lock(executor):
     def fail():
         error = ValueError("stuck")
         error.lock = threading.Lock()
@@ -63,13 +63,13 @@ def test_an_error_that_holds_a_lock_arrives_without_it(executor):
 
 
 class Empty(Exception):
-    """An error that is false."""
+    """An error whose truth value is false."""
 
     def __len__(self):
         return 0
 
 
-def test_an_error_that_is_false_is_raised(executor):
+def test_an_error_whose_truth_value_is_false_is_raised(executor):
     def fail(_=None):
         raise Empty
 
@@ -81,14 +81,14 @@ def test_an_error_that_is_false_is_raised(executor):
         list(executor.map(fail, [1]))
 
 
-def test_what_cannot_be_pickled_fails_its_own_future(executor):
+def test_a_call_that_is_not_picklable_fails_its_own_future(executor):
     lock = threading.Lock()
     assert isinstance(executor.submit(lambda: lock).exception(), (TypeError, TransportError))
     assert isinstance(executor.submit(threading.Lock).exception(), TransportError)
     assert executor.submit(abs, -1).result() == 1
 
 
-def test_what_has_not_started_can_be_cancelled(executor):
+def test_a_pending_call_can_be_cancelled(executor):
     futures = [executor.submit(__import__("time").sleep, 0.2) for _ in range(12)]
     assert futures[-1].cancel()
     assert not wait(futures, timeout=60).not_done
@@ -116,7 +116,7 @@ def test_a_dead_worker_fails_the_call_that_it_was_making_and_no_other(how):
         assert pool.submit(abs, -1).result() == 1
 
 
-def test_a_worker_that_dies_while_it_has_nothing_to_do_costs_nothing():
+def test_no_call_fails_when_an_idle_worker_dies():
     with ParallelExecutor(1) as pool:
         first = pool.submit(os.getpid).result()
         os.kill(first, signal.SIGKILL)
@@ -133,7 +133,7 @@ class DiesOnLeaving:
         os._exit(5)
 
 
-def test_a_worker_that_dies_while_it_unpickles_or_pickles_has_died():
+def test_a_worker_that_dies_while_it_unpickles_or_pickles_fails_its_call():
     with ParallelExecutor(1) as pool:
         assert "exit code 4" in str(pool.submit(abs, DiesOnArrival()).exception())
         assert "exit code 5" in str(pool.submit(DiesOnLeaving).exception())
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_while_it_unpickles_or_pickles_has_died():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
-def test_a_dead_worker_is_noticed_though_a_child_of_it_lives_on():
+def test_the_death_of_a_worker_is_noticed_while_its_child_lives():
     def leave_a_child():
         if os.fork() == 0:
             time.sleep(20)
@@ -173,7 +173,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced(tmp_path):
         assert pool.submit(abs, -1).result() == 1
 
 
-def test_an_initializer_that_raises_says_what():
+def test_the_error_of_an_initializer_is_in_the_message():
     with ParallelExecutor(1, initializer=int, initargs=("x",)) as pool:
         error = pool.submit(abs, -1).exception()
     assert isinstance(error, InitializerError)
@@ -197,7 +197,7 @@ def test_terminating_ends_running_calls_and_cancels_the_others(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_has_processes_of_its_own():
+def test_a_forked_child_starts_its_own_processes():
     with ParallelExecutor(1) as pool:
         before = pool.submit(os.getpid).result()
         child = os.fork()
@@ -265,7 +265,7 @@ def test_an_item_that_kills_its_worker_fails_alone_and_the_engine_goes_on(level,
 
 
 @pytest.mark.timeout(60)
-def test_it_shuts_down_where_only_cancelled_calls_are_left():
+def test_it_shuts_down_when_only_cancelled_calls_remain():
     executor = ParallelExecutor(1)
     executor.submit(abs, -1).result()
     for _ in range(300):
@@ -273,7 +273,7 @@ def test_it_shuts_down_where_only_cancelled_calls_are_left():
     executor.shutdown()
 
 
-def test_it_is_a_process_pool_of_the_standard_library():
+def test_it_is_a_process_pool_executor():
     assert issubclass(ParallelExecutor, ProcessPoolExecutor)
 
 
@@ -306,7 +306,7 @@ def test_a_function_or_input_that_cannot_be_pickled_is_named(executor, level):
         plain.map({"obj": [lock]}, "obj")
 
 
-def test_big_parts_that_items_share_reach_every_worker(executor):
+def test_large_common_inputs_reach_every_worker(executor):
     table = bytes(2_000_000)
     pipeline = Pipeline(
         [node(lambda table, x: len(table) + x, output_name="y")],
@@ -324,7 +324,7 @@ def run_script(tmp_path, source, **options):
     )
 
 
-def test_a_script_without_a_main_guard_is_told_what_is_missing(tmp_path):
+def test_a_script_without_a_main_guard_gets_an_error_that_names_it(tmp_path):
     done = run_script(
         tmp_path,
         """
@@ -366,7 +366,7 @@ class Number(pydantic.BaseModel):
     value: int
 
 
-def test_an_error_whose_class_says_how_to_rebuild_it_is_rebuilt_with_its_note():
+def test_an_error_whose_class_defines_reduce_is_rebuilt_with_its_note():
     with HyperNodesEngine(map_executor="parallel") as engine:
         numbers = Pipeline([node(parse_number, output_name="number")], name="numbers", engine=engine)
         with pytest.raises(pydantic.ValidationError) as caught:

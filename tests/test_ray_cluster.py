@@ -1,4 +1,4 @@
-"""A cluster of several raylets: what goes where, and what happens when one of them dies."""
+"""A cluster of several raylets: where nodes run, and what happens when a raylet dies."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from hypernodes.executors.ray import dispatcher, queues
 def workshop(unconnected):
     """A cluster whose second node has the only kiln."""
 
-    # A host that is gone refuses to be asked; five times is enough, and one that is slow has ten seconds.
+    # Ray declares a host dead after five refused health checks; a slow host has ten seconds to answer.
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300}
     head = {"num_cpus": 2, "include_dashboard": False, "_system_config": soon}
     made = Cluster(initialize_head=True, head_node_args=head)
@@ -41,7 +41,7 @@ def where():
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("level", ["map_executor", "node_executor"])
-def test_a_node_goes_where_its_resources_are_and_the_rest_goes_on(workshop, level):
+def test_a_node_runs_where_its_resources_are_while_other_nodes_go_on(workshop, level):
     @node(output_name="fired", resources={"kiln": 1})
     def fire(x):
         time.sleep(0.3)
@@ -62,7 +62,7 @@ def test_a_node_goes_where_its_resources_are_and_the_rest_goes_on(workshop, leve
     assert all(later - earlier >= 0.25 for earlier, later in zip(fired, fired[1:], strict=False))
 
 
-def test_what_no_host_has_names_the_node(workshop):
+def test_resources_that_no_host_has_are_an_error_with_the_node(workshop):
     @node(output_name="y", num_gpus=1)
     def paint(x):
         return x
@@ -79,13 +79,13 @@ def test_what_no_host_has_names_the_node(workshop):
 
 @pytest.fixture(scope="module")
 def spare():
-    """Raylets that earlier tests have made, and perhaps killed."""
+    """The raylets that earlier tests have started, and perhaps killed."""
     return []
 
 
 @pytest.fixture
 def doomed(workshop, spare):
-    """Two raylets besides those that are there, one of which may be killed."""
+    """Two further raylets, one of which the test may kill."""
     alive = [raylet for raylet in spare if raylet.all_processes["raylet"][0].process.poll() is None]
     while len(alive) < 2:
         alive.append(workshop.add_node(num_cpus=1, resources={"doomed": 1}))
@@ -94,7 +94,7 @@ def doomed(workshop, spare):
 
 
 def kill(raylet, *workers):
-    """End a host, as far as a host is its processes."""
+    """Kill the processes of a host."""
     for pid in (raylet.all_processes["raylet"][0].process.pid, *workers):
         os.kill(pid, signal.SIGKILL)
 
@@ -114,7 +114,7 @@ def kill_when_it_works(raylet, directory):
 
 
 def noted(x, directory, seconds):
-    """Note on which node this ran."""
+    """Record on which host this ran."""
     with open(directory / f"{where()}-{os.getpid()}", "a") as file:
         file.write(f"{x}\n")
     time.sleep(seconds)
@@ -137,13 +137,13 @@ def test_no_item_is_lost_with_a_raylet(workshop, doomed, tmp_path):
     runs = Counter(int(line) for path in tmp_path.iterdir() for line in path.read_text().split())
     assert set(runs) == set(range(2000))
     twice = [x for x, times in runs.items() if times > 1]
-    assert len(twice) <= 2000 // 5  # there were five workers, and this one had just begun
+    assert len(twice) <= 2000 // 5  # The raylet had one of five workers, which had just begun.
     assert recorder.of("node_retry")
     assert len(recorder.of("map_end")) == 1
 
 
 @pytest.mark.timeout(180)
-def test_a_value_that_was_lost_with_its_raylet_is_made_again(workshop, doomed):
+def test_a_value_that_was_lost_with_its_raylet_is_computed_again(workshop, doomed):
     @node(output_name="big", resources={"doomed": 0.01})
     def make(n):
         return where(), np.ones(n)
@@ -164,7 +164,7 @@ def test_a_value_that_was_lost_with_its_raylet_is_made_again(workshop, doomed):
 
 
 @pytest.mark.timeout(180)
-def test_what_succeeded_is_kept_when_a_host_is_gone_for_good(workshop, tmp_path, monkeypatch):
+def test_finished_rows_are_kept_when_the_only_host_is_gone_for_good(workshop, tmp_path, monkeypatch):
     monkeypatch.setattr(queues, "HOST_TIMEOUT_S", 2.0)
     monkeypatch.setattr(dispatcher, "HOSTS_CHECK_INTERVAL_S", 0.5)
     monkeypatch.setattr(dispatcher, "CONNECTION_CHECK_INTERVAL_S", 0.1)
@@ -186,7 +186,7 @@ def test_what_succeeded_is_kept_when_a_host_is_gone_for_good(workshop, tmp_path,
 
 
 @pytest.mark.timeout(180)
-def test_what_cannot_travel_fails_alone(workshop):
+def test_only_the_item_that_is_not_picklable_fails(workshop):
     items = [1, threading.Lock(), 3]
     pipeline = Pipeline([node(lambda x: 2 * x, output_name="y")], engine=HyperNodesEngine(map_executor="ray"))
     rows = pipeline.map({"x": items}, "x", on_error="return")["y"]

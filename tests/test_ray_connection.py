@@ -1,4 +1,4 @@
-"""Which Ray a process uses, what it says when there is none, and who stops it."""
+"""Which Ray cluster a process connects to, the errors if there is none, and how a local Ray ends."""
 
 import os
 import subprocess
@@ -30,13 +30,13 @@ def run(tmp_path, source, **env):
 @pytest.mark.parametrize(
     ("address", "message"), [("127.0.0.1:1", "nothing answers"), ("somewhere", "is no address")]
 )
-def test_an_address_that_is_none(address, message):
+def test_an_invalid_address_is_an_error(address, message):
     with pytest.raises(ClusterConnectionError, match=message):
         RayExecutor(address=address).submit(abs, -1)
     assert not ray.is_initialized()
 
 
-def test_an_address_with_nothing_behind_it_is_a_clear_error_soon(tmp_path):
+def test_an_address_without_a_cluster_is_an_error(tmp_path):
     done = run(
         tmp_path,
         """
@@ -49,7 +49,7 @@ def test_an_address_with_nothing_behind_it_is_a_clear_error_soon(tmp_path):
     assert "ClusterConnectionError: nothing answers at '127.0.0.1:1'" in done.stderr
 
 
-def test_a_ray_that_was_started_here_is_stopped_with_its_last_executor(tmp_path):
+def test_a_local_ray_is_stopped_with_its_last_executor(tmp_path):
     done = run(
         tmp_path,
         """
@@ -63,7 +63,7 @@ def test_a_ray_that_was_started_here_is_stopped_with_its_last_executor(tmp_path)
     assert done.stdout.splitlines() == ["1 2 True", "False"], done.stderr
 
 
-def test_after_ray_shutdown_there_is_an_error_and_after_ray_init_it_goes_on(tmp_path):
+def test_calls_fail_after_ray_shutdown_and_succeed_after_ray_init(tmp_path):
     done = run(
         tmp_path,
         """

@@ -1,6 +1,5 @@
-"""RayExecutor by itself: futures as arguments, results that stay, resources, initializers, nested use."""
+"""RayExecutor without pipelines: futures as arguments, remote values, resources, initializers, nested use."""
 
-import gc
 import os
 import pickle
 import signal
@@ -28,7 +27,7 @@ from hypernodes.exceptions import (
 )
 from hypernodes.serialization.remote import RemoteValue
 
-ROWS = 200_000  # floats: large enough to stay in the object store
+ROWS = 200_000  # An array of so many floats stays in the object store.
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,7 @@ def test_a_large_result_goes_from_worker_to_worker(executor):
     assert made.result().sum() == ROWS  # The driver can fetch it as well.
 
 
-def test_what_arrives_is_ones_own(executor):
+def test_each_call_gets_its_own_copy_of_an_argument(executor):
     made = executor.submit(ones)
 
     def change(a):
@@ -77,7 +76,7 @@ def test_what_arrives_is_ones_own(executor):
     assert executor.submit(change, made).result() == 2.0
 
 
-def test_a_chain_does_not_fill_the_pool(executor):
+def test_a_chain_of_futures_does_not_block_the_workers(executor):
     with RayExecutor(max_workers=1) as single:
         future = single.submit(abs, -1)
         for _ in range(20):
@@ -85,7 +84,7 @@ def test_a_chain_does_not_fill_the_pool(executor):
         assert future.result(timeout=60) == 21
 
 
-def test_a_future_of_another_executor_serves_as_well(executor):
+def test_a_future_of_another_executor_stands_for_its_value(executor):
     with ThreadPoolExecutor(1) as threads:
         late = threads.submit(lambda: time.sleep(0.2) or 5)
         assert executor.submit(abs, late).result() == 5
@@ -104,7 +103,7 @@ def test_an_error_of_an_argument_is_the_error_of_the_call(executor):
         blocking.result()
 
 
-def test_results_that_stay_apart_are_handles_or_values(executor):
+def test_separate_results_are_values_or_remote_values(executor):
     from hypernodes.serialization.remote import SeparateResults
 
     future = executor.submit_separate(
@@ -217,7 +216,7 @@ def test_workers_that_die_are_replaced_and_counted(ray_cluster, tmp_path):
 
 
 def end_once(marks, swallow=False):
-    """Have this process told to end, as the one who drains a host does, if that has not been done before."""
+    """Send SIGTERM to this process, as draining a host does, unless that was done before."""
     try:
         (marks / "ended").touch(exist_ok=False)
     except FileExistsError:
@@ -254,7 +253,7 @@ SIGTERMS = {
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("when", SIGTERMS)
-def test_a_worker_that_is_told_to_end_has_died(ray_cluster, tmp_path, when):
+def test_a_worker_that_receives_sigterm_counts_as_dead(ray_cluster, tmp_path, when):
     with RayExecutor(1) as executor:
         assert SIGTERMS[when](executor, tmp_path).result() == "done"
     (tmp_path / "ended").unlink()
@@ -264,12 +263,12 @@ def test_a_worker_that_is_told_to_end_has_died(ray_cluster, tmp_path, when):
 
 
 @pytest.mark.timeout(120)
-def test_a_worker_that_is_told_to_end_in_the_initializer_has_died(ray_cluster, tmp_path):
+def test_a_worker_that_receives_sigterm_in_the_initializer_counts_as_dead(ray_cluster, tmp_path):
     with RayExecutor(1, initializer=end_once, initargs=(tmp_path,)) as executor:
         assert executor.submit(abs, -1).result() == 1
 
 
-def test_a_call_that_ends_itself_raises_what_it_raised(executor):
+def test_a_call_that_raises_system_exit_fails_with_it(executor):
     assert executor.submit(sys.exit, 3).exception().code == 3
 
 
@@ -288,7 +287,7 @@ def test_a_running_call_can_be_killed(ray_cluster):
 # ------------------------------------------------------------------------------------- resources
 
 
-def test_what_no_host_has_is_an_error_that_says_what_there_is(ray_cluster):
+def test_resources_that_no_host_has_are_an_error_with_the_largest_amounts(ray_cluster):
     with RayExecutor(num_cpus=64) as executor, pytest.raises(ResourcesError, match="64 CPU.*2 CPU, 0 GPU"):
         executor.submit(abs, -1)
     with (
@@ -298,7 +297,7 @@ def test_what_no_host_has_is_an_error_that_says_what_there_is(ray_cluster):
         executor.submit(abs, -1)
 
 
-def test_on_a_growing_cluster_it_waits(ray_cluster):
+def test_on_a_cluster_that_grows_a_call_waits_for_resources(ray_cluster):
     executor = RayExecutor(num_gpus=1, autoscaling=True)
     future = executor.submit(abs, -1)
     time.sleep(0.5)
@@ -313,7 +312,7 @@ def test_amounts_are_checked(wrong):
         RayExecutor(**wrong)
 
 
-def test_how_many_run_at_once(ray_cluster):
+def test_max_workers_follows_from_the_resources_of_a_call(ray_cluster):
     with RayExecutor() as whole, RayExecutor(num_cpus=2) as half:
         assert (whole.max_workers, half.max_workers) == (2, 1)
 
@@ -322,7 +321,7 @@ def test_how_many_run_at_once(ray_cluster):
 
 
 def use_nested(n):
-    """Wait in every way that the standard library has, for more than there is room for."""
+    """Wait in every way of the standard library, for more calls than there are CPUs."""
     with RayExecutor(2) as inner:
         futures = [inner.submit(pow, n, k) for k in range(3)]
         wait(futures)
@@ -333,7 +332,7 @@ def use_nested(n):
 
 @pytest.mark.timeout(120)
 def test_tasks_that_wait_for_tasks_hold_no_cpu(executor):
-    futures = [executor.submit(use_nested, n) for n in (2, 3)]  # as many as there are CPUs
+    futures = [executor.submit(use_nested, n) for n in (2, 3)]  # The two calls hold all CPUs.
     assert [future.result(timeout=90) for future in futures] == [
         ([1, 2, 4], [0, 1, 2], [1, 1]),
         ([1, 3, 9], [0, 1, 2], [1, 1]),
@@ -355,7 +354,7 @@ def test_actors_that_hold_all_cpus_lend_them(ray_cluster):
 
 
 @pytest.mark.timeout(120)
-def test_three_levels_deep(executor):
+def test_executors_nest_three_levels_deep(executor):
     def deep(level):
         if not level:
             return 1
@@ -365,7 +364,7 @@ def test_three_levels_deep(executor):
     assert executor.submit(deep, 2).result(timeout=90) == 4
 
 
-def test_it_travels_as_its_settings(ray_cluster):
+def test_it_is_pickled_as_its_arguments(ray_cluster):
     executor = pickle.loads(pickle.dumps(RayExecutor(1, max_retries=0)))
     with executor:
         assert executor.max_workers == 1
@@ -383,7 +382,7 @@ class Explosive:
         return int, ("no number",)
 
 
-def test_what_cannot_be_unpickled_fails_its_own_future(executor):
+def test_a_call_that_cannot_be_unpickled_fails_its_own_future(executor):
     assert isinstance(executor.submit(id, Explosive()).exception(), UnpackError)
     assert isinstance(executor.submit(Explosive).exception(), UnpackError)
     assert executor.submit(abs, -1).result() == 1
@@ -404,7 +403,7 @@ def test_the_part_that_cannot_be_pickled_is_named(executor):
     assert "its argument 'key' (a lock)" in str(error)
 
 
-def test_a_module_that_the_workers_lack(executor, tmp_path, monkeypatch):
+def test_a_module_that_the_workers_lack_is_named_with_a_remedy(executor, tmp_path, monkeypatch):
     (tmp_path / "only_here.py").write_text("def f(x): return x")
     monkeypatch.syspath_prepend(tmp_path)
     import only_here
@@ -417,12 +416,8 @@ def test_a_module_that_the_workers_lack(executor, tmp_path, monkeypatch):
         assert sent.submit(only_here.f, 1).result(timeout=60) == 1
 
 
-def test_results_are_not_kept(executor):
-    future = executor.submit(ones)
-    future.result()
-    del future
-    gc.collect()
+def test_a_closed_executor_refuses_submissions(ray_cluster):
+    closed = RayExecutor(1)
+    closed.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
-        executor_ = RayExecutor(1)
-        executor_.shutdown()
-        executor_.submit(abs, 1)
+        closed.submit(abs, 1)

@@ -1,4 +1,4 @@
-"""Pipelines on Ray: what stays in the cluster, what is placed once, what waits for what."""
+"""Pipelines on Ray: remote values, broadcast inputs, deaths of workers, timeouts."""
 
 import asyncio
 import os
@@ -14,12 +14,12 @@ from hypernodes.callbacks.event import NotSent
 from hypernodes.exceptions import GraphError, NodeTimeoutError, WorkerDiedError
 from hypernodes.executors.ray.objects import RayValue
 
-LARGE = 100_000  # floats, which are more than come back with an answer
+LARGE = 100_000  # An array of so many floats stays with its worker.
 
 
 @pytest.fixture
-def brought(monkeypatch):
-    """The results that have been brought to the driver."""
+def fetched(monkeypatch):
+    """The types of the results that the driver has fetched."""
     found = []
     get = RayValue.get
     monkeypatch.setattr(RayValue, "get", lambda self: (found.append(self.kind), get(self))[1])
@@ -47,21 +47,21 @@ def total(low, high):
     return float(low.sum() + high.sum())
 
 
-def test_between_nodes_values_stay_in_the_cluster(engine, brought):
+def test_between_nodes_values_stay_in_the_cluster(engine, fetched):
     pipeline = Pipeline([make, halves, total], engine=engine)
     assert pipeline.run({"n": LARGE}, "total") == {"total": 2.0 * LARGE}
-    assert brought == []
+    assert fetched == []
     assert pipeline.run({"n": LARGE}, ["high", "total"])["high"].shape == (LARGE // 2,)
-    assert brought == ["ndarray"]
+    assert fetched == ["ndarray"]
 
 
-def test_what_was_asked_for_is_an_ordinary_value(engine):
+def test_requested_outputs_are_ordinary_values(engine):
     big = Pipeline([make], engine=engine).run({"n": LARGE})["big"]
     assert type(big) is np.ndarray
-    big += 1  # and the caller's own
+    big += 1  # The caller may change it.
 
 
-def test_a_node_may_change_what_it_takes(engine):
+def test_a_node_may_change_its_arguments(engine):
     @node(output_name="changed")
     def change(big):
         big += 1
@@ -77,10 +77,10 @@ def test_a_node_may_change_what_it_takes(engine):
     }
 
 
-def test_nested_pipelines_and_maps_take_values_that_stayed(engine, brought):
+def test_nested_pipelines_and_maps_take_remote_values(engine, fetched):
     inner = Pipeline([halves, total], name="inner")
     assert Pipeline([make, inner], engine=engine).run({"n": LARGE}, "total") == {"total": 2.0 * LARGE}
-    assert brought == []
+    assert fetched == []
 
     @node(output_name="grand")
     def grand(bigs, shift):
@@ -89,19 +89,19 @@ def test_nested_pipelines_and_maps_take_values_that_stayed(engine, brought):
     each = Pipeline([make], name="each").as_node({"sizes": "n"}, {"big": "bigs"}, map_over="sizes")
     pipeline = Pipeline([each, grand], engine=engine)
     assert pipeline.run({"sizes": [LARGE, LARGE], "shift": 1}, "grand") == {"grand": 4.0 * LARGE + 1}
-    assert brought == []
+    assert fetched == []
     assert [len(big) for big in pipeline.run({"sizes": [LARGE, LARGE], "shift": 1})["bigs"]] == [LARGE] * 2
 
 
-def test_a_node_elsewhere_gets_the_value(engine, brought):
+def test_a_node_on_another_executor_gets_the_value(engine, fetched):
     here = Pipeline([total], engine=HyperNodesEngine(), name="here")
     with ParallelExecutor(1) as pool:
         there = Pipeline([halves], engine=HyperNodesEngine(node_executor=pool), name="there")
         assert Pipeline([make, there, here], engine=engine).run({"n": LARGE}, "total")["total"] == 2.0 * LARGE
-    assert brought == ["ndarray"]
+    assert fetched == ["ndarray"]
 
 
-def test_map_over_a_value_that_stayed(engine):
+def test_map_over_a_remote_value(engine):
     @node(output_name="rows")
     def rows(n):
         return list(np.ones((4, n)))
@@ -114,7 +114,7 @@ def test_map_over_a_value_that_stayed(engine):
     assert Pipeline([rows, each], engine=engine).run({"n": LARGE}, "lengths") == {"lengths": [LARGE] * 4}
 
 
-def test_callbacks_are_told_and_not_sent(engine):
+def test_callbacks_are_called_in_the_driver_and_are_not_pickled(engine):
     class Told(Recorder):
         def on_node_end(self, node_id, outputs, duration, ctx):
             self.events.append((node_id, {name: type(value) for name, value in outputs.items()}))
@@ -129,11 +129,11 @@ def test_callbacks_are_told_and_not_sent(engine):
     }
 
 
-def test_what_stays_is_cached_by_its_worker(engine, brought, tmp_path):
+def test_a_remote_value_is_cached_by_its_worker(engine, fetched, tmp_path):
     with DiskCache(tmp_path / "cache") as cache:
         pipeline = Pipeline([make, halves, total], engine=engine, cache=cache)
         pipeline.run({"n": LARGE}, "total")
-        assert brought == []
+        assert fetched == []
         assert len(cache) == 3
         recorder = Recorder()
         here = Pipeline([make, halves, total], cache=cache, callbacks=[recorder])
@@ -141,7 +141,7 @@ def test_what_stays_is_cached_by_its_worker(engine, brought, tmp_path):
         assert len(recorder.of("node_cached")) == 3
 
 
-def test_content_that_counts_is_looked_at_where_it_must_be(engine, tmp_path):
+def test_a_remote_value_whose_content_is_hashed_is_fetched(engine, tmp_path):
     loose = node(make.function, output_name="big", cache=False)
     with DiskCache(tmp_path / "cache") as cache:
         recorder = Recorder()
@@ -151,11 +151,11 @@ def test_content_that_counts_is_looked_at_where_it_must_be(engine, tmp_path):
         assert [event[1][0] for event in recorder.of("node_cached")] == ["total"]
 
 
-# ------------------------------------------------------------------------- placed once, unpacked once
+# ------------------------------------------------------------------------- broadcast inputs -----
 
 
 class Encoder:
-    """Notes each time it is unpickled."""
+    """Records each time that it is unpickled."""
 
     def __init__(self, directory, size):
         self.directory = directory
@@ -190,7 +190,7 @@ def test_a_fixed_input_is_unpickled_once_in_each_worker(ray_cluster, tmp_path, l
         assert 1 <= len(pids) == len(set(pids)) < len(items) // 10
 
 
-def test_a_fixed_input_that_stayed_in_the_cluster(engine, tmp_path, brought):
+def test_a_fixed_input_can_be_a_remote_value(engine, tmp_path, fetched):
     @node(output_name="encoder")
     def load(size):
         return Encoder(tmp_path, size)
@@ -203,12 +203,12 @@ def test_a_fixed_input_that_stayed_in_the_cluster(engine, tmp_path, brought):
     assert Pipeline([load, each], engine=engine).run({"size": LARGE, "xs": list(range(50))}, "codes") == {
         "codes": [x + 1.0 for x in range(50)]
     }
-    assert brought == []
+    assert fetched == []
     pids = [path.name.partition("-")[0] for path in tmp_path.iterdir()]
     assert len(pids) == len(set(pids))
 
 
-def test_amounts_are_checked_where_the_node_is_made():
+def test_amounts_are_checked_when_the_node_is_made():
     with pytest.raises(GraphError, match="node 'len': num_gpus must be a number"):
         node(len, output_name="y", num_gpus=-1)
     with pytest.raises(GraphError, match="node 'len': timeout is a number of seconds"):
@@ -226,7 +226,7 @@ def die_at_seven(x):
 
 
 @pytest.mark.timeout(180)
-def test_an_item_that_kills_workers_fails_alone(ray_cluster):
+def test_only_the_item_that_kills_workers_fails(ray_cluster):
     recorder = Recorder()
     with RayExecutor(2, max_retries=2) as executor:
         engine = HyperNodesEngine(map_executor=executor)
@@ -244,7 +244,7 @@ def test_an_item_that_kills_workers_fails_alone(ray_cluster):
 
 
 @pytest.mark.timeout(120)
-def test_a_call_that_kills_its_worker_once_is_told_of(ray_cluster, tmp_path):
+def test_a_call_that_kills_its_worker_once_is_reported_as_a_retry(ray_cluster, tmp_path):
     @node(output_name="y")
     def die_once(path):
         if not path.exists():
@@ -284,7 +284,7 @@ async def told_to_end_async(x, marks, always):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
 @pytest.mark.parametrize("function", [told_to_end, told_to_end_async])
-def test_a_worker_that_is_told_to_end_costs_its_item_at_most(ray_cluster, tmp_path, level, function):
+def test_a_worker_that_receives_sigterm_fails_its_item_at_most(ray_cluster, tmp_path, level, function):
     with RayExecutor(2, max_retries=1) as executor:
         engine = HyperNodesEngine(**{level: executor})
         pipeline = Pipeline([node(function, output_name="y")], engine=engine, name="ending")
@@ -320,7 +320,7 @@ def spin(x):
 
 @node(output_name="y", timeout=0.5)
 def stuck(x):
-    """Wait in C, deaf to signals."""
+    """Wait in C, where no signal handler runs."""
     if x == 1:
         import signal
 
@@ -334,12 +334,12 @@ CASES = [
     for level in ("node_executor", "map_executor")
     for alias in ("sequential", "async", "threaded", "parallel", "ray")
     for kind in (slow, slow_async, spin)
-    if not (kind is slow and alias in ("async", "threaded"))  # a thread that sleeps cannot be woken
+    if not (kind is slow and alias in ("async", "threaded"))  # A sleeping thread cannot be interrupted.
 ]
 
 
 @pytest.mark.parametrize(("kind", "level", "alias"), CASES, ids=lambda v: getattr(v, "__name__", v))
-def test_a_call_that_takes_too_long_is_ended(request, kind, level, alias):
+def test_a_call_that_exceeds_its_timeout_is_ended(request, kind, level, alias):
     if alias == "ray":
         request.getfixturevalue("ray_cluster")
     with HyperNodesEngine(**{level: alias}) as engine:
@@ -357,7 +357,7 @@ def test_a_call_that_takes_too_long_is_ended(request, kind, level, alias):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
 @pytest.mark.parametrize("alias", ["parallel", "ray"])
-def test_in_a_process_of_its_own_even_what_hears_nothing_is_ended(request, alias, level):
+def test_a_call_that_ignores_signals_is_ended_with_its_process(request, alias, level):
     if alias == "ray":
         request.getfixturevalue("ray_cluster")
     with HyperNodesEngine(**{level: alias}) as engine:
@@ -367,7 +367,7 @@ def test_in_a_process_of_its_own_even_what_hears_nothing_is_ended(request, alias
     assert type(rows[1]) is NodeTimeoutError
 
 
-def test_a_timeout_is_worth_a_retry_and_ends_with_the_call():
+def test_a_timed_out_call_is_retried_and_the_timeout_ends_with_the_call():
     times = []
 
     @node(output_name="y", timeout=0.2, retries=2)
@@ -378,10 +378,10 @@ def test_a_timeout_is_worth_a_retry_and_ends_with_the_call():
 
     assert Pipeline([lazy]).run({"x": 1}) == {"y": 1}
     assert len(times) == 3
-    time.sleep(0.3)  # nothing goes off later
+    time.sleep(0.3)  # No timer of an earlier call goes off.
 
 
-def test_a_timeout_within_a_timeout():
+def test_a_timeout_inside_another_timeout():
     inner = Pipeline([node(lambda x: time.sleep(x) or x, output_name="y", timeout=0.2)], name="inner")
 
     @node(output_name="z", timeout=0.6)

@@ -1,6 +1,6 @@
-"""Executors: they run a callable somewhere and know nothing of pipelines.
+"""Executors: they call functions in threads, on an event loop, in processes or on Ray, without pipelines.
 
-All of them are `concurrent.futures.Executor` and serve without a pipeline, too.
+Each is a `concurrent.futures.Executor`, and can be used without a pipeline.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LAZY = {
     "AsyncExecutor": "hypernodes.executors.asynchronous",
     "ParallelExecutor": "hypernodes.executors.parallel",
     "RayExecutor": "hypernodes.executors.ray",
-    # Users look for the engines here; they live on a higher floor, so they are named, not imported.
+    # Users look for the engines here as well. Their packages import this one, so they are imported on use.
     "DaftEngine": "hypernodes.engines.daft",
     "Engine": "hypernodes.engines",
     "HyperNodesEngine": "hypernodes.engines",

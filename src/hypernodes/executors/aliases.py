@@ -1,4 +1,4 @@
-"""The words that stand for executors."""
+"""The aliases of executors, such as ``"threaded"``."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ ALIASES: Final[dict[str, Callable[..., Executor] | None]] = {
     "parallel": _parallel,
     "ray": _ray,
 }
-"""How to make the executor that a word stands for; ``"sequential"`` needs none."""
+"""The function that makes the executor of an alias; ``"sequential"`` has no executor."""
 
 
 def make(alias: str, workers: int | None = None) -> Executor:
-    """Return the executor that a word stands for, with as many workers as it says, or has by default."""
+    """Make the executor of an alias, with a number of workers or the default of the executor."""
     maker = ALIASES[alias]
     if maker is None:
         raise ValueError(f"{alias!r} stands for no executor")
@@ -60,10 +60,10 @@ def make(alias: str, workers: int | None = None) -> Executor:
 
 
 def check_executor(executor: object, option: str) -> None:
-    """Refuse what is neither an alias nor an executor.
+    """Refuse a value that is neither an alias nor an executor.
 
     Raises:
-        UnknownExecutorError: It lists the aliases.
+        UnknownExecutorError: The value is neither. The message lists the aliases.
     """
     if isinstance(executor, str):
         if executor not in ALIASES:
