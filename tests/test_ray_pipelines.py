@@ -350,7 +350,7 @@ def test_a_call_that_exceeds_its_timeout_is_ended(request, kind, level, alias):
     assert rows[::2] == [0, 2]
     assert type(rows[1]) is NodeTimeoutError
     assert isinstance(rows[1], TimeoutError)
-    assert "timeout of 0.5 s" in str(rows[1])
+    assert "timed out after 0.5 s" in str(rows[1])
     assert f"node '{kind.__name__}' of pipeline 'timed', item 1" in rows[1].__notes__[0]
 
 
