@@ -1,7 +1,7 @@
-"""How functions, values and errors travel between processes.
+"""Serializes functions, values and errors for other processes.
 
 pickling   cloudpickle, with large buffers beside the pickle
-errors     a form in which every exception travels
-remote     values that stay with the worker that made them
+errors     exceptions of every type
+remote     values that stay with the worker that computed them
 broadcast  values that are serialized once for many jobs, and deserialized once in each process
 """

@@ -13,27 +13,30 @@ if TYPE_CHECKING:
     from hypernodes.serialization.pickling import Serialized
 
 BROADCAST_MIN_BYTES: Final = 64 * 1024
-"""Bytes from which on an input is broadcast by itself; a smaller one travels with the jobs."""
+"""Bytes from which on an input is a broadcast value of its own; a smaller one is part of each job."""
 
-MAX_KEPT: Final = 64
-MAX_KEPT_BYTES: Final = 1 << 30
+MAX_CACHED_VALUES: Final = 64
+"""How many broadcast values a worker process keeps; those of earlier runs must not fill its memory."""
+
+MAX_CACHED_BYTES: Final = 1 << 30
+"""Bytes of the broadcast values that a worker process keeps; one value is kept whatever its size."""
 
 
 class PlacedValue(Protocol):
     """A serialized value, placed where every worker of an executor finds it."""
 
     def load(self) -> Serialized:
-        """Return it, in the worker."""
+        """Return the serialized value, in a worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class InlineValue:
-    """A placed value that simply travels with each submission."""
+    """A value that is part of each submission."""
 
     serialized: Serialized
 
     def load(self) -> Serialized:
-        """Return it."""
+        """Return the serialized value."""
         return self.serialized
 
 
@@ -42,8 +45,8 @@ class Broadcast:
     """A value serialized once and shared by many jobs.
 
     Attributes:
-        digest: A name for its content.
-        placed: Where each worker finds it.
+        digest: A hash of the content.
+        placed: Loads the serialized value in a worker.
         size: Bytes.
     """
 
@@ -52,15 +55,16 @@ class Broadcast:
     size: int
 
     def get(self) -> Any:
-        """Return the value, in a worker; all jobs of a process get the same object."""
-        with _lock:  # a model is made once, however many threads ask for it
+        """Return the value, in a worker; all jobs of the process get the same object."""
+        with _lock:  # Several threads that need a value deserialize it only once.
             if self.digest in _values:
                 _values.move_to_end(self.digest)
             else:
-                # All jobs of this process see the same object, so its arrays need not be copied.
+                # No job may change a common value, so its arrays can be read-only views.
                 _values[self.digest] = (self.placed.load().deserialize(as_views=True), self.size)
                 while len(_values) > 1 and (
-                    len(_values) > MAX_KEPT or sum(size for _, size in _values.values()) > MAX_KEPT_BYTES
+                    len(_values) > MAX_CACHED_VALUES
+                    or sum(size for _, size in _values.values()) > MAX_CACHED_BYTES
                 ):
                     _values.popitem(last=False)
             return _values[self.digest][0]
@@ -75,6 +79,6 @@ def broadcast(serialized: Serialized, place: Callable[[Serialized], PlacedValue]
 
     Args:
         serialized: The value.
-        place: Places it where every worker finds it.
+        place: Places the serialized value where every worker finds it.
     """
     return Broadcast(serialized.digest, place(serialized), serialized.size)

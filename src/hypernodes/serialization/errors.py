@@ -1,4 +1,4 @@
-"""A form in which every exception travels between processes."""
+"""Serializes exceptions for another process, whatever their constructors take and their attributes hold."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class RemoteTraceback(Exception):  # noqa: N818  the standard library's name
 
 @dataclass(frozen=True, slots=True)
 class SerializedError:
-    """An exception on its way to another process."""
+    """A serialized exception and the text of its traceback."""
 
     pickled: bytes
     traceback: str
 
 
 def serialize_error(error: BaseException) -> SerializedError:
-    """Return an exception in a form that travels, whatever its constructor takes and whatever it holds."""
+    """Serialize an exception; attributes that are not picklable are left out."""
     text = _traceback_of(error)
     attributes = {}
     for name, value in vars(error).items():
         try:
             attributes[name] = dumps(value)
-        except Exception:  # an attribute that cannot travel stays behind
+        except Exception:  # The attribute is not picklable.
             continue
     texts = tuple(map(_text_unless_portable, error.args))
-    if type(error).__reduce__ is not BaseException.__reduce__:  # its class defines how it is rebuilt
+    if type(error).__reduce__ is not BaseException.__reduce__:  # The class defines __reduce__.
         with suppress(Exception):
             blob = dumps(_Reduced(error, attributes))
             if type(_rebuild(blob)) is type(error):
@@ -50,7 +50,7 @@ def serialize_error(error: BaseException) -> SerializedError:
         try:
             blob = dumps(form)
             rebuilt = _rebuild(blob)
-        except Exception:  # the next form is plainer
+        except Exception:  # The next form needs less to be picklable.
             continue
         if type(rebuilt) is type(error) and rebuilt.args == _comparable(error.args, rebuilt.args):
             return SerializedError(blob, text)
@@ -60,7 +60,7 @@ def serialize_error(error: BaseException) -> SerializedError:
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # the standard library asks an error for its text, and whether it is true
+    except Exception:  # The text or the truth value of the error raises an error itself.
         return "".join((*traceback.format_tb(error.__traceback__), type(error).__qualname__))
 
 
@@ -139,7 +139,7 @@ def _text_unless_portable(value: object) -> object:
 
 
 def _comparable(original: tuple[Any, ...], rebuilt: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Arguments that compare by identity are equal enough when their types are."""
+    """Return the rebuilt arguments, with the original ones where only the identity differs."""
     if len(original) != len(rebuilt):
         return original
     return tuple(

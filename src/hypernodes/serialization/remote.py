@@ -1,4 +1,4 @@
-"""Values that stay with the worker that made them, until they are needed elsewhere."""
+"""Values that stay with the worker that computed them until another process needs them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from hypernodes.serialization.broadcast import PlacedValue
 
 REMOTE_MIN_BYTES: Final = 64 * 1024
-"""Bytes from which on a result stays with its worker: a smaller one costs less within the answer."""
+"""Bytes from which on a result stays with its worker; sending a smaller one at once costs less."""
 
 
 class RemoteValue(OutOfBand):
-    """A result that has stayed with its worker.
+    """A result that stays with its worker.
 
     Attributes:
         kind: The name of its type.
@@ -27,28 +27,28 @@ class RemoteValue(OutOfBand):
     size: int = 0
 
     def get(self) -> Any:
-        """Bring it here."""
+        """Fetch the value into this process."""
         raise NotImplementedError
 
     def as_placed(self) -> tuple[bytes, PlacedValue]:
-        """Return a name for it, and how each worker process finds it."""
+        """Return a name of the value, and how a worker process loads it."""
         raise NotImplementedError
 
 
 class RemoteList(list[Any]):
-    """A list of results, some of which may be remote; it travels as a plain list."""
+    """A list with remote values; it is pickled as a plain list."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return list, ([*self],)
 
 
 def is_remote(value: Any) -> bool:
-    """Whether a value has stayed with its worker, or is a list of such."""
+    """Whether a value is remote, or a list with remote values."""
     return isinstance(value, RemoteValue) or value.__class__ is RemoteList
 
 
 def resolve(value: Any) -> Any:
-    """Return a value itself: one that has stayed with its worker is brought here."""
+    """Return a value, which is fetched into this process if it is remote."""
     if isinstance(value, RemoteValue):
         return value.get()
     if value.__class__ is RemoteList:
@@ -58,10 +58,10 @@ def resolve(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SeparateResults:
-    """Returned by a function whose results stay apart, each with the worker if it is large.
+    """The results of a call, each of which stays with the worker if it is large.
 
     Attributes:
-        values: The results; they may be serialized already.
+        values: The results, which may be serialized already.
         kinds: The names of their types.
     """
 
