@@ -30,7 +30,7 @@ def cache(tmp_path):
 
 
 def observed(pipeline, inputs, output_name=None):
-    """Run and return the outputs, and which nodes were computed and which came from the cache."""
+    """Run, and return the outputs, the nodes that were computed, and those that came from the cache."""
     recorder = Recorder()
     outputs = pipeline.with_callbacks([recorder]).run(inputs, output_name)
     return outputs, computed(recorder), cached(recorder)
@@ -344,22 +344,22 @@ def test_a_nested_pipeline_that_is_not_cached_counts_by_content(cache, tmp_path)
 
 
 def define(source, name="f", **world):
-    """Return a function that was written in a module of its own, with these globals."""
+    """Return a function from a module of its own with these globals."""
     namespace = {"__name__": "written", **world}
     exec(textwrap.dedent(source), namespace)
     return namespace[name]
 
 
 def results_of_changes(cache, *functions, x=1):
-    """Run the pipeline ``f -> last`` with each of these as ``f``, and say what came out and ran."""
-    told = []
+    """Run the pipeline ``f -> last`` with each function as ``f``; return results and numbers of calls."""
+    results = []
     for function in functions:
         pipeline = Pipeline(
             [first, node(function, output_name="v"), node(lambda v: v, output_name="last")], cache=cache
         )
         outputs, ran, _ = observed(pipeline, {"x": x}, "last")
-        told.append((outputs["last"], len(ran)))
-    return told
+        results.append((outputs["last"], len(ran)))
+    return results
 
 
 def test_a_changed_constant_in_the_code_computes_from_there_on(cache):
@@ -554,7 +554,7 @@ def test_functions_that_call_each_other_can_be_cached_and_changed(cache):
     assert results_of_changes(cache, one, two, one, x=2) == [(False, 3), (None, 2), (False, 0)]
 
 
-def test_code_that_cannot_be_fingerprinted_is_not_cached_and_says_so_by_name(cache):
+def test_code_without_a_fingerprint_is_not_cached_and_a_warning_names_the_node(cache):
     numbers = (number for number in range(9))
 
     @node(output_name="n")
@@ -569,7 +569,7 @@ def test_code_that_cannot_be_fingerprinted_is_not_cached_and_says_so_by_name(cac
         assert pipeline.run({"x": 1}) == {"n": 1}
 
 
-def test_code_that_cannot_be_fingerprinted_says_so_once(cache):
+def test_code_without_a_fingerprint_is_warned_of_once(cache):
     numbers = (number for number in range(9))
     pipeline = Pipeline([node(lambda x: next(numbers), output_name="n")], cache=cache)
     with warnings.catch_warnings(record=True) as caught:
@@ -601,7 +601,7 @@ class Secretive:
 
 
 class Keyed:
-    """An input that says itself what it is."""
+    """An input that defines its own cache key."""
 
     def __init__(self, key, value):
         self.key, self.value = key, value
@@ -641,14 +641,14 @@ def test_private_attributes_count_where_there_are_no_others(cache):
     assert pipeline.run({"thing": Secretive(2)}) == {"w": 2}
 
 
-def test_a_cache_key_of_its_own_is_what_counts(cache):
+def test_an_object_with_a_cache_key_counts_by_that(cache):
     pipeline = SEE.with_cache(cache)
     pipeline.run({"thing": Keyed("k", 1)})
     assert computes(pipeline, {"thing": Keyed("k", 2)}) == []
     assert computes(pipeline, {"thing": Keyed("other", 1)}) == ["<lambda>"]
 
 
-def test_an_input_without_stable_content_is_not_cached_and_says_so_once(cache):
+def test_an_input_without_stable_content_is_not_cached_and_is_warned_of_once(cache):
     pipeline = Pipeline([node(lambda thing: next(thing), output_name="n")], cache=cache)
     with pytest.warns(CacheWarning, match="generator") as caught:
         for number in (5, 6):
@@ -717,7 +717,7 @@ def test_items_that_are_equal_share_an_entry(cache):
     assert computed(recorder) == ["first", "second", "third"]
 
 
-def test_good_items_are_kept_when_another_one_fails(cache):
+def test_good_items_are_cached_when_another_one_fails(cache):
     pipeline = Pipeline([node(lambda x: 1 / x, output_name="inverse")], cache=cache)
     pipeline.map({"x": [1, 0, 2]}, "x", on_error="return")
     assert len(cache) == 2
@@ -807,7 +807,7 @@ def test_a_list_made_by_a_node_and_walked_inside_computes_only_what_changed(cach
 
 
 def damage(cache, change):
-    """Change the entries behind the cache's back."""
+    """Change the database without the cache."""
     signatures = list(cache)
     with contextlib.closing(sqlite3.connect(cache.path / "cache.db")) as database, database:
         for signature in signatures:
@@ -901,7 +901,7 @@ def test_a_result_that_does_not_pickle_is_returned_and_not_kept(cache):
     assert len(cache) == 0
 
 
-def test_what_follows_a_result_that_does_not_pickle_is_cached(cache):
+def test_nodes_after_a_result_that_does_not_pickle_are_cached(cache):
     make = node(lambda x: [x, threading.Lock()], output_name="pair")
     pipeline = Pipeline([make, node(lambda pair: pair[0], output_name="first")], cache=cache)
     with pytest.warns(CacheWarning, match="does not pickle"):
@@ -942,8 +942,8 @@ warnings.simplefilter("always")
 big = node(lambda x: [x] * 50_000, output_name="big")
 pipeline = Pipeline([node(lambda x: x + 1, output_name="a"), big])
 with tempfile.TemporaryDirectory() as elsewhere, DiskCache(elsewhere) as cache:
-    pipeline.with_cache(cache).run({"x": 1})  # imports what root alone may be able to read
-if os.geteuid() == 0:  # root may write anywhere
+    pipeline.with_cache(cache).run({"x": 1})  # This imports all modules, which perhaps only root can read.
+if os.geteuid() == 0:  # Root could write to the directory.
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
@@ -1028,7 +1028,7 @@ print(Pipeline([double], cache=cache).run({"x": 1}))
 def test_another_process_with_another_hash_seed_hits(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    told = [
+    results = [
         subprocess.run(
             [sys.executable, str(script), str(tmp_path / "cache")],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -1038,14 +1038,14 @@ def test_another_process_with_another_hash_seed_hits(tmp_path):
         ).stdout
         for seed in ("1", "2")
     ]
-    assert told == ["computed\n{'y': 7}\n", "{'y': 7}\n"]
+    assert results == ["computed\n{'y': 7}\n", "{'y': 7}\n"]
 
 
 def test_an_edited_script_computes_again(tmp_path):
     script = tmp_path / "script.py"
-    told = []
+    results = []
     for old, new in (("", ""), ("v * 2", "v * 3"), ("v + 0", "v + 10")):
         script.write_text(SCRIPT.replace(old, new) if old else SCRIPT)
         command = [sys.executable, str(script), str(tmp_path / "cache")]
-        told.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    assert told == [f"computed\n{{'y': {result}}}\n" for result in (7, 8, 17)]
+        results.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert results == [f"computed\n{{'y': {result}}}\n" for result in (7, 8, 17)]

@@ -1,4 +1,4 @@
-"""One cache for a cluster: several raylets, of which only one has the directory."""
+"""One cache for a cluster of several raylets, one of which has the directory."""
 
 import contextlib
 import os
@@ -62,20 +62,20 @@ def actor_of(cache):
 
 
 def store_actors():
-    """Return the actors for all directories of the cluster, as Ray names them."""
+    """Return the names of the actors of all directories in the cluster."""
     actors = ray.util.list_named_actors(all_namespaces=True)
     return {actor["name"] for actor in actors if actor["namespace"] == "hypernodes"}
 
 
 @pytest.fixture
 def new_actors(cluster):
-    """Return the actors that there are since the test began."""
+    """Return the names of the actors that were started since the test began."""
     before = store_actors()
     return lambda: store_actors() - before
 
 
 def pid_of(actor):
-    """Ask an actor for its process."""
+    """Return the process id of an actor."""
     return ray.get(actor.__ray_call__.remote(lambda _: os.getpid()))
 
 
@@ -85,12 +85,12 @@ def test_entries_travel_between_the_nodes(cluster, new_actors, cache):
         pipeline = Pipeline([place, slow, end, big], cache=cache, engine=engine)
         first = pipeline.map({"x": range(20)}, map_over="x")
         assert set(first["place"]) == {cluster.worker.node_id}
-        assert len(cache) == 60  # what was computed there is here
-        here = pipeline.with_engine(HyperNodesEngine())
-        assert here.map({"x": range(20)}, map_over="x") == first
+        assert len(cache) == 60  # The results of the other node are in this directory.
+        local = pipeline.with_engine(HyperNodesEngine())
+        assert local.map({"x": range(20)}, map_over="x") == first
         assert cache.stats().hits == 60
-        # And what was computed here is found there, when items go there since their end is not cached.
-        here.map({"x": range(20, 40)}, map_over="x", output_name="slow")
+        # The other node finds results that were computed here. Its items run since `end` is not cached.
+        local.map({"x": range(20, 40)}, map_over="x", output_name="slow")
         rows = pipeline.map({"x": range(20, 40)}, map_over="x", output_name="end")
     assert rows == {"end": [2 * x + 1 for x in range(20, 40)]}
     assert cache.stats().by_node["slow"].hits == 40
@@ -109,7 +109,7 @@ with HyperNodesEngine(map_executor="ray") as engine, DiskCache(sys.argv[2]) as c
 
 
 @pytest.mark.timeout(180)
-def test_several_drivers_share_the_entries_and_the_actor(cluster, new_actors, cache):
+def test_several_drivers_share_entries_and_actor(cluster, new_actors, cache):
     def another_driver():
         command = [sys.executable, "-c", DRIVER, cluster.address, str(cache.path)]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -126,7 +126,7 @@ def test_several_drivers_share_the_entries_and_the_actor(cluster, new_actors, ca
 
 
 @pytest.mark.timeout(180)
-def test_an_actor_that_is_killed_in_the_middle_of_a_map_costs_no_answer(cluster, cache):
+def test_killing_the_actor_during_a_map_loses_no_result(cluster, cache):
     with HyperNodesEngine(map_executor="ray") as engine:
         pipeline = Pipeline([slow], cache=cache, engine=engine)
         pipeline.map({"x": range(10)}, map_over="x")
@@ -144,7 +144,7 @@ def test_an_actor_that_is_killed_in_the_middle_of_a_map_costs_no_answer(cluster,
 
 
 @pytest.mark.timeout(180)
-def test_a_directory_whose_node_is_gone_is_a_cache_without_entries(cluster, tmp_path):
+def test_a_directory_on_a_node_that_is_gone_has_no_entries(cluster, tmp_path):
     gone = cluster.add_node(num_cpus=1, resources={"gone": 1})
 
     @ray.remote(resources={"gone": 1}, num_cpus=1)
@@ -155,20 +155,20 @@ def test_a_directory_whose_node_is_gone_is_a_cache_without_entries(cluster, tmp_
         return pickle.dumps(cache)
 
     far = pickle.loads(ray.get(opened.remote(str(tmp_path / "far"))))
-    assert far.get("known") == 1  # through an actor there
+    assert far.get("known") == 1  # This goes through an actor on that node.
     far.close()
     cluster.remove_node(gone)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipeline = Pipeline([slow], cache=far)
         assert pipeline.map({"x": range(5)}, map_over="x") == {"slow": [0, 2, 4, 6, 8]}
         assert pipeline.map({"x": range(5)}, map_over="x") == {"slow": [0, 2, 4, 6, 8]}
-    assert [warning.category for warning in told] == [CacheWarning]
-    assert "does not answer" in str(told[0].message)
+    assert [warning.category for warning in caught] == [CacheWarning]
+    assert "does not answer" in str(caught[0].message)
 
 
 @pytest.mark.timeout(180)
-def test_sealed_entries_travel_too(cluster, tmp_path):
+def test_sealed_entries_travel_between_the_nodes(cluster, tmp_path):
     with DiskCache(tmp_path / "cache", key="secret") as cache, HyperNodesEngine(map_executor="ray") as engine:
         pipeline = Pipeline([slow], cache=cache, engine=engine)
         pipeline.map({"x": range(10)}, map_over="x")
@@ -195,16 +195,18 @@ def test_forged_rows_are_damaged_entries_on_all_nodes(cluster, cache, tmp_path):
 
     @ray.remote
     def look(cache):
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             found = cache.get_many("abcd")
             damaged = cache.verify().damaged
             cache.put("b", "again")
             cache.flush()
-        return found, damaged, len(told)
+        return found, damaged, len(caught)
 
-    found, damaged, told = ray.get(look.remote(cache))  # through the actor, which drops what is damaged
-    assert (found, damaged, told) == ({"d": "d"}, {}, 1)
+    found, damaged, warned = ray.get(
+        look.remote(cache)
+    )  # This goes through the actor, which drops the damaged entries.
+    assert (found, damaged, warned) == ({"d": "d"}, {}, 1)
     assert cache.get_many("abcd") == {"b": "again", "d": "d"}
     assert pid_of(actor_of(cache))
     assert not mark.exists()
@@ -216,7 +218,7 @@ def shorten_call_timeout():
 
 
 @pytest.mark.timeout(240)
-def test_an_actor_that_does_not_answer_costs_time_and_no_answer(cluster, cache):
+def test_an_actor_that_does_not_answer_loses_no_result(cluster, cache):
     with RayExecutor(2, initializer=shorten_call_timeout) as executor:
         pipeline = Pipeline([slow], cache=cache, engine=HyperNodesEngine(map_executor=executor))
         pipeline.map({"x": range(4)}, map_over="x")

@@ -1,4 +1,4 @@
-"""What would a run find in the cache, and why not the rest?"""
+"""Which nodes would a run find in the cache, and why are the others missing?"""
 
 import pytest
 
@@ -56,7 +56,7 @@ def test_after_a_run_every_node_is_a_hit_and_only_the_last_is_needed(cache):
     assert [verdict.is_needed for verdict in explanation] == [False, True]
 
 
-def test_an_input_that_changed_is_told_with_both_values(cache):
+def test_a_changed_input_is_named_with_both_values(cache):
     pipeline = Pipeline([first, second], cache=cache)
     pipeline.run({"x": 1, "k": 5})
     explanation = pipeline.explain({"x": 1, "k": 6})
@@ -64,7 +64,7 @@ def test_an_input_that_changed_is_told_with_both_values(cache):
     assert explanation["second"].because == "upstream first changed"
 
 
-def test_a_global_that_changed_is_told_by_name(cache, monkeypatch):
+def test_a_changed_global_is_named(cache, monkeypatch):
     pipeline = Pipeline([first, second], cache=cache)
     pipeline.run({"x": 1})
     monkeypatch.setitem(globals(), "FACTOR", 3)
@@ -72,14 +72,14 @@ def test_a_global_that_changed_is_told_by_name(cache, monkeypatch):
     assert (change.what, change.before, change.after) == ("global FACTOR of scaled", "2", "3")
 
 
-def test_a_helper_that_changed_is_told_by_name(cache, monkeypatch):
+def test_a_changed_helper_is_named(cache, monkeypatch):
     pipeline = Pipeline([first, second], cache=cache)
     pipeline.run({"x": 1})
     monkeypatch.setitem(globals(), "scaled", lambda x: x * 2 + FACTOR)
     assert pipeline.explain({"x": 1})["first"].because == "helper scaled changed"
 
 
-def test_the_nodes_own_code_is_told_first(cache):
+def test_the_nodes_own_code_comes_first(cache):
     def make(source):
         scope = {}
         exec(source, scope)
@@ -94,7 +94,7 @@ def test_the_nodes_own_code_is_told_first(cache):
     ]
 
 
-def test_another_cache_version_is_told(cache):
+def test_another_cache_version_is_named(cache):
     def of_version(version):
         return Pipeline([node(abs, output_name="y", cache_version=version)], cache=cache)
 
@@ -102,7 +102,7 @@ def test_another_cache_version_is_told(cache):
     assert of_version("b").explain({"x": 1})["abs"].because == "cache_version 'a' → 'b'"
 
 
-def test_what_is_not_cached_says_why(cache):
+def test_nodes_that_are_not_cached_have_a_reason(cache):
     pipeline = Pipeline([first, second, third, fourth], cache=cache)
     pipeline.run({"x": 1})
     explanation = pipeline.explain({"x": 1})
@@ -124,7 +124,7 @@ def test_inputs_without_a_fingerprint_are_named(cache):
     assert explanation["second"].because == "a cannot be fingerprinted"
 
 
-def test_a_map_is_told_in_numbers(cache):
+def test_the_items_of_a_map_are_counted(cache):
     pipeline = Pipeline([first, second], cache=cache)
     pipeline.map({"x": [1, 2, 3]}, map_over="x")
     explanation = pipeline.explain({"x": [1, 2, 3, 4, 5]}, map_over="x")
@@ -132,7 +132,7 @@ def test_a_map_is_told_in_numbers(cache):
     assert explanation["first"].because.startswith("input x ")
 
 
-def test_nested_pipelines_are_looked_into(cache):
+def test_the_nodes_of_nested_pipelines_are_explained(cache):
     inner = Pipeline([first], name="inner")
     outer = Pipeline([inner, second], cache=cache, name="outer")
     outer.run({"x": 1})
@@ -158,7 +158,7 @@ def test_the_items_of_a_nested_map_are_counted_when_they_are_known(cache):
     assert outer.explain({"n": 5})["first"].status == "3 hit, 2 miss"
 
 
-def test_an_explanation_is_what_then_happens(cache):
+def test_a_run_does_what_its_explanation_says(cache):
     class Seen(PipelineCallback):
         def __init__(self):
             self.computed, self.cached = [], []
@@ -172,15 +172,15 @@ def test_an_explanation_is_what_then_happens(cache):
     pipeline = Pipeline([first, second, third, fourth], cache=cache)
     pipeline.run({"x": 1})
     for inputs in ({"x": 1}, {"x": 2}, {"x": 1, "k": 9}):
-        told = pipeline.explain(inputs, output_name="b")
+        explanation = pipeline.explain(inputs, output_name="b")
         seen = Seen()
         pipeline.with_callbacks([seen]).run(inputs, "b")
-        needed = [verdict for verdict in told if verdict.is_needed]
+        needed = [verdict for verdict in explanation if verdict.is_needed]
         assert seen.computed == [verdict.node for verdict in needed if verdict.status == "miss"]
         assert seen.cached == [verdict.node for verdict in needed if verdict.status == "hit"]
 
 
-def test_it_prints_as_a_table_and_shows_as_one(cache):
+def test_an_explanation_is_a_table_in_text_and_html(cache):
     pipeline = Pipeline([first, second], cache=cache)
     pipeline.run({"x": 1})
     explanation = pipeline.explain({"x": 2}, output_name="b")
@@ -192,18 +192,18 @@ def test_it_prints_as_a_table_and_shows_as_one(cache):
     assert "input x 1 → 2" in html
 
 
-def test_a_cache_that_has_get_and_put_only_is_explained_as_far_as_it_goes():
+def test_a_cache_with_only_get_and_put_is_explained_without_comparisons():
     from hypernodes.config import MISS
 
     class Plain:
         def __init__(self):
-            self.kept = {}
+            self.values = {}
 
         def get(self, signature):
-            return self.kept.get(signature, MISS)
+            return self.values.get(signature, MISS)
 
         def put(self, signature, value):
-            self.kept[signature] = value
+            self.values[signature] = value
 
     pipeline = Pipeline([first, second], cache=Plain())
     pipeline.run({"x": 1})

@@ -1,4 +1,4 @@
-"""Values share a digest when they are the same, in every process, and only then."""
+"""Two values have the same digest, in every process, if and only if they are the same."""
 
 import array
 import collections
@@ -8,11 +8,13 @@ import datetime as dt
 import decimal
 import enum
 import functools
+import gc
 import os
 import pathlib
 import subprocess
 import sys
 import types
+import weakref
 from typing import NamedTuple
 
 import networkx as nx
@@ -25,6 +27,7 @@ from hypothesis import strategies as st
 
 from hypernodes import Pipeline, node
 from hypernodes.cache.content import digest
+from hypernodes.cache.reach import Reach
 from hypernodes.exceptions import SignatureError
 
 SCALARS = (
@@ -53,7 +56,7 @@ VALUES = st.recursive(
 
 
 def rebuilt(value):
-    """Return an equal value made of other objects, its sets and texts built in another order."""
+    """Return an equal value of other objects, with sets and strings built in another order."""
     match value:
         case bool() | None:
             return value
@@ -75,7 +78,7 @@ def rebuilt(value):
 
 
 def spelled(value):
-    """Write a value out so that two that are not the same are written differently."""
+    """Return a text that differs for values that are not the same."""
     match value:
         case list() | tuple():
             return f"{type(value).__name__}({','.join(map(spelled, value))})"
@@ -286,7 +289,7 @@ def asked(thing, *names):
 
 
 def anew(text):
-    """Return an equal text that is another object."""
+    """Return an equal string that is another object."""
     return "".join(list(text))
 
 
@@ -505,7 +508,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("case", KEPT)
-def test_what_a_cached_property_has_kept_does_not_count(case):
+def test_the_stored_result_of_a_cached_property_does_not_count(case):
     fresh, used = KEPT[case]()
     assert digest(fresh) == digest(used)
 
@@ -586,7 +589,7 @@ def test_a_value_that_is_nested_too_deeply_has_no_digest():
         deep = [deep]
     with pytest.raises(SignatureError, match="too deeply"):
         digest(deep)
-    while deep:  # taken apart from the outside, since freeing it whole recurses
+    while deep:  # Freeing the whole value would recurse, so that the outer layers go first.
         deep = deep[0]
 
 
@@ -640,7 +643,7 @@ print([digest(value).hex() for value in values])
 
 
 def test_digests_are_equal_in_every_process():
-    told = {
+    digests = {
         subprocess.run(
             [sys.executable, "-c", IN_ANOTHER_PROCESS],
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -650,7 +653,7 @@ def test_digests_are_equal_in_every_process():
         ).stdout
         for seed in ("0", "1", "2")
     }
-    assert len(told) == 1
+    assert len(digests) == 1
 
 
 # ------------------------------------------------------------------- changes that must give new results
@@ -807,7 +810,7 @@ CHANGES = {
 
 
 def run_written(directory, name, source, cache):
-    """Run the function ``f`` of a module that a user wrote in a file."""
+    """Run the function ``f`` of a module in a file."""
     from importlib import util
 
     path = directory / f"{name}.py"
@@ -875,7 +878,7 @@ def test_copying_an_object_does_not_change_the_digest_of_its_class():
             self.value = value
 
     before = digest(Fresh(1))
-    copy.copy(Fresh(1))  # leaves a note of its own on the class, as pickle does
+    copy.copy(Fresh(1))  # This stores `__slotnames__` in the class, as pickle does.
     assert digest(Fresh(1)) == before
 
 
@@ -930,3 +933,31 @@ def test_long_lists_that_are_not_the_same_have_digests_of_their_own(one, other):
 def test_a_large_array_that_is_not_contiguous_is_the_same_as_its_copy():
     array = np.arange(400_000.0).reshape(200, 2000)
     assert digest(array[:, ::2]) == digest(array[:, ::2].copy()) != digest(array[:, 1::2])
+
+
+def test_the_analysis_of_code_keeps_no_value_alive():
+    class Large:
+        pass
+
+    class Box:
+        def __init__(self, value):
+            self._value, self._calls = value, 0
+
+        def call(self):
+            self._calls += 1
+
+    large = Large()
+    reference = weakref.ref(large)
+
+    def function(box, large=large):
+        return box.call(), large
+
+    reach = Reach(function)
+    gc.collect()
+    gc.disable()
+    try:
+        digest(Box([1]), reach)
+        del function, large
+        assert reference() is None
+    finally:
+        gc.enable()

@@ -1,4 +1,4 @@
-"""Equal calls are made once: within a map, and by runs that go on at the same time."""
+"""Equal calls are made once: in one map, and in concurrent runs."""
 
 import asyncio
 import threading
@@ -19,7 +19,7 @@ def cache(tmp_path):
 
 
 class Counted:
-    """A slow function that remembers in a file for what it was called, in whatever process."""
+    """A slow function that writes its arguments to a file, in any process."""
 
     def __init__(self, directory):
         self._file = directory / "calls"
@@ -59,17 +59,17 @@ def test_equal_items_of_a_map_are_computed_once(level, executor, executor_named,
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-def test_equal_items_are_told_as_found_on_every_executor(executor, executor_named, counted, cache):
+def test_equal_items_are_emitted_as_cached_on_every_executor(executor, executor_named, counted, cache):
     recorder = Recorder()
     with HyperNodesEngine(map_executor=executor_named(executor)) as engine:
         pipeline = Pipeline(
             [node(counted, output_name="y")], engine=engine, cache=cache, callbacks=[recorder]
         )
         pipeline.map({"x": ["a", "a", "a"]}, map_over="x")
-    told = Counter(hook for hook, *_ in recorder.events)
-    assert told["node_end"] == 1
-    assert told["node_cached"] == told["item_cached"] == 2
-    assert told["item_start"] == told["item_end"] == 3
+    emitted = Counter(hook for hook, *_ in recorder.events)
+    assert emitted["node_end"] == 1
+    assert emitted["node_cached"] == emitted["item_cached"] == 2
+    assert emitted["item_start"] == emitted["item_end"] == 3
 
 
 def test_rows_of_equal_items_are_objects_of_their_own(counted, cache):
@@ -81,7 +81,7 @@ def test_rows_of_equal_items_are_objects_of_their_own(counted, cache):
 
 
 @pytest.mark.parametrize("executor", ["threaded", "async"])
-def test_what_different_items_have_in_common_is_computed_once(executor, counted, cache):
+def test_a_node_that_all_items_share_is_computed_once(executor, counted, cache):
     @node(output_name="z")
     def paired(y, n):
         return (y[0], n)
@@ -114,7 +114,7 @@ def test_coroutines_of_equal_nodes_run_once(cache):
     assert calls == ["a"]
 
 
-def test_runs_that_go_on_at_the_same_time_compute_once(counted, cache):
+def test_concurrent_runs_compute_once(counted, cache):
     pipeline = Pipeline([node(counted, output_name="y")], cache=cache)
     with ThreadPoolExecutor(8) as pool:
         results = [future.result() for future in [pool.submit(pipeline, x="a") for _ in range(8)]]
@@ -122,7 +122,7 @@ def test_runs_that_go_on_at_the_same_time_compute_once(counted, cache):
     assert counted.calls == {"a": 1}
 
 
-def test_runs_with_caches_of_their_own_do_not_wait_for_each_other(counted, tmp_path):
+def test_runs_with_different_caches_do_not_wait_for_each_other(counted, tmp_path):
     pipelines = [
         Pipeline([node(counted, output_name="y")], cache=DiskCache(tmp_path / name)) for name in "ab"
     ]
@@ -142,7 +142,7 @@ def test_several_arun_compute_once(counted, cache):
 
 
 @pytest.mark.parametrize("executor", ["threaded", "parallel"])
-def test_an_error_is_nobody_elses_result(executor, executor_named, counted, cache):
+def test_an_error_is_not_shared_by_equal_items(executor, executor_named, counted, cache):
     with HyperNodesEngine(map_executor=executor_named(executor)) as engine:
         pipeline = Pipeline([node(counted, output_name="y")], engine=engine, cache=cache)
         rows = pipeline.map({"x": ["bad", "a", "bad", "a"]}, map_over="x", on_error="return")["y"]
@@ -152,7 +152,7 @@ def test_an_error_is_nobody_elses_result(executor, executor_named, counted, cach
 
 
 @pytest.mark.filterwarnings("ignore:cache:hypernodes.exceptions.CacheWarning")
-def test_results_that_cannot_be_kept_are_computed_by_each(cache):
+def test_results_that_cannot_be_cached_are_computed_for_each_item(cache):
     calls = []
 
     @node(output_name="y")
@@ -167,8 +167,8 @@ def test_results_that_cannot_be_kept_are_computed_by_each(cache):
     assert len(calls) == 5
 
 
-def test_a_run_within_a_call_waits_for_nobody(cache):
-    """Where it does wait, the pool's one thread waits for a call that is queued behind it."""
+def test_a_run_inside_a_call_does_not_wait_for_other_runs(cache):
+    """If it did wait, the only thread of the pool would wait for a call that is queued behind it."""
     with ThreadPoolExecutor(1) as pool:
         engine = HyperNodesEngine(node_executor=pool)
 
@@ -180,17 +180,17 @@ def test_a_run_within_a_call_waits_for_nobody(cache):
         inner = Pipeline([slow], cache=cache, engine=engine)
 
         @node(output_name="z")
-        def around(x):
+        def outer_call(x):
             time.sleep(0.05)
             return inner(x=x)["y"]
 
-        outer = Pipeline([around, slow], cache=cache, engine=engine)
+        outer = Pipeline([outer_call, slow], cache=cache, engine=engine)
         with ThreadPoolExecutor(4) as users:
             results = list(users.map(lambda _: outer(x=1), range(4)))
     assert results == [{"z": 1, "y": 1}] * 4
 
 
-def test_an_interrupted_computation_is_taken_over(cache):
+def test_another_run_takes_over_an_interrupted_computation(cache):
     started, calls = threading.Event(), []
 
     @node(output_name="y")

@@ -1,6 +1,7 @@
 """What a cache on disk survives: kills, damage, full disks, deleted directories, other processes."""
 
 import contextlib
+import gc
 import hashlib
 import os
 import pickle
@@ -15,6 +16,7 @@ import textwrap
 import threading
 import time
 import warnings
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +71,7 @@ WRITERS = """
 
 
 @pytest.mark.timeout(400)
-def test_what_two_hundred_kills_leave_behind_is_right_or_a_miss(directory):
+def test_after_two_hundred_kills_each_entry_is_right_or_a_miss(directory):
     chance = random.Random(1)
     parents = [python(WRITERS, directory, stdin=subprocess.PIPE) for _ in range(4)]
 
@@ -80,7 +82,7 @@ def test_what_two_hundred_kills_leave_behind_is_right_or_a_miss(directory):
     for at in range(4):
         start(at, at * 1000)
     for count in range(200):
-        pid = int(parents[count % 4].stdout.readline())  # it is about to write
+        pid = int(parents[count % 4].stdout.readline())  # The process is about to write.
         time.sleep(chance.uniform(0, 0.03))
         os.kill(pid, signal.SIGKILL)
         start(count % 4, count * 37)
@@ -139,15 +141,15 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(("size", "change"), [(10, damage_row), (100_000, damage_file)], ids=["row", "file"])
-def test_of_a_damaged_entry_there_is_nothing_left_to_load(directory, size, change, damage):
+def test_a_damaged_entry_is_dropped_and_not_loaded(directory, size, change, damage):
     with DiskCache(directory) as cache:
         cache.put("entry", np.zeros(size, np.uint8))
         cache.flush()
         change(cache, DAMAGES[damage])
         assert len(cache.verify().damaged) == 1
-        with pytest.warns(CacheWarning, match="dropped and computed again") as told:
+        with pytest.warns(CacheWarning, match="dropped and computed again") as caught:
             assert cache.get("entry") is MISS
-        assert len(told) == 1
+        assert len(caught) == 1
         assert cache.get("entry") is MISS
         assert len(cache) == 0
         cache.put("entry", 1)
@@ -166,36 +168,36 @@ def test_a_forged_entry_runs_no_code_where_there_is_a_key(directory, tmp_path, p
     assert not mark.exists()
     with DiskCache(directory) as unwary:
         unwary.get("entry")
-    assert mark.exists()  # a forgery it was
+    assert mark.exists()  # The forged entry would run code.
 
 
-def test_an_entry_of_another_key_stays_for_those_who_have_it(directory):
+def test_an_entry_of_another_key_is_not_dropped(directory):
     with DiskCache(directory, key="one") as one:
         one.put("entry", 1)
-    with DiskCache(directory, key="two") as two, pytest.warns(CacheWarning) as told:
+    with DiskCache(directory, key="two") as two, pytest.warns(CacheWarning) as caught:
         assert two.get("entry") is MISS
         assert two.get("entry") is MISS
-    assert len(told) == 1
+    assert len(caught) == 1
     with DiskCache(directory, key="one") as one:
         assert one.get("entry") == 1
 
 
-def test_a_directory_that_others_can_write_to_is_told_unless_there_is_a_key(directory):
+def test_a_directory_that_others_can_write_to_is_warned_of_unless_there_is_a_key(directory):
     directory.mkdir()
     directory.chmod(0o777)
     with (
-        pytest.warns(CacheWarning, match=r"chmod go-w.*or give a key") as told,
+        pytest.warns(CacheWarning, match=r"chmod go-w.*or give a key") as caught,
         DiskCache(directory) as cache,
     ):
         cache.put("entry", 1)
         assert cache.get("entry") == 1
-    assert len(told) == 1
+    assert len(caught) == 1
     with DiskCache(directory, key="secret") as cache:
         cache.put("entry", 1)
         assert cache.get("entry") == 1
 
 
-def test_a_new_directory_is_its_owners(directory):
+def test_only_its_owner_can_access_a_new_directory(directory):
     with DiskCache(directory) as cache:
         cache.put("entry", 1)
     assert directory.stat().st_mode & 0o077 == 0
@@ -214,7 +216,7 @@ def test_a_loaded_array_can_be_changed_and_the_entry_stays(directory):
             assert cache.get("entry").sum() == 0
 
 
-def test_what_is_put_is_kept_as_it_was_then(directory):
+def test_changing_a_value_after_put_does_not_change_the_entry(directory):
     with DiskCache(directory) as cache:
         for value in (np.zeros(10), np.zeros(1_000_000)):
             cache.put("entry", value)
@@ -234,6 +236,66 @@ def test_large_values_take_no_second_copy_in_memory(directory):
         assert "mmap" in repr(base.obj if isinstance(base, memoryview) else base)
         assert loaded["a"][-1] == 999_999
         assert loaded["b"][0].sum() == 500_000
+
+
+@pytest.fixture
+def mapped_files(directory):
+    """Count the value files that are mapped into memory, while only reference counts free memory."""
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("this system does not list mapped files")
+    gc.collect()
+    gc.disable()
+    yield lambda: sum(str(directory) in line and ".val" in line for line in maps.read_text().splitlines())
+    gc.enable()
+
+
+def test_a_mapped_file_is_closed_when_the_value_is_dropped(directory, mapped_files):
+    with DiskCache(directory) as cache:
+        for key in "abc":
+            cache.put(key, {"array": np.ones(1_000_000)})
+        loaded = cache.get_many("abc")
+        assert mapped_files() == 3
+        part = loaded["a"]["array"][:10]
+        del loaded
+        assert mapped_files() == 1
+        assert part.sum() == 10
+        del part
+        assert mapped_files() == 0
+
+
+class Unreadable:
+    """An object that can be pickled, and not unpickled."""
+
+    def __init__(self):
+        self.array = np.ones(1_000_000)
+
+    def __setstate__(self, state):
+        raise ValueError("there is no way back")
+
+
+@pytest.mark.filterwarnings("ignore:cache:hypernodes.exceptions.CacheWarning")
+def test_a_mapped_file_is_closed_when_the_entry_cannot_be_used(directory, mapped_files):
+    with DiskCache(directory) as cache:
+        cache.put("unreadable", Unreadable())
+        cache.put("damaged", np.ones(1_000_000))
+        cache.flush()
+        for file in directory.rglob("*.val"):
+            if b"Unreadable" not in file.read_bytes():
+                with file.open("r+b") as opened:
+                    opened.seek(5000)
+                    opened.write(b"damage")
+        assert cache.get_many(["unreadable", "damaged"]) == {}
+        assert mapped_files() == 0
+
+
+def test_a_cache_that_is_dropped_is_freed_at_once(directory, mapped_files):
+    cache = DiskCache(directory)
+    cache.put("entry", 1)
+    cache.close()
+    reference = weakref.ref(cache)
+    del cache
+    assert reference() is None
 
 
 def test_values_of_any_shape_come_back(directory):
@@ -256,12 +318,12 @@ FULL = """
     cache.put("first", 1)
     cache.flush()
     resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         pipeline = Pipeline([node(lambda x: bytes([x]) * 1_000_000, output_name="y")], cache=cache)
         for x in (1, 2, 1):
             assert pipeline(x=x)["y"] == bytes([x]) * 1_000_000
-    print([str(one.message).partition(": ")[2][:18] for one in told])
+    print([str(one.message).partition(": ")[2][:18] for one in caught])
 """
 
 
@@ -283,7 +345,7 @@ READ_ONLY = """
         os.setgroups([])
         os.setgid(65534)
         os.setuid(65534)
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         cache = DiskCache(sys.argv[1])
         print(cache.get("small"), cache.get("large").sum(), [cache.get("none")], len(cache))
@@ -291,7 +353,7 @@ READ_ONLY = """
         cache.flush()
         cache.put("still more", 1)
         cache.flush()
-    print([str(one.message).partition(": ")[2][:18] for one in told])
+    print([str(one.message).partition(": ")[2][:18] for one in caught])
 """
 
 
@@ -377,7 +439,7 @@ NAME_AND_NUL = f"{NAME}\0/../../../outside/file".encode().hex()
 
 
 class Forgery:
-    """A cache directory, and a forger who can write to it, but not to what lies beside it."""
+    """A cache directory, and a forger who can write to it, but not to the files beside it."""
 
     def __init__(self, tmp_path):
         self.directory = tmp_path / "cache"
@@ -402,7 +464,7 @@ class Forgery:
             return database.execute(statement, arguments).fetchall()
 
     def row(self, key, columns, **more):
-        """Write a row that is like those of the library but for some columns, which are SQL."""
+        """Write a row like those of the library, except for some columns, which are given in SQL."""
         whole = {
             "key": f"'{key}'", "raw": "1", "store_time": "1e9", "access_time": "1e9", "tag": "'node'",
             "size": "1", "mode": "1", "filename": "NULL", "value": "x'00'",
@@ -410,7 +472,7 @@ class Forgery:
         self.sql(f"INSERT OR REPLACE INTO Cache ({', '.join(whole)}) VALUES ({', '.join(whole.values())})")
 
     def clean(self):
-        """Remove what was forged last, and take another folder for the next, in which there are no values."""
+        """Remove the last forgery, and use another folder without values for the next one."""
         outer, inner, file = self.folder, self.folder / "cd", self.folder / "cd" / FILE
         for path in (outer, inner, file):
             if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -421,7 +483,7 @@ class Forgery:
         self.folder = next(folder for folder in free if not folder.exists())
 
     def place(self):
-        """Return a path that has the form of the library's own files."""
+        """Return a path of the form of the library's own value files."""
         (self.folder / "cd").mkdir(parents=True)
         return self.folder / "cd" / FILE
 
@@ -508,10 +570,10 @@ def test_a_forged_row_is_one_damaged_entry(forgery, form, key):
         cache.put("large", np.ones(100_000, np.uint8), Provenance("node"))
         cache.flush()
         forgery.forge(form)
-        with pytest.warns(CacheWarning, match="an entry is .*computed again") as told:
+        with pytest.warns(CacheWarning, match="an entry is .*computed again") as caught:
             found = cache.get_many(["small", "forged", "large"])
             assert cache.get("forged") is MISS
-        assert len(told) == 1
+        assert len(caught) == 1
         assert set(found) == {"small", "large"}
         assert found["large"].sum() == 100_000
         forgery.forge(form)
@@ -526,11 +588,11 @@ def test_a_forged_row_is_one_damaged_entry(forgery, form, key):
 @both
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.timeout(60)
-def test_what_a_forged_row_names_is_not_removed(forgery, form, key):
+def test_a_file_that_a_forged_row_names_is_not_removed(forgery, form, key):
     with DiskCache(forgery.directory, key=key) as cache:
         cache.put("small", 1)
         cache.flush()
-        for value in (2, np.full(100_000, 2, np.uint8)):  # in place of the row
+        for value in (2, np.full(100_000, 2, np.uint8)):  # These replace the row.
             forgery.forge(form)
             cache.put("forged", value)
             cache.flush()
@@ -558,7 +620,7 @@ def test_what_a_forged_row_names_is_not_removed(forgery, form, key):
 
 @both
 @pytest.mark.timeout(60)
-def test_a_pipeline_computes_what_forged_rows_stand_for(forgery, key):
+def test_a_pipeline_computes_the_results_of_forged_rows(forgery, key):
     def square(x):
         return x * x
 
@@ -567,10 +629,10 @@ def test_a_pipeline_computes_what_forged_rows_stand_for(forgery, key):
         pipeline = Pipeline([node(square, output_name="y")], cache=cache)
         expected = pipeline.map({"x": numbers}, map_over="x")
         for form, signature in zip(FORMS, list(cache), strict=True):
-            forgery.forge(form, signature)  # those before it may have lost their file by that
-        with pytest.warns(CacheWarning, match="computed again") as told:
+            forgery.forge(form, signature)  # An earlier forgery may have removed the file of this one.
+        with pytest.warns(CacheWarning, match="computed again") as caught:
             assert pipeline.map({"x": numbers}, map_over="x") == expected
-        assert len(told) == 1
+        assert len(caught) == 1
         assert pipeline.map({"x": numbers}, map_over="x") == expected
         assert cache.stats().hits == len(FORMS)
         assert cache.verify().damaged == {}
@@ -627,7 +689,7 @@ def test_a_forged_counter_costs_no_entry(forgery, value):
         ("size", b"\xff"),
     ],
 )
-def test_settings_that_are_not_the_librarys_have_no_effect(forgery, key, value):
+def test_foreign_settings_have_no_effect(forgery, key, value):
     with DiskCache(forgery.directory) as cache:
         cache.put("entry", 1)
     if isinstance(value, str):
@@ -641,7 +703,9 @@ def test_settings_that_are_not_the_librarys_have_no_effect(forgery, key, value):
         assert list(forgery.directory.glob("??/??/*.val")) != []
         forgery.sql("INSERT OR REPLACE INTO Settings VALUES (?, ?)", key, value)
         found = []
-        thread = threading.Thread(target=lambda: found.append(cache.get("large").sum()))  # connects itself
+        thread = threading.Thread(
+            target=lambda: found.append(cache.get("large").sum())
+        )  # The thread has a connection of its own.
         thread.start()
         thread.join()
         assert found == [100_000]
@@ -712,21 +776,21 @@ def test_nothing_that_a_forged_schema_says_is_executed(forgery, schema):
     def square(x):
         return x * x
 
-    with DiskCache(forgery.directory) as cache, pytest.warns(CacheWarning) as told:
+    with DiskCache(forgery.directory) as cache, pytest.warns(CacheWarning) as caught:
         pipeline = Pipeline([square], cache=cache)
         assert pipeline(x=3) == {"y": 9}
         pipeline.explain({"x": 4})
-    assert {str(one.message).partition(": ")[2][:17] for one in told} <= {
+    assert {str(one.message).partition(": ")[2][:17] for one in caught} <= {
         "cannot be read (F",
         "cannot be written",
     }
-    assert "delete the directory" in str(told[0].message)
+    assert "delete the directory" in str(caught[0].message)
     assert forgery.sql("SELECT sql FROM sqlite_master") == before
 
 
 @pytest.mark.parametrize("schema", ["a trigger", "another trigger of the same name", "a view"])
 @pytest.mark.timeout(60)
-def test_nor_what_is_added_to_the_schema_while_a_cache_is_open(forgery, schema):
+def test_nothing_that_is_added_to_the_schema_of_an_open_cache_is_executed(forgery, schema):
     with DiskCache(forgery.directory) as cache, warnings.catch_warnings():
         warnings.simplefilter("ignore", CacheWarning)
         cache.put("entry", 1)
@@ -775,7 +839,7 @@ def test_large_values_are_not_written_through_links(forgery):
     assert forgery.is_harmless()
 
 
-def test_left_files_are_not_looked_for_through_links(forgery):
+def test_orphaned_files_are_not_removed_through_links(forgery):
     with DiskCache(forgery.directory) as cache:
         cache.put("entry", 1)
         cache.flush()
@@ -786,7 +850,7 @@ def test_left_files_are_not_looked_for_through_links(forgery):
     assert forgery.is_harmless()
 
 
-def test_where_there_is_a_key_a_loaded_value_is_not_changed_through_its_file(directory):
+def test_with_a_key_a_loaded_value_does_not_change_with_its_file(directory):
     with DiskCache(directory, key="secret") as cache:
         cache.put("entry", np.ones(8_000_000, np.uint8))
         cache.flush()
@@ -797,7 +861,7 @@ def test_where_there_is_a_key_a_loaded_value_is_not_changed_through_its_file(dir
         assert loaded.sum() == 8_000_000
 
 
-def test_why_something_was_computed_is_told_without_unpickling(forgery):
+def test_the_reason_of_a_miss_is_found_without_unpickling(forgery):
     with DiskCache(forgery.directory) as cache:
         cache.put("entry", 1, Provenance("node", "c0de"))
         cache.flush()
@@ -877,7 +941,7 @@ def test_several_writers_lose_nothing(directory):
             assert cache.get(str(number)) == [number] * (1 + number % 9000)
 
 
-def test_entries_are_soon_seen_by_others_without_a_flush(directory):
+def test_other_processes_see_entries_without_a_flush(directory):
     with DiskCache(directory) as cache:
         cache.put("entry", 1)
         with DiskCache(directory) as other:
@@ -911,7 +975,7 @@ FORK = """
 """
 
 
-def test_a_forked_process_has_its_own_part(directory):
+def test_a_forked_process_does_not_write_the_delayed_entries_of_its_parent(directory):
     output_of(FORK, directory)
     with DiskCache(directory) as cache:
         assert len(cache) == 101
@@ -963,10 +1027,10 @@ def test_objects_of_a_scripts_own_class_come_back_as_such(directory, tmp_path, e
     assert second == "[True, True] [1, 2] 2\n"
 
 
-# ------------------------------------------------------------------------------------- what is kept
+# ----------------------------------------------------------------------------- provenance and hits
 
 
-def test_it_is_known_how_an_entry_was_made(directory):
+def test_entries_have_a_provenance(directory):
     arguments = {"x": ArgumentProvenance("1d", "", "5"), "m": ArgumentProvenance("2d", "fit")}
     provenance = Provenance("node", "c0de", arguments, 0.5)
     with DiskCache(directory) as cache:
@@ -1016,19 +1080,19 @@ def test_entries_can_be_dropped_by_node_by_age_and_by_name(directory):
         assert len(cache) == 0
 
 
-def test_a_result_that_does_not_pickle_is_told_once_with_its_node(directory):
+def test_a_result_that_does_not_pickle_is_warned_of_once_with_its_node(directory):
     @node(output_name="lock")
     def locked(x):
         return threading.Lock()
 
-    with DiskCache(directory) as cache, pytest.warns(CacheWarning, match="of node 'locked'") as told:
+    with DiskCache(directory) as cache, pytest.warns(CacheWarning, match="of node 'locked'") as caught:
         pipeline = Pipeline([locked], cache=cache, engine=HyperNodesEngine(map_executor="threaded"))
         pipeline.map({"x": range(5)}, map_over="x")
         pipeline.run({"x": 1})
-    assert len(told) == 1
+    assert len(caught) == 1
 
 
-def test_a_file_that_a_dead_writer_has_left_is_removed(directory):
+def test_a_file_that_a_dead_writer_has_left_behind_is_removed(directory):
     with DiskCache(directory) as cache:
         cache.put("entry", np.zeros(100_000))
         cache.flush()
@@ -1043,7 +1107,7 @@ def test_a_file_that_a_dead_writer_has_left_is_removed(directory):
         assert cache.get("entry").shape == (100_000,)
 
 
-def test_a_cache_knows_its_like():
+def test_caches_with_the_same_settings_are_equal():
     assert DiskCache("a") == DiskCache("a") != DiskCache("b")
     assert DiskCache("a", key="k") != DiskCache("a")
     assert Path("a").absolute() == DiskCache("a").path

@@ -91,7 +91,7 @@ def test_coroutines_are_checked():
         Pipeline([emptied], strict=True)(values=[1])
 
 
-def test_a_result_that_was_made_by_changing_an_input_is_not_kept(tmp_path):
+def test_a_result_of_a_call_that_changed_its_input_is_not_cached(tmp_path):
     with DiskCache(tmp_path / "cache") as cache:
         with pytest.raises(MutationError):
             Pipeline([appended], cache=cache, strict=True)(values=[])

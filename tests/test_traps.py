@@ -1,4 +1,4 @@
-"""Traps for a cache: something changes that changes the result. No old result may come back.
+"""Traps for a cache: a change that changes the result. No old result may be returned.
 
 Each has its twin, in which nothing that matters changes, and which must hit: a cache that never hits
 would not be caught in any trap.
@@ -20,8 +20,7 @@ from hypernodes import DiskCache, File, HyperNodesEngine, Pipeline, node
 from hypernodes.cache.content import digest
 from hypernodes.exceptions import CacheWarning
 
-# What a user has written: the module ``written`` with the node ``f``, others beside it. Then what is
-# replaced by what, in which module.
+# The modules of a user: ``written`` with the node ``f``, and others. Then the replacements in them.
 TRAPS = {
     "a decorator around a function of a library": (
         {
@@ -451,7 +450,7 @@ TRAPS = {
     ),
 }
 
-# Of a module that is passed on, everything public may be used, so everything counts.
+# Everything public in a module that is passed on may be used, so that it counts.
 PASSED_WHOLE = {
     "a module that is passed on",
     "a module that is passed on, of which something else is mentioned",
@@ -463,7 +462,7 @@ PASSED_WHOLE = {
 
 
 class Written:
-    """Modules that a user has written, imported afresh each time."""
+    """Modules of a user, imported again each time."""
 
     def __init__(self, directory, sources, monkeypatch):
         self.directory, self.sources = directory, dict(sources)
@@ -485,7 +484,7 @@ class Written:
         return getattr(importlib.import_module("written"), "f", None)
 
     def run(self, cache):
-        """Return the result, and whether it was computed."""
+        """Return the result and whether it was computed."""
         function = self.function()
         before = len(cache) if cache is not None else 0
         result = Pipeline([node(function, output_name="y")], cache=cache).run({"x": 1})["y"]
@@ -636,7 +635,7 @@ def test_a_redefined_function_of_a_notebook_cell_is_computed_anew(tmp_path):
         assert run("def g(x):\n    # as it was\n    return x + 1", cache) == (2, False)
 
 
-# ------------------------------------------------------------------------- what only the user can know
+# ------------------------------------------------------------------- inputs that only the user knows
 
 
 def counted(function, cache, **inputs):
@@ -690,7 +689,7 @@ def test_a_file_counts_by_its_content(tmp_path):
         assert counted(read, cache, file=File(one)) == ("a", False)
         two.write_text("a")
         assert counted(read, cache, file=File(two)) == ("a", False)
-        two.write_text("b")  # at once, and of the same length
+        two.write_text("b")  # The content changes at once, and has the same length.
         assert counted(read, cache, file=File(two)) == ("b", True)
         os.utime(one)
         assert counted(read, cache, file=File(one)) == ("a", False)
@@ -727,8 +726,8 @@ def test_a_file_travels_as_its_path(tmp_path):
 
 # ------------------------------------------------------------------------- private state of objects
 
-# A module with the node ``f(thing)`` and a function ``make(v)`` for what it takes. Things that are made of other
-# values give other results, so that none of them may be taken for another.
+# A module with the node ``f(thing)``, and a function ``make(v)`` that makes its input. Inputs made with different
+# values have different results, so that they must have different signatures.
 PRIVATE = {
     "rows that a constructor is given": """
         class Table:
@@ -1212,7 +1211,7 @@ def test_private_state_of_a_global_that_the_node_reads_counts(state, written, tm
         assert second != first
 
 
-# Here ``f(thing)`` changes private state on its way, of which nothing gets into a result.
+# Here ``f(thing)`` changes private state that no result depends on.
 WORKING = {
     "a counter": """
         class Thing:
@@ -1483,7 +1482,7 @@ def test_private_state_that_the_code_itself_changes_is_no_input(state, written, 
         first, computed = run_with(module.f, cache, thing=thing)
         assert computed
         assert run_with(module.f, cache, thing=thing) == (first, False)
-        module.f(thing)  # a counter moves on once more
+        module.f(thing)  # This increases a counter.
         assert run_with(module.f, cache, thing=thing) == (first, False)
         assert run_with(module.f, cache, thing=module.Thing()) == (first, False)
         thing.k = 3
@@ -1544,11 +1543,11 @@ def test_a_counter_counts_for_a_pipeline_that_does_not_count(tmp_path):
     other.count()
     with DiskCache(tmp_path / "cache") as cache:
         assert run_with(f, cache, thing=one)[1]
-        assert run_with(f, cache, thing=other)[1]  # nothing can tell what it is good for
+        assert run_with(f, cache, thing=other)[1]  # Its use cannot be seen, so that it counts.
 
 
 class Session:
-    """Something with private attributes that have no content."""
+    """An object with private attributes without stable content."""
 
     def __init__(self, k):
         self.k = k
@@ -1560,7 +1559,7 @@ class Session:
 
 
 def test_private_attributes_without_content_are_left_out_with_one_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr("hypernodes.execution.signature._TOLD", set())
+    monkeypatch.setattr("hypernodes.execution.signature._warned_classes", set())
 
     @node(output_name="y")
     def called(session, x):
@@ -1578,7 +1577,7 @@ def test_private_attributes_without_content_are_left_out_with_one_warning(tmp_pa
         assert len(cache) == 2
 
 
-def test_workers_say_nothing_of_private_attributes_without_content(tmp_path, capfd):
+def test_workers_do_not_warn_of_private_attributes_without_content(tmp_path, capfd):
     with DiskCache(tmp_path / "cache") as cache, HyperNodesEngine(map_executor="parallel") as engine:
         pipeline = Pipeline([node(made_in_a_worker, output_name="y")], cache=cache, engine=engine)
         assert pipeline.map({"x": [1, 2]}, map_over="x") == {"y": [2, 4]}
@@ -1589,7 +1588,7 @@ def made_in_a_worker(x):
     return Session(2).call(x)
 
 
-def test_locks_and_loggers_in_private_attributes_are_no_input(tmp_path):
+def test_locks_and_loggers_in_private_attributes_are_not_inputs(tmp_path):
     class Thing:
         def __init__(self, k):
             self.k = k
@@ -1601,7 +1600,7 @@ def test_locks_and_loggers_in_private_attributes_are_no_input(tmp_path):
 
 
 class Embedder:
-    """A model that keeps what it has computed."""
+    """A model with a cache of its results."""
 
     def __init__(self, k):
         self.k, self._calls, self._cache = k, 0, {}
