@@ -892,19 +892,19 @@ def test_the_key_can_come_from_the_environment(tmp_path, monkeypatch):
         assert computes(CHAIN.with_cache(cache), {"x": 1}) == []
 
 
-def test_a_result_that_does_not_pickle_is_returned_and_not_kept(cache):
+def test_a_result_that_is_not_picklable_is_returned_and_not_stored(cache):
     pipeline = Pipeline([node(lambda x: [x, threading.Lock()], output_name="pair")], cache=cache)
-    with pytest.warns(CacheWarning, match="does not pickle") as caught:
+    with pytest.warns(CacheWarning, match="not picklable") as caught:
         for _ in range(2):
             assert pipeline.run({"x": 1})["pair"][0] == 1
     assert len(caught) == 1
     assert len(cache) == 0
 
 
-def test_nodes_after_a_result_that_does_not_pickle_are_cached(cache):
+def test_nodes_after_a_result_that_is_not_picklable_are_cached(cache):
     make = node(lambda x: [x, threading.Lock()], output_name="pair")
     pipeline = Pipeline([make, node(lambda pair: pair[0], output_name="first")], cache=cache)
-    with pytest.warns(CacheWarning, match="does not pickle"):
+    with pytest.warns(CacheWarning, match="not picklable"):
         pipeline.run({"x": 3}, "first")
     assert observed(pipeline, {"x": 3}, "first") == ({"first": 3}, [], ["<lambda>"])
 

@@ -1080,7 +1080,7 @@ def test_entries_can_be_dropped_by_node_by_age_and_by_name(directory):
         assert len(cache) == 0
 
 
-def test_a_result_that_does_not_pickle_is_warned_of_once_with_its_node(directory):
+def test_a_result_that_is_not_picklable_is_warned_of_once_with_its_node(directory):
     @node(output_name="lock")
     def locked(x):
         return threading.Lock()

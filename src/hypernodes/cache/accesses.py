@@ -1,7 +1,7 @@
 """How does some code use private attributes? The answer is read from its bytecode, never from its source.
 
 Each place where an attribute ``_x`` is used is classified. A use that does not have exactly one of the
-known forms is a plain ``"read"`` or ``"store"``, of which nothing favourable is assumed.
+known forms is a plain ``"read"`` or ``"store"``, and no private attribute with such uses is an effect.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class DiskCache:
             warn=self._warn,
         )
         self._delayed = WriteBehind(self._store, self._warn)
-        self._warn.drop_kept()
+        self._warn.drop_deferred()
 
     # ------------------------------------------------------------------------------------ reading
 
@@ -185,7 +185,7 @@ class DiskCache:
             of_node = f" of node {node!r}" if node else ""
             self._warn(
                 f"pickle {node}",
-                f"cannot keep a result{of_node} that does not pickle ({error}); it is returned but not kept",
+                f"cannot store a result{of_node} that is not picklable ({error}); it is returned but not stored",
             )
             return
         self._delayed.add(Record.of(signature, node, pieces))
@@ -193,7 +193,7 @@ class DiskCache:
     def flush(self) -> None:
         """Write all delayed entries."""
         self._delayed.flush()
-        self._warn.emit_kept()
+        self._warn.emit_deferred()
 
     # --------------------------------------------------------------------------------- provenance
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _MAX_SECONDS: Final = 1e10
-"""A longer duration is 300 years: somebody has forged it, and formatting it could fail."""
+"""300 years. A longer duration must be forged, and formatting it could fail."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,31 +17,31 @@ class WarnOnce:
 
     Args:
         path: The directory of the cache, which each text begins with.
-        quiet_thread: The name of a thread whose warnings are kept for `emit_kept`: a filter that makes
-            warnings errors would only end that thread.
+        quiet_thread: The name of a thread whose warnings are deferred to `emit_deferred`: a filter that turns
+            warnings into errors would end that thread, and the user would not notice.
     """
 
     def __init__(self, path: Path, quiet_thread: str) -> None:
         self._path = path
         self._quiet_thread = quiet_thread
         self._causes: set[str] = set()
-        self._kept: list[tuple[str, str]] = []
+        self._deferred: list[tuple[str, str]] = []
 
     def __call__(self, cause: str, text: str) -> None:
         """Emit a `CacheWarning`, unless there was one for the same cause."""
         if cause in self._causes:
             return
         if threading.current_thread().name == self._quiet_thread:
-            self._kept.append((cause, text))
+            self._deferred.append((cause, text))
             return
         self._causes.add(cause)
         warnings.warn(f"cache {str(self._path)!r}: {text}.", CacheWarning, stacklevel=4)
 
-    def emit_kept(self) -> None:
-        """Emit the warnings that the quiet thread has kept."""
-        while self._kept:
-            self(*self._kept.pop())
+    def emit_deferred(self) -> None:
+        """Emit the warnings that the quiet thread has deferred."""
+        while self._deferred:
+            self(*self._deferred.pop())
 
-    def drop_kept(self) -> None:
-        """Drop the warnings that the quiet thread has kept."""
-        self._kept.clear()
+    def drop_deferred(self) -> None:
+        """Drop the warnings that the quiet thread has deferred."""
+        self._deferred.clear()

@@ -86,7 +86,7 @@ class WriteBehind:
                     self._backend.get().write(records, counts)
             except Exception as error:
                 if records:
-                    self._warn("write", f"cannot be written ({error!r}); results are returned but not kept")
+                    self._warn("write", f"cannot be written ({error!r}); results are returned but not stored")
             finally:
                 self._in_flight = {}
 
