@@ -7,27 +7,21 @@ Functions and classes are values whose content is their code. A value without st
 from __future__ import annotations
 
 import collections
-import datetime as dt
-import decimal
 import enum
-import fractions
 import functools
 import logging
-import pathlib
-import struct
 import sys
 import threading
 import types
-import uuid
-from array import array
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.cache.accesses import is_private
-from hypernodes.cache.code import Release, content_of_code, dependencies
-from hypernodes.cache.hashing import combine, joined
+from hypernodes.cache.code import content_of_code, dependencies
+from hypernodes.cache.hashing import combine
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
 from hypernodes.cache.library_values import components_of
 from hypernodes.cache.reach import NO_REACH
+from hypernodes.cache.simple_values import MIN_PACKED_LENGTH, SIMPLE_TYPES, TAGS, pack
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
@@ -77,9 +71,9 @@ def digest_and_omissions(value: object, reach: Reach = NO_REACH) -> tuple[bytes,
     Raises:
         SignatureError: The value, or a part of it, has no content that is equal in every process.
     """
-    simple = _SIMPLE.get(type(value))
+    simple = SIMPLE_TYPES.get(type(value))
     if simple is not None:  # Most arguments of most calls are simple: they need no walk.
-        return combine(_TAGS[type(value)], (simple(value),)), _NO_OMISSIONS
+        return combine(TAGS[type(value)], (simple(value),)), _NO_OMISSIONS
     walk = _Walk(reach)
     return walk.digest(value), walk.omissions
 
@@ -101,8 +95,8 @@ class _Walk:
 
     def digest(self, value: object) -> bytes:
         kind = type(value)
-        if (simple := _SIMPLE.get(kind)) is not None:
-            return combine(_TAGS[kind], (simple(value),))
+        if (simple := SIMPLE_TYPES.get(kind)) is not None:
+            return combine(TAGS[kind], (simple(value),))
         if (depth := self._depths.get(id(value))) is not None:
             return combine(b"again", (str(len(self._depths) - depth).encode(),))
         self._depths[id(value)] = len(self._depths)
@@ -243,7 +237,7 @@ class _Walk:
                 effects = reach.effects(kind) if effects is None else effects
                 if name in effects and (type(part) in _PLAIN or not effects[name]):
                     continue
-            if type(part) in _SIMPLE:
+            if type(part) in SIMPLE_TYPES:
                 parts += (name.encode(), self.digest(part))
                 continue
             self._reach = reach_inside = reach.inside(kind) if reach_inside is None else reach_inside
@@ -288,7 +282,7 @@ class _Walk:
 
     def _sequence(self, values: list[Any] | tuple[Any, ...]) -> list[bytes]:
         """Walk a sequence. A long one of numbers, or of strings, is hashed in one piece."""
-        if len(values) >= _MIN_PACKED_LENGTH and (packed := _packed(values)) is not None:
+        if len(values) >= MIN_PACKED_LENGTH and (packed := pack(values)) is not None:
             return [b"packed", packed]
         return self._all(values)
 
@@ -330,50 +324,6 @@ def _is_cached_property(kind: type, name: str) -> bool:
             return any(one.__name__ == "cached_property" for one in type(base.__dict__[name]).__mro__)
     return False
 
-
-_MIN_PACKED_LENGTH: Final = 64
-"""Shorter sequences are hashed value by value: packing them would not pay."""
-
-
-def _packed(values: list[Any] | tuple[Any, ...]) -> bytes | None:
-    """Return the bytes of numbers of one type, or of strings; ``None`` for any other sequence."""
-    kinds = set(map(type, values))
-    if kinds == {float}:
-        return b"float" + array("d", values).tobytes()  # The bits, as for a single float.
-    if kinds == {int}:
-        try:
-            return b"int" + array("q", values).tobytes()
-        except OverflowError:
-            return None
-    if kinds == {str}:
-        return b"str" + joined([value.encode("utf-8", "surrogatepass") for value in values])
-    return None
-
-
-_SIMPLE: Final[dict[type, Callable[[Any], bytes]]] = {
-    type(None): lambda _: b"",
-    type(...): lambda _: b"",
-    type(NotImplemented): lambda _: b"",
-    bool: lambda value: b"1" if value else b"0",
-    int: lambda value: b"%d" % value if abs(value) < 1 << 64 else hex(value).encode(),
-    # The bits: -0.0 differs from 0.0, and NaN is equal to itself.
-    float: lambda value: struct.pack("<d", value),
-    complex: lambda value: struct.pack("<dd", value.real, value.imag),
-    str: lambda value: value.encode("utf-8", "surrogatepass"),
-    Release: lambda value: value.encode(),
-    bytes: bytes,
-    bytearray: bytes,
-    uuid.UUID: lambda value: value.bytes,
-    decimal.Decimal: lambda value: str(value).encode(),
-    fractions.Fraction: lambda value: str(value).encode(),
-    dt.date: lambda value: value.isoformat().encode(),
-    dt.timedelta: lambda value: repr(value).encode(),
-    range: lambda value: repr(value).encode(),
-    pathlib.PosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
-    pathlib.PurePosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
-}
-
-_TAGS: Final = {kind: kind.__name__.encode() for kind in _SIMPLE}
 
 _CONTAINERS: Final[dict[type, Callable[[_Walk, Any], list[bytes]]]] = {
     list: _Walk._sequence,

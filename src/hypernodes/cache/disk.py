@@ -185,7 +185,7 @@ class DiskCache:
             of_node = f" of node {node!r}" if node else ""
             self._warn(
                 f"pickle {node}",
-                f"cannot store a result{of_node} that is not picklable ({error}); it is returned but not stored",
+                f"cannot store a result{of_node} that is not picklable ({error}); it is only returned",
             )
             return
         self._delayed.add(Record.of(signature, node, pieces))
