@@ -1,4 +1,4 @@
-"""Draws docs/pictures/imports.svg: which package imports which, as the code says it (`make docs-pictures`)."""
+"""Draws docs/pictures/imports.svg: which package imports which, by the code (`make docs-pictures`)."""
 
 from __future__ import annotations
 
