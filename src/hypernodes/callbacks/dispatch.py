@@ -73,7 +73,9 @@ class EventDispatcher:
         for event in events:
             hooks = self._hooks.get((event.scope.plan, event.hook))
             if hooks is not None:
-                arguments = tuple(map(_placeholders, event.arguments))
+                arguments = event.arguments
+                if _has_remote_values(arguments):
+                    arguments = tuple(map(_placeholders, arguments))
                 for hook, lock in hooks:
                     # The failure of a nested pipeline is that of a node for callbacks of its parent.
                     if event.about == "pipeline":
@@ -113,6 +115,15 @@ def _lock_of(callback: PipelineCallback) -> _Lock:
                 weakref.finalize(callback, _locks.pop, id(callback), None)
                 _locks[id(callback)] = lock
         return lock
+
+
+def _has_remote_values(arguments: tuple[Any, ...]) -> bool:
+    for argument in arguments:
+        if argument.__class__ is dict:
+            for value in argument.values():
+                if value.__class__ is RemoteList or isinstance(value, RemoteValue):
+                    return True
+    return False
 
 
 def _placeholders(argument: Any) -> Any:

@@ -126,7 +126,8 @@ def proceed(
                         emit(run.events)
                 if job is not None:
                     driver.do(job)
-            driver.settle_completed()
+            if driver.under_way:
+                driver.settle_completed()
         if run.events:
             emit(run.events)
     finally:
@@ -134,7 +135,11 @@ def proceed(
 
 
 class _Driver:
-    """What one run has under way."""
+    """What one run has under way.
+
+    Attributes:
+        under_way: The jobs that are executed elsewhere, or wait for an equal call.
+    """
 
     def __init__(
         self, run: Run, target_of: Callable[[TargetRef], ExecutionTarget], completed: Completed
@@ -143,12 +148,15 @@ class _Driver:
         self._target_of = target_of
         self._completed = completed
         self._sessions: dict[TargetRef, Session] = {}
-        self._under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
+        self.under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
         self._in_flight = CallsInFlight()
 
     def begin(self, job: Call | BatchCall) -> Call | BatchCall | None:
         """Say that calls begin; those that are made elsewhere already are waited for, and left out."""
         if isinstance(job, Call):
+            if job.entry is None:
+                self._run.begin(job.key)
+                return job
             return job if self._begins(job) else None
         calls = [call for call in job.calls if self._begins(call)]
         return replace(job, calls=calls) if calls else None
@@ -157,7 +165,7 @@ class _Driver:
         if call.entry is not None:
             future = self._in_flight.join(call)
             if future is not None:
-                self._under_way[future] = (call, None)
+                self.under_way[future] = (call, None)
                 future.add_done_callback(self._completed.put)
                 return False
         self._run.begin(call.key)
@@ -215,7 +223,7 @@ class _Driver:
         except Exception as error:
             self._fail(job, error)
         else:
-            self._under_way[future] = (job, session)
+            self.under_way[future] = (job, session)
             future.add_done_callback(self._completed.put)
 
     def wait(self) -> None:
@@ -233,7 +241,7 @@ class _Driver:
     def _receive(self, future: Future[Any] | None) -> None:
         if future is None:
             raise RunStopped
-        job, session = self._under_way.pop(future)
+        job, session = self.under_way.pop(future)
         if session is None:
             self._run.look_again(job.key)
             return
@@ -250,6 +258,8 @@ class _Driver:
         if isinstance(outcome, Outcome) and job.target is not None and any(map(is_remote, outcome.outputs)):
             run.note_remote_values()
         run.settle(job.key, outcome)
+        if isinstance(job, Call) and job.entry is None:
+            return
         for result in run.take_stores():
             store(result)
         if isinstance(outcome, Outcome) and isinstance(job, Call):
@@ -266,7 +276,7 @@ class _Driver:
         for session in self._sessions.values():
             session.close()
         self._completed.close()
-        under_way, self._under_way = self._under_way, {}
+        under_way, self.under_way = self.under_way, {}
         # Only for a coroutine that was running is `cancel` true while its future is not done yet.
         wait_for(
             [future for future in under_way if future.cancel() and not future.done()],

@@ -24,7 +24,7 @@ from hypernodes.execution.compiled.codegen import compiled, compiled_on_loop
 from hypernodes.execution.compiled.rows import compute_rows
 from hypernodes.execution.driver import drive, drive_on_loop
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
-from hypernodes.execution.plan.needs import STAGES
+from hypernodes.execution.plan.needs import MAP_TARGET, NODE_TARGET, STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.stages import compute_stages
 
@@ -51,11 +51,24 @@ def execute(
     return run_sync(_execute_chunk(job, None, target_of))
 
 
-async def execute_on_loop(job: Call | Chunk, in_thread: InThread) -> Outcome | ChunkOutcome:
-    """Execute a job on an event loop; plain functions are called in threads."""
+async def execute_on_loop(
+    job: Call | Chunk,
+    in_thread: InThread,
+    target_of: Callable[[TargetRef], ExecutionTarget] = no_targets,
+) -> Outcome | ChunkOutcome:
+    """Execute a job on an event loop.
+
+    Args:
+        job: The job.
+        in_thread: Calls a plain function in a thread.
+        target_of: Returns this worker's own target for one that a nested plan names.
+    """
     if isinstance(job, Call):
         return await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
-    return await _execute_chunk(job, in_thread, no_targets)
+    if not job.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
+        outcome: ChunkOutcome = await in_thread(execute, job, target_of)  # waiting for a target blocks
+        return outcome
+    return await _execute_chunk(job, in_thread, target_of)
 
 
 def is_async(job: Call | Chunk) -> bool:

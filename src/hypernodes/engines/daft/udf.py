@@ -23,6 +23,7 @@ from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
+from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
@@ -328,13 +329,13 @@ def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, lis
 
 
 def _execute_chunk(chunk: Chunk) -> ChunkOutcome:
-    return cast("ChunkOutcome", execute(chunk))
+    return cast("ChunkOutcome", execute(chunk, target_in_worker))
 
 
 async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutcome:
     async with slots:
         try:
-            return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread))
+            return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread, target_in_worker))
         except (KeyboardInterrupt, SystemExit) as error:
             raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.
 

@@ -225,7 +225,9 @@ class PlanRun(PlanExecution):
             if target is not None and target.capabilities.places_calls:
                 takes = taken(plan, step, self.identities, self.values)
         common = self._common
-        shared = {parameter: common[name] for parameter, name in step.arguments if name in common}
+        shared: dict[str, CommonValue] = {}
+        if common:
+            shared = {parameter: common[name] for parameter, name in step.arguments if name in common}
         call = Call(self.run.key_for(self, step), step, arguments, self.scope, target, shared, entry, takes)
         if step.options.batch is not None and self._batches is not None and len(shared) < len(arguments):
             self.run.add_to_batch(self._batches, call)

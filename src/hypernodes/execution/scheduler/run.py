@@ -20,7 +20,6 @@ from hypernodes.mapping import expand
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from hypernodes.callbacks.event import Event
     from hypernodes.execution.jobs import CommonValue, Job, JobKey, MapContext, OnError, Store, Values
     from hypernodes.execution.plan.model import NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
@@ -45,6 +44,8 @@ class Run:
         result: The outputs by name; for a map the rows.
         error: What ended the run.
         root: The outermost part.
+        events: What happened and has not been emitted yet; whoever emits events empties it.
+        has_remote_values: Whether any value has stayed with its worker.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Run:
         info: Callable[[TargetRef], TargetInfo] = no_targets,
     ) -> None:
         self._state = RunState(fingerprints, info, self._open_nested)
+        self.events = self._state.events
+        self.has_remote_values = False
         self.is_over = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -167,7 +170,7 @@ class Run:
 
     def begin(self, key: JobKey) -> None:
         """Take note that a call is about to be made."""
-        owner, about = self._state.continuation(key)
+        owner, about = self._state.waiting[key]
         owner.job_begins(about)
 
     def settle(self, key: JobKey, outcome: Any) -> None:
@@ -201,17 +204,7 @@ class Run:
 
     def note_remote_values(self) -> None:
         """Take note that an output has stayed with its worker."""
-        self._state.has_remote_values = True
-
-    @property
-    def has_remote_values(self) -> bool:
-        """Whether any value has stayed with its worker."""
-        return self._state.has_remote_values
-
-    @property
-    def events(self) -> list[Event]:
-        """What happened and has not been emitted yet; whoever emits events empties it."""
-        return self._state.events
+        self.has_remote_values = self._state.has_remote_values = True
 
     @property
     def has_agenda(self) -> bool:

@@ -112,6 +112,7 @@ class RunState:
         stores: Results that are to be put into a cache.
         jobs: What can be done now.
         agenda: What follows from what is known; worked off before the next job is handed out.
+        waiting: Who waits for which job.
         has_remote_values: Whether any value has stayed with its worker.
     """
 
@@ -129,7 +130,7 @@ class RunState:
         self._absent: set[bytes] = set()
         self._absent_until = 0.0
         self._keys = count(1)
-        self._waiting: dict[JobKey, Continuation] = {}
+        self.waiting: dict[JobKey, Continuation] = {}
         self._batches: dict[tuple[JobOwner, CallStep], list[Call]] = {}
         self._signers: dict[int, Signer] = {}
 
@@ -140,26 +141,22 @@ class RunState:
     def key_for(self, owner: JobOwner, about: Any) -> JobKey:
         """Return the key of a job that is to be handed out."""
         key = next(self._keys)
-        self._waiting[key] = Continuation(owner, about)
+        self.waiting[key] = Continuation(owner, about)
         return key
-
-    def continuation(self, key: JobKey) -> Continuation:
-        """Return who waits for a job."""
-        return self._waiting[key]
 
     def take(self, key: JobKey) -> Continuation | None:
         """Return who waits for a job, which is done now; ``None`` if nothing waits for it any longer."""
-        waiting = self._waiting.pop(key, None)
+        waiting = self.waiting.pop(key, None)
         return waiting if waiting is not None and waiting.owner.is_alive else None
 
     def is_wanted(self, key: JobKey) -> bool:
         """Whether the run still waits for a job."""
-        waiting = self._waiting.get(key)
+        waiting = self.waiting.get(key)
         return waiting is not None and waiting.owner.is_alive
 
     def drop(self, key: JobKey) -> None:
         """Forget a job that nothing waits for."""
-        self._waiting.pop(key, None)
+        self.waiting.pop(key, None)
 
     def add_to_batch(self, group: JobOwner, call: Call) -> None:
         """Keep a call until no other job is ready, so that its node's batch function makes it with others."""
@@ -191,7 +188,7 @@ class RunState:
 
     def close(self) -> None:
         """Let go of everything."""
-        for held in (self.jobs, self.agenda, self._waiting, self._batches, self.stores, self.events):
+        for held in (self.jobs, self.agenda, self.waiting, self._batches, self.stores, self.events):
             held.clear()
         del self.open_nested
 
