@@ -9,7 +9,7 @@ import sample
 from conftest import Recorder
 
 from hypernodes import HyperNodesEngine, Pipeline, node
-from hypernodes.execution.execute import execute
+from hypernodes.execution.execute import execute_in_worker
 from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.target import ExecutionTarget
 
@@ -36,32 +36,40 @@ class OneThread(ExecutionTarget):
     def _serve(self):
         while (given := self._queue.get()) is not None:
             job, future = given
-            try:
-                future.set_result(execute(job))
-            except BaseException as error:
-                future.set_exception(error)
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(execute_in_worker(job, self.ref))
+                except BaseException as error:
+                    future.set_exception(error)
             del given, job, future
 
     def shutdown(self, *, wait=True, at_once=False):
         self._queue.put(None)
 
 
+@pytest.fixture
+def target():
+    """Give an execution target, and shut it down."""
+    made = OneThread()
+    yield made
+    made.shutdown()
+
+
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
 @pytest.mark.parametrize(
     "pipeline", [sample.diamond, sample.mixed, sample.several], ids=["plain", "async", "many"]
 )
-def test_a_target_of_ones_own_gives_the_same_outputs_and_events(level, pipeline):
+def test_a_target_of_ones_own_gives_the_same_outputs_and_events(target, level, pipeline):
     outcomes = []
-    for engine in (HyperNodesEngine(), HyperNodesEngine(**{level: OneThread()})):
+    for engine in (HyperNodesEngine(), HyperNodesEngine(**{level: target})):
         recorder = Recorder()
-        told = pipeline.with_engine(engine).with_callbacks([recorder])
-        outcomes.append((told.run({"x": 4}), told.map({"x": [1, 2, 3]}, "x"), recorder.counted))
-        engine.shutdown()
+        observed = pipeline.with_engine(engine).with_callbacks([recorder])
+        outcomes.append((observed.run({"x": 4}), observed.map({"x": [1, 2, 3]}, "x"), recorder.counted))
     assert outcomes[0] == outcomes[1]
 
 
-def test_calls_go_to_the_node_target_and_chunks_to_the_map_target():
-    nodes, maps = OneThread(), OneThread()
+def test_calls_go_to_the_node_target_and_chunks_to_the_map_target(target):
+    nodes, maps = target, OneThread()
     with HyperNodesEngine(nodes, maps) as engine:
         pipeline = Pipeline([node(lambda x: x + 1, output_name="y")], engine=engine)
         assert pipeline.run({"x": 1}) == {"y": 2}
@@ -69,10 +77,30 @@ def test_calls_go_to_the_node_target_and_chunks_to_the_map_target():
     with HyperNodesEngine(map_executor=maps) as engine:
         assert pipeline.with_engine(engine).map({"x": range(50)}, "x") == {"y": list(range(1, 51))}
         assert set(maps.jobs) == {"Chunk"}
+    maps.shutdown()
 
 
-def test_a_failing_node_fails_through_a_target_of_ones_own():
-    with HyperNodesEngine(OneThread()) as engine:
+@pytest.mark.timeout(60)
+def test_a_target_of_ones_own_goes_on_after_a_map_that_failed_with_jobs_under_way(target):
+    with HyperNodesEngine(map_executor=target) as engine:
+        pipeline = Pipeline([node(lambda x: 1 / x, output_name="y")], engine=engine)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                pipeline.map({"x": [1, 0, *range(1, 500)]}, "x")
+        assert pipeline.map({"x": [2, 4]}, "x") == {"y": [0.5, 0.25]}
+
+
+@pytest.mark.timeout(60)
+def test_a_node_may_run_a_pipeline_on_the_target_that_it_runs_on(target):
+    with HyperNodesEngine(target, target) as engine:
+        inner = Pipeline([node(lambda x: x + 1, output_name="y")], engine=engine)
+        outer = Pipeline([node(lambda x: inner.run({"x": x})["y"], output_name="z")], engine=engine)
+        assert outer.run({"x": 1}) == {"z": 2}
+        assert outer.map({"x": range(5)}, "x") == {"z": [1, 2, 3, 4, 5]}
+
+
+def test_a_failing_node_fails_through_a_target_of_ones_own(target):
+    with HyperNodesEngine(target) as engine:
         pipeline = Pipeline([node(lambda x: 1 / x, output_name="y")], engine=engine, name="inverse")
         with pytest.raises(ZeroDivisionError) as caught:
             pipeline.run({"x": 0})

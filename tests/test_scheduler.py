@@ -118,7 +118,7 @@ def test_items_go_in_chunks_that_are_run_again_in_parts_when_their_worker_dies()
 
     plan = planned(PIPELINE, ["a"], mapped=True, placement=Placement(map=ELSEWHERE))
     items = [{"a": number} for number in range(6)]
-    run = Run.over_items(plan, items, {}, info=lambda ref: Workers(), on_error="return")
+    run = Run.over_items(plan, items, {}, target_info=lambda ref: Workers(), on_error="return")
 
     def rows(chunk):
         return [{"b": 2 * item["a"], "c": 3 * item["a"]} for item in chunk.items]
@@ -142,7 +142,7 @@ def test_jobs_are_data_that_pickles():
     import cloudpickle
 
     plan = planned(PIPELINE, ["a"], mapped=True, placement=Placement(map=ELSEWHERE))
-    run = Run.over_items(plan, [{"a": 1}, {"a": 2}], {}, info=lambda ref: Workers())
+    run = Run.over_items(plan, [{"a": 1}, {"a": 2}], {}, target_info=lambda ref: Workers())
     chunk = run.ready()
     sent = pickle.loads(cloudpickle.dumps(chunk))
     assert (sent.key, list(sent.indices), list(sent.items)) == (chunk.key, [0], [{"a": 1}])

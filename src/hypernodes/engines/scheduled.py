@@ -98,7 +98,7 @@ class ScheduledEngine(Engine):
                 prepared.plan,
                 inputs,
                 fingerprints=fingerprint_plan(prepared.plan),
-                info=prepared_targets(prepared),
+                target_info=prepared_targets(prepared),
                 scope=scope_of(prepared.plan, dispatcher, _ctx),
             )
             result: dict[str, Any] = self._complete(prepared, run, dispatcher)
@@ -135,7 +135,7 @@ class ScheduledEngine(Engine):
                 items,
                 inputs,
                 fingerprints=fingerprint_plan(plan),
-                info=prepared_targets(prepared),
+                target_info=prepared_targets(prepared),
                 scope=scope_of(plan, dispatcher, _ctx),
                 on_error=on_error,
             )
@@ -180,7 +180,7 @@ class ScheduledEngine(Engine):
             items,
             inputs,
             fingerprints=fingerprint_plan(prepared.plan),
-            info=prepared_targets(prepared),
+            target_info=prepared_targets(prepared),
             scope=scope_of(prepared.plan, dispatcher),
             on_error=on_error,
             rows=rows,

@@ -85,8 +85,12 @@ def drive(
     emit: Callable[[list[Event]], object] | None = None,
 ) -> None:
     """Work until the run is over; see `proceed`."""
-    for _ in proceed(run, target_of, emit or bool):
+    for _ in proceed(run, target_of, emit or ignore_events):
         pass
+
+
+def ignore_events(events: list[Event]) -> None:
+    """Leave events to whoever takes them from the run."""
 
 
 def proceed(
@@ -178,7 +182,7 @@ class _Driver:
                 if job.target is not None:
                     self._submit(job, job.target)
                 elif isinstance(job, Chunk):
-                    self._settle(job, execute_counted(job))
+                    self._settle(job, execute_compiled(job))
                 else:
                     self._call(job)
             case BatchCall():
@@ -329,7 +333,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
                         for call, outcome in zip(calls, made.outcomes, strict=True):
                             await settle(call, outcome)
                 case Chunk():
-                    run.settle(job.key, await in_thread(execute_counted, job))
+                    run.settle(job.key, await in_thread(execute_compiled, job))
                 case Fetch():
                     run.settle(job.key, Fetched(tuple(await in_thread(_resolved, job.values))))
     finally:
@@ -340,7 +344,7 @@ def _resolved(values: Any) -> list[Any]:
     return list(map(resolve, values))
 
 
-def execute_counted(chunk: Chunk) -> ChunkOutcome:
+def execute_compiled(chunk: Chunk) -> ChunkOutcome:
     """Run a chunk here whose items are only counted: its plan compiles."""
     started, plan = perf_counter(), chunk.context.plan
     compute: Any = compiled(plan)
@@ -365,7 +369,7 @@ def with_local_values(job: Call | Chunk) -> Call | Chunk:
 def look_up(job: LookUp) -> Found:
     """Look signatures up in a cache."""
     cache, wanted = job.cache, job.wanted
-    if len(wanted) == 1 and not job.behind:  # a single step of a plan
+    if len(wanted) == 1 and not job.upstream:  # a single step of a plan
         (signature,) = wanted[0]
         outputs = cache.get(signature.hex())
         if outputs is MISS and job.is_again:
@@ -375,7 +379,7 @@ def look_up(job: LookUp) -> Found:
     values = cache.get_many(keys.values()) if keys else {}
     there = frozenset(values)
     found: list[dict[bytes, tuple[Any, ...]]] = []
-    behind: dict[bytes, str] = {}
+    upstream: dict[bytes, str] = {}
     for position, item in enumerate(wanted):
         results = {}
         for signature in item:
@@ -390,9 +394,9 @@ def look_up(job: LookUp) -> Found:
             if outputs is not MISS:
                 results[signature] = outputs
         found.append(results)
-        if len(results) < len(item) and job.behind:
-            behind |= {signature: signature.hex() for signature in job.behind[position]}
-    if not behind or not cache.has_quick_contains:
+        if len(results) < len(item) and job.upstream:
+            upstream |= {signature: signature.hex() for signature in job.upstream[position]}
+    if not upstream or not cache.has_quick_contains:
         return Found(found)
-    present = cache.contains(behind.values())
-    return Found(found, frozenset(signature for signature, key in behind.items() if key not in present))
+    present = cache.contains(upstream.values())
+    return Found(found, frozenset(signature for signature, key in upstream.items() if key not in present))

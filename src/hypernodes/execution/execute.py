@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
 from hypernodes.execution.compiled.codegen import compiled, compiled_on_loop
 from hypernodes.execution.compiled.rows import compute_rows
+from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import drive, drive_on_loop
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
 from hypernodes.execution.plan.needs import MAP_TARGET, NODE_TARGET, STAGES
@@ -71,6 +72,22 @@ async def execute_on_loop(
     return await _execute_chunk(job, in_thread, target_of)
 
 
+def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | ChunkOutcome:
+    """Execute a job in a worker that shares memory with the driver.
+
+    What the job runs itself never waits for the same target: that could take forever.
+
+    Args:
+        job: The job.
+        worker_of: The target whose worker this is.
+    """
+    token = OCCUPIED.set(OCCUPIED.get() | {worker_of.id})
+    try:
+        return execute(job)
+    finally:
+        OCCUPIED.reset(token)
+
+
 def is_async(job: Call | Chunk) -> bool:
     """Whether a job awaits, so that it belongs on an event loop."""
     return job.step.is_async if isinstance(job, Call) else job.context.plan.awaits
@@ -94,7 +111,7 @@ async def _execute_chunk(
             perf_counter() - started,
             executed=len(plan.steps),
         )
-    run = Run.over_chunk(context, chunk.indices, chunk.items, chunk.known, info=target_of)
+    run = Run.over_chunk(context, chunk.indices, chunk.items, chunk.known, target_info=target_of)
     if in_thread is None:
         drive(run, target_of)
     else:

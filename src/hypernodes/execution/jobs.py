@@ -160,7 +160,7 @@ class LookUp:
         key: Names the part of the run that waits for what is found.
         cache: The cache.
         wanted: For each item the signatures whose results are asked for.
-        behind: For each item the signatures that matter if one of those is missing.
+        upstream: For each item the signatures of all its steps, which matter if one of `wanted` is missing.
         is_again: Whether they were looked up before, and an equal call has ended since.
         target: Always ``None``: it is done where the run is.
     """
@@ -168,7 +168,7 @@ class LookUp:
     key: JobKey
     cache: BulkCache
     wanted: Sequence[Sequence[bytes]]
-    behind: Sequence[Sequence[bytes]] = ()
+    upstream: Sequence[Sequence[bytes]] = ()
     is_again: bool = False
     target: None = None
 

@@ -4,18 +4,16 @@
                            │                        │ done
                            └── receive(job, future) ◀ ─▶ outcome
 
-A new backend implements `submit`; its worker calls `hypernodes.execution.execute.execute(job)`::
+Most backends need no execution target of their own: any `concurrent.futures.Executor` is taken as one. A
+target is for a backend that has to know the jobs, for example to collect them. It implements `submit`;
+``tests/test_execution_target.py`` has one in 40 lines. An engine takes it in the place of an executor::
 
-    class Toy(ExecutionTarget):
-        def __init__(self):
-            super().__init__("toy", Capabilities(serializes=False))
+    HyperNodesEngine(map_executor=OneThread())
 
-        def submit(self, job):
-            future = Future()
-            future.set_result(execute(job))
-            return future
-
-    HyperNodesEngine(map_executor=Toy())
+- A worker in this process calls `hypernodes.execution.execute.execute_in_worker(job, target.ref)`.
+- For workers in other processes, `hypernodes.execution.targets.serialize` serializes jobs and outcomes.
+- A run that ends cancels what is not done: a worker asks ``future.set_running_or_notify_cancel()`` first.
+- What a target makes itself, its user shuts down; an engine shuts down what it has made for an alias.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def call_batch(
             the batch function has raised.
     """
     try:
-        return _returned(step, varying, fixed, len(indices), scope)
+        return _attempts(step, varying, fixed, len(indices), scope)
     except Exception as error:
         for arguments, index in zip(_rows(varying, fixed), indices, strict=True):
             outcome = call_node(step, arguments, scope.of_item(index))
@@ -71,7 +71,7 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
     events: list[Event] = []
     try:
         with node_contexts(step, scope) as leave:
-            columns = _returned(step, varying, fixed, len(calls), scope, events)
+            columns = _attempts(step, varying, fixed, len(calls), scope, events)
             events += leave()
     except Exception as error:
         outcomes = [call_node(step, call.arguments, call.scope) for call in calls]
@@ -107,7 +107,7 @@ def values(column: Any) -> list[Any]:
     return column.tolist() if getattr(column, "ndim", 0) == 1 else list(column)
 
 
-def _returned(
+def _attempts(
     step: CallStep,
     varying: Mapping[str, Any],
     fixed: Mapping[str, Any],

@@ -2,5 +2,4 @@
 
 codegen  a plan compiled to a Python function: for one set of inputs, on an event loop, over columns
 rows     a compiled plan over the items of a chunk
-stages   a plan over columns, stage by stage, for batch functions and Daft
 """

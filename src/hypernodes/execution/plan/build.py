@@ -18,7 +18,7 @@ from hypernodes.exceptions import (
 )
 from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
-from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP, NESTED_MAP
+from hypernodes.execution.plan.needs import BATCH_CALLS, COMPILED, COMPILED_ON_LOOP, NESTED_MAP
 from hypernodes.execution.plan.variants import aggregated, inside_chunk
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
@@ -318,7 +318,7 @@ class _Builder:
                 arguments.append((parameter, name))
             elif name not in node.optional:
                 self.missing.append((name, node.name))
-        return CallStep(
+        step = CallStep(
             index=0,
             name=node.name,
             function=node.function,
@@ -329,6 +329,9 @@ class _Builder:
             strict=self.settings.strict,
             options=node.options,
         )
+        if step.options.batch is None or step.needs <= BATCH_CALLS:
+            return step
+        return replace(step, options=replace(step.options, batch=None))
 
     def _nested(self, node: NestedPipeline) -> Step | None:
         pipeline: Any = node.pipeline

@@ -42,6 +42,9 @@ STAGES: Final = frozenset(
 )
 """What going over columns, stage by stage, supports: everything within a call, nothing between calls."""
 
+BATCH_CALLS: Final = frozenset((PLAIN, ASYNC, STRICT, "batch", "resources", "retries", "timeout"))
+"""What the call of a batch function supports; a node that needs more is called for each item."""
+
 AGGREGATED: Final = frozenset(("on_map_items_end",))
 """The hooks that are subscribed where the items of a map are only counted."""
 

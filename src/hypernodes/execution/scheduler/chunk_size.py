@@ -40,12 +40,12 @@ class Measured:
     Attributes:
         item_seconds: How long an item takes; 0 while no item has been measured.
         item_nbytes: How many bytes an item and its row have on their way; 0 where nothing travels.
-        size: The size of the chunk that was measured last.
+        asked: The size that was asked for last.
     """
 
     item_seconds: float = 0.0
     item_nbytes: float = 0.0
-    size: int = 1
+    asked: int = 1
 
 
 def chunk_size(
@@ -72,9 +72,9 @@ def chunk_size(
         10
     """
     if not measured.item_seconds:
-        return measured.size
+        return measured.asked
     by_time = int(ideal_seconds / measured.item_seconds)
     by_bytes = int(CHUNK_BYTES / measured.item_nbytes) if measured.item_nbytes else by_time
     by_share = by_time if left is None else ceil(left / (workers * CHUNKS_LEFT_PER_WORKER))
     by_share = max(by_share, int(by_time * MIN_CHUNK_FRACTION))
-    return max(1, min(by_time, by_bytes, by_share, measured.size * MAX_GROWTH, largest))
+    return max(1, min(by_time, by_bytes, by_share, measured.asked * MAX_GROWTH, largest))

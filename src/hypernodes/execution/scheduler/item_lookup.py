@@ -39,14 +39,14 @@ class Block:
         positions: Their positions.
         signed: What identifies each of them.
         wanted: The signatures that are asked for, less those of results that are known already.
-        behind: The signatures that matter if one of those is missing.
+        upstream: The signatures of all their steps, which matter if one of `wanted` is missing.
         started: When they were signed.
     """
 
     positions: Sequence[int]
     signed: Sequence[SignedItem]
     wanted: Sequence[Sequence[bytes]]
-    behind: Sequence[Sequence[bytes]]
+    upstream: Sequence[Sequence[bytes]]
     started: float
 
 
@@ -124,7 +124,7 @@ class ItemLookup:
         if lookup is None:
             return None
         started = perf_counter()
-        positions, all_signed, wanted, behind = [], [], [], []
+        positions, all_signed, wanted, upstream = [], [], [], []
         for _ in range(min(self._block, len(self.unknown))):
             position = self.unknown.popleft()
             signed = lookup.sign(items[position])
@@ -139,11 +139,11 @@ class ItemLookup:
             wanted.append(
                 [s for s, step in zip(signatures, lookup.steps, strict=True) if step.index not in known]
             )
-            behind.append([s for s in signed.signatures.values() if s is not None])
+            upstream.append([s for s in signed.signatures.values() if s is not None])
         if not positions:
             return None
         self.is_looking_up = True
-        return Block(positions, all_signed, wanted, behind, started)
+        return Block(positions, all_signed, wanted, upstream, started)
 
     def take(self, block: Block, found: Found, items: ItemSource) -> Iterator[KnownItem]:
         """Yield the items of a block that are known; the others wait to be started."""

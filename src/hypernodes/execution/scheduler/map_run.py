@@ -1,8 +1,8 @@
 """One plan over items: each item as a `PlanRun` of this run, or several in a chunk that a worker runs.
 
-source ─▶ drawn ─▶ looked up ─┬─ known ──────────────────────────────────────────▶ row
-(if cached)       └─ waiting ─┬─ PlanRun (items stay with this run) ──▶ row
-└─ Chunk ─▶ target ─▶ rows
+source ─▶ drawn ─▶ looked up ─┬─ known ──────────────────────────────────────▶ row
+                  (if cached) └─ waiting ─┬─ PlanRun (items stay with this run) ─▶ row
+                                          └─ Chunk ─▶ target ─────────────────▶ rows
 """
 
 from __future__ import annotations
@@ -120,7 +120,6 @@ class MapRun(PlanExecution):
         self._children: dict[int, tuple[PlanRun, float]] = {}  # items that are run here, and since when
         self._chunks = 0  # that are under way
         self._measured = Measured()
-        # Items of this process go in chunks only if they are short; else their events come as they happen.
         self._sends_chunks = plan.chunk_plan is not None and plan.map_target is not None
 
     def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
@@ -186,7 +185,7 @@ class MapRun(PlanExecution):
         least = FIRST_BLOCK * 2 if self._lookup.is_used or not self._is_prepared else 2
         # While no item needs the target, it is not asked for its size.
         window: int = vars(self).get("_window", 1)
-        most = max(least, 2 * window * (self._measured.size if self._sends_chunks else 1))
+        most = max(least, 2 * window * (self._measured.asked if self._sends_chunks else 1))
         return most - len(self.items) - self.rows.waiting
 
     # ------------------------------------------------------------------------- how many at a time
@@ -194,7 +193,7 @@ class MapRun(PlanExecution):
     @cached_property
     def _workers(self) -> int:
         target = self.plan.map_target
-        return 1 if target is None else self.run.info(target).workers
+        return 1 if target is None else self.run.target_info(target).workers
 
     @cached_property
     def _window(self) -> int:
@@ -216,7 +215,7 @@ class MapRun(PlanExecution):
         here = len(self._lookup.waiting) + len(self._lookup.unknown)
         target = self.plan.map_target
         if self._gathers and target is not None:
-            size = self.run.info(target).chunk_items(items.total)
+            size = self.run.target_info(target).chunk_items(items.total)
         else:
             capabilities = None if target is None else target.capabilities
             ideal_seconds = (
@@ -233,12 +232,13 @@ class MapRun(PlanExecution):
                 ideal_seconds=ideal_seconds,
                 largest=1 if capabilities is not None and capabilities.runs_coroutines else MAX_CHUNK_ITEMS,
             )
-        self._measured = replace(self._measured, size=size)
+        self._measured = replace(self._measured, asked=size)
         return min(size, here)
 
     def _measure(self, seconds: float, nbytes: float = 0.0) -> None:
         """Take note of how long an item took, and of how many bytes have travelled for it."""
-        self._measured = Measured(max(seconds, 1e-7), nbytes, self._measured.size)
+        self._measured = Measured(max(seconds, 1e-7), nbytes, self._measured.asked)
+        # Items of this process go in chunks only if they are short; else their events come as they happen.
         # Streams never batch items inline: that would delay items already requested.
         if self.plan.chunk_plan is not None and self.plan.map_target is None and not self.rows.is_stream:
             self._sends_chunks = seconds < INLINE_MAX_ITEM_S
@@ -251,7 +251,7 @@ class MapRun(PlanExecution):
         block, cache = self._lookup.next_block(self.items), self.plan.cache
         if block is not None and cache is not None:
             key = self.run.key_for(self, block)
-            self.run.jobs.append(LookUp(key, cache, block.wanted, block.behind))
+            self.run.jobs.append(LookUp(key, cache, block.wanted, block.upstream))
         else:  # no item of the block can be signed yet, so that they are started
             self.run.later(self.refill)
 
@@ -422,7 +422,7 @@ class MapRun(PlanExecution):
         target: Any = self.plan.map_target
         first, is_alone = self.items.index(about.positions[0]), len(about.positions) == 1
         death = Death(error, about.deaths + 1, is_alone)
-        final = death.final_error(self._timeout, self.run.info(target).max_retries)
+        final = death.final_error(self._timeout, self.run.target_info(target).max_retries)
         if final is not None:
             failed, suffix = final
             names = [step.name for step in self.plan.calls()]

@@ -37,7 +37,7 @@ class Run:
 
     Args:
         fingerprints: The code of the steps of the plan.
-        info: What the scheduler may know of an execution target.
+        target_info: Returns what the scheduler may know of an execution target.
 
     Attributes:
         is_over: Whether there is a result or an error.
@@ -51,9 +51,9 @@ class Run:
     def __init__(
         self,
         fingerprints: Fingerprints = NO_FINGERPRINTS,
-        info: Callable[[TargetRef], TargetInfo] = no_targets,
+        target_info: Callable[[TargetRef], TargetInfo] = no_targets,
     ) -> None:
-        self._state = RunState(fingerprints, info, self._open_nested)
+        self._state = RunState(fingerprints, target_info, self._open_nested)
         self.events = self._state.events
         self.has_remote_values = False
         self.is_over = False
@@ -70,11 +70,11 @@ class Run:
         inputs: Mapping[str, Any],
         *,
         fingerprints: Fingerprints = NO_FINGERPRINTS,
-        info: Callable[[TargetRef], TargetInfo] = no_targets,
+        target_info: Callable[[TargetRef], TargetInfo] = no_targets,
         scope: Scope | None = None,
     ) -> Run:
         """Run a plan over one set of inputs."""
-        run = cls(fingerprints, info)
+        run = cls(fingerprints, target_info)
         root = PlanRun(
             run._state,
             plan,
@@ -96,13 +96,13 @@ class Run:
         fixed: Mapping[str, Any],
         *,
         fingerprints: Fingerprints = NO_FINGERPRINTS,
-        info: Callable[[TargetRef], TargetInfo] = no_targets,
+        target_info: Callable[[TargetRef], TargetInfo] = no_targets,
         scope: Scope | None = None,
         on_error: OnError = "raise",
         rows: Rows | None = None,
     ) -> Run:
         """Run a plan over items, each with the values of the inputs that vary."""
-        run = cls(fingerprints, info)
+        run = cls(fingerprints, target_info)
         root = MapRun(
             run._state,
             plan,
@@ -130,10 +130,10 @@ class Run:
         items: Sequence[Mapping[str, Any]],
         known: Mapping[int, Mapping[int, tuple[Any, ...]]],
         *,
-        info: Callable[[TargetRef], TargetInfo] = no_targets,
+        target_info: Callable[[TargetRef], TargetInfo] = no_targets,
     ) -> Run:
         """Run some items of a map that goes on elsewhere; its start and end are emitted there."""
-        run = cls(context.fingerprints, info)
+        run = cls(context.fingerprints, target_info)
         root = MapRun(
             run._state,
             context.plan,

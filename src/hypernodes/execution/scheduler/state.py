@@ -104,7 +104,7 @@ class RunState:
 
     Args:
         fingerprints: The code of the steps of the plan.
-        info: What the scheduler may know of an execution target; asked only when an item goes there.
+        target_info: Returns what the scheduler may know of an execution target, when an item goes there.
         open_nested: Begins a nested plan.
 
     Attributes:
@@ -117,10 +117,13 @@ class RunState:
     """
 
     def __init__(
-        self, fingerprints: Fingerprints, info: Callable[[TargetRef], TargetInfo], open_nested: OpenNested
+        self,
+        fingerprints: Fingerprints,
+        target_info: Callable[[TargetRef], TargetInfo],
+        open_nested: OpenNested,
     ) -> None:
         self.fingerprints = fingerprints
-        self.info = info
+        self.target_info = target_info
         self.open_nested = open_nested
         self.events: list[Event] = []
         self.stores: list[Store] = []

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.execution.current import OCCUPIED
-from hypernodes.execution.execute import execute, execute_on_loop, is_async
+from hypernodes.execution.execute import execute_in_worker, execute_on_loop, is_async
 from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.targets.executor import ExecutorTarget
 
@@ -30,16 +30,8 @@ class InProcessTarget(ExecutorTarget):
         if self.capabilities.runs_coroutines and is_async(job):
             on_loop: Future[Any] = executor.submit(_execute_on_loop, job, self.ref.id, executor.in_thread)
             return on_loop
-        future: Future[Any] = executor.submit(_execute, job, self.ref.id)
+        future: Future[Any] = executor.submit(execute_in_worker, job, self.ref)
         return future
-
-
-def _execute(job: Call | Chunk, target: int) -> Outcome | ChunkOutcome:
-    token = OCCUPIED.set(OCCUPIED.get() | {target})
-    try:
-        return execute(job)
-    finally:
-        OCCUPIED.reset(token)
 
 
 async def _execute_on_loop(job: Call | Chunk, target: int, in_thread: InThread) -> Outcome | ChunkOutcome:
