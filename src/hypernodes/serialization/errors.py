@@ -83,14 +83,13 @@ class ExceptionWrapper(Exception):  # noqa: N818  it carries an error, and is no
 
     Args:
         error: The error.
-        text: The text of the wrapper, for a boundary that only text can cross.
 
     Attributes:
         error: The error.
     """
 
-    def __init__(self, error: BaseException, text: str = "") -> None:
-        super().__init__(text)
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
         self.error = error
 
     def __reduce__(self) -> tuple[Any, ...]:

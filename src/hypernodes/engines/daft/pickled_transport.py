@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hypernodes._compat.daft import partition_columns
 from hypernodes.engines.daft.transport import Report, ReportingTransport
+from hypernodes.exceptions import RemoteError
 from hypernodes.execution.targets.serialize import deserialize_chunk_outcome, serialize_chunk_outcome
-from hypernodes.serialization.errors import ExceptionWrapper, deserialize_error, serialize_error
+from hypernodes.serialization.errors import deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, dumps_each, loads
 
 if TYPE_CHECKING:
@@ -92,9 +93,12 @@ class PickledTransport(ReportingTransport):
                     yield Report(positions, outcome=deserialize_chunk_outcome(outcome))
 
     def raise_error(self, error: BaseException) -> NoReturn:
-        """Raise an error with the pickle of this one as its text: Daft brings only texts to the driver."""
+        """Raise an error with the pickle of this one as its text: Daft brings only texts to the driver.
+
+        Ray unpickles the error on the way. So it is one that stays what it is: Daft hangs on a SystemExit.
+        """
         pickle = b64encode(dumps(serialize_error(error))).decode()
-        raise ExceptionWrapper(error, f"pickled error <{pickle}>") from None
+        raise RemoteError(f"pickled error <{pickle}>") from None
 
     def original_error(self, error: BaseException) -> BaseException:
         """Unpickle the error that the text of this one has."""
