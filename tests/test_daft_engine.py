@@ -285,6 +285,19 @@ def test_engines_nest_with_the_same_events_and_signatures(engines, tmp_path):
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize("alias", ["threaded", "async"])
+def test_a_nested_pipeline_has_its_executor_in_processes_of_daft_too(kind, alias, recorder):
+    async def pass_on(x):
+        return x
+
+    inner = Pipeline([square], name="squares", engine=HyperNodesEngine(map_executor=alias))
+    first = node(pass_on if kind == "async" else lambda x: x, output_name="passed")
+    squares = inner.as_node({"passed": "x"}, {"square": "squares"}, map_over="passed")
+    pipeline = Pipeline([first, squares], engine=DaftEngine(concurrency=1), callbacks=[recorder])
+    assert pipeline.map({"x": [[1, 2], [3]]}, "x", output_name="squares") == {"squares": [[1, 4], [9]]}
+
+
 def test_products_bound_and_optional_inputs():
     power = Pipeline([node(pow, output_name="power")], engine=DaftEngine())
     assert power.map({"base": [2, 3], "exp": [1, 2]}, ["base", "exp"], "product") == {"power": [2, 4, 3, 9]}
