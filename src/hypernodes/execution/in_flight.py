@@ -19,7 +19,7 @@ from hypernodes.execution.current import CURRENT_CALL, OCCUPIED
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
-    from hypernodes.execution.jobs import Call
+    from hypernodes.execution.jobs import Call, JobKey
 
     Flight: TypeAlias = Hashable
 
@@ -29,7 +29,6 @@ MAX_COMPLETED: Final = 4096
 
 @dataclass(slots=True)
 class _Flight:
-    owner: CallsInFlight
     is_running: bool
     waiting: list[Future[None]] = field(default_factory=list)
 
@@ -61,7 +60,7 @@ class CallsInFlight:
     """
 
     def __init__(self) -> None:
-        self._own: set[Flight] = set()
+        self._own: dict[JobKey, Flight] = {}
         with _shared.lock:
             _shared.open.add(self)
 
@@ -79,8 +78,8 @@ class CallsInFlight:
             other = _shared.flights.get(flight)
             if other is None:
                 if flight not in _shared.completed:
-                    _shared.flights[flight] = _Flight(self, is_running)
-                    self._own.add(flight)
+                    _shared.flights[flight] = _Flight(is_running)
+                    self._own[call.key] = flight
                     return None
             elif CURRENT_CALL.get() is not None or (OCCUPIED.get() and not other.is_running):
                 return None
@@ -98,18 +97,16 @@ class CallsInFlight:
             call: The call.
             is_stored: Whether its result is to be found in the cache.
         """
-        if call.entry is not None:
-            self._leave(flight_of(call), is_stored=is_stored)
+        self._leave(call.key, is_stored=is_stored)
 
-    def _leave(self, flight: Flight, *, is_stored: bool) -> None:
-        if flight not in self._own:
+    def _leave(self, key: JobKey, *, is_stored: bool) -> None:
+        flight = self._own.pop(key, None)
+        if flight is None:
             return
-        self._own.discard(flight)
         with _shared.lock:
-            entry = _shared.flights.get(flight)
-            if entry is None or entry.owner is not self:  # this process was forked since
+            entry = _shared.flights.pop(flight, None)
+            if entry is None:  # this process was forked since
                 return
-            del _shared.flights[flight]
             if is_stored:
                 _shared.completed[flight] = None
                 if len(_shared.completed) > MAX_COMPLETED:
@@ -126,8 +123,8 @@ class CallsInFlight:
 
     def close(self) -> None:
         """Wake those who wait for calls of this run, which has ended."""
-        for flight in tuple(self._own):
-            self._leave(flight, is_stored=False)
+        for key in tuple(self._own):
+            self._leave(key, is_stored=False)
         with _shared.lock:
             _shared.open.discard(self)
             if not _shared.open:  # nobody has looked anything up before
