@@ -549,6 +549,7 @@ def progress():
     before = set(threading.enumerate())
     yield ProgressCallback(display="terminal")
     left = set(threading.enumerate()) - before
+    left = {thread for thread in left if not isinstance(thread, threading._DummyThread)}  # those of Daft
     for thread in left:
         thread.join(timeout=5)
     assert not [thread for thread in left if thread.is_alive()]

@@ -333,11 +333,10 @@ def minus(one, other):
 
 
 def without_items(events):
-    """Leave out which of equal items it was that computed."""
+    """Leave out which of equal items it was that computed, and so whether all of an item was found."""
     return {
         where: Counter(
-            (hook, what[1:] if hook == "item_cached" else what, path)
-            for hook, what, path, _ in counted.elements()
+            (hook, what, path) for hook, what, path, _ in counted.elements() if hook != "item_cached"
         )
         for where, counted in events.items()
     }
