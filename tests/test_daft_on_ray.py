@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-MODULES = ("test_daft_matrix.py", "test_daft_values.py", "test_daft_engine.py")
+MODULES = ("test_compat_daft.py", "test_daft_matrix.py", "test_daft_values.py", "test_daft_engine.py")
 
 
 @pytest.mark.timeout(600)
