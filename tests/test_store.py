@@ -960,25 +960,29 @@ def test_nothing_is_lost_when_a_program_ends_without_closing(directory):
 
 
 FORK = """
-    import os, sys
+    import os, sys, time
     from hypernodes import DiskCache
     cache = DiskCache(sys.argv[1])
-    for number in range(100):
-        cache.put(f"parent {number}", number)
-    child = os.fork()
-    if not child:
-        cache.put("child", 1)
-        cache.flush()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    assert cache.get("child") == 1
+    for fork in range(12):
+        for number in range(100):
+            cache.put(f"parent {fork} {number}", number)
+        time.sleep(fork * 0.006)  # The delayed entries are written about now.
+        child = os.fork()
+        if not child:
+            cache.put(f"child {fork}", 1)
+            cache.flush()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert cache.get(f"child {fork}") == 1
+    cache.flush()
 """
 
 
 def test_a_forked_process_does_not_write_the_delayed_entries_of_its_parent(directory):
     output_of(FORK, directory)
     with DiskCache(directory) as cache:
-        assert len(cache) == 101
+        assert len(cache) == 1212
+        assert cache.verify().damaged == {}
 
 
 def test_threads_share_a_cache(directory):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import sys
 import threading
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
@@ -113,6 +115,15 @@ class BackendHandle:
                     backend = self._backend = self._open()
         return backend
 
+    def preload(self) -> None:
+        """Import the modules that `get` needs, before another thread calls it.
+
+        A process that is forked while another thread imports a module cannot import that module any more: it
+        would wait for ever for the lock of the import.
+        """
+        with contextlib.suppress(ImportError):  # `get` raises it again.
+            import_module("hypernodes.cache.cluster" if self._is_remote() else "hypernodes.cache.store")
+
     def close(self) -> None:
         """Close the store, if it is open."""
         with self._lock:
@@ -120,8 +131,11 @@ class BackendHandle:
                 self._backend.close()
                 self._backend = None
 
+    def _is_remote(self) -> bool:
+        return self._ray_node is not None and current_ray_node() not in (None, self._ray_node)
+
     def _open(self) -> Backend:
-        if self._ray_node is not None and current_ray_node() not in (None, self._ray_node):
+        if self._ray_node is not None and self._is_remote():
             from hypernodes.cache.cluster import RemoteStore
 
             return RemoteStore(self._ray_node, self._path, self._size_limit, self._expire, self._warn)

@@ -1,4 +1,8 @@
-"""The caches of one process: one for each directory after unpickling, empty after a fork, flushed at exit."""
+"""The caches of one process: one for each directory after unpickling, empty after a fork, flushed at exit.
+
+A fork waits for batches that another thread is writing. The child process would otherwise inherit locks of
+SQLite that no thread of it ever releases, and a database in the middle of a transaction.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,27 @@ if TYPE_CHECKING:
 
 
 class _ProcessCache(Protocol):
+    _store: Any
+
     def flush(self) -> None:
         """Write all delayed entries."""
 
     def _reset(self) -> None:
         """Begin with no open files and no delayed entries."""
 
+    def _pause_writes(self) -> bool:
+        """Wait for the batch that is being written, and write no other one; return whether that worked."""
+
+    def _resume_writes(self) -> None:
+        """Allow batches to be written again."""
+
 
 _Cache = TypeVar("_Cache", bound=_ProcessCache)
 
 _unpickled: dict[tuple[Any, ...], Any] = {}
 _caches: weakref.WeakValueDictionary[int, _ProcessCache] = weakref.WeakValueDictionary()
+_paused: list[_ProcessCache] = []
+_inherited: list[object] = []
 
 
 def register(cache: _ProcessCache) -> None:
@@ -44,8 +58,20 @@ def shared_in_process(settings: tuple[Any, ...], make: Callable[[], _Cache]) -> 
     return cache
 
 
-def _reset_all() -> None:
+def _before_fork() -> None:
+    _paused[:] = [cache for cache in list(_caches.values()) if cache._pause_writes()]
+
+
+def _after_fork_in_parent() -> None:
+    while _paused:
+        _paused.pop()._resume_writes()
+
+
+def _after_fork_in_child() -> None:
+    _paused.clear()
     for cache in list(_caches.values()):
+        # SQLite forbids even closing a connection in a forked process, so that nothing may free it.
+        _inherited.append(cache._store)
         cache._reset()
 
 
@@ -54,5 +80,7 @@ def _flush_all() -> None:
         cache.flush()
 
 
-os.register_at_fork(after_in_child=_reset_all)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)
 atexit.register(_flush_all)

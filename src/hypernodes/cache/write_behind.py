@@ -25,6 +25,10 @@ _FLUSH_DELAY_S: Final = 0.05
 """A record waits at most so long for others to be written with; other processes do not see it until then."""
 
 
+_MAX_PAUSE_DELAY_S: Final = 5.0
+"""Writing a batch takes milliseconds, unless another process holds the database or the disk is very slow."""
+
+
 class WriteBehind:
     """Collects records and counts, and writes them in batches.
 
@@ -75,6 +79,18 @@ class WriteBehind:
         if self._pending or self._counts or self._in_flight:
             self._write_batch()
 
+    def pause(self) -> bool:
+        """Wait for a batch that is being written, and write no other one until `resume` is called.
+
+        Returns:
+            Whether it was possible in a reasonable time; only then `resume` must be called.
+        """
+        return self._writing.acquire(timeout=_MAX_PAUSE_DELAY_S)
+
+    def resume(self) -> None:
+        """Allow batches to be written after `pause`."""
+        self._writing.release()
+
     def _write_batch(self) -> None:
         with self._writing:
             with self._lock:
@@ -91,6 +107,7 @@ class WriteBehind:
                 self._in_flight = {}
 
     def _start_thread(self) -> None:
+        self._backend.preload()
         try:
             threading.Thread(target=self._write_until_empty, name=THREAD_NAME, daemon=True).start()
         except RuntimeError:  # The interpreter is shutting down.
