@@ -66,7 +66,7 @@ def test_stats_count_entries_bytes_and_hits_by_node(cache):
 def test_ls_lists_the_latest_first(cache):
     found = as_json(cache, "ls")
     assert [entry["node"] for entry in found[:2]] == ["count", "split"]
-    assert found[1]["provenance"]["arguments"]["limit"]["summary"] == "6"
+    assert found[1]["about"]["takes"]["limit"]["shown"] == "6"
     assert len(found) == 6
     assert len(as_json(cache, "ls", "--node", "split")) == 3
     assert len(as_json(cache, "ls", "--limit", "2")) == 2
@@ -75,7 +75,7 @@ def test_ls_lists_the_latest_first(cache):
 
 def test_show_tells_how_an_entry_was_made_by_the_start_of_its_signature(cache):
     (signature,) = [
-        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["provenance"]["arguments"]
+        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["about"]["takes"]
     ]
     text = command(cache, "show", signature[:10])
     assert "from limit" in text
@@ -91,7 +91,7 @@ def test_a_signature_that_nothing_has_is_an_error(cache):
 
 def test_explain_tells_the_difference_to_an_earlier_entry(cache):
     (signature,) = [
-        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["provenance"]["arguments"]
+        entry["signature"] for entry in as_json(cache, "ls") if "limit" in entry["about"]["takes"]
     ]
     assert "input limit not given → 6" in command(cache, "explain", signature)
     found = as_json(cache, "explain", signature)
@@ -217,7 +217,7 @@ def test_forged_rows_are_damaged_entries(cache):
     assert len(as_json(cache, "ls")) == 3
     assert as_json(cache, "stats")["entries"] == 3
     found = as_json(cache, "verify", exit_code=1)
-    assert (found["intact"], set(found["damaged"])) == (3, {first, second, third})
+    assert (found["whole"], set(found["damaged"])) == (3, {first, second, third})
     assert "is not of the form that this library writes" in command(cache, "verify", exit_code=1)
     command(cache, "show", first, exit_code=1)
     command(cache, "explain", first, exit_code=1)

@@ -579,7 +579,7 @@ def test_a_forged_row_is_one_damaged_entry(forgery, form, key):
         forgery.forge(form)
         assert {"small", "large"} <= cache.contains(["small", "forged", "large"])
         assert {"small", "large"} <= {entry.signature for entry in cache.entries("node")}
-        assert cache.provenance("forged") is None
+        assert cache.about("forged") is None
         assert cache.code_parts("forged") == {}
         assert cache.stats().entries >= 2
         assert forgery.is_harmless()
@@ -914,7 +914,7 @@ def test_a_forged_row_in_a_read_only_directory_is_one_damaged_entry(form):
             directory.chmod(0o755)
         assert forgery.is_harmless()
     first, second = out.splitlines()
-    assert first.startswith("_Marker.MISS 1 100000.0 [MISS]")
+    assert first.startswith("MISS 1 100000.0 [MISS]")
     assert second == "['an entry is not of', 'cannot be written ']"
 
 
@@ -1042,15 +1042,15 @@ def test_entries_have_a_provenance(directory):
         cache.put("large", np.zeros(100_000), provenance)
         cache.put_code_parts("c0de", {"own code": CodePart("ab")})
         for _ in range(2):
-            assert cache.provenance("small") == cache.provenance("large") == provenance
-            assert {entry.signature: entry.provenance for entry in cache.entries("node")} == {
+            assert cache.about("small") == cache.about("large") == provenance
+            assert {entry.signature: entry.about for entry in cache.entries("node")} == {
                 "small": provenance,
                 "large": provenance,
             }
             assert list(cache.entries("another")) == []
             assert cache.code_parts("c0de") == {"own code": CodePart("ab")}
             assert cache.code_parts("unknown") == {}
-            assert cache.provenance("unknown") is None
+            assert cache.about("unknown") is None
             assert len(cache) == 2
             cache.close()
 

@@ -226,7 +226,7 @@ class DiskCache:
                 return {}
         return {}
 
-    def provenance(self, signature: str) -> Provenance | None:
+    def about(self, signature: str) -> Provenance | None:
         """Return the provenance of an entry; ``None`` if it is not known."""
         for _, blob in self._read([signature]).values():
             return inspection.provenance_of(blob)
@@ -240,8 +240,8 @@ class DiskCache:
             self._warn_of_failed_read(error)
             return
         for one in found:
-            if one.provenance is not None:
-                yield one.provenance
+            if one.about is not None:
+                yield one.about
 
     # --------------------------------------------------------------------------------- inspection
 

@@ -78,12 +78,12 @@ def verify(store: Backend, key: bytes | None, *, drop: bool) -> Verification:
         key: The secret with which entries are sealed.
         drop: Whether entries that fail the check are dropped.
     """
-    intact, damaged = 0, {}
+    whole, damaged = 0, {}
     for row in store.rows():
         for signature, (_, blob) in store.read([row.key]).items():
             try:
                 entry.check(signature, blob, key)
-                intact += 1
+                whole += 1
             except entry.EntryError as error:
                 damaged[signature] = str(error)
     foreign = store.foreign()
@@ -91,4 +91,4 @@ def verify(store: Backend, key: bytes | None, *, drop: bool) -> Verification:
     if drop:
         store.delete(damaged)
         store.delete_rows(foreign)
-    return Verification(intact, damaged, store.remove_orphans())
+    return Verification(whole, damaged, store.remove_orphans())

@@ -20,7 +20,7 @@ class Entry:
         stored: The time when it was written, in seconds since the epoch.
         used: The time when it was last read, in seconds since the epoch; to the hour, unless the cache has a
             size limit.
-        provenance: The provenance; ``None`` if it cannot be read.
+        about: Its provenance; ``None`` if it cannot be read.
     """
 
     signature: str
@@ -28,7 +28,7 @@ class Entry:
     size: int
     stored: float
     used: float
-    provenance: Provenance | None
+    about: Provenance | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,11 @@ class Verification:
     """The result of checking every entry.
 
     Attributes:
-        intact: The number of entries that passed.
+        whole: The number of entries that passed.
         damaged: The signatures of the others, each with what is wrong.
         orphans: The number of files without an entry, which were removed.
     """
 
-    intact: int
+    whole: int
     damaged: dict[str, str]
     orphans: int

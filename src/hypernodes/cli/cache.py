@@ -113,8 +113,8 @@ def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: boo
             entry.node,
             as_bytes(entry.size),
             ago(entry.stored),
-            "" if entry.provenance is None else as_seconds(entry.provenance.seconds),
-            "" if entry.provenance is None else _inputs(entry),
+            "" if entry.about is None else as_seconds(entry.about.seconds),
+            "" if entry.about is None else _inputs(entry),
         )
         for entry in found
     ]
@@ -139,9 +139,9 @@ def show(cache: DiskCache, signature: str, *, value: bool, as_json: bool) -> Non
         return
     rows = [("signature", entry.signature), ("node", entry.node), ("size", as_bytes(entry.size))]
     rows += [("stored", ago(entry.stored)), ("used", ago(entry.used))]
-    if entry.provenance is not None:
-        rows += [("took", as_seconds(entry.provenance.seconds)), ("code", entry.provenance.code)]
-        for name, taken in entry.provenance.arguments.items():
+    if entry.about is not None:
+        rows += [("took", as_seconds(entry.about.seconds)), ("code", entry.about.code)]
+        for name, taken in entry.about.arguments.items():
             rows.append((f"from {name}", taken.summary or f"{taken.producer or 'input'} {taken.identity}"))
     if value:
         rows.append(("value", described["value"]))
@@ -160,23 +160,23 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
     from hypernodes.cache.compare import differences, most_similar
 
     entry = _find(cache, signature)
-    if entry.provenance is None:
+    if entry.about is None:
         raise click.ClickException(
             f"entry {printable(entry.signature)} has no record of how it was computed."
         )
     others = [other for other in cache.entries(entry.node) if other.signature != entry.signature]
     earlier = [other for other in others if other.stored <= entry.stored] or others
-    by_provenance = {id(other.provenance): other for other in earlier if other.provenance is not None}
+    by_provenance = {id(other.about): other for other in earlier if other.about is not None}
     like = most_similar(
-        entry.provenance,
-        [other.provenance for other in by_provenance.values() if other.provenance is not None],
+        entry.about,
+        [other.about for other in by_provenance.values() if other.about is not None],
     )
     if like is None:
         changes, other = [], None
     else:
         other = by_provenance[id(like)]
         changes = differences(
-            entry.provenance, like, cache.code_parts(entry.provenance.code), cache.code_parts(like.code)
+            entry.about, like, cache.code_parts(entry.about.code), cache.code_parts(like.code)
         )
     if as_json:
         compared = None if other is None else other.signature
@@ -221,7 +221,7 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
     else:
-        click.echo(f"{found.intact:,} entries are whole, {len(found.damaged):,} are not.")
+        click.echo(f"{found.whole:,} entries are whole, {len(found.damaged):,} are not.")
         for signature, why in found.damaged.items():
             click.echo(f"  {printable(signature)} {why}{', and was dropped' if drop else ''}")
         if found.orphans:
@@ -244,11 +244,22 @@ def _find(cache: DiskCache, start: str) -> Entry:
 
 
 def _described(entry: Entry) -> dict[str, Any]:
-    return asdict(entry)
+    described = asdict(entry)
+    if entry.about is not None:
+        described["about"] = {
+            "node": entry.about.node,
+            "code": entry.about.code,
+            "takes": {
+                name: {"identity": taken.identity, "made_by": taken.producer, "shown": taken.summary}
+                for name, taken in entry.about.arguments.items()
+            },
+            "seconds": entry.about.seconds,
+        }
+    return described
 
 
 def _inputs(entry: Entry) -> str:
-    takes = {} if entry.provenance is None else entry.provenance.arguments
+    takes = {} if entry.about is None else entry.about.arguments
     return ", ".join(
         f"{name}={taken.summary}"
         if taken.summary
