@@ -549,7 +549,8 @@ def progress():
     before = set(threading.enumerate())
     yield ProgressCallback(display="terminal")
     left = set(threading.enumerate()) - before
-    left = {thread for thread in left if not isinstance(thread, threading._DummyThread)}  # those of Daft
+    # Daft keeps threads for the next query, some of which Python has not started.
+    left = {thread for thread in left if not thread.name.startswith(("Daft", "Dummy"))}
     for thread in left:
         thread.join(timeout=5)
     assert not [thread for thread in left if thread.is_alive()]
@@ -625,10 +626,11 @@ def test_progress_says_which_engine_and_cache_where_they_change(progress, capsys
     monkeypatch.setenv("COLUMNS", "160")
     inner = Pipeline([double], name="inner", engine=HyperNodesEngine(map_executor="threaded"), cache=None)
     same = Pipeline([add], name="same")
-    outer = Pipeline([inner, same], name="outer", cache=DiskCache(tmp_path), callbacks=[progress])
+    # The bars show a directory as it is written shortest, seen from here.
+    outer = Pipeline([inner, same], name="outer", cache=DiskCache(tmp_path / "kept"), callbacks=[progress])
     outer.run({"x": 1})
     rows = {line.split()[0]: line for line in capsys.readouterr().err.splitlines() if line.strip()}
-    assert f"cache {tmp_path}" in rows["outer"]
+    assert re.search(r"cache \S*kept", rows["outer"])
     assert "items: threaded · no cache" in rows["inner"]
     assert "cache" not in rows["same"]
     assert "items" not in rows["same"]

@@ -395,6 +395,9 @@ def test_what_is_under_way_when_a_run_is_cancelled_ends_or_fails(executor_named,
     recorder = Signals(tmp_path, "refuse_first")
     engine = HyperNodesEngine(executor_named(executor))
     asyncio.run(main(signalling(recorder).with_engine(engine)))
+    deadline = time.monotonic() + 20  # a plain function that is running goes on to its end
+    while recorder.unfinished and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert recorder.unfinished == []
 
 

@@ -31,8 +31,8 @@ class Verdict:
     Attributes:
         node: The name of the node.
         path: The ids of the pipelines around it, the outermost first.
-        counts: How often it is a ``"hit"``, a ``"miss"``, ``"not cached"``, or ``"open"``: nobody knows
-            before something that it takes is computed. More than one in all within a map.
+        counts: How often it is a ``"hit"``, a ``"miss"``, ``"not cached"``, or ``"open"``: it is known
+            only once something that it takes is computed. More than one in all within a map.
         is_needed: Whether the run would look at it at all; what a hit makes unnecessary is not.
         because: Why it is not a hit, the first time it is not.
         changes: In what it differs from the most similar entry, the first time it is a miss.

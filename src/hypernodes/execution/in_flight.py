@@ -127,7 +127,7 @@ class CallsInFlight:
             self._leave(key, is_stored=False)
         with _shared.lock:
             _shared.open.discard(self)
-            if not _shared.open:  # nobody has looked anything up before
+            if not _shared.open:  # No run has looked anything up before these calls ended.
                 _shared.completed.clear()
 
 

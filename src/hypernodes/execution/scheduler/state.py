@@ -60,7 +60,13 @@ class JobOwner(Protocol):
 
 
 class Continuation(NamedTuple):
-    """Who waits for a job, and what the job is about for them."""
+    """Which part of a run waits for a job, and what the job is about for that part.
+
+    For a `PlanRun` that is a step (its call, or its look-up); the name of a value that is fetched to be
+    identified; a step and the names of values that are fetched to be mapped over; or ``None`` for outputs
+    that are fetched to be returned. For a `MapRun` it is a block of items that are looked up, or a chunk
+    that was sent.
+    """
 
     owner: JobOwner
     about: Any
