@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from hypernodes.execution.scheduler.run import Run
     from hypernodes.execution.target import ExecutionTarget, Session
 
+CALLS: Final = (Call, BatchCall)
+"""The jobs whose beginning is an event."""
+
 CANCEL_TIMEOUT_S: Final = 5.0
 """Seconds for cancelled coroutines to clean up after themselves."""
 
@@ -124,7 +127,7 @@ def proceed(
                 if not run.has_agenda:
                     driver.wait()
             else:
-                if isinstance(job, Call | BatchCall):
+                if isinstance(job, CALLS):
                     job = driver.begin(job)
                     if run.events:
                         emit(run.events)
@@ -259,7 +262,7 @@ class _Driver:
 
     def _settle(self, job: Call | Chunk, outcome: Outcome | ChunkOutcome) -> None:
         run = self._run
-        if isinstance(outcome, Outcome) and job.target is not None and any(map(is_remote, outcome.outputs)):
+        if job.target is not None and isinstance(outcome, Outcome) and any(map(is_remote, outcome.outputs)):
             run.note_remote_values()
         run.settle(job.key, outcome)
         if isinstance(job, Call) and job.entry is None:
@@ -384,18 +387,17 @@ def look_up(job: LookUp) -> Found:
         results = {}
         for signature in item:
             key = keys[signature]
-            if key not in there:
-                continue
             outputs = values.pop(key, MISS)
-            if (
-                outputs is MISS
-            ):  # given to an equal item: what one does to its value is no matter to the other
+            # An equal item has taken the value. Each item gets a value of its own, which it may change.
+            if outputs is MISS and key in there:
                 outputs = cache.get(key)
             if outputs is not MISS:
                 results[signature] = outputs
         found.append(results)
         if len(results) < len(item) and job.upstream:
-            upstream |= {signature: signature.hex() for signature in job.upstream[position]}
+            upstream |= {
+                signature: signature.hex() for signature in job.upstream[position] if signature is not None
+            }
     if not upstream or not cache.has_quick_contains:
         return Found(found)
     present = cache.contains(upstream.values())

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from hypernodes.cache.bulk import BulkCache
     from hypernodes.cache.provenance import ArgumentProvenance
@@ -168,7 +168,7 @@ class LookUp:
     key: JobKey
     cache: BulkCache
     wanted: Sequence[Sequence[bytes]]
-    upstream: Sequence[Sequence[bytes]] = ()
+    upstream: Sequence[Iterable[bytes | None]] = ()
     is_again: bool = False
     target: None = None
 

@@ -28,8 +28,6 @@ MAX_BLOCK: Final = 512
 LOOK_UP_S: Final = 0.05
 """Seconds that a look-up may take before blocks stop growing: no item is started meanwhile."""
 
-_NOTHING: Final[Results] = {}
-
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -38,6 +36,7 @@ class Block:
     Attributes:
         positions: Their positions.
         signed: What identifies each of them.
+        asked: The signatures that are asked for.
         wanted: The signatures that are asked for, less those of results that are known already.
         upstream: The signatures of all their steps, which matter if one of `wanted` is missing.
         started: When they were signed.
@@ -45,8 +44,9 @@ class Block:
 
     positions: Sequence[int]
     signed: Sequence[SignedItem]
+    asked: Sequence[tuple[bytes, ...]]
     wanted: Sequence[Sequence[bytes]]
-    upstream: Sequence[Sequence[bytes]]
+    upstream: Sequence[Iterable[bytes | None]]
     started: float
 
 
@@ -124,7 +124,8 @@ class ItemLookup:
         if lookup is None:
             return None
         started = perf_counter()
-        positions, all_signed, wanted, upstream = [], [], [], []
+        positions, all_signed, asked, upstream = [], [], [], []
+        wanted: list[Sequence[bytes]] = []
         for _ in range(min(self._block, len(self.unknown))):
             position = self.unknown.popleft()
             signed = lookup.sign(items[position])
@@ -133,17 +134,21 @@ class ItemLookup:
                 self._signed[position] = signed
                 self.waiting.append(position)
                 continue
-            known = self._found.get(position, _NOTHING)
             positions.append(position)
             all_signed.append(signed)
-            wanted.append(
-                [s for s, step in zip(signatures, lookup.steps, strict=True) if step.index not in known]
-            )
-            upstream.append([s for s in signed.signatures.values() if s is not None])
+            asked.append(signatures)
+            known = self._found.get(position)
+            if known:
+                wanted.append(
+                    [s for s, step in zip(signatures, lookup.steps, strict=True) if step.index not in known]
+                )
+            else:
+                wanted.append(signatures)
+            upstream.append(signed.signatures.values())
         if not positions:
             return None
         self.is_looking_up = True
-        return Block(positions, all_signed, wanted, upstream, started)
+        return Block(positions, all_signed, asked, wanted, upstream, started)
 
     def take(self, block: Block, found: Found, items: ItemSource) -> Iterator[KnownItem]:
         """Yield the items of a block that are known; the others wait to be started."""
@@ -152,8 +157,9 @@ class ItemLookup:
         if seconds < LOOK_UP_S:
             self._block = min(MAX_BLOCK, self._block * 2)
         lookup: Any = self._lookup
-        for position, signed, values in zip(block.positions, block.signed, found.values, strict=True):
-            wanted = lookup.wanted(signed)
+        for position, signed, wanted, values in zip(
+            block.positions, block.signed, block.asked, found.values, strict=True
+        ):
             results = self._found.pop(position, None) or {}
             for step, signature in zip(lookup.steps, wanted, strict=True):
                 if signature in values:

@@ -83,6 +83,8 @@ class CacheLookup:
         self._identities = identities
         producers = [plan.producers[name] for name in plan.outputs if name in plan.producers]
         self.steps: tuple[Step, ...] = tuple({step.index: step for step in producers}.values())
+        made = [name for step in self.steps for name in step.outputs if name is not None]
+        self._makes_all = made == list(plan.outputs)
 
     @property
     def is_useful(self) -> bool:
@@ -122,6 +124,8 @@ class CacheLookup:
             for name, value in zip(step.outputs, outputs, strict=True):
                 if name is not None:
                     made[name] = value
+        if self._makes_all:
+            return made
         given = {**self._fixed, **item}
         return {name: made[name] if name in made else given[name] for name in self._plan.outputs}
 

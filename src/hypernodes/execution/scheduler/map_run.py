@@ -141,19 +141,20 @@ class MapRun(PlanExecution):
         if not self._is_prepared and self.rows.is_stream:
             self._prepare()  # items that are not looked up in blocks are not drawn in blocks
         items, lookup = self.items, self._lookup
-        try:
-            lookup.add(items.draw(self._room()))
-        except Exception as error:
-            note(error, f"in the items of pipeline {self.plan.label!r}, after {items.drawn} of them")
-            self.fail(error)
-            return
+        if not items.is_exhausted:
+            try:
+                lookup.add(items.draw(self._room()))
+            except Exception as error:
+                note(error, f"in the items of pipeline {self.plan.label!r}, after {items.drawn} of them")
+                self.fail(error)
+                return
         if items.is_exhausted and not items:
             self._end()
             return
         while lookup.waiting or lookup.unknown:
             if not self._is_prepared:
                 self._prepare()
-            if not lookup.is_used:
+            if lookup.unknown and not lookup.is_used:
                 lookup.start_all()
             if not lookup.waiting:  # perhaps no item needs the target: then it is not even asked for its size
                 self._look_up()

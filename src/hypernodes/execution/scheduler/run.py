@@ -117,7 +117,7 @@ class Run:
         )
         run.root = root
         columns: Mapping[str, Any] = {}
-        if plan.subscribed and isinstance(items, Sequence):
+        if "on_pipeline_start" in plan.subscribed and isinstance(items, Sequence):
             columns = {name: [item[name] for item in items] for name in items[0]}
         root.begin(plan.path[-1], {**fixed, **columns})
         return run
