@@ -11,6 +11,7 @@ map_run         one plan over items: as PlanRuns of this run, or in chunks
 items           where items come from, and where rows go
 lookup          signing items, and what a look-up means for them
 item_lookup     which items of a map are looked up, which are known, which wait
-chunk_size      how many items make a chunk
+pace            how many items are under way, and how many go in a chunk
+chunk_size      how many items make a chunk, as a pure function
 worker_death    what happens to work whose worker died
 """

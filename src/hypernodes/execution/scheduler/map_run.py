@@ -23,18 +23,10 @@ from hypernodes.execution.jobs import (
     LookUp,
     MapContext,
 )
-from hypernodes.execution.scheduler.chunk_size import (
-    IN_PROCESS_CHUNK_S,
-    INLINE_CHUNK_S,
-    INLINE_MAX_ITEM_S,
-    MAX_CHUNK_ITEMS,
-    SERIALIZED_CHUNK_S,
-    Measured,
-    chunk_size,
-)
 from hypernodes.execution.scheduler.item_lookup import FIRST_BLOCK, ItemLookup
 from hypernodes.execution.scheduler.items import CollectedRows, ItemSource
 from hypernodes.execution.scheduler.lookup import CacheLookup, sign_item
+from hypernodes.execution.scheduler.pace import Pace
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.scheduler.worker_death import Death, divided
@@ -119,8 +111,7 @@ class MapRun(PlanExecution):
         self._is_prepared = False
         self._children: dict[int, tuple[PlanRun, float]] = {}  # items that are run here, and since when
         self._chunks = 0  # that are under way
-        self._measured = Measured()
-        self._sends_chunks = plan.chunk_plan is not None and plan.map_target is not None
+        self._pace = Pace(run, plan, self.items.total, is_chunk=self._is_chunk, is_stream=self.rows.is_stream)
 
     def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
         """Start the first items.
@@ -159,13 +150,15 @@ class MapRun(PlanExecution):
             if not lookup.waiting:  # perhaps no item needs the target: then it is not even asked for its size
                 self._look_up()
                 return
-            if self._chunks + len(self._children) >= self._window:
+            if self._chunks + len(self._children) >= self._pace.window:
                 return
-            size = self._next_size() if self._sends_chunks else 1
+            size = 1
+            if self._pace.sends_chunks:
+                size = self._pace.next_size(len(lookup.waiting) + len(lookup.unknown), items.drawn)
             if lookup.unknown and len(lookup.waiting) < size:
                 self._look_up()
                 return
-            if self._sends_chunks:
+            if self._pace.sends_chunks:
                 size = min(size, len(lookup.waiting))
                 self._send([lookup.waiting.popleft() for _ in range(size)])
             else:
@@ -184,65 +177,7 @@ class MapRun(PlanExecution):
         if not self.rows.is_stream:
             return None
         least = FIRST_BLOCK * 2 if self._lookup.is_used or not self._is_prepared else 2
-        # While no item needs the target, it is not asked for its size.
-        window: int = vars(self).get("_window", 1)
-        most = max(least, 2 * window * (self._measured.asked if self._sends_chunks else 1))
-        return most - len(self.items) - self.rows.waiting
-
-    # ------------------------------------------------------------------------- how many at a time
-
-    @cached_property
-    def _workers(self) -> int:
-        target = self.plan.map_target
-        return 1 if target is None else self.run.target_info(target).workers
-
-    @cached_property
-    def _window(self) -> int:
-        """How many items or chunks are under way: of chunks, one is run and one waits at each worker."""
-        total = self.items.total
-        if self._gathers and total is not None:
-            return total
-        if self._is_chunk and self.plan.has_batch:
-            return max(1, total or 1)  # so that all calls of a node can be made together
-        return self._workers * (2 if self._sends_chunks else 1)
-
-    @cached_property
-    def _gathers(self) -> bool:
-        target = self.plan.map_target
-        return self._sends_chunks and target is not None and target.capabilities.gathers
-
-    def _next_size(self) -> int:
-        items = self.items
-        here = len(self._lookup.waiting) + len(self._lookup.unknown)
-        target = self.plan.map_target
-        if self._gathers and target is not None:
-            size = self.run.target_info(target).chunk_items(items.total)
-        else:
-            capabilities = None if target is None else target.capabilities
-            ideal_seconds = (
-                INLINE_CHUNK_S
-                if capabilities is None
-                else SERIALIZED_CHUNK_S
-                if capabilities.serializes
-                else IN_PROCESS_CHUNK_S
-            )
-            size = chunk_size(
-                self._measured,
-                left=None if items.total is None else here + items.total - items.drawn,
-                workers=self._workers,
-                ideal_seconds=ideal_seconds,
-                largest=1 if capabilities is not None and capabilities.runs_coroutines else MAX_CHUNK_ITEMS,
-            )
-        self._measured = replace(self._measured, asked=size)
-        return min(size, here)
-
-    def _measure(self, seconds: float, nbytes: float = 0.0) -> None:
-        """Take note of how long an item took, and of how many bytes have travelled for it."""
-        self._measured = Measured(max(seconds, 1e-7), nbytes, self._measured.asked)
-        # Items of this process go in chunks only if they are short; else their events come as they happen.
-        # Streams never batch items inline: that would delay items already requested.
-        if self.plan.chunk_plan is not None and self.plan.map_target is None and not self.rows.is_stream:
-            self._sends_chunks = seconds < INLINE_MAX_ITEM_S
+        return self._pace.most_items(least) - len(self.items) - self.rows.waiting
 
     # --------------------------------------------------------------------------- items that are known
 
@@ -331,7 +266,7 @@ class MapRun(PlanExecution):
         _, started = self._children.pop(position)
         seconds = perf_counter() - started
         child.emit("on_map_item_end", self.items.index(position), seconds)
-        self._measure(seconds)
+        self._pace.measure(seconds)
         self._put(position, row)
         self._lookup.done(position)
         self.run.later(self.refill)
@@ -388,7 +323,7 @@ class MapRun(PlanExecution):
         self.run.events += outcome.events
         self.count(outcome.executed, outcome.hits)
         rows = outcome.rows
-        self._measure(outcome.seconds / max(1, len(rows)), outcome.nbytes / max(1, len(rows)))
+        self._pace.measure(outcome.seconds / max(1, len(rows)), outcome.nbytes / max(1, len(rows)))
         drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
         done = self._lookup.done if self._lookup.is_used else None
         for position, row in zip(positions, rows, strict=False):  # an error may have ended it early
