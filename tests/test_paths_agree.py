@@ -5,12 +5,21 @@ import itertools
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from conftest import Recorder
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, node
+from hypernodes import (
+    AsyncExecutor,
+    DaftEngine,
+    DiskCache,
+    HyperNodesEngine,
+    Pipeline,
+    PipelineCallback,
+    node,
+)
+from hypernodes.exceptions import MapError
 
 EXECUTORS = ("sequential", "AsyncExecutor", "ThreadPoolExecutor", "ParallelExecutor", "RayExecutor")
 ENGINES = (*EXECUTORS, "Daft")
@@ -415,6 +424,18 @@ def test_what_is_under_way_when_a_run_is_interrupted_ends_or_fails(alias, record
             pipeline.run({"x": 1})
     assert recorder.unfinished == []
     assert [what[0] for _, what, *_ in recorder.of("error")] == ["interrupt", "inner", "outer"]
+
+
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+def test_nothing_starts_in_an_item_after_another_has_ended_the_map(recorder, on_error):
+    with ThreadPoolExecutor(2) as threads, AsyncExecutor(4) as loop:
+        inner = Pipeline([check], name="inner").as_node({"xs": "x"}, map_over="xs")
+        pipeline = Pipeline([inner], HyperNodesEngine(threads, loop), name="outer", callbacks=[recorder])
+        nested = pipeline.as_node(map_over="xs")
+        outer = Pipeline([nested], HyperNodesEngine(), name="all", callbacks=[recorder])
+        with suppress(MapError):
+            outer.map({"xs": [[1, 2, 3], [4, 5]]}, "xs", on_error=on_error)
+    assert recorder.unfinished == []
 
 
 # -------------------------------------------------------------------------- items told as cached
