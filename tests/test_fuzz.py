@@ -24,7 +24,7 @@ from conftest import Recorder
 from hypothesis import HealthCheck, Phase, assume, event, given, seed, settings
 from hypothesis import strategies as st
 from observers import OBSERVERS, Idle, exactly, listening, seen_by
-from random_pipelines import build, examples, possible
+from random_pipelines import BATCHED, build, examples, possible
 
 from hypernodes import AsyncExecutor, DaftEngine, DiskCache, HyperNodesEngine, ParallelExecutor, RayExecutor
 
@@ -271,7 +271,16 @@ class Comparison:
             return
         one, other = self.seen.seen.numbers, self.wanted.seen.numbers
         assert one == other, (minus(one, other), minus(other, one))
-        assert self.seen.seen.notes == self.wanted.seen.notes
+        one, other = (
+            {where: split_notes(notes) for where, notes in each.seen.notes.items()}
+            for each in (self.seen, self.wanted)
+        )
+        assert one.keys() == other.keys()
+        for where, (single, batched) in one.items():
+            assert single == other[where][0]
+            # A batch function is one call for several items, with one context.
+            assert batched.keys() == other[where][1].keys()
+            assert batched <= other[where][1]
 
     # ---------------------------------------------------------------- where something has failed
 
@@ -326,6 +335,12 @@ class Comparison:
                 Counter({key: n for key, n in each.items() if key[0] == "error"}) for each in (one, other)
             )
             assert errors == others
+
+
+def split_notes(notes):
+    """Return the notes of nodes that are called for each item, and those of nodes with a batch function."""
+    batched = Counter({key: n for key, n in notes.items() if key[1] in BATCHED})
+    return notes - batched, batched
 
 
 def minus(one, other):
