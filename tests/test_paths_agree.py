@@ -426,6 +426,24 @@ def test_what_is_under_way_when_a_run_is_interrupted_ends_or_fails(alias, record
     assert [what[0] for _, what, *_ in recorder.of("error")] == ["interrupt", "inner", "outer"]
 
 
+@pytest.mark.parametrize("executor", EXECUTORS[:3])
+def test_nothing_starts_in_a_pipeline_after_a_step_has_failed_at_its_start(
+    executor_named, executor, recorder
+):
+    """Two nested maps wait for one value, over which neither can be mapped."""
+    number = node(lambda x: 5, output_name="xs")
+    maps = [
+        Pipeline([check], name=name).as_node({"xs": "x"}, {"y": name}, map_over="xs")
+        for name in ("one", "two")
+    ]
+    engine = HyperNodesEngine(executor_named(executor))
+    pipeline = Pipeline([number, *maps], engine, name="outer", callbacks=[recorder])
+    with pytest.raises(MapError):
+        pipeline.run({"x": 1})
+    assert recorder.unfinished == []
+    assert len([what for _, what, *_ in recorder.of("node_start") if what[0] in ("one", "two")]) == 1
+
+
 @pytest.mark.parametrize("on_error", ["raise", "return"])
 def test_nothing_starts_in_an_item_after_another_has_ended_the_map(recorder, on_error):
     with ThreadPoolExecutor(2) as threads, AsyncExecutor(4) as loop:

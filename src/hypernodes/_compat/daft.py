@@ -23,7 +23,7 @@ ROWS_OF_FIRST_PARTITION: Final = 1 << 36
 """The first row id that `daft.functions.monotonically_increasing_id` gives outside of the first partition.
 
 Why: below it, the id of a row is its index in the data frame. From it on, the index is unknown, since nothing
-tells how many rows the partitions before have.
+says how many rows the earlier partitions have.
 
 When it changes: the docstring of `monotonically_increasing_id` says how ids are made up of partition and row.
 """
@@ -171,7 +171,7 @@ def is_daft_error(error: BaseException) -> bool:
 def is_too_few_resources(error: BaseException) -> bool:
     """Whether an error of Daft says that a UDF asks for more CPUs or GPUs than there are.
 
-    Why: the error has a general class; only its text tells.
+    Why: the error has a general class, so that only its text identifies it.
 
     When the text has changed: change ``_TOO_FEW_RESOURCES``. Until then users see a `DaftError` in place of a
     `ResourcesError`.

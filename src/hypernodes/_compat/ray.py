@@ -68,7 +68,7 @@ def upload_directories(runtime_env: dict[str, Any], logger: logging.Logger) -> d
 def is_version_mismatch(message: str) -> bool:
     """Whether the message of an error of `ray.init` says that the cluster's version differs.
 
-    Why: `ray.init` raises a RuntimeError for this and for much else; only the text tells.
+    Why: `ray.init` raises a RuntimeError for this and for much else, so that only the text identifies it.
 
     When the text has changed: change the words here. Until then users see Ray's own text.
     """
@@ -78,7 +78,7 @@ def is_version_mismatch(message: str) -> bool:
 def is_authentication_failure(message: str) -> bool:
     """Whether the message of an error of `ray.init` says that the cluster asks for another token.
 
-    Why: `ray.init` raises errors of several classes for this; only the text tells.
+    Why: `ray.init` raises errors of several classes for this, so that only the text identifies it.
 
     When the text has changed: change the words here. Until then users see Ray's own text.
     """

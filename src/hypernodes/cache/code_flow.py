@@ -180,7 +180,7 @@ class CodeFlow:
             tests_absence: Whether the condition is true if the value is missing, as for ``k not in d``.
 
         Returns:
-            Start and end of the region, which is empty if it cannot be told; ``None`` if the instruction is
+            Start and end of the region, which is empty if it is not known; ``None`` if the instruction is
             no such jump.
         """
         jump = self.op(position)

@@ -10,9 +10,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.exceptions import TransportError
-from hypernodes.text import short
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -151,20 +148,3 @@ def _put_beside(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer)
 
 def _take(index: int) -> Any:
     return _arrived.get()[index]
-
-
-class ByCloudpickle:
-    """Wraps a value so that plain pickle sends it by cloudpickle; unpickling gives the value itself."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        try:
-            return loads, (dumps(self.value),)
-        except pickle.PicklingError:
-            raise
-        except Exception as error:
-            raise TransportError(f"{short(self.value)} is not picklable: {error}") from error

@@ -80,9 +80,9 @@ class QueryBuilder:
             self._dtypes[name] = dtype
             fields[name] = self._transport.object_type if dtype is None else dtype
             if dtype is not None and reporting is not None:
-                fields[misfit_column(name)] = reporting.misfit_type
+                fields[misfit_column(name)] = reporting.object_type
         if reporting is not None:
-            fields[REPORT] = reporting.report_type
+            fields[REPORT] = reporting.object_type
         is_struct = len(fields) > 1
         returned = DataType.struct(fields) if is_struct else next(iter(fields.values()))
         arguments: list[Expression] = [part for name in stage.takes for part in self.values[name]]

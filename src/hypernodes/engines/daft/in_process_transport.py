@@ -70,16 +70,6 @@ class InProcessTransport(ReportingTransport):
 
         return DataType.bool()
 
-    @property
-    def misfit_type(self) -> DataType:
-        """The type of a column that has ``True`` in the row of each misfit."""
-        return self.object_type
-
-    @property
-    def report_type(self) -> DataType:
-        """The type of a column of nulls."""
-        return self.object_type
-
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
         """Keep objects, and return a column of nulls."""
         if positions:

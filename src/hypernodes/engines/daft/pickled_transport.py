@@ -37,16 +37,6 @@ class PickledTransport(ReportingTransport):
 
         return DataType.binary()
 
-    @property
-    def misfit_type(self) -> DataType:
-        """The type of a column of pickles."""
-        return self.object_type
-
-    @property
-    def report_type(self) -> DataType:
-        """The type of a column of pickles."""
-        return self.object_type
-
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
         """Pickle objects."""
         del name, positions

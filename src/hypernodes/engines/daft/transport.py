@@ -181,11 +181,6 @@ class ReportingTransport(Transport):
         """This transport."""
         return self
 
-    @property
-    @abstractmethod
-    def misfit_type(self) -> DataType:
-        """The type of the column for the misfits of a typed column."""
-
     @abstractmethod
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
         """Return the column for the misfits of a typed column: ``None`` means that there are none."""
@@ -193,11 +188,6 @@ class ReportingTransport(Transport):
     @abstractmethod
     def read_misfits(self, name: str, series: Series, positions: Sequence[int]) -> dict[int, Any]:
         """Return the misfits of a typed column, by row."""
-
-    @property
-    @abstractmethod
-    def report_type(self) -> DataType:
-        """The type of the column in which reports come to the driver."""
 
     @abstractmethod
     def write_report(self, report: Report) -> Series:

@@ -204,6 +204,8 @@ class PlanRun(PlanExecution):
     # ------------------------------------------------------------------------ from results forwards
 
     def _start(self, step: Step) -> None:
+        if self.over:  # another step that waited for the same value has just failed
+            return
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
         match step:
             case CallStep():
