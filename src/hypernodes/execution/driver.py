@@ -285,10 +285,9 @@ class _Driver:
         self._completed.close()
         under_way, self.under_way = self.under_way, {}
         # Only for a coroutine that was running is `cancel` true while its future is not done yet.
-        wait_for(
-            [future for future in under_way if future.cancel() and not future.done()],
-            timeout=CANCEL_TIMEOUT_S,
-        )
+        cancelled = [future for future in under_way if future.cancel() and not future.done()]
+        if cancelled:
+            wait_for(cancelled, timeout=CANCEL_TIMEOUT_S)
 
 
 async def drive_on_loop(run: Run, in_thread: InThread) -> None:

@@ -20,6 +20,8 @@ FINAL_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None), list, 
 
 def final_value(value: Any) -> Any:
     """Return the final value of what a function has returned: awaited, or collected if it is a generator."""
+    if value.__class__ in FINAL_TYPES:
+        return value
     if value.__class__ is GeneratorType:
         return list(value)
     awaitable = awaitable_of(value)
@@ -28,6 +30,8 @@ def final_value(value: Any) -> Any:
 
 async def final_value_on_loop(value: Any) -> Any:
     """Return the same as `final_value`, on an event loop."""
+    if value.__class__ in FINAL_TYPES:
+        return value
     awaitable = awaitable_of(value)
     return value if awaitable is None else await awaitable
 

@@ -195,16 +195,18 @@ class MapRun(PlanExecution):
         """Put the rows of items that are known, and start others."""
         if found.absent:
             self.run.note_absent(found.absent)
+        emits = not self.plan.subscribed.isdisjoint(_ITEM_HOOKS)
+        drop, put = self.items.drop, self.rows.put
         for item in self._lookup.take(block, found, self.items):
-            self._emit_known(item)
-            self._put(item.position, item.outputs)
+            self.hits += len(item.signatures)
+            if emits:
+                self._emit_known(item)
+            drop(item.position)
+            put(item.position, item.outputs)
         self.run.later(self.refill)
 
     def _emit_known(self, item: KnownItem) -> None:
-        self.count(0, len(item.signatures))
         subscribed = self.plan.subscribed
-        if subscribed.isdisjoint(_ITEM_HOOKS):
-            return
         index = self.items.index(item.position)
         emitted: list[tuple[str, tuple[Any, ...], str | None]] = [("on_map_item_start", (index,), None)]
         for step, signature in zip(self._lookup.steps, item.signatures, strict=True):
@@ -259,10 +261,12 @@ class MapRun(PlanExecution):
             self._item_done(child, Failure(error))
         else:
             self._children.pop(child.about, None)
+            self.count_of(child)
             self.fail(error)
 
     def _item_done(self, child: PlanExecution, row: Any) -> None:
         position = child.about
+        self.count_of(child)
         _, started = self._children.pop(position)
         seconds = perf_counter() - started
         child.emit("on_map_item_end", self.items.index(position), seconds)
@@ -321,7 +325,8 @@ class MapRun(PlanExecution):
     def _chunk_done(self, positions: Sequence[int], outcome: ChunkOutcome) -> None:
         self._chunks -= 1
         self.run.events += outcome.events
-        self.count(outcome.executed, outcome.hits)
+        self.executed += outcome.executed
+        self.hits += outcome.hits
         rows = outcome.rows
         self._pace.measure(outcome.seconds / max(1, len(rows)), outcome.nbytes / max(1, len(rows)))
         drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
@@ -411,6 +416,7 @@ class MapRun(PlanExecution):
     def _abandon_children(self, error: BaseException) -> None:
         for child, _ in self._children.values():
             child.abandon(error)
+            self.count_of(child)
         self._children.clear()
 
     def _end(self) -> None:

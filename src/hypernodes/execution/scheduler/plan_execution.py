@@ -25,8 +25,8 @@ class PlanExecution(ABC):
         about: What the parent knows it by: the nested step, or the position of an item.
 
     Attributes:
-        over: Whether it has ended.
-        executed: Calls that were made here and in the parts below.
+        over: Whether it has ended; the parts below end with it.
+        executed: Calls that were made here and in the parts below that have ended.
         hits: Results that came from a cache, likewise.
         emitted_as: The pipeline id under which its start was emitted; items of a map have none.
     """
@@ -42,11 +42,6 @@ class PlanExecution(ABC):
         self.executed = 0
         self.hits = 0
         self.emitted_as: str | None = None
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the run still waits for it."""
-        return not self.over and self.parent.is_alive
 
     def emit(
         self,
@@ -70,11 +65,10 @@ class PlanExecution(ABC):
             signed = None if signature is None else signature.hex()
             self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed, about))
 
-    def count(self, executed: int, hits: int) -> None:
-        """Count calls that were made, and results that came from a cache, here and in the parts above."""
-        self.executed += executed
-        self.hits += hits
-        self.parent.count(executed, hits)
+    def count_of(self, child: PlanExecution) -> None:
+        """Count the calls and hits of a part below that has ended."""
+        self.executed += child.executed
+        self.hits += child.hits
 
     def fail(self, error: BaseException) -> None:
         """End with an error."""

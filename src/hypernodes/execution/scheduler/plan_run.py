@@ -185,7 +185,7 @@ class PlanRun(PlanExecution):
             self._hit(step, signature, outputs)
 
     def _hit(self, step: Step, signature: bytes, outputs: tuple[Any, ...]) -> None:
-        self.count(0, 1)
+        self.hits += 1
         self.emit("on_node_cached", step.name, signature.hex(), signature=signature)
         self._resolve(step, outputs)
 
@@ -195,7 +195,9 @@ class PlanRun(PlanExecution):
             if name not in self.values:
                 waiting += 1
                 self._for_value.setdefault(name, []).append(step)
-                self.run.later(self._ask, self.plan.producers[name])
+                producer = self.plan.producers[name]
+                if producer.index not in self._asked:
+                    self.run.later(self._ask, producer)
         if waiting:
             self._unmet[step.index] = waiting
         else:
@@ -285,7 +287,7 @@ class PlanRun(PlanExecution):
             self.failed(step, outcome.error, outcome.ended)
             return
         self._under_way.pop(step.index, None)
-        self.count(1, 0)
+        self.executed += 1
         outputs, plan = outcome.outputs, self.plan
         signature = self._signatures.get(step.index)
         if signature is not None and plan.cache is not None and not outcome.is_stored:
@@ -330,11 +332,13 @@ class PlanRun(PlanExecution):
     def child_finished(self, child: PlanExecution, result: Any) -> None:
         """Go on with the results of a nested plan."""
         self._children.pop(child.about.index, None)
+        self.count_of(child)
         self.run.later(self._nested_done, child.about, result)
 
     def child_failed(self, child: PlanExecution, error: BaseException) -> None:
         """Fail with a nested plan."""
         self._children.pop(child.about.index, None)
+        self.count_of(child)
         self.failed(child.about, error)
 
     def _nested_done(self, step: NestedStep, result: Any) -> None:
@@ -360,6 +364,7 @@ class PlanRun(PlanExecution):
     def _abandon_children(self, error: BaseException) -> None:
         for child in self._children.values():
             child.abandon(error)
+            self.count_of(child)
         self._children.clear()
         if "on_error" in self.plan.subscribed:
             for index in self._under_way:

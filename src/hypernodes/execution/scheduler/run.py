@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hypernodes.execution.plan.model import NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.items import Rows
+    from hypernodes.execution.scheduler.plan_execution import PlanExecution
     from hypernodes.execution.scheduler.state import Parent
 
 
@@ -153,7 +154,7 @@ class Run:
     def ready(self) -> Job | None:
         """Return what can be done next, or ``None`` when everything waits for jobs that are under way."""
         state = self._state
-        agenda, jobs = state.agenda, state.jobs
+        agenda, jobs, waiting = state.agenda, state.jobs, state.waiting
         while not self.is_over:
             while agenda:
                 follow, args = agenda.popleft()
@@ -163,9 +164,10 @@ class Run:
             if not jobs:
                 return state.next_batch()
             job = jobs.popleft()
-            if state.is_wanted(job.key):
+            waits = waiting.get(job.key)
+            if waits is not None and not waits.owner.over:
                 return job
-            state.drop(job.key)
+            waiting.pop(job.key, None)
         return None
 
     def begin(self, key: JobKey) -> None:
@@ -262,21 +264,17 @@ class Run:
 class _Root:
     """The parent of the outermost part of a run."""
 
-    is_alive = True
-
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def child_finished(self, child: Any, result: Any) -> None:
-        del child
+    def child_finished(self, child: PlanExecution, result: Any) -> None:
         self._run.result = result
-        self._run.is_over = True
+        self._end(child)
 
-    def child_failed(self, child: Any, error: BaseException) -> None:
-        del child
+    def child_failed(self, child: PlanExecution, error: BaseException) -> None:
         self._run.error = error
-        self._run.is_over = True
+        self._end(child)
 
-    def count(self, executed: int, hits: int) -> None:
-        self._run.executed += executed
-        self._run.hits += hits
+    def _end(self, child: PlanExecution) -> None:
+        self._run.executed, self._run.hits = child.executed, child.hits
+        self._run.is_over = True

@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from hypernodes.execution.signature import Fingerprints
 
 
-ABSENT_S: Final = 0.1
-"""Seconds for which a look-up is trusted that has found nothing: other runs store results meanwhile."""
+ABSENT_S: Final = 1.0
+"""Seconds for which a look-up is trusted that has found nothing: other processes store results meanwhile.
+
+What other runs of this process have stored since is known to `execution.in_flight`.
+"""
 
 
 class TargetInfo(Protocol):
@@ -43,8 +46,8 @@ class JobOwner(Protocol):
     """The part of a run that waits for a job."""
 
     @property
-    def is_alive(self) -> bool:
-        """Whether the run still waits for it."""
+    def over(self) -> bool:
+        """Whether it has ended, so that nothing waits for its jobs."""
 
     def job_begins(self, about: Any) -> None:
         """Take note that a call is about to be made."""
@@ -75,18 +78,11 @@ class Continuation(NamedTuple):
 class Parent(Protocol):
     """Whom a part of a run tells how it ended."""
 
-    @property
-    def is_alive(self) -> bool:
-        """Whether the run still waits for it."""
-
     def child_finished(self, child: Any, result: Any) -> None:
         """Go on with the result of a child."""
 
     def child_failed(self, child: Any, error: BaseException) -> None:
         """Go on after a child that failed."""
-
-    def count(self, executed: int, hits: int) -> None:
-        """Count calls that were made, and results that came from a cache."""
 
 
 class OpenNested(Protocol):
@@ -156,16 +152,12 @@ class RunState:
     def take(self, key: JobKey) -> Continuation | None:
         """Return who waits for a job, which is done now; ``None`` if nothing waits for it any longer."""
         waiting = self.waiting.pop(key, None)
-        return waiting if waiting is not None and waiting.owner.is_alive else None
+        return waiting if waiting is not None and not waiting.owner.over else None
 
     def is_wanted(self, key: JobKey) -> bool:
         """Whether the run still waits for a job."""
         waiting = self.waiting.get(key)
-        return waiting is not None and waiting.owner.is_alive
-
-    def drop(self, key: JobKey) -> None:
-        """Forget a job that nothing waits for."""
-        self.waiting.pop(key, None)
+        return waiting is not None and not waiting.owner.over
 
     def add_to_batch(self, group: JobOwner, call: Call) -> None:
         """Keep a call until no other job is ready, so that its node's batch function makes it with others."""
