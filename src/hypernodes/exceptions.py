@@ -19,6 +19,7 @@ HyperNodesError
 ├── TransportError (PicklingError)        a function, value or error is not picklable
 │   ├── RemoteError                       replaces an exception of a worker that is not picklable
 │   └── UnpackError (BrokenExecutor)      a pickled value cannot be unpickled in the receiving process
+│       └── OtherCodeError                a worker has imported other code than the driver
 ├── MainGuardError (RuntimeError)         a script without a main guard started worker processes
 ├── WorkerDiedError (BrokenExecutor)      a worker process died before its work was done
 ├── InitializerError (BrokenExecutor)     the initializer of an executor's workers raised
@@ -133,6 +134,10 @@ class RemoteError(TransportError):
 
 class UnpackError(TransportError, BrokenExecutor):
     """A pickled value cannot be unpickled in the process that receives it."""
+
+
+class OtherCodeError(UnpackError):
+    """A worker has imported other code of a node than the process that runs the pipeline."""
 
 
 class MainGuardError(HyperNodesError, RuntimeError):

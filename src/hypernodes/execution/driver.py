@@ -14,6 +14,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.config import MISS
+from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.batch import call_batch_of
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
 from hypernodes.execution.compiled.codegen import compiled
@@ -254,6 +255,12 @@ class _Driver:
             return
         try:
             outcome = session.receive(job, future)
+        except OtherCodeError as error:
+            del future  # the traceback of its error refers to this frame
+            if job.target is not None and session.send_code_with(job):
+                self._submit(job, job.target)
+            else:
+                self._fail(job, error)
         except Exception as error:
             del future  # the traceback of its error refers to this frame
             self._fail(job, error)

@@ -103,7 +103,20 @@ class BatchCall:
         return frozenset(self.calls[0].common)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class SignedStep:
+    """A step on its way to a worker, with the digest of its code, if its result is cached."""
+
+    step: CallStep
+    code: bytes | None
+
+
+def signed_step(call: Call) -> SignedStep:
+    """Return the step of a call with the digest of its code."""
+    return SignedStep(call.step, None if call.entry is None else bytes.fromhex(call.entry.code))
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class MapContext:
     """What the chunks of one map have in common.
 

@@ -21,7 +21,7 @@ from hypernodes.exceptions import CacheWarning, SignatureError
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import MutableMapping, Sequence
 
     from hypernodes.cache.content import Omissions
     from hypernodes.execution.plan.model import Step
@@ -126,22 +126,34 @@ def _made_of(code: bytes, arguments: list[tuple[str, _Lineage | None]]) -> _Line
     return _Lineage(combine(code, parts), inputs)
 
 
-def _code(step: CallStep, plan: Plan) -> bytes | None:
+def fingerprint_step(step: CallStep) -> tuple[bytes, Sequence[Omissions]]:
+    """Return the digest of the code of a step, and what was left out of it.
+
+    Raises:
+        SignatureError: The code cannot be fingerprinted.
+    """
     # The number of outputs decides on the form of an entry.
     options = step.options
     version = () if options.cache_version is None else (digest(options.cache_version),)
+    both = (step.function,) if options.batch is None else (step.function, options.batch)
+    # What the function itself reaches, and not what the plan does: it is the same in any other pipeline.
+    reach = Reach(*both)
     try:
-        both = (step.function,) if options.batch is None else (step.function, options.batch)
-        # What the function itself reaches, and not what the plan does: it is the same in any other pipeline.
-        reach = Reach(*both)
         found = [digest_and_omissions(function, reach) for function in both]
-        for _, left_out in found:
-            _warn_of_gaps(left_out)
-        return combine(b"call %d" % len(step.outputs), (*(code for code, _ in found), *version))
+    except SignatureError:
+        if not version:
+            raise
+        # The version stands for the code, as the author of the node has declared.
+        named = (getattr(step.function, name, step.name) for name in ("__module__", "__qualname__"))
+        return combine(b"versioned call %d" % len(step.outputs), (*map(digest, named), *version)), ()
+    code = combine(b"call %d" % len(step.outputs), (*(code for code, _ in found), *version))
+    return code, [left_out for _, left_out in found]
+
+
+def _code(step: CallStep, plan: Plan) -> bytes | None:
+    try:
+        code, omissions = fingerprint_step(step)
     except SignatureError as error:
-        if version:  # the version stands for the code, as the author of the node has declared
-            named = (getattr(step.function, name, step.name) for name in ("__module__", "__qualname__"))
-            return combine(b"versioned call %d" % len(step.outputs), (*map(digest, named), *version))
         _warn_once(
             plan,
             f"node {step.name!r} of pipeline {plan.label!r} is not cached, since its code cannot be "
@@ -149,6 +161,9 @@ def _code(step: CallStep, plan: Plan) -> bytes | None:
             f"would do instead.",
         )
         return None
+    for left_out in omissions:
+        _warn_of_gaps(left_out)
+    return code
 
 
 _warned: WeakKeyDictionary[Plan, set[str]] = WeakKeyDictionary()

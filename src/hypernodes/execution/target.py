@@ -66,6 +66,15 @@ class Session(ABC):
             del future  # the traceback of its error refers to this frame
         return outcome
 
+    def send_code_with(self, job: Call | Chunk) -> bool:
+        """Send the user's modules along from now on, since the worker of a job has imported other code.
+
+        Returns:
+            Whether the job is to be submitted again.
+        """
+        del job
+        return False
+
     def assist(self) -> bool:
         """Do work in the thread of the driver while it waits; ``False`` if there is nothing to do."""
         return False

@@ -116,6 +116,7 @@ class QueryBuilder:
             indices=spec.indices,
             scope=spec.scope,
             context=spec.context,
+            signed=spec.signed,
             max_concurrent=self._options.concurrency or MAX_COROUTINES,
         )
 
@@ -133,9 +134,11 @@ class QueryBuilder:
 
         options, stage, transport = self._options, task.stage, self._transport
         on_ray = options.runner == "ray"
-        udf = (
-            SerializedUdf(task, transport, options.place) if options.is_remote else StageUdf(task, transport)
-        )
+        udf: SerializedUdf | StageUdf
+        if options.is_remote:
+            udf = SerializedUdf(task, transport, options.place, sends_code=options.sends_code)
+        else:
+            udf = StageUdf(task, transport)
         is_async = stage.kind == "async" and can_await_udfs(options.runner)
         function = as_function(udf, stage.plan.path[-1], column.removesuffix("()"), is_async=is_async)
         resources = stage.resources

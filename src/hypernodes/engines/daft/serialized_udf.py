@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hypernodes.engines.daft.udf import StageTask, StageUdf
+from hypernodes.exceptions import UnpackError
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.targets.diagnose import unsent
+from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.pickling import serialize
 
@@ -28,13 +31,19 @@ class SerializedUdf:
         task: What the calls of the UDF have in common.
         transport: How values go between stages.
         place: Places a large value where every worker finds it.
+        sends_code: Whether the user's modules go along, since a worker has imported other ones.
 
     Raises:
         TransportError: A function or a fixed input cannot be pickled.
     """
 
     def __init__(
-        self, task: StageTask, transport: Transport, place: Callable[[Serialized], PlacedValue]
+        self,
+        task: StageTask,
+        transport: Transport,
+        place: Callable[[Serialized], PlacedValue],
+        *,
+        sends_code: bool = False,
     ) -> None:
         self._transport = transport
         self._large: dict[str, Broadcast] = {}
@@ -44,7 +53,8 @@ class SerializedUdf:
                 if serialized.size >= BROADCAST_MIN_BYTES:
                     self._large[name] = broadcast(serialized, place)
             small = {name: value for name, value in task.fixed.items() if name not in self._large}
-            self._task = broadcast(serialize(replace(task, fixed=small)), place)
+            with with_code() if sends_code else nullcontext():
+                self._task = broadcast(serialize(replace(task, fixed=small)), place)
         except Exception as failure:
             plan = task.stage.plan
             raise unsent(plan.calls(), task.fixed, repr(plan.label), failure) from failure
@@ -63,6 +73,13 @@ class SerializedUdf:
         return await self._deserialized().on_loop(*series)
 
     def _deserialized(self) -> StageUdf:
-        task: StageTask = self._task.get()
+        try:
+            with names_of_driver():
+                task: StageTask = self._task.get()
+            for signed in (task.context, task.signed):
+                if signed is not None:
+                    check_code(signed)
+        except UnpackError as error:
+            self._transport.raise_error(error)
         large = {name: value.get() for name, value in self._large.items()}
         return StageUdf(replace(task, fixed={**task.fixed, **large}), self._transport, is_remote=True)

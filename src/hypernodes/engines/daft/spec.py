@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.event import Scope
     from hypernodes.engines.daft.runner import Runner
-    from hypernodes.execution.jobs import MapContext
+    from hypernodes.execution.jobs import MapContext, SignedStep
     from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.stages import Stage
     from hypernodes.serialization.broadcast import PlacedValue
@@ -34,6 +34,7 @@ class QueryOptions:
         concurrency: How many processes each UDF has, and how many coroutines an async one.
         show_plan: Whether the plans of queries are printed.
         plain_batch_size: How many rows a UDF of plain functions gets, if there is no ``batch_size``.
+        sends_code: Whether the user's modules go along to other processes.
     """
 
     runner: Runner
@@ -41,6 +42,7 @@ class QueryOptions:
     concurrency: int | None = None
     show_plan: bool = False
     plain_batch_size: int | None = None
+    sends_code: bool = False
 
     @property
     def is_remote(self) -> bool:
@@ -80,6 +82,7 @@ class QuerySpec:
         indices: The index of each item, by its position; by default the position itself.
         scope: Where the map is, if it is not the outermost one.
         context: The context of the map, if its items are executed as chunks by the general path.
+        signed: The digest of the code of a call that is made by itself, if its result is cached.
     """
 
     stages: Sequence[Stage]
@@ -88,6 +91,7 @@ class QuerySpec:
     indices: Sequence[int] | None = None
     scope: Scope | None = None
     context: MapContext | None = None
+    signed: SignedStep | None = None
 
     @cached_property
     def readers(self) -> Counter[str]:

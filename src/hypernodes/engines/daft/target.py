@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes.engines.daft.query import BATCHES_PER_WORKER, query_items
 from hypernodes.engines.daft.results import Results
 from hypernodes.engines.daft.spec import KNOWN_RESULTS, QuerySpec, stages_of
+from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
-from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, Outcome
+from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, Outcome, signed_step
 from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.stages import as_call_stage, as_single_stage, can_be_staged
 from hypernodes.execution.target import ExecutionTarget, Session
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.event import Event
     from hypernodes.engines.daft.spec import QueryOptions
     from hypernodes.engines.daft.transport import Report
-    from hypernodes.execution.jobs import MapContext
+    from hypernodes.execution.jobs import JobKey, MapContext
 
 MAX_CHUNK_ITEMS: Final = 1024
 """How many items a chunk has at most: its events arrive when all of its items are done."""
@@ -86,12 +87,21 @@ class DaftSession(Session):
         self._chunk_items = chunk_items
         self._pending: list[tuple[Call | Chunk, Future[Any]]] = []
         self._query: Generator[None] | None = None
+        self._sent_with_code: set[JobKey] = set()
 
     def submit(self, job: Call | Chunk) -> Future[Any]:
         """Collect a job; it is executed when the driver has nothing else to do."""
         future: Future[Any] = Future()
         self._pending.append((job, future))
         return future
+
+    def send_code_with(self, job: Call | Chunk) -> bool:
+        """Send the user's modules along from now on; ``False`` if they went with this job already."""
+        if job.key in self._sent_with_code:
+            return False
+        self._sent_with_code.add(job.key)
+        self._options = replace(self._options, sends_code=True)
+        return True
 
     def assist(self) -> bool:
         """Advance a query up to its next report; ``False`` if there is nothing to do."""
@@ -142,6 +152,7 @@ class DaftSession(Session):
             {name: call.arguments[parameter] for parameter, name in step.arguments},
             indices=[items[-1] if items else UNKNOWN],
             scope=replace(scope, items=items[:-1]),
+            signed=signed_step(call),
         )
         results = Results(spec)
         try:
@@ -150,7 +161,11 @@ class DaftSession(Session):
                 results.add(report)
                 yield
         except Exception as error:
-            future.set_result(Outcome((), _unwrapped(error)))
+            raised = _unwrapped(error)
+            if isinstance(raised, OtherCodeError):
+                future.set_exception(raised)
+            else:
+                future.set_result(Outcome((), raised))
             return
         columns = results.columns(1)
         outputs = tuple(columns[name][0] if name else None for name in step.outputs)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from daft import Series
 
     from hypernodes.engines.daft.transport import InputColumn, OutputColumn, ReportingTransport, Transport
-    from hypernodes.execution.jobs import MapContext
+    from hypernodes.execution.jobs import MapContext, SignedStep
     from hypernodes.execution.stages import Stage
 
     class Udf(Protocol):
@@ -78,6 +78,7 @@ class StageTask:
         scope: Where the map is, if it is not the outermost one.
         context: The context of the map, less what is fixed, if its items are executed as chunks by the
             general path.
+        signed: The digest of the code of a call that is made by itself, if its result is cached.
         max_concurrent: How many coroutines run at once.
     """
 
@@ -89,6 +90,7 @@ class StageTask:
     indices: Sequence[int] | None = None
     scope: Scope | None = None
     context: MapContext | None = None
+    signed: SignedStep | None = None
     max_concurrent: int = 1
 
 

@@ -69,6 +69,10 @@ class RaySession(Session):
             raise unsent_job(job, error) from error
         return future
 
+    def send_code_with(self, job: Call | Chunk) -> bool:
+        """Send the user's modules along from now on; ``False`` if they went with this job already."""
+        return self._serializer.send_code_with(job)
+
     def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
         """Return the outcome of a job; outputs that have stayed with their worker are not brought here."""
         deaths = getattr(future, "attempts", 1) - 1

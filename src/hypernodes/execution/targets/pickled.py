@@ -67,6 +67,10 @@ class PickledSession(Session):
         future: Future[Any] = self._target.executor.submit(execute_serialized, serialized)
         return future
 
+    def send_code_with(self, job: Call | Chunk) -> bool:
+        """Send the user's modules along from now on; ``False`` if they went with this job already."""
+        return self._serializer.send_code_with(job)
+
     def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
         """Return the outcome of a job."""
         del job

@@ -16,11 +16,18 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.event import Event, NotSent
-from hypernodes.exceptions import UnpackError
 from hypernodes.execution.calls.location import locate
-from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, MapContext, Outcome
+from hypernodes.execution.jobs import (
+    Call,
+    Chunk,
+    ChunkOutcome,
+    Failure,
+    MapContext,
+    Outcome,
+    signed_step,
+)
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
-from hypernodes.executors.unpicklable import missing_module_advice
+from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
 from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
@@ -30,8 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypernodes.callbacks.event import Worker
-    from hypernodes.execution.jobs import CommonValue
-    from hypernodes.execution.plan.model import CallStep
+    from hypernodes.execution.jobs import CommonValue, JobKey
     from hypernodes.serialization.broadcast import PlacedValue
 
 _logger = logging.getLogger("hypernodes")
@@ -108,6 +114,8 @@ class JobSerializer:
 
     place: Callable[[Serialized], PlacedValue]
     places_calls: bool = False
+    _sends_code: bool = False
+    _sent_with_code: set[JobKey] = field(default_factory=set)
     _broadcasts: dict[object, Broadcast | None] = field(default_factory=dict)
     # dask takes submissions with equal arguments for one, and hands out its result again.
     _numbers: count[int] = field(default_factory=lambda: count(secrets.randbits(62)))
@@ -120,9 +128,22 @@ class JobSerializer:
             TransportError: It says which part cannot be pickled, and whose it is.
         """
         try:
-            return self._call(job) if isinstance(job, Call) else self._chunk(job)
+            if not self._sends_code:
+                return self._call(job) if isinstance(job, Call) else self._chunk(job)
+            self._sent_with_code.add(job.key)
+            with with_code():
+                return self._call(job) if isinstance(job, Call) else self._chunk(job)
         except Exception as error:
             raise unsent_job(job, error) from error
+
+    def send_code_with(self, job: Call | Chunk) -> bool:
+        """Send the user's modules along from now on; ``False`` if they went with this job already."""
+        if job.key in self._sent_with_code:
+            return False
+        if not self._sends_code:
+            self._sends_code = True
+            self._broadcasts.clear()
+        return True
 
     def _call(self, call: Call) -> SerializedJob:
         large = self._large(call.common)
@@ -134,7 +155,8 @@ class JobSerializer:
             entry = None  # then its result is stored by the driver
         takes = None if entry is None else call.takes
         payload = serialize((next(self._numbers), own, call.scope, entry, takes))
-        return SerializedJob(self._shared(call.step, call.step), large, payload)
+        signed = signed_step(call)
+        return SerializedJob(self._shared((call.step, signed.code), signed), large, payload)
 
     def _chunk(self, chunk: Chunk) -> SerializedJob:
         context = chunk.context
@@ -169,7 +191,7 @@ class JobSerializer:
                 found[name] = made
         return found
 
-    def _shared(self, key: CallStep | MapContext, value: object) -> Broadcast:
+    def _shared(self, key: object, value: object) -> Broadcast:
         made = self._broadcasts.get(key)
         if made is None:
             made = self._broadcasts[key] = broadcast(serialize(value), self.place)
@@ -181,22 +203,19 @@ def deserialize_job(job: SerializedJob) -> Call | Chunk:
 
     Raises:
         UnpackError: The worker lacks a module, or a name in it.
+        OtherCodeError: The worker has other code of a node than the driver.
     """
-    try:
+    with names_of_driver():
         shared = job.shared.get()
         large = {name: value.get() for name, value in job.inputs.items()}
         _, *rest = job.payload.deserialize()
-    except (ImportError, AttributeError) as error:
-        raise UnpackError(
-            f"what was sent to a worker process cannot be unpickled there: "
-            f"{missing_module_advice(str(error)) or error}"
-        ) from error
+    check_code(shared)
     if isinstance(shared, MapContext):
         indices, items, known = rest
         context = replace(shared, fixed={**shared.fixed, **large})
         return Chunk(0, context, indices, items, known=known)
     own, scope, entry, takes = rest
-    return Call(0, shared, {**own, **large}, scope, entry=entry, takes=takes)
+    return Call(0, shared.step, {**own, **large}, scope, entry=entry, takes=takes)
 
 
 # ----------------------------------------------------------------------------------------- outcomes
