@@ -124,6 +124,8 @@ class DiskCache:
         for signature, (node, blob) in self._read(signatures).items():
             try:
                 values[signature] = entry.open_entry(signature, blob, self._key)
+            except entry.OutdatedEntryError:
+                continue
             except entry.UnreadableEntryError as error:  # Another program may have the classes it needs.
                 self._warn("unpickle", f"an entry {error}; it is computed again")
             except entry.EntryError as error:

@@ -17,6 +17,8 @@ from hashlib import blake2b
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from hypernodes.cache.file import ChangedFileError, kept_with_digests
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -54,6 +56,10 @@ class UnreadableEntryError(EntryError):
     """An entry whose value cannot be unpickled here."""
 
 
+class OutdatedEntryError(EntryError):
+    """An entry whose value names a file that is gone, or has other content now."""
+
+
 def seal(signature: str, value: object, provenance: bytes = b"", key: bytes | None = None) -> list[Blob]:
     """Return the bytes of an entry, in pieces that may refer to the value's own memory.
 
@@ -69,7 +75,8 @@ def seal(signature: str, value: object, provenance: bytes = b"", key: bytes | No
         buffers.append(raw)
         return False
 
-    body = _pickle(value, keeps_in_band, buffers)
+    with kept_with_digests():
+        body = _pickle(value, keeps_in_band, buffers)
     lengths = _LENGTHS.pack(len(provenance), len(body), len(buffers))
     if not buffers:
         rest = b"".join((lengths, provenance, body))
@@ -128,6 +135,8 @@ def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
             buffers.append(view[position : position + size])
             position += size
         return load(view[start:end], buffers=buffers)
+    except ChangedFileError as error:
+        raise OutdatedEntryError(str(error)) from None
     except Exception as error:
         raise UnreadableEntryError(f"cannot be unpickled here ({error!r})") from error
 

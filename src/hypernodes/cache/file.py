@@ -1,4 +1,4 @@
-"""A file as an input: its content counts, and not its name."""
+"""A file as a value: its content counts, and not its name; a result is kept with the digests of its files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from contextlib import contextmanager
+from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.exceptions import SignatureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MAX_DIGESTS: Final = 4096
 _TIMESTAMP_RESOLUTION_S: Final = 2.0
@@ -22,7 +27,7 @@ class File(os.PathLike[str]):
 
     A node with a `File` as an input is computed again when the content has changed, and not when the file
     was moved, touched, or copied to another machine. A file whose size and times are unchanged is not read
-    again.
+    again. A result with a `File` in it is computed again when the file is gone or has other content.
 
     Args:
         path: The path. Use it as any other: ``open(file)``, ``Path(file)``, ``file.path``.
@@ -70,11 +75,41 @@ class File(os.PathLike[str]):
     def __hash__(self) -> int:
         return hash(self.path)
 
-    def __reduce__(self) -> tuple[type[File], tuple[str]]:
-        return File, (str(self.path),)
+    def __reduce__(self) -> tuple[Any, ...]:
+        if _is_result.get():
+            return _unchanged, (type(self), str(self.path), self.__cache_key__())
+        return type(self), (str(self.path),)
 
     def __repr__(self) -> str:
         return f"File({str(self.path)!r})"
+
+
+class ChangedFileError(Exception):
+    """A file of a result is gone, or has other content than when the result was put into the cache."""
+
+
+_is_result: Final[ContextVar[bool]] = ContextVar("hypernodes_is_result", default=False)
+
+
+@contextmanager
+def kept_with_digests() -> Iterator[None]:
+    """Pickle files with the digest of their content, which is compared when they are unpickled."""
+    token = _is_result.set(True)
+    try:
+        yield
+    finally:
+        _is_result.reset(token)
+
+
+def _unchanged(kind: type[File], path: str, digest: bytes) -> File:
+    file = kind(path)
+    try:
+        is_unchanged = file.__cache_key__() == digest
+    except SignatureError as error:
+        raise ChangedFileError(str(error)) from None
+    if not is_unchanged:
+        raise ChangedFileError(f"{file!r} has other content now")
+    return file
 
 
 _digests: OrderedDict[tuple[str, *tuple[int, ...]], bytes] = OrderedDict()
