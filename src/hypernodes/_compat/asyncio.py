@@ -6,10 +6,7 @@ The test is in ``tests/test_compat_asyncio.py``.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from collections.abc import Callable
 
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 """Returns the event loop that runs in this thread, or ``None``.

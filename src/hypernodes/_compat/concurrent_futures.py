@@ -8,11 +8,9 @@ has changed it. The module was written for Python 3.11 to 3.13.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor, Future
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
 
 
 def run_before_exit(function: Callable[[], None]) -> None:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from daft import Series
 
 ROWS_OF_FIRST_PARTITION: Final = 1 << 36
@@ -27,7 +25,6 @@ says how many rows the earlier partitions have.
 
 When it changes: the docstring of `monotonically_increasing_id` says how ids are made up of partition and row.
 """
-
 MAX_UDFS: Final = 40
 """How many UDFs the plan of one query has at most.
 
@@ -35,7 +32,6 @@ Why: the planner of Daft 0.7 is recursive. At some 100 UDFs it overflows the sta
 
 When Daft plans in a loop: remove this limit, and `stages_of` in ``engines/daft/spec.py`` that observes it.
 """
-
 THREADS_END_TIME_S: Final = 0.1
 """How long the process waits for Daft's threads when the program ends, in seconds.
 

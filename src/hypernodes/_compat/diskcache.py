@@ -71,7 +71,6 @@ TRIGGERS: Final = {
     "Settings_size_delete": _trigger("size", "DELETE", "- OLD.size"),
 }
 """The triggers that diskcache creates: their names, and the SQL as SQLite stores it."""
-
 SCHEMA: Final[dict[str, str | None]] = {
     "Settings": "CREATE TABLE Settings ( key TEXT NOT NULL UNIQUE, value)",
     "sqlite_autoindex_Settings_1": None,

@@ -5,55 +5,38 @@ from __future__ import annotations
 import logging
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from hypernodes.callbacks.tallies import Path
 from hypernodes.exceptions import ExtraMissingError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.tallies import Path
 
 WIDE_TERMINAL_COLUMNS: Final = 100
 """Columns from which on a terminal has room for long bars."""
-
 LINE_INTERVAL_S: Final = 5.0
 """Time between lines where there is no terminal: short enough to watch, long enough not to flood a log."""
-
 _NOTEBOOK_TEXTS: Final = 7
 """Cells of a row in a notebook, without the bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The content of one bar.
-
-    Attributes:
-        label: The name in front of the bar.
-        depth: The number of steps by which it is indented.
-        done: How much is done.
-        total: How much is expected; ``None`` if that is unknown.
-        cells: How much is done, the time it took, the rate, and the time that is left, as text.
-        signs: The numbers of cached, retried and failed executions, as text.
-        settings: The engine and the cache, as text.
-        has_failed: Whether an execution has failed.
-        is_title: Whether it is the outermost pipeline.
-        is_map: Whether it is a map.
-    """
+    """The content of one bar."""
 
     label: str
-    depth: int
+    depth: int  # the number of steps by which it is indented
     done: int = 0
-    total: int | None = None
+    total: int | None = None  # ``None`` if that is unknown
+    # How much is done, the time that it took, the rate, and the time that is left.
     cells: tuple[str, str, str, str] = ("", "", "", "")
-    signs: str = ""
-    settings: str = ""
+    signs: str = ""  # the numbers of cached, retried and failed executions
+    settings: str = ""  # the engine and the cache
     has_failed: bool = False
-    is_title: bool = False
+    is_title: bool = False  # the outermost pipeline
     is_map: bool = False
 
 

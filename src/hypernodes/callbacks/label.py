@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hypernodes.callbacks.event import current_worker
-
-if TYPE_CHECKING:
-    from hypernodes.callbacks.node_context import NodeCall
+from hypernodes.callbacks.node_context import NodeCall
 
 
 @dataclass(slots=True)
 class Label:
-    """The label of one call of a node: ``text/words/measure[3]`` as text.
-
-    Attributes:
-        call: The call.
-        as_json: Whether labelled lines are JSON objects instead of text with the label as its prefix.
-        partial_lines: The line that the node has not ended yet, in pieces, by the name of the stream.
-    """
+    """The label of one call of a node: ``text/words/measure[3]`` as text."""
 
     call: NodeCall
-    as_json: bool
+    as_json: bool  # labelled lines are JSON objects instead of text with a prefix
     partial_lines: dict[str, list[str]] = field(default_factory=dict)
 
     def __str__(self) -> str:

@@ -5,34 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hypernodes.callbacks.label import CURRENT_LABEL, Label
 from hypernodes.callbacks.log_records import label_log_records
+from hypernodes.callbacks.node_context import NodeCall
 from hypernodes.callbacks.output_streams import labelled_output
 from hypernodes.callbacks.worker_logging import configure_worker_logging
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hypernodes.callbacks.node_context import NodeCall
 
 
 @dataclass(frozen=True, slots=True)
 class LabelContext:
-    """Labels what nodes print and log; it travels to workers.
+    """Labels what nodes print and log; it travels to workers."""
 
-    Attributes:
-        as_json: Whether printed lines are JSON objects instead of text with the label as its prefix.
-        level: The level from which on a worker process prints log records, if its logging is not configured.
-        driver: The host and process of the driver, whose logging is left alone.
-    """
-
-    as_json: bool
-    level: int
-    driver: tuple[str, int]
+    as_json: bool  # printed lines are JSON objects instead of text with a prefix
+    level: int  # of the log records that a worker prints, if its logging is not configured
+    driver: tuple[str, int]  # its host and process; its logging is left alone
 
     @classmethod
     def for_driver(cls, *, as_json: bool) -> LabelContext:

@@ -7,13 +7,11 @@ before, so that a factory of the application is used, too.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hypernodes.callbacks.label import CURRENT_LABEL, Label
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _ABSENT: Final = object()
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import count, cycle
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
+from hypernodes.callbacks.event import Worker
 from hypernodes.exceptions import ExtraMissingError
 from hypernodes.text import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from plotly.graph_objects import Figure
-
-    from hypernodes.callbacks.event import Worker
 
 Path: TypeAlias = tuple[str, ...]
 Result: TypeAlias = Literal["done", "cached", "retried", "failed", "abandoned"]
@@ -55,21 +53,11 @@ _NODE_COLOURS: Final = (
 
 
 class CallBar(NamedTuple):
-    """One call of a node, or one run of a nested pipeline.
-
-    Attributes:
-        path: The ids of the pipelines that contain it, and its name.
-        item: The item indices of the enclosing maps.
-        start: When it started, in seconds since the epoch.
-        end: When it ended, likewise.
-        worker: The worker that made it.
-        result: How it ended.
-        is_nested: Whether it is a nested pipeline.
-    """
+    """One call of a node, or one run of a nested pipeline."""
 
     path: Path
     item: tuple[int, ...]
-    start: float
+    start: float  # in seconds since the epoch
     end: float
     worker: Worker
     result: Result
@@ -82,16 +70,12 @@ class CallBar(NamedTuple):
 
 
 class Calls:
-    """The calls of a run; of very many, those that failed, were retried, or took longest.
-
-    Attributes:
-        total: The number of calls, with those that are not kept.
-    """
+    """The calls of a run; of very many, those that failed, were retried, or took longest."""
 
     def __init__(self) -> None:
         self._numbers = count()
         self._kept: list[tuple[tuple[bool, float], int, CallBar]] = []
-        self.total = 0
+        self.total = 0  # the number of calls, with those that are not kept
 
     def add(self, call: CallBar) -> None:
         """Add a call."""
@@ -112,15 +96,10 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row of the chart.
+    """One row of the chart."""
 
-    Attributes:
-        label: The name beside it; empty for a row that continues the one above.
-        calls: The calls, which do not overlap unless there are too many.
-    """
-
-    label: str
-    calls: list[CallBar]
+    label: str  # empty for a row that continues the one above
+    calls: list[CallBar]  # they do not overlap unless there are too many
 
 
 class Waterfall:

@@ -15,8 +15,7 @@ class _WorkerFormatter(logging.Formatter):
     """Formats a record as the run asks for whose node is being called: as JSON, or as labelled text."""
 
     def format(self, record: logging.LogRecord) -> str:
-        label = CURRENT_LABEL.get()
-        if label is not None and label.as_json:
+        if (label := CURRENT_LABEL.get()) is not None and label.as_json:
             return JsonFormatter().format(record)
         first, *rest = super().format(record).split("\n")
         return "\n".join([first, *(line if label is None else f"{label} | {line}" for line in rest)])
@@ -24,11 +23,7 @@ class _WorkerFormatter(logging.Formatter):
 
 @cache
 def configure_worker_logging(level: int) -> None:
-    """Print the records of this process to standard error, unless its root logger has handlers.
-
-    Args:
-        level: The level from which on records are printed.
-    """
+    """Print the records of this process to standard error, unless its root logger has handlers."""
     root = logging.getLogger()
     is_configured_here = any(isinstance(handler.formatter, _WorkerFormatter) for handler in root.handlers)
     if root.handlers and not is_configured_here:

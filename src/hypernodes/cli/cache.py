@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from hypernodes.cache.inventory import Entry
 from hypernodes.cache.summary import printable
 from hypernodes.cli.show import ago, as_bytes, as_seconds, print_json, print_table
 
 if TYPE_CHECKING:
     from hypernodes.cache.disk import DiskCache
-    from hypernodes.cache.inventory import Entry
 
 _PATH_VARIABLE: Final = "HYPERNODES_CACHE"
 _DEFAULT_PATH: Final = Path(".cache")
@@ -30,8 +30,7 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))
-        if found is None:
+        if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))) is None:
             self.fail(f"{value!r} is not an age. Write 30s, 5m, 12h, 7d or 2w.", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
@@ -231,11 +230,7 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
 
 
 def _find(cache: DiskCache, start: str) -> Entry:
-    """Return the entry whose signature begins with some digits.
-
-    Raises:
-        click.ClickException: There is none, or more than one.
-    """
+    """Return the entry whose signature begins with some digits, which only one may do."""
     found = list(cache.entries(start=start))
     if len(found) != 1:
         many = f"{len(found)} entries have signatures" if found else "no entry has a signature"

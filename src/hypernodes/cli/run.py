@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +19,6 @@ from hypernodes.exceptions import listing
 from hypernodes.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from hypernodes.engines import HyperNodesEngine
 
 EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray")
@@ -130,11 +129,7 @@ def run(
 
 
 def load(place: str) -> Pipeline:
-    """Import the pipeline at ``module:name`` or ``file.py:name``. A function is called to make it.
-
-    Raises:
-        click.ClickException: The module, the name or the pipeline does not exist.
-    """
+    """Import the pipeline at ``module:name`` or ``file.py:name``. A function is called to make it."""
     module_name, colon, name = place.rpartition(":")
     if not colon or not name:
         raise click.UsageError(
@@ -156,8 +151,7 @@ def load(place: str) -> Pipeline:
         raise click.ClickException(
             f"{module_name!r} cannot be imported: {missing} is neither installed nor in {directory}."
         ) from None
-    found = getattr(module, name, None)
-    if found is None:
+    if (found := getattr(module, name, None)) is None:
         pipelines = [key for key, value in vars(module).items() if isinstance(value, Pipeline)]
         raise click.ClickException(
             f"module {module_name!r} has no {name!r}. Its pipelines: {listing(pipelines)}."
@@ -287,8 +281,7 @@ def _columns_in_step(rows: Iterator[dict[str, Any]], names: tuple[str, ...]) -> 
     def column(name: str) -> Iterator[Any]:
         while True:
             if not pending[name]:
-                row = next(rows, None)
-                if row is None:
+                if (row := next(rows, None)) is None:
                     return
                 for other in names:
                     pending[other].append(row[other])

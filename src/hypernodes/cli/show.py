@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 
 def print_json(value: Any) -> None:
@@ -25,13 +23,9 @@ def print_table(
     total: Sequence[str] | None = None,
     right: Sequence[int] = (),
 ) -> None:
-    """Print rows in columns.
+    """Print rows in columns, some of them aligned to the right, and a last row set off from the others.
 
-    Args:
-        titles: The titles of the columns; without any text, there is no header.
-        rows: The cells of each row. Control characters are replaced.
-        total: The cells of a last row, set off from the others.
-        right: The positions of the columns that are aligned to the right.
+    Without any title, there is no header. Control characters in cells are replaced.
     """
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

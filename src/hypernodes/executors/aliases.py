@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.exceptions import UnknownExecutorError, did_you_mean, listing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor
-
     from hypernodes.executors.asynchronous import AsyncExecutor
     from hypernodes.executors.parallel import ParallelExecutor
     from hypernodes.executors.ray import RayExecutor
@@ -53,18 +51,13 @@ ALIASES: Final[dict[str, Callable[..., Executor] | None]] = {
 
 def make(alias: str, workers: int | None = None) -> Executor:
     """Make the executor of an alias, with a number of workers or the default of the executor."""
-    maker = ALIASES[alias]
-    if maker is None:
+    if (maker := ALIASES[alias]) is None:
         raise ValueError(f"{alias!r} stands for no executor")
     return maker(workers)
 
 
 def check_executor(executor: object, option: str) -> None:
-    """Refuse a value that is neither an alias nor an executor.
-
-    Raises:
-        UnknownExecutorError: The value is neither. The message lists the aliases.
-    """
+    """Refuse a value that is neither an alias nor an executor."""
     if isinstance(executor, str):
         if executor not in ALIASES:
             raise UnknownExecutorError(

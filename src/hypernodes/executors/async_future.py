@@ -6,43 +6,30 @@ import asyncio
 import contextlib
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import wait
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.concurrent_futures import cancel_running, replace_wait_events
 from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.executors.settled import ExecutorFuture
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 class AsyncFuture(ExecutorFuture):
-    """A future whose call may run as a task on an event loop.
-
-    Args:
-        loop: The loop.
-
-    Attributes:
-        needs_loop: Whether the call runs as a task on the loop, so that it ends only if the loop runs.
-    """
+    """A future whose call may run as a task on an event loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self.needs_loop = False
+        self.needs_loop = False  # the call is a task on the loop, so that it ends only if the loop runs
         self._loop = loop
         self._task: asyncio.Task[Any] | None = None
         self._cancel_requested = False
         replace_wait_events(self, partial(_wait_event, weakref.ref(self)))
 
     def start_task(self, create_task: Callable[[], asyncio.Task[None]]) -> None:
-        """Have a task created on the loop, whose cancellation is that of the future.
-
-        Args:
-            create_task: Called on the loop.
-        """
+        """Have a task created on the loop, whose cancellation is that of the future."""
         self.needs_loop = True
         if running_loop() is self._loop:
             self._start_task(create_task)
@@ -53,8 +40,7 @@ class AsyncFuture(ExecutorFuture):
         """Cancel a call that has not started, or whose task is running."""
         if super().cancel():
             return True
-        task = self._task
-        if task is None or self.done():
+        if (task := self._task) is None or self.done():
             return False
         self._cancel_requested = True
         if running_loop() is self._loop:

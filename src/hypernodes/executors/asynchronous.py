@@ -12,18 +12,16 @@ import functools
 import inspect
 import threading
 from collections import deque
+from collections.abc import Awaitable, Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
+from typing import Any, ClassVar, Final, ParamSpec, TypeVar
 
 from hypernodes.executors.async_future import AsyncFuture
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import coroutine_loop
 from hypernodes.executors.settled import raisable, settle
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 P = ParamSpec("P")
 T = TypeVar("T")

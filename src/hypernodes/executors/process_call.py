@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from hypernodes.exceptions import UnpackError, WorkerDiedError
-from hypernodes.executors.process_messages import Kind, serialize_message
+from hypernodes.executors.process_messages import Kind, Message, serialize_message
 from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import short
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hypernodes.executors.process_messages import Message
-
 
 class PoolCall:
-    """A call and its future.
-
-    Attributes:
-        future: The future of the result.
-        was_requeued: Whether a process has died before it had received the call, so that it is tried again.
-    """
+    """A call and its future."""
 
     __slots__ = ("_args", "_fn", "_is_running", "_kwargs", "future", "was_requeued")
 
@@ -32,7 +23,7 @@ class PoolCall:
         self._kwargs = kwargs
         self._is_running = False
         self.future = ExecutorFuture()
-        self.was_requeued = False
+        self.was_requeued = False  # a process died before it had received the call
 
     def begin(self) -> bool:
         """Mark the future as running; ``False`` if it was cancelled."""

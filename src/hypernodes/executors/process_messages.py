@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import pickle
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, Any, NamedTuple
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 from hypernodes.exceptions import TransportError
 from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
 from hypernodes.text import short
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 
 class Kind(IntEnum):
@@ -44,12 +42,7 @@ class Message(NamedTuple):
 
 
 def serialize_message(kind: Kind, value: object = None) -> list[Any]:
-    """Return a message in the parts that `send` takes.
-
-    Raises:
-        PicklingError: The value cannot be pickled.
-        TransportError: The value cannot be pickled.
-    """
+    """Return a message in the parts that `send` takes."""
     try:
         serialized = serialize(value)
         # A pipe has no other way for these objects, so they are pickled as well.
@@ -64,22 +57,13 @@ def serialize_message(kind: Kind, value: object = None) -> list[Any]:
 
 
 def send(pipe: Connection, parts: list[Any]) -> None:
-    """Send a message.
-
-    Raises:
-        OSError: The other end of the pipe is closed.
-    """
+    """Send a message; an OSError means that the other end of the pipe is closed."""
     for part in parts:
         pipe.send_bytes(part)
 
 
 def receive(pipe: Connection) -> Message:
-    """Wait for a message, and return it.
-
-    Raises:
-        EOFError: The other end of the pipe is closed.
-        OSError: The other end of the pipe is closed.
-    """
+    """Wait for a message; an EOFError or OSError means that the other end of the pipe is closed."""
     kind, header, count, out_of_band = pickle.loads(pipe.recv_bytes())
     return Message(Kind(kind), header, [pipe.recv_bytes() for _ in range(count)], out_of_band)
 

@@ -13,37 +13,26 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing import connection as mp_connection
 from multiprocessing import parent_process
-from typing import TYPE_CHECKING, Any, Final
+from multiprocessing.connection import Connection
+from typing import Any, Final
 
 from hypernodes.exceptions import RemoteError
-from hypernodes.executors.process_messages import Kind, receive, send, serialize_message
-from hypernodes.serialization.errors import serialize_error
+from hypernodes.executors.process_messages import Kind, Message, receive, send, serialize_message
+from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import dumps, loads
 from hypernodes.text import short
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from multiprocessing.connection import Connection
-
-    from hypernodes.executors.process_messages import Message
-    from hypernodes.serialization.errors import SerializedError
-
 PARENT_CHECK_INTERVAL_S: Final = 2.0
 """Seconds between checks whether the driver is alive: forked children keep its sentinel open."""
-
 IS_POOL_WORKER: Final = threading.Event()
 """Set in a worker process: it makes one call at a time, and the pool replaces it when it ends."""
 
 
 def run_worker(pipe: Connection, initializer: bytes | None) -> None:
-    """Make calls until the driver sends STOP or ends.
-
-    Args:
-        pipe: Connects the process with the driver.
-        initializer: What the process calls first, from `serialize_initializer`.
-    """
+    """Make calls until the driver sends STOP or ends."""
     # Ctrl-C reaches the whole process group. The driver decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A child inherits that its parent ignores SIGTERM, but the driver ends workers by it.
@@ -99,8 +88,7 @@ def _serialize_error(error: BaseException) -> SerializedError:
 
 def _end_with_parent() -> None:
     """End this process as soon as the driver has ended, even during a call."""
-    parent = parent_process()
-    if parent is None or parent.pid is None:
+    if (parent := parent_process()) is None or parent.pid is None:
         return
     pid, sentinel = parent.pid, parent.sentinel
 

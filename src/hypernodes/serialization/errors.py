@@ -80,12 +80,6 @@ class ExceptionWrapper(Exception):  # noqa: N818  it carries an error, and is no
     A generator cannot raise a StopIteration, an asyncio task cannot raise a KeyboardInterrupt without ending
     its loop, and pickle cannot rebuild every error. Pickling turns the wrapper into the error that it wraps:
     the other process gets the error, with the traceback as its cause.
-
-    Args:
-        error: The error.
-
-    Attributes:
-        error: The error.
     """
 
     def __init__(self, error: BaseException) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping
+from typing import Any, Final
 
+from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import NotSent, sizes
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.telemetry.trace import SpanKey
+from hypernodes.telemetry.trace import SpanKey
 
 UNFINISHED: Final = {"hypernodes.unfinished": True}
 """Attributes of a span that ends because the run, or the pipeline or item around it, ended before it."""
@@ -27,13 +24,7 @@ def pipeline_attributes(ctx: CallbackContext) -> dict[str, Any]:
 def node_attributes(
     node_id: str, ctx: CallbackContext, outputs: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return the attributes of a node.
-
-    Args:
-        node_id: The node.
-        ctx: The context of its event.
-        outputs: Its outputs, if it has any.
-    """
+    """Return the attributes of a node."""
     attributes = {
         **worker_attributes(ctx),
         "hypernodes.node": node_id,

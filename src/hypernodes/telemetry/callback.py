@@ -10,11 +10,12 @@ import os
 import secrets
 import socket
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.callbacks.base import PipelineCallback
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.exceptions import ExtraMissingError, NodeAbandonedError, TelemetryWarning
 from hypernodes.telemetry.attributes import (
     UNFINISHED,
@@ -25,19 +26,15 @@ from hypernodes.telemetry.attributes import (
 )
 from hypernodes.telemetry.node_span import NodeSpanContext
 from hypernodes.telemetry.providers import find_providers
-from hypernodes.telemetry.trace import Trace
+from hypernodes.telemetry.trace import SpanKey, Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from hypernodes.callbacks.base import CallbackContext
     from hypernodes.telemetry.metrics import Metrics
     from hypernodes.telemetry.recorder import SpanRecorder
     from hypernodes.telemetry.run_spans import RunSpans
-    from hypernodes.telemetry.trace import SpanKey
 
 _NO_PROVIDER: Final = (
     "OpenTelemetry has no tracer provider, so that the spans of TelemetryCallback go nowhere. Set one before "
@@ -130,8 +127,7 @@ class TelemetryCallback(PipelineCallback):
     # ------------------------------------------------------------------------------------------- runs
 
     def node_context(self, ctx: CallbackContext) -> NodeSpanContext | None:
-        outlets = self._find_outlets()
-        if outlets is None:
+        if (outlets := self._find_outlets()) is None:
             return None
         from opentelemetry import trace as otel
 
@@ -178,8 +174,7 @@ class TelemetryCallback(PipelineCallback):
         return run
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             run.spans.pipelines.add(ctx.hierarchy_path)
             attributes = {**worker_attributes(ctx), **pipeline_attributes(ctx)}
             run.spans.start(("node", ctx.hierarchy_path, ctx.item_path), ctx.time, attributes)
@@ -187,8 +182,7 @@ class TelemetryCallback(PipelineCallback):
     def on_pipeline_end(
         self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         key = ("node", ctx.hierarchy_path, ctx.item_path)
         if ctx.hierarchy_path == run.spans.outermost:
@@ -197,8 +191,7 @@ class TelemetryCallback(PipelineCallback):
         run.metrics.pipeline_duration.record(duration, {"hypernodes.pipeline": "/".join(ctx.hierarchy_path)})
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         path = ctx.hierarchy_path
         if ctx.about == "item":  # its end is emitted after this
@@ -220,8 +213,7 @@ class TelemetryCallback(PipelineCallback):
     # ------------------------------------------------------------------------------------------- maps
 
     def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             run.spans.mapped.add(ctx.hierarchy_path)
             attributes = worker_attributes(ctx)
             if total_items is not None:
@@ -229,18 +221,15 @@ class TelemetryCallback(PipelineCallback):
             run.spans.start(("map", ctx.hierarchy_path, ctx.item_path), ctx.time, attributes)
 
     def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             run.spans.end(("map", ctx.hierarchy_path, ctx.item_path), ctx.time, {})
 
     def on_map_item_start(self, item_index: int, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             run.spans.begin(("item", ctx.hierarchy_path, ctx.item_path), ctx.time)
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             key = ("item", ctx.hierarchy_path, ctx.item_path)
             run.spans.end(key, ctx.time, worker_attributes(ctx))
             run.metrics.items.add(1, {"hypernodes.pipeline": "/".join(ctx.hierarchy_path)})
@@ -248,15 +237,13 @@ class TelemetryCallback(PipelineCallback):
     # ------------------------------------------------------------------------------------------ nodes
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             run.spans.begin(_node_key(node_id, ctx), ctx.time)
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         key = _node_key(node_id, ctx)
         opened = run.spans.open.get(key)
@@ -268,8 +255,7 @@ class TelemetryCallback(PipelineCallback):
         run.metrics.node_duration.record(duration, metric_attributes(node_id, ctx))
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         key = _node_key(node_id, ctx)
         if run.spans.is_sampled(key):
@@ -279,16 +265,14 @@ class TelemetryCallback(PipelineCallback):
         run.metrics.hits.add(1, metric_attributes(node_id, ctx))
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             run.spans.add_retry(_node_key(node_id, ctx), ctx.time, attempt, error)
             run.metrics.retries.add(1, metric_attributes(node_id, ctx))
 
     def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
         from hypernodes.telemetry.span_data import SpanData
 
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         for note in notes:
             if isinstance(note, SpanData):

@@ -9,11 +9,7 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """The instruments that runs record to.
-
-    Args:
-        provider: The provider of the meter.
-    """
+    """The instruments that runs record to."""
 
     def __init__(self, provider: MeterProvider) -> None:
         meter = provider.get_meter("hypernodes")

@@ -18,15 +18,9 @@ def find_providers(
 ) -> tuple[TracerProvider, MeterProvider] | None:
     """Return the providers for spans and metrics, or ``None`` if no tracer provider is configured.
 
-    Args:
-        tracer_provider: The given provider of spans; by default OpenTelemetry's global one.
-        meter_provider: The given provider of metrics; by default OpenTelemetry's global one.
-        endpoint: The URL of a collector; by default that of ``OTEL_EXPORTER_OTLP_ENDPOINT``, if no tracer
-            provider is given and none is set globally. The collector's tracer provider is set globally, if
-            none is, so that spans of the application go to the same collector.
-
-    Raises:
-        ExtraMissingError: There is an endpoint, and the OTLP exporter is not installed.
+    By default they are OpenTelemetry's global ones, or, if no tracer provider is set globally, those of the
+    collector that ``OTEL_EXPORTER_OTLP_ENDPOINT`` names. A collector's tracer provider is set globally, if
+    none is, so that spans of the application go to the same collector.
     """
     from opentelemetry import metrics, trace
 

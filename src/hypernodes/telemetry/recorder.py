@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as otel
 
+from hypernodes.telemetry.span_data import SpanData
+
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext, Tracer, TracerProvider
-
-    from hypernodes.telemetry.span_data import SpanData
 
 _CHOSEN_IDS: ContextVar[tuple[int, int] | None] = ContextVar("hypernodes_chosen_ids", default=None)
 
@@ -18,8 +18,7 @@ _CHOSEN_IDS: ContextVar[tuple[int, int] | None] = ContextVar("hypernodes_chosen_
 class _ChosenIds:
     """An id generator of OpenTelemetry's SDK that returns chosen ids while there are any.
 
-    Args:
-        default: The generator for all other spans: a tracer is shared by everything that asks for its name.
+    The default is for all other spans: a tracer is shared by everything that asks for its name.
     """
 
     def __init__(self, default: Any) -> None:
@@ -40,13 +39,9 @@ class _ChosenIds:
 
 
 class SpanRecorder:
-    """Makes spans with chosen ids through a tracer provider.
+    """Makes spans with chosen ids through a tracer provider, if that lets ids be chosen.
 
-    Args:
-        provider: The provider.
-
-    Attributes:
-        can_choose_ids: Whether the provider lets ids be chosen: the SDK's own does, also if it is wrapped.
+    The SDK's own provider does, also if it is wrapped.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -55,8 +50,7 @@ class SpanRecorder:
         self.can_choose_ids = hasattr(_sdk_tracer(self._tracer("hypernodes")), "id_generator")
 
     def _tracer(self, scope: str) -> Tracer:
-        tracer = self._tracers.get(scope)
-        if tracer is None:
+        if (tracer := self._tracers.get(scope)) is None:
             tracer = self._tracers[scope] = self._provider.get_tracer(scope)
             sdk_tracer = _sdk_tracer(tracer)
             generator = getattr(sdk_tracer, "id_generator", None)
@@ -75,17 +69,7 @@ class SpanRecorder:
         scope: str = "hypernodes",
         **options: Any,
     ) -> Span:
-        """Start a span.
-
-        Args:
-            name: The name.
-            parent: The parent span; ``None`` for the root of a trace.
-            trace_id: The id of the trace, if there is no parent.
-            span_id: The id.
-            start: In nanoseconds since the epoch.
-            scope: The name of the instrumentation scope.
-            **options: Further options of `Tracer.start_span`.
-        """
+        """Start a span with a chosen id; the id of the trace counts if there is no parent."""
         context = otel.set_span_in_context(otel.NonRecordingSpan(parent or otel.INVALID_SPAN_CONTEXT))
         token = _CHOSEN_IDS.set((trace_id, span_id))
         try:
@@ -94,12 +78,7 @@ class SpanRecorder:
             _CHOSEN_IDS.reset(token)
 
     def record(self, data: SpanData, flags: int) -> None:
-        """Make an ended span of data.
-
-        Args:
-            data: The span.
-            flags: The flags of its trace.
-        """
+        """Make an ended span of data."""
         parent = remote_context(data.trace_id, data.parent_id, flags) if data.parent_id else None
         span = self.start(
             data.name,

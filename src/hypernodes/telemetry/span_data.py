@@ -2,61 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as otel
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opentelemetry.sdk.trace import ReadableSpan
 
 
 @dataclass(frozen=True, slots=True)
 class SpanEvent:
-    """An event on a span, such as an exception.
-
-    Attributes:
-        name: The name.
-        time: When it happened, in nanoseconds since the epoch.
-        attributes: The attributes.
-    """
+    """An event on a span, such as an exception."""
 
     name: str
-    time: int
+    time: int  # in nanoseconds since the epoch
     attributes: Mapping[str, Any]
 
 
 @dataclass(slots=True)
 class SpanData:
-    """An ended span.
-
-    Attributes:
-        name: The name.
-        trace_id: The id of the trace.
-        span_id: The id.
-        parent_id: The id of the parent span; 0 if it has none.
-        start: In nanoseconds since the epoch.
-        end: In nanoseconds since the epoch.
-        attributes: The attributes.
-        events: The events.
-        error: The description of an error status; ``None`` for any other status.
-        kind: The number of the `SpanKind`.
-        scope: The name of the instrumentation scope.
-    """
+    """An ended span."""
 
     name: str
     trace_id: int
     span_id: int
-    parent_id: int
-    start: int
+    parent_id: int  # 0 if it has none
+    start: int  # in nanoseconds since the epoch
     end: int
     attributes: dict[str, Any] = field(default_factory=dict)
     events: list[SpanEvent] = field(default_factory=list)
-    error: str | None = None
-    kind: int = otel.SpanKind.INTERNAL.value
-    scope: str = "hypernodes"
+    error: str | None = None  # the description of an error status; ``None`` for any other status
+    kind: int = otel.SpanKind.INTERNAL.value  # the number of the `SpanKind`
+    scope: str = "hypernodes"  # the name of the instrumentation scope
 
     @classmethod
     def of(cls, span: ReadableSpan) -> SpanData:

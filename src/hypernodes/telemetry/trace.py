@@ -8,45 +8,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
-if TYPE_CHECKING:
-    from hypernodes.callbacks.node_context import NodeCall
+from hypernodes.callbacks.node_context import NodeCall
 
 Path: TypeAlias = tuple[str, ...]
 Items: TypeAlias = tuple[int, ...]
 SpanKey: TypeAlias = tuple[str, Path, Items]
 """The kind of a span, its path and its item indices. The kinds are ``"node"`` (also for pipelines), ``"map"``
 and ``"item"``."""
-
 ALWAYS_SAMPLED_ITEMS: Final = 1000
 """Items of a map that all have spans by default; of later ones, every 10th has, then every 100th, ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The identity of the spans of one run.
-
-    Attributes:
-        trace_id: The id of the trace.
-        salt: Random bytes that give each run in a trace span ids of its own.
-        flags: The flags of the trace, as W3C defines them.
-        sample_items: The share of a map's items that have spans; ``None`` for fewer the more items there are.
-    """
+    """The identity of the spans of one run."""
 
     trace_id: int
-    salt: bytes
-    flags: int
-    sample_items: float | None = None
+    salt: bytes  # random bytes that give each run in a trace span ids of its own
+    flags: int  # as W3C defines them
+    sample_items: float | None = None  # the share with spans; ``None`` for fewer the more items there are
 
     def span_id(self, kind: str, path: Path, items: Items) -> int:
-        """Return the id of a span.
-
-        Args:
-            kind: ``"node"``, ``"map"`` or ``"item"``.
-            path: The ids of the pipelines from the outermost to the span's; for a node, also its name.
-            items: The item indices of the enclosing maps.
-        """
+        """Return the id of a span; the path of a node ends with its name."""
         place = repr((kind, path, items)).encode()
         return int.from_bytes(blake2b(place, digest_size=8, key=self.salt).digest(), "big") or 1
 
@@ -57,13 +42,12 @@ class Trace:
     def samples(self, items: Items) -> bool:
         """Whether an item, and all items that contain it, have spans.
 
-        Example:
-            >>> trace = Trace(1, b"", 1)
-            >>> [trace.samples((index,)) for index in (999, 1001, 1010, 10_010, 10_100)]
-            [True, False, True, False, True]
-            >>> half = Trace(1, b"", 1, sample_items=0.5)
-            >>> [index for index in range(8) if half.samples((index,))]
-            [1, 3, 5, 7]
+        >>> trace = Trace(1, b"", 1)
+        >>> [trace.samples((index,)) for index in (999, 1001, 1010, 10_010, 10_100)]
+        [True, False, True, False, True]
+        >>> half = Trace(1, b"", 1, sample_items=0.5)
+        >>> [index for index in range(8) if half.samples((index,))]
+        [1, 3, 5, 7]
         """
         return all(map(self._samples_index, items))
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import Any, Protocol
 
 
 class Row(Protocol):
@@ -53,12 +51,7 @@ def rich_table(rows: Sequence[Row]) -> Any:
 
 
 def as_text(rows: Sequence[Row], width: int = 110) -> str:
-    """Return verdicts as a table in plain text.
-
-    Args:
-        rows: The verdicts.
-        width: The characters of a line; longer reasons are wrapped.
-    """
+    """Return verdicts as a table in plain text."""
     from io import StringIO
 
     from rich.console import Console

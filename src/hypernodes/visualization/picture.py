@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
 from hypernodes.visualization.diagram import build_diagram
 from hypernodes.visualization.dot import DARK, LIGHT, dot
 from hypernodes.visualization.html import html
 from hypernodes.visualization.mermaid import mermaid
-from hypernodes.visualization.run_overlay import add_run
+from hypernodes.visualization.run_overlay import NodeReport, add_run
 from hypernodes.visualization.svg import Theme, svg
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
-
-    from hypernodes.visualization.run_overlay import NodeReport
 
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR"]
@@ -42,11 +38,7 @@ class Run(Protocol):
 
 
 class Picture(str):
-    """The text of a picture. A notebook shows it as the picture.
-
-    Attributes:
-        form: ``"svg"``, ``"html"``, ``"mermaid"`` or ``"graphviz"``.
-    """
+    """The text of a picture. A notebook shows it as the picture."""
 
     __slots__ = ("form",)
 

@@ -9,10 +9,9 @@ from typing import Any
 def pipeline_table(pipeline: Any) -> str:
     """Return an HTML table of the nodes of a pipeline with their inputs and outputs.
 
-    Example:
-        >>> from hypernodes import Pipeline, node
-        >>> "<td>abs</td><td>x</td><td>size</td>" in pipeline_table(Pipeline([node(abs, output_name="size")]))
-        True
+    >>> from hypernodes import Pipeline, node
+    >>> "<td>abs</td><td>x</td><td>size</td>" in pipeline_table(Pipeline([node(abs, output_name="size")]))
+    True
     """
     rows = "".join(
         f"<tr><td>{escape(member.name)}</td><td>{escape(', '.join(member.input_names))}</td>"

@@ -2,47 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._compat.daft import can_await_udfs, in_processes
 from hypernodes.engines.daft.hints import column_type_of_output
 from hypernodes.engines.daft.serialized_udf import SerializedUdf
-from hypernodes.engines.daft.transport import InputColumn, OutputColumn, misfit_column
+from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
+from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
 from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf, as_function
+from hypernodes.execution.stages import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from daft import DataFrame, DataType, Expression
-
-    from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
-    from hypernodes.engines.daft.transport import Transport
-    from hypernodes.execution.stages import Stage
 
 MAX_COROUTINES: Final = 10
 """How many coroutines of an async UDF run at once by default, as with the executor ``"async"``."""
-
 MAX_NAMED_NODES: Final = 4
 """How many nodes the name of a stage lists, so that a printed plan stays readable."""
 
 
 class QueryBuilder:
-    """Adds the stages of a query to a data frame, as columns.
-
-    Args:
-        spec: What the query computes.
-        frame: The data frame with the inputs.
-        dtypes: The types of its columns that are inputs; ``None`` for a column of objects.
-        transport: How values go between stages.
-        options: How the query is run.
-        first_column: The column that UDFs take first; it tells how many rows there are.
-
-    Attributes:
-        frame: The data frame with the stages that were added.
-        reports: The columns that bring reports to the driver.
-        values: The column of each value by name, and behind it the one of its misfits, if it has one.
-    """
+    """Adds the stages of a query to a data frame, as columns."""
 
     def __init__(
         self,
@@ -56,13 +38,13 @@ class QueryBuilder:
         from daft import col
 
         self.frame = frame
-        self.reports: list[Expression] = []
+        self.reports: list[Expression] = []  # the columns that bring reports to the driver
         self.values: dict[str, tuple[Expression, ...]] = {name: (col(name),) for name in dtypes}
         self._spec = spec
         self._dtypes = dict(dtypes)
         self._transport = transport
         self._options = options
-        self._first_column = first_column
+        self._first_column = first_column  # UDFs take it first; it tells how many rows there are
 
     def add_stages(self) -> None:
         """Add every stage of the query."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,8 +13,6 @@ from hypernodes.execution.calls.batch import values
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from daft import DataType, Series
 
 
@@ -27,9 +26,8 @@ def object_series(column: Sequence[Any]) -> Series:
 def exact_series(column: list[Any]) -> Series:
     """Return values as a typed column if it gives all of them back exactly, else as Python objects.
 
-    Example:
-        >>> exact_series([1, None, 3]).datatype(), exact_series([1, True]).datatype()
-        (Int64, Python)
+    >>> exact_series([1, None, 3]).datatype(), exact_series([1, True]).datatype()
+    (Int64, Python)
     """
     import pyarrow as pa
     from daft import Series
@@ -51,22 +49,15 @@ def _arrow_type(name: str) -> Any:
 
 
 def typed_series(column: Any, dtype: DataType, label: str, *, exactly: bool = True) -> Series:
-    """Return the values that a node has computed as a column of the type of its hint.
+    """Return the values that a node has computed as a column of the type of its hint, or raise a HintError.
 
-    Args:
-        column: A list, array or ndarray.
-        dtype: The type.
-        label: The output and its node, for messages.
-        exactly: Whether the column must give the values back exactly. If not, values that typing accepts for
-            the type fit, too: an int for a float, an object of a subclass, a NumPy scalar.
+    If the column need not give the values back exactly, values that typing accepts for the type fit, too: an
+    int for a float, an object of a subclass, a NumPy scalar.
 
-    Raises:
-        HintError: A value does not fit.
 
-    Example:
-        >>> from daft import DataType
-        >>> typed_series([1, None], DataType.int64(), "output 'x'").to_pylist()
-        [1, None]
+    >>> from daft import DataType
+    >>> typed_series([1, None], DataType.int64(), "output 'x'").to_pylist()
+    [1, None]
     """
     import pyarrow as pa
     from daft import Series
@@ -81,8 +72,7 @@ def typed_series(column: Any, dtype: DataType, label: str, *, exactly: bool = Tr
         with suppress(pa.ArrowException):  # The cast fails as a whole; the values are tried one by one below.
             return Series.from_arrow(column.cast(wanted))
     column = values(column)
-    misfit = _misfit(column, wanted, exactly=exactly)
-    if misfit is not None:
+    if (misfit := _misfit(column, wanted, exactly=exactly)) is not None:
         raise HintError(
             f"{label} has a hint for {dtype}, but its value {short(misfit)} is of type "
             f"{type(misfit).__name__!r}. Correct the hint, or leave it out."

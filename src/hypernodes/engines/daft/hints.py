@@ -6,16 +6,13 @@ import collections.abc
 import inspect
 import types
 import typing
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Union
 
-from hypernodes.execution.plan.model import CallStep, NestedStep
+from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from daft import DataType
-
-    from hypernodes.execution.plan.model import Plan
 
 TYPED_NAMES: Final = ("int", "float", "str", "bool", "bytes")
 """The built-in types whose values Arrow holds exactly."""
@@ -49,10 +46,9 @@ def _hint_of_output(plan: Plan, name: str) -> Any:
 def return_hints(function: Callable[..., Any], outputs: int) -> list[Any]:
     """Return the type that a function's return hint has for each of its outputs; ``None`` without a hint.
 
-    Example:
-        >>> def parts(x: int) -> tuple[int, str | None]: ...
-        >>> return_hints(parts, 2)
-        [<class 'int'>, <class 'str'>]
+    >>> def parts(x: int) -> tuple[int, str | None]: ...
+    >>> return_hints(parts, 2)
+    [<class 'int'>, <class 'str'>]
     """
     called = inspect.unwrap(function)
     try:
@@ -81,8 +77,7 @@ def column_type(hint: Any) -> DataType | None:
     """Return the type of a column for values of a hint; ``None`` for a column of Python objects."""
     from daft import DataType
 
-    name = typed_name(hint)
-    if name is not None:
+    if (name := typed_name(hint)) is not None:
         return {
             "int": DataType.int64,
             "float": DataType.float64,

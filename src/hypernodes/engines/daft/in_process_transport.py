@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError
+from hypernodes.execution.jobs import Chunk, ChunkOutcome
 from hypernodes.serialization.errors import ExceptionWrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from daft import DataType, Series
-
-    from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 CANCEL_TIMEOUT_S: Final = 5.0
 """How long `InProcessTransport.cancel` waits for running calls, in seconds.
@@ -27,11 +25,7 @@ item that it is computing, so a longer timeout would only let one slow node dela
 
 
 class InProcessTransport(ReportingTransport):
-    """Keeps objects in the memory of this process, under the positions of their items.
-
-    Args:
-        readers: How many stages read each value, by name. With 0 a value is never released.
-    """
+    """Keeps objects in the memory of this process, under the positions of their items."""
 
     def __init__(self, readers: Mapping[str, int]) -> None:
         self._stores = {name: _ValueStore(count) for name, count in readers.items()}
@@ -140,27 +134,18 @@ def _null_series(count: int) -> Series:
 
 @dataclass(slots=True)
 class _Part:
-    """The values that one call has put into a store.
+    """The values that one call has put into a store."""
 
-    Attributes:
-        positions: The positions of their items.
-        column: The values.
-        pending_reads: How many reads of single values are expected.
-    """
-
-    positions: Sequence[int]
+    positions: Sequence[int]  # the positions of their items
     column: list[Any]
-    pending_reads: int
+    pending_reads: int  # how many reads of single values are expected
 
 
 class _ValueStore:
-    """The values of one name; each is released once all of its readers have got it.
+    """The values of one name; each is released once all of its readers have got it, if there are any.
 
     Daft may split and merge the batches of rows between two stages, so a reader may ask for positions that
     several calls have put, or for a part of those that one call has put.
-
-    Args:
-        readers: How many stages read each value. With 0 no value is released.
     """
 
     def __init__(self, readers: int) -> None:

@@ -8,6 +8,7 @@ select   the reports; or the outputs, as the columns of a lazy data frame
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
@@ -18,21 +19,16 @@ from hypernodes.engines.daft.builder import QueryBuilder
 from hypernodes.engines.daft.columns import exact_series, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
+from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
-from hypernodes.engines.daft.transport import Report
+from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError, HyperNodesError, ResourcesError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from daft import DataFrame, DataType, Expression, Series
-
-    from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
-    from hypernodes.engines.daft.transport import ReportingTransport
 
 POSITIONS: Final = "item position"
 """The name of the column of positions. An input cannot have it, since names of inputs are identifiers."""
-
 BATCHES_PER_WORKER: Final = 4
 """How many batches of rows each worker gets, so that all workers end at about the same time."""
 
@@ -40,14 +36,7 @@ BATCHES_PER_WORKER: Final = 4
 def query_items(
     spec: QuerySpec, columns: Mapping[str, list[Any]], total: int, options: QueryOptions
 ) -> Iterator[Report]:
-    """Run a query over items in the memory of this process, and yield its reports as they arrive.
-
-    Args:
-        spec: What to compute.
-        columns: The inputs that vary.
-        total: How many items there are.
-        options: How to run the query.
-    """
+    """Run a query over items in the memory of this process, and yield its reports as they arrive."""
     import daft
 
     # The caller keeps the inputs in memory anyway, so the transport never releases them.
@@ -82,14 +71,7 @@ def query_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions) -> Ite
 
 
 def lazy_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions, kept: Sequence[str]) -> DataFrame:
-    """Return a data frame with the outputs as columns, of which nothing is computed yet.
-
-    Args:
-        spec: What to compute.
-        frame: The data frame that has the inputs as columns.
-        options: How to compute it.
-        kept: The columns of the data frame that the result has, too.
-    """
+    """Return a data frame with the outputs, and the kept columns, of which nothing is computed yet."""
     names = frame.column_names
     dtypes = _dtypes(frame, spec.columns_needed)
     transport = StreamedTransport(is_remote=options.is_remote)
@@ -127,12 +109,7 @@ def _position_series(total: int) -> Series:
 
 
 def _constant(value: Any, column: str) -> Expression:
-    """Return an expression that has a value in every row, with its type.
-
-    Args:
-        value: The value.
-        column: Any column of the data frame; it tells how many rows there are.
-    """
+    """Return an expression that has a value in every row, as many as a column has."""
     import daft
 
     if not exact_series([value]).datatype().is_python():

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from hypernodes.engines.daft.spec import QuerySpec
+from hypernodes.engines.daft.transport import Report
 from hypernodes.exceptions import DaftError, HintWarning
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from hypernodes.engines.daft.spec import QuerySpec
-    from hypernodes.engines.daft.transport import Report
 
 
 class Results:
-    """Collects the outputs of a query from its reports, which arrive in any order.
-
-    Args:
-        spec: What the query computes.
-        inputs: The inputs that vary.
-    """
+    """Collects the outputs of a query from its reports, which arrive in any order."""
 
     def __init__(self, spec: QuerySpec, inputs: Mapping[str, list[Any]] | None = None) -> None:
         self._spec = spec
@@ -40,11 +32,7 @@ class Results:
             del report  # the traceback of an error refers to this frame
 
     def add(self, report: Report) -> None:
-        """Add a report; warn of each output that contradicts its hint, once.
-
-        Raises:
-            BaseException: The error that has ended the query.
-        """
+        """Add a report; warn of each output that contradicts its hint, once."""
         if report.error is not None:
             try:
                 raise report.error
@@ -60,14 +48,7 @@ class Results:
                 )
 
     def columns(self, total: int | None = None) -> dict[str, list[Any]]:
-        """Return all values of each output that was asked for.
-
-        Args:
-            total: How many items there are, if that is known.
-
-        Raises:
-            DaftError: The results of some items have not arrived.
-        """
+        """Return all values of each output that was asked for."""
         computed = {name: _in_order(parts) for name, parts in self._parts.items()}
         if total is None:
             total = len(next(iter(computed.values()), ()))

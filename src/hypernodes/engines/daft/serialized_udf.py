@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hypernodes.engines.daft.transport import Transport
 from hypernodes.engines.daft.udf import StageTask, StageUdf
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.targets.diagnose import unsent
-from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
-from hypernodes.serialization.pickling import serialize
+from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
+from hypernodes.serialization.pickling import Serialized, serialize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from daft import Series
-
-    from hypernodes.engines.daft.transport import Transport
-    from hypernodes.serialization.broadcast import PlacedValue
-    from hypernodes.serialization.pickling import Serialized
 
 
 class SerializedUdf:
-    """A stage as a function of columns, for other processes.
-
-    Args:
-        task: What the calls of the UDF have in common.
-        transport: How values go between stages.
-        place: Places a large value where every worker finds it.
-
-    Raises:
-        TransportError: A function or a fixed input cannot be pickled.
-    """
+    """A stage as a function of columns, for other processes."""
 
     def __init__(
         self, task: StageTask, transport: Transport, place: Callable[[Serialized], PlacedValue]

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hypernodes.engines.daft.columns import array_of, list_of, object_series, typed_series
-from hypernodes.engines.daft.transport import Transport
+from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
 from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
 from hypernodes.serialization.pickling import dumps, loads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from daft import DataType, Series
-
-    from hypernodes.engines.daft.transport import InputColumn, OutputColumn
 
 
 class StreamedTransport(Transport):
-    """Leaves values in columns of Daft, which go from one storage to another.
-
-    Args:
-        is_remote: Whether other processes compute the rows.
-    """
+    """Leaves values in columns of Daft, which go from one storage to another."""
 
     def __init__(self, *, is_remote: bool) -> None:
         self._is_remote = is_remote

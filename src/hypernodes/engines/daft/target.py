@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import accumulate
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from hypernodes.callbacks.event import Event
 from hypernodes.engines.daft.query import BATCHES_PER_WORKER, query_items
 from hypernodes.engines.daft.results import Results
-from hypernodes.engines.daft.spec import KNOWN_RESULTS, QuerySpec, stages_of
+from hypernodes.engines.daft.spec import KNOWN_RESULTS, QueryOptions, QuerySpec, stages_of
+from hypernodes.engines.daft.transport import Report
 from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
-from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, Outcome
+from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, MapContext, Outcome
 from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.stages import as_call_stage, as_single_stage, can_be_staged
 from hypernodes.execution.target import ExecutionTarget, Session
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
-
-    from hypernodes.callbacks.event import Event
-    from hypernodes.engines.daft.spec import QueryOptions
-    from hypernodes.engines.daft.transport import Report
-    from hypernodes.execution.jobs import MapContext
-
 MAX_CHUNK_ITEMS: Final = 1024
 """How many items a chunk has at most: its events arrive when all of its items are done."""
 
 
 class DaftTarget(ExecutionTarget):
-    """Daft as an execution target.
-
-    Args:
-        options: How queries are run.
-
-    Attributes:
-        options: How queries are run.
-    """
+    """Daft as an execution target."""
 
     def __init__(self, options: QueryOptions) -> None:
         super().__init__("daft", Capabilities(serializes=options.is_remote, gathers=True))
@@ -53,11 +41,7 @@ class DaftTarget(ExecutionTarget):
         return self.options.workers
 
     def chunk_items(self, total: int | None) -> int:
-        """Return how many items make a chunk.
-
-        Args:
-            total: How many items there are, if that is known.
-        """
+        """Return how many items make a chunk."""
         if self.options.batch_size is not None:
             return self.options.batch_size
         if total is None:
@@ -74,12 +58,7 @@ class DaftTarget(ExecutionTarget):
 
 
 class DaftSession(Session):
-    """Collects the jobs of one run, and executes those that are ready as a query.
-
-    Args:
-        options: How queries are run.
-        chunk_items: Returns how many of a number of items make a chunk.
-    """
+    """Collects the jobs of one run, and executes those that are ready as a query."""
 
     def __init__(self, options: QueryOptions, chunk_items: Callable[[int | None], int]) -> None:
         self._options = options

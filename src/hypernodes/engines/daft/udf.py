@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from weakref import WeakValueDictionary
 
 from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, name_udf, struct_series
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import as_inferred
 from hypernodes.engines.daft.spec import KNOWN_RESULTS
-from hypernodes.engines.daft.transport import Report
+from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Report, ReportingTransport, Transport
 from hypernodes.exceptions import DaftError
 from hypernodes.execution.calls.batch import values
 from hypernodes.execution.calls.location import UNKNOWN, locate
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.execute import execute, execute_on_loop
-from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure
+from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure, MapContext
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.execution.stages import compute, compute_on_loop
+from hypernodes.execution.stages import Stage, compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
 from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.executors.loops import run_awaitable
@@ -29,14 +30,7 @@ from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-    from typing import Protocol
-
     from daft import Series
-
-    from hypernodes.engines.daft.transport import InputColumn, OutputColumn, ReportingTransport, Transport
-    from hypernodes.execution.jobs import MapContext
-    from hypernodes.execution.stages import Stage
 
     class Udf(Protocol):
         """A stage as a function of columns."""
@@ -50,45 +44,29 @@ if TYPE_CHECKING:
 
 IN_DAFT: Final = -1
 """Stands in `OCCUPIED` for code that Daft has called: pipelines that run there make no query of their own."""
-
 REPORT: Final = "report to the driver"
 """The name of the struct field for reports. No output has it, since names of outputs are identifiers."""
-
 FAST_SLICE_S: Final = 0.01
 """A slice of items that took less than this many seconds is followed by a larger one.
 
 Between slices, a UDF checks whether its query was cancelled: short slices let Ctrl-C end it soon.
 """
-
 SLICE_GROWTH: Final = 8
 """The factor by which slices grow, so that checks cost little where items are fast."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTask:
-    """What the calls of a UDF have in common.
-
-    Attributes:
-        stage: The stage that they compute.
-        inputs: The values that the stage takes for each item.
-        outputs: The values that it computes for other stages, or for the data frame.
-        results: The names of those that it computes for the driver.
-        fixed: The values that are the same for all items.
-        indices: The index of each item, by its position; by default the position itself.
-        scope: Where the map is, if it is not the outermost one.
-        context: The context of the map, less what is fixed, if its items are executed as chunks by the
-            general path.
-        max_concurrent: How many coroutines run at once.
-    """
+    """What the calls of a UDF have in common."""
 
     stage: Stage
-    inputs: tuple[InputColumn, ...]
-    outputs: tuple[OutputColumn, ...]
-    results: tuple[str, ...]
-    fixed: Mapping[str, Any]
-    indices: Sequence[int] | None = None
-    scope: Scope | None = None
-    context: MapContext | None = None
+    inputs: tuple[InputColumn, ...]  # the values that the stage takes for each item
+    outputs: tuple[OutputColumn, ...]  # the values for other stages, or for the data frame
+    results: tuple[str, ...]  # the names of those for the driver
+    fixed: Mapping[str, Any]  # the values that are the same for all items
+    indices: Sequence[int] | None = None  # of each item, by its position; by default the position itself
+    scope: Scope | None = None  # of the map, if it is not the outermost one
+    context: MapContext | None = None  # without what is fixed, if items are executed as chunks
     max_concurrent: int = 1
 
 
@@ -97,11 +75,6 @@ class StageUdf:
 
     In a query that reports, the first column has the positions of the items. In a lazy data frame it is an
     input; if the stage has no inputs, it is any column, and only tells how many rows there are.
-
-    Args:
-        task: What the calls of the UDF have in common.
-        transport: How values go between stages.
-        is_remote: Whether the UDF has come from another process.
     """
 
     def __init__(self, task: StageTask, transport: Transport, *, is_remote: bool = False) -> None:
@@ -185,8 +158,7 @@ class StageUdf:
         """Return the indices of the items in their map, as far as they are known."""
         if self._reporting is None:
             return [UNKNOWN] * len(positions)
-        indices = self._task.indices
-        if indices is not None:
+        if (indices := self._task.indices) is not None:
             return [indices[position] for position in positions]
         if isinstance(positions, range) and positions.stop <= ROWS_OF_FIRST_PARTITION:
             return positions
@@ -322,8 +294,7 @@ def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[in
 
 
 def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
-    failure = next((row for row in rows if isinstance(row, Failure)), None)
-    if failure is not None:
+    if (failure := next((row for row in rows if isinstance(row, Failure)), None)) is not None:
         raise failure.error
     return {name: [row[name] for row in rows] for name in names}
 
@@ -341,14 +312,7 @@ async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutco
 
 
 def as_function(udf: Udf, pipeline: str, name: str, *, is_async: bool) -> Callable[..., Any]:
-    """Return a UDF as a plain or a coroutine function, under the name that Daft shows in plans.
-
-    Args:
-        udf: The UDF.
-        pipeline: The id of its pipeline.
-        name: The name of its stage.
-        is_async: Whether Daft awaits the function.
-    """
+    """Return a UDF as a plain or a coroutine function, under the name that Daft shows in plans."""
     function: Callable[..., Series | Awaitable[Series]]
     if is_async:
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 from hypernodes.exceptions import ResourcesError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 ROUNDING_ERROR: Final = 1e-9
 """By how much a sum of fractions of a resource may miss the amount, in units of the resource."""
@@ -29,10 +27,6 @@ def is_dead(node_id: str) -> bool:
 
 def count_slots(demand: Mapping[str, float], hosts: list[dict[str, float]]) -> int:
     """Return how many calls that each take these resources can run at once.
-
-    Args:
-        demand: The resources of one call, by Ray's names; empty for a call that takes none.
-        hosts: The resources of each host.
 
     >>> count_slots({"CPU": 2}, [{"CPU": 5}, {"CPU": 1}])
     2

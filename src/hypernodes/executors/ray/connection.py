@@ -25,17 +25,11 @@ _logger = logging.getLogger("hypernodes")
 
 @dataclass(slots=True)
 class _LocalRay:
-    """The local Ray that `connect` has started.
-
-    Attributes:
-        is_running: Whether there is one.
-        users: How many executors use it.
-        lock: Guards all connecting and disconnecting.
-    """
+    """The local Ray that `connect` has started."""
 
     is_running: bool = False
-    users: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    users: int = 0  # the executors that use it
+    lock: threading.Lock = field(default_factory=threading.Lock)  # guards all connecting and disconnecting
 
 
 _local_ray = _LocalRay()
@@ -44,12 +38,8 @@ _local_ray = _LocalRay()
 def connect(address: str | None = None) -> bool:
     """Connect this process to a cluster if it is not connected, and return whether a local Ray is used.
 
-    Args:
-        address: The cluster; by default ``RAY_ADDRESS``, and without that, a local Ray is started. The caller
-            must call `disconnect` for each use of it.
-
-    Raises:
-        ClusterConnectionError: No cluster answers at the address, or it refuses the connection.
+    Without an address, and without ``RAY_ADDRESS``, a local Ray is started. The caller must call
+    `disconnect` for each use of it.
     """
     _use_token(address)
     import ray
@@ -67,11 +57,7 @@ def connect(address: str | None = None) -> bool:
 
 
 def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None:
-    """Connect this process to a cluster until it ends; without an address, start a local Ray.
-
-    Raises:
-        ClusterConnectionError: No cluster answers at the address, or it refuses the connection.
-    """
+    """Connect this process to a cluster until it ends; without an address, start a local Ray."""
     _use_token(address)
     import ray
 

@@ -7,12 +7,7 @@ from hypernodes.executors.unpicklable import missing_module_advice
 
 
 def translate_error(error: BaseException, death_message: str) -> BaseException:
-    """Return the error that users see in place of an error that Ray has raised.
-
-    Args:
-        error: The error. One that is not Ray's is returned as it is.
-        death_message: The message of the translated error if a worker has died.
-    """
+    """Return the error that users see in place of an error that Ray has raised."""
     from ray import exceptions
 
     message = str(error).strip() or type(error).__name__

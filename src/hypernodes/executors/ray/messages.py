@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+from hypernodes.serialization.errors import SerializedError
 from hypernodes.serialization.pickling import Serialized, serialize
-
-if TYPE_CHECKING:
-    from hypernodes.serialization.errors import SerializedError
 
 PlainSerialized: TypeAlias = tuple[bytes, Sequence[Any], Sequence[Any]]
 """The fields of a `Serialized`: Ray pickles a tuple faster than an object of a class."""
@@ -25,30 +23,18 @@ def serialize_plain(value: object) -> PlainSerialized:
 
 
 class Dependency(NamedTuple):
-    """Stands for the result of another task in the call of a task.
+    """Stands for the result of another task in the call of a task."""
 
-    Attributes:
-        position: The position of the result among the arguments of the task.
-    """
-
-    position: int
+    position: int  # the position of the result among the arguments
 
 
 class TaskPayload(NamedTuple):
-    """The request: what a worker calls. It is sent as a plain tuple, which Ray pickles faster.
+    """The request: what a worker calls. It is sent as a plain tuple, which Ray pickles faster."""
 
-    Attributes:
-        executor_id: Names the executor, whose initializer each worker process calls once.
-        initializer: The pickled initializer and its arguments, if there is one.
-        returns: How many results there may be.
-        cpus: How many CPUs the task holds, including CPUs that an actor has lent to it.
-        call: The function and its arguments.
-    """
-
-    executor_id: str
+    executor_id: str  # each worker process calls the initializer of an executor once
     initializer: bytes | None
-    returns: int
-    cpus: float
+    returns: int  # how many results there may be
+    cpus: float  # CPUs that the task holds, with those that an actor has lent to it
     call: PlainSerialized
 
 
@@ -59,30 +45,17 @@ class InlineResult(NamedTuple):
 
 
 class StoredResult(NamedTuple):
-    """A large result, which stays in the object store.
+    """A large result, which stays in the object store."""
 
-    Attributes:
-        kind: The name of its type.
-        size: Bytes.
-    """
-
-    kind: str
+    kind: str  # the name of its type
     size: int
 
 
 class TaskResult(NamedTuple):
-    """The answer.
+    """The answer."""
 
-    Attributes:
-        attempt: How often Ray has begun the task before.
-        results: The results, or what is known of those in the object store.
-        error: The error that the call raised.
-        unpickling_error: Why the call could not be unpickled.
-        initializer_error: The error that the initializer raised.
-    """
-
-    attempt: int = 0
+    attempt: int = 0  # how often Ray has begun the task before
     results: tuple[InlineResult | StoredResult, ...] = ()
     error: SerializedError | None = None
-    unpickling_error: str | None = None
+    unpickling_error: str | None = None  # why the call could not be unpickled
     initializer_error: SerializedError | None = None

@@ -8,59 +8,36 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hypernodes.executors.ray import capacity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from concurrent.futures import Future
-
-    from hypernodes.executors.ray.task import Task
-    from hypernodes.resources import Resources
+from hypernodes.executors.ray.task import Task
+from hypernodes.resources import Resources
 
 HOST_TIMEOUT_S: Final = 20.0
 """Seconds for the only hosts with the resources of a task to come back, before the task fails."""
-
 MAX_ARGUMENTS_FRACTION: Final = 0.25
 """How much of the object store the arguments of running tasks may fill; results need the rest."""
-
 AUTOSCALING_SLOTS: Final = 4
 """How many tasks wait in Ray beyond the capacity of the cluster: the autoscaler sees only tasks in Ray."""
 
 
 class TaskQueue:
-    """The tasks that take the same resources.
-
-    Attributes:
-        resources: The resources that each of them takes.
-        slots: How many of them may run at once.
-        pending: The tasks that wait for a slot.
-        running: How many tasks have one.
-        missing_since: Since when no host has the resources, on the monotonic clock.
-    """
+    """The tasks that take the same resources."""
 
     def __init__(self, resources: Resources, slots: int) -> None:
         self.resources = resources
         self.slots = slots
         self.pending: deque[Task] = deque()
         self.running = 0
-        self.missing_since: float | None = None
+        self.missing_since: float | None = None  # the monotonic time since which no host has the resources
 
 
 class TaskQueues:
-    """The tasks of one executor that are not done. All methods may be called by any thread.
-
-    Args:
-        max_workers: How many tasks that take the same resources run at once; ``None`` for as many as the
-            cluster has resources for.
-        lent_cpus: The CPUs that tasks run on, if the executor is used in an actor.
-        autoscaling: Whether the cluster grows when tasks wait.
-
-    Attributes:
-        updated: When the hosts of the cluster were last requested, on the monotonic clock.
-    """
+    """The tasks of one executor that are not done. All methods may be called by any thread."""
 
     def __init__(self, max_workers: int | None, *, lent_cpus: float, autoscaling: bool) -> None:
         self._max_workers = max_workers
@@ -104,21 +81,12 @@ class TaskQueues:
     # --------------------------------------------------------------------------- the way of a task
 
     def open(self, resources: Resources) -> TaskQueue:
-        """Return the queue of tasks that take these resources.
-
-        Raises:
-            ResourcesError: No host has the resources.
-        """
+        """Return the queue of tasks that take these resources."""
         with self._lock:
             return self._open(resources)
 
     def add(self, task: Task) -> None:
-        """Add a task.
-
-        Raises:
-            Exception: The error of `refuse`.
-            ResourcesError: No host has the resources of the task.
-        """
+        """Add a task."""
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal()
@@ -165,12 +133,7 @@ class TaskQueues:
     # ------------------------------------------------------------------------------- ends of tasks
 
     def refuse(self, error: Callable[[], Exception], *, is_final: bool = False) -> None:
-        """Take no more tasks.
-
-        Args:
-            error: Returns the error for a task that is added.
-            is_final: Whether this error takes the place of an earlier one.
-        """
+        """Take no more tasks."""
         with self._lock:
             if self._refusal is None or is_final:
                 self._refusal = error
@@ -209,8 +172,7 @@ class TaskQueues:
             queue.slots = self._slots(queue.resources)
 
     def _open(self, resources: Resources) -> TaskQueue:
-        queue = self._queues.get(resources)
-        if queue is None:
+        if (queue := self._queues.get(resources)) is None:
             if not self._autoscaling and not capacity.count_slots(resources.demand, self._hosts):
                 self._set_hosts(capacity.host_resources())  # A host may have joined the cluster just now.
                 if not capacity.count_slots(resources.demand, self._hosts):

@@ -10,23 +10,16 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.executors.ray.future import RayFuture
 from hypernodes.executors.ray.messages import Dependency, PlainSerialized, TaskPayload, serialize_plain
 from hypernodes.executors.ray.objects import RayValue
+from hypernodes.executors.ray.task import Task
 from hypernodes.executors.ray.worker import run_task
+from hypernodes.serialization.pickling import Serialized
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-    from hypernodes.executors.ray.task import Task
-    from hypernodes.serialization.pickling import Serialized
-
 
 class TaskSubmitter:
-    """Submits tasks to Ray.
-
-    Args:
-        initializer: What each worker process calls first, pickled.
-        runtime_env: Ray's, for all tasks.
-        runs_here: Whether tasks run on the host of this process, on CPUs that it holds already.
-    """
+    """Submits tasks to Ray; if `runs_here`, to the host of this process, on CPUs that it holds already."""
 
     def __init__(
         self, initializer: bytes | None, runtime_env: dict[str, Any] | None, *, runs_here: bool
@@ -49,15 +42,7 @@ class TaskSubmitter:
         self._remotes: dict[tuple[Any, ...], Any] = {}  # by options, since making one takes a while
 
     def submit(self, task: Task, call: Serialized) -> tuple[ObjectRef[Any], tuple[ObjectRef[Any], ...]]:
-        """Submit a task, and return the references of its answer and of its results.
-
-        Args:
-            task: The task.
-            call: Its function and arguments.
-
-        Raises:
-            Exception: The error of a future that is an argument, or an error of Ray.
-        """
+        """Submit a task, and return the references of its answer and of its results."""
         out_of_band: list[Any] = []
         dependencies: list[Any] = []
         for part in call.out_of_band:
@@ -104,7 +89,6 @@ def _as_argument(part: Future[Any] | RayValue) -> PlainSerialized | ObjectRef[An
         return part.ref
     if part.cancelled():
         raise CancelledError("an argument is the result of a call that was cancelled")
-    error = part.exception()
-    if error is not None:
+    if (error := part.exception()) is not None:
         raise error
     return part.as_argument() if isinstance(part, RayFuture) else serialize_plain(part.result())

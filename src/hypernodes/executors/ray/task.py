@@ -6,30 +6,15 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.executors.ray.future import RayFuture
+from hypernodes.resources import Resources
+from hypernodes.serialization.pickling import Serialized
 
 if TYPE_CHECKING:
     from ray import ObjectRef
 
-    from hypernodes.resources import Resources
-    from hypernodes.serialization.pickling import Serialized
-
 
 class Task:
-    """A call on its way to the cluster and back.
-
-    Args:
-        call: The function and its arguments.
-        resources: The resources that the call takes.
-        returns: How many separate results there may be; ``None`` for one result that is the future's value.
-        retries: How often Ray begins the call again if a worker dies during it.
-
-    Attributes:
-        future: The future of the result.
-        size: Bytes of the call.
-        ref: The reference of the Ray task's answer, while the task is running.
-        started: When the Ray task was submitted, on the monotonic clock.
-        missing: The futures among the arguments that are not done.
-    """
+    """A call on its way to the cluster and back."""
 
     __slots__ = ("call", "future", "missing", "ref", "resources", "retries", "returns", "size", "started")
 
@@ -40,10 +25,10 @@ class Task:
         self.call: Serialized | None = call
         self.size = call.size
         self.resources = resources
-        self.returns = returns
-        self.retries = retries
-        self.ref: ObjectRef[Any] | None = None
-        self.started = 0.0
+        self.returns = returns  # how many separate results there may be; ``None`` for one result
+        self.retries = retries  # how often Ray begins the call again if a worker dies during it
+        self.ref: ObjectRef[Any] | None = None  # the Ray task's answer, while the task is running
+        self.started = 0.0  # when the Ray task was submitted, on the monotonic clock
         self.missing: set[Future[Any]] = {
             part for part in call.out_of_band if isinstance(part, Future) and not part.done()
         }

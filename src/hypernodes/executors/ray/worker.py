@@ -11,7 +11,8 @@ from __future__ import annotations
 import signal
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 from hypernodes._compat.ray import attempt_number
 from hypernodes.exceptions import TransportError
@@ -27,26 +28,15 @@ from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, loads, serialize
 from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults
 
-if TYPE_CHECKING:
-    from types import FrameType
-
 
 @dataclass(slots=True)
 class WorkerState:
-    """The state of this process as a Ray worker.
+    """The state of this process as a Ray worker."""
 
-    Attributes:
-        held_cpus: How many CPUs the running task holds, including lent ones; ``None`` if no task of a
-            `RayExecutor` is running.
-        watches_sigterm: Whether SIGTERM is recorded.
-        got_sigterm: Whether SIGTERM was received.
-        initialized: The executors whose initializer was called, with its error.
-    """
-
-    held_cpus: float | None = None
+    held_cpus: float | None = None  # by the running task, including lent ones; ``None`` if none is running
     watches_sigterm: bool = False
     got_sigterm: bool = False
-    initialized: dict[str, SerializedError | None] = field(default_factory=dict)
+    initialized: dict[str, SerializedError | None] = field(default_factory=dict)  # by executor
 
 
 state = WorkerState()
@@ -55,16 +45,8 @@ state = WorkerState()
 def run_task(payload: tuple[Any, ...], *dependencies: PlainSerialized) -> tuple[Any, ...]:
     """Make the call of a task, in a worker.
 
-    Args:
-        payload: A `TaskPayload`.
-        dependencies: The results of other tasks that are arguments of the call.
-
-    Returns:
-        A `TaskResult`, and one object for each result: the result itself if it stays in the object store,
-        otherwise ``None``.
-
-    Raises:
-        SystemExit: The worker has received SIGTERM, so Ray begins the task again in another one.
+    Return a `TaskResult`, and one object for each result: the result itself if it stays in the object store,
+    else ``None``. A SystemExit, after SIGTERM, has Ray begin the task again in another worker.
     """
     _watch_sigterm()
     answer = _answer(payload, dependencies)
