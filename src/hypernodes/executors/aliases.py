@@ -5,46 +5,35 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from importlib import import_module
+from typing import Final
 
 from hypernodes.exceptions import UnknownExecutorError, did_you_mean, listing
 
-if TYPE_CHECKING:
-    from hypernodes.executors.asynchronous import AsyncExecutor
-    from hypernodes.executors.parallel import ParallelExecutor
-    from hypernodes.executors.ray import RayExecutor
-
 SEQUENTIAL: Final = "sequential"
-
-
-def _async(workers: int | None = None) -> AsyncExecutor:
-    from hypernodes.executors.asynchronous import AsyncExecutor
-
-    return AsyncExecutor() if workers is None else AsyncExecutor(workers)
 
 
 def _threaded(workers: int | None = None) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers or os.cpu_count() or 4, thread_name_prefix="hypernodes")
 
 
-def _parallel(workers: int | None = None) -> ParallelExecutor:
-    from hypernodes.executors.parallel import ParallelExecutor
+def _of_class(module: str, name: str) -> Callable[..., Executor]:
+    """Return a function that imports a class and makes an executor of it."""
 
-    return ParallelExecutor(workers)
+    def make_executor(workers: int | None = None) -> Executor:
+        executor_type = getattr(import_module(f"hypernodes.executors.{module}"), name)
+        executor: Executor = executor_type() if workers is None else executor_type(workers)
+        return executor
 
-
-def _ray(workers: int | None = None) -> RayExecutor:
-    from hypernodes.executors.ray import RayExecutor
-
-    return RayExecutor(workers)
+    return make_executor
 
 
 ALIASES: Final[dict[str, Callable[..., Executor] | None]] = {
     SEQUENTIAL: None,
-    "async": _async,
+    "async": _of_class("asynchronous", "AsyncExecutor"),
     "threaded": _threaded,
-    "parallel": _parallel,
-    "ray": _ray,
+    "parallel": _of_class("parallel", "ParallelExecutor"),
+    "ray": _of_class("ray", "RayExecutor"),
 }
 """The function that makes the executor of an alias; ``"sequential"`` has no executor."""
 

@@ -15,8 +15,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
 from hypernodes.exceptions import MainGuardError
-from hypernodes.executors.process_call import PoolCall
-from hypernodes.executors.process_pool import ProcessPool
+from hypernodes.executors.process_pool import PoolCall, ProcessPool
 from hypernodes.executors.process_worker import serialize_initializer
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
 from hypernodes.serialization.pickling import Serialized

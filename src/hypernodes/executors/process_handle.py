@@ -13,8 +13,7 @@ from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from hypernodes.executors.process_messages import Kind, Message, receive, send, serialize_message
-from hypernodes.executors.process_worker import run_worker
+from hypernodes.executors.process_worker import Kind, Message, receive, run_worker, send, serialize_message
 
 _context = get_context("spawn")
 

@@ -23,14 +23,12 @@ from typing import Any, Final
 from hypernodes._compat.ray import discard_error
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
-from hypernodes.executors.ray import capacity, nesting
-from hypernodes.executors.ray.connection import connection_id, disconnect
-from hypernodes.executors.ray.errors import connection_lost, translate_error
+from hypernodes.executors.ray import nesting
+from hypernodes.executors.ray.connection import connection_id, connection_lost, disconnect, translate_error
 from hypernodes.executors.ray.future import PendingResult
-from hypernodes.executors.ray.messages import TaskResult
-from hypernodes.executors.ray.queues import TaskQueue, TaskQueues
-from hypernodes.executors.ray.submitter import TaskSubmitter
-from hypernodes.executors.ray.task import Task
+from hypernodes.executors.ray.queues import TaskQueue, TaskQueues, host_resources, insufficient, is_dead
+from hypernodes.executors.ray.task import Task, TaskSubmitter
+from hypernodes.executors.ray.worker import TaskResult
 from hypernodes.executors.unpicklable import missing_module_advice
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import deserialize_error
@@ -228,12 +226,12 @@ class Dispatcher:
         if not self.is_connected:
             self._fail(connection_lost())
         elif self._queues.has_running and monotonic() - self._queues.updated > HOSTS_CHECK_INTERVAL_S:
-            hosts = capacity.host_resources()
-            if capacity.is_dead(self._host_id):  # Nothing that this process sends reaches the cluster.
+            hosts = host_resources()
+            if is_dead(self._host_id):  # Nothing that this process sends reaches the cluster.
                 self._fail(connection_lost())
                 return
             for queue in self._queues.update_hosts(hosts):
-                self._fail(capacity.insufficient(queue.resources.demand, hosts), [queue])
+                self._fail(insufficient(queue.resources.demand, hosts), [queue])
 
     def _fail(self, error: BaseException, queues: Collection[TaskQueue] | None = None) -> None:
         """Fail the running and pending tasks of some queues, by default of all."""

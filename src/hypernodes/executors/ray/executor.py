@@ -80,24 +80,15 @@ class RayExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         autoscaling: bool = False,
     ) -> None:
+        self._options = {
+            name: value for name, value in locals().items() if name not in ("self", "max_workers")
+        }
         if max_workers is not None and max_workers < 1:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_retries < 0:
             raise ValueError("max_retries must be 0 or more")
-        self._options: dict[str, Any] = {
-            "num_cpus": num_cpus,
-            "num_gpus": num_gpus,
-            "memory": memory,
-            "resources": resources,
-            "runtime_env": runtime_env,
-            "max_retries": max_retries,
-            "address": address,
-            "initializer": initializer,
-            "initargs": initargs,
-            "autoscaling": autoscaling,
-        }
         self._max_workers = max_workers
         self._resources = Resources.of(num_cpus, num_gpus, memory, resources)
         self._runtime_env = runtime_env
@@ -242,19 +233,18 @@ class RayExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no more calls; see `concurrent.futures.Executor.shutdown`."""
-        with self._lock:
-            self._closed = True
-            dispatcher = self._current
-        if dispatcher is not None:
+        if (dispatcher := self._close()) is not None:
             dispatcher.close(wait=wait, cancel_pending=cancel_futures)
 
     def terminate(self) -> None:
         """Kill the processes of running calls, cancel pending calls, and take no more."""
+        if (dispatcher := self._close()) is not None:
+            dispatcher.terminate()
+
+    def _close(self) -> Dispatcher | None:
         with self._lock:
             self._closed = True
-            dispatcher = self._current
-        if dispatcher is not None:
-            dispatcher.terminate()
+            return self._current
 
     def _serialize(self, call: tuple[Any, ...]) -> Serialized:
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.executors.ray import nesting
-from hypernodes.executors.ray.messages import InlineResult, PlainSerialized, StoredResult, serialize_plain
 from hypernodes.executors.ray.objects import RayValue, deserialize_result
+from hypernodes.executors.ray.worker import InlineResult, PlainSerialized, StoredResult, serialize_plain
 from hypernodes.executors.settled import ExecutorFuture, Settled
 from hypernodes.serialization.pickling import OutOfBand
 
@@ -16,21 +17,13 @@ if TYPE_CHECKING:
     from ray import ObjectRef
 
 
+@dataclass(frozen=True, slots=True)
 class PendingResult:
     """The results of a task that have not been unpickled yet."""
 
-    __slots__ = ("are_separate", "refs", "results")
-
-    def __init__(
-        self,
-        results: tuple[InlineResult | StoredResult, ...],
-        refs: tuple[ObjectRef[Any], ...],
-        *,
-        are_separate: bool,
-    ) -> None:
-        self.results = results
-        self.refs = refs
-        self.are_separate = are_separate
+    results: tuple[InlineResult | StoredResult, ...]
+    refs: tuple[ObjectRef[Any], ...]
+    are_separate: bool  # the future has one value for each result, and a large one stays in the store
 
     @property
     def is_inline(self) -> bool:

@@ -6,8 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import UnpackError
-from hypernodes.executors.ray.errors import translate_error
-from hypernodes.executors.ray.messages import PlainSerialized, StoredResult, to_plain
+from hypernodes.executors.ray.connection import translate_error
+from hypernodes.executors.ray.worker import PlainSerialized, StoredResult, to_plain
 from hypernodes.executors.settled import Settled
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
 from hypernodes.serialization.pickling import Serialized

@@ -10,23 +10,58 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from hypernodes._compat.ray import attempt_number
 from hypernodes.exceptions import TransportError
-from hypernodes.executors.ray.messages import (
-    Dependency,
-    InlineResult,
-    PlainSerialized,
-    StoredResult,
-    TaskResult,
-    to_plain,
-)
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, loads, serialize
 from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults
+
+PlainSerialized: TypeAlias = tuple[bytes, Sequence[Any], Sequence[Any]]
+"""The fields of a `Serialized`: Ray pickles a tuple faster than an object of a class."""
+
+
+def to_plain(serialized: Serialized) -> PlainSerialized:
+    """Return the fields of a serialized value."""
+    return serialized.header, serialized.buffers, serialized.out_of_band
+
+
+def serialize_plain(value: object) -> PlainSerialized:
+    """Serialize a value, and return the fields."""
+    return to_plain(serialize(value))
+
+
+class Dependency(NamedTuple):
+    """Stands for the result of another task in the call of a task."""
+
+    position: int  # the position of the result among the arguments
+
+
+class InlineResult(NamedTuple):
+    """A small result, which is part of the answer."""
+
+    value: PlainSerialized
+
+
+class StoredResult(NamedTuple):
+    """A large result, which stays in the object store."""
+
+    kind: str  # the name of its type
+    size: int
+
+
+class TaskResult(NamedTuple):
+    """The answer."""
+
+    attempt: int = 0  # how often Ray has begun the task before
+    results: tuple[InlineResult | StoredResult, ...] = ()
+    error: SerializedError | None = None
+    unpickling_error: str | None = None  # why the call could not be unpickled
+    initializer_error: SerializedError | None = None
 
 
 @dataclass(slots=True)
@@ -72,6 +107,7 @@ def _watch_sigterm() -> None:
 
 
 def _answer(payload: tuple[Any, ...], dependencies: tuple[PlainSerialized, ...]) -> tuple[Any, ...]:
+    # The initializer is called once for each executor. The held CPUs include those that an actor has lent.
     executor_id, initializer, returns, state.held_cpus, call = payload
     attempt = attempt_number()
     no_results = (None,) * returns
