@@ -67,7 +67,6 @@ class TerminalBars(Display):
 
     @classmethod
     def check(cls) -> None:
-        """Raise `ExtraMissingError` if rich is not installed."""
         try:
             import_module("rich")
         except ImportError as error:
@@ -121,7 +120,6 @@ class TerminalBars(Display):
         return max(5, self._progress.console.height - 2)
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Draw the bars."""
         from rich.markup import escape
 
         if self._tasks.keys() != rows.keys():
@@ -141,7 +139,6 @@ class TerminalBars(Display):
             )
 
     def close(self) -> None:
-        """Stop drawing; the bars stay as they were drawn last."""
         self._progress.stop()
         for handler, stream in self._redirected:
             handler.setStream(stream)
@@ -195,7 +192,6 @@ class NotebookBars(Display):
 
     @classmethod
     def check(cls) -> None:
-        """Raise `ExtraMissingError` if ipywidgets is not installed."""
         try:
             import_module("ipywidgets")
         except ImportError as error:
@@ -214,7 +210,6 @@ class NotebookBars(Display):
         display(self._box)
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Draw the bars."""
         from ipywidgets import HTML, FloatProgress, Layout
 
         cells: list[Any] = []

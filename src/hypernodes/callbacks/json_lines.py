@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Final
 
-from hypernodes.callbacks.log_records import unlabelled_message
+from hypernodes.callbacks.label import unlabelled_message
 
 _STANDARD_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

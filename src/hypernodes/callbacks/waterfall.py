@@ -33,19 +33,8 @@ _COLOURS: Final[dict[Result, str]] = {
     "failed": "#d62728",
     "abandoned": "#8a94a3",
 }
-_SIGNS: Final[dict[Result, str]] = {
-    "done": "",
-    "cached": "⚡ ",
-    "retried": "↻ ",
-    "failed": "✗ ",
-    "abandoned": "◌ ",
-}
-_SYMBOLS: Final[dict[Result, str]] = {
-    "cached": "diamond",
-    "retried": "circle",
-    "failed": "x",
-    "abandoned": "circle-open",
-}
+_SIGNS: Final = {"done": "", "cached": "⚡ ", "retried": "↻ ", "failed": "✗ ", "abandoned": "◌ "}
+_SYMBOLS: Final = {"cached": "diamond", "retried": "circle", "failed": "x", "abandoned": "circle-open"}
 _NESTED_COLOUR: Final = "#b8bec9"
 _NODE_COLOURS: Final = (
     "#4c78a8", "#f58518", "#72b7b2", "#b279a2", "#9d755d", "#ff9da6", "#439894", "#d6a5c9", "#79706e",
@@ -228,22 +217,12 @@ def _figure(title: str, rows: list[_Row], calls: list[CallBar], by: str) -> Figu
             x=[(call.start + call.end) / 2 - began for _, call in numbered],
             hovertext=[_hover_text(call, began) for _, call in numbered],
             hoverinfo="text",
-            marker={
-                "symbol": _SYMBOLS[result],
-                "color": _COLOURS[result],
-                "size": 11,
-                "line": {"width": 1.5, "color": "white"},
-            },
+            marker={"symbol": _SYMBOLS[result], "color": _COLOURS[result], "size": 11},
+            marker_line={"width": 1.5, "color": "white"},
         )
     figure.update_layout(
-        title={
-            "text": _escaped(title),
-            "x": 0.01,
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"t": 16},
-        },
+        title={"text": _escaped(title), "x": 0.01, "y": 1, "yref": "container", "yanchor": "top"},
+        title_pad={"t": 16},
         barmode="overlay",
         template="plotly_white",
         height=110 + max(_ROW_PX * max(3, len(rows)), _LEGEND_ENTRY_PX * (len(bars) + len(markers))),
