@@ -17,22 +17,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.exceptions import ExtraMissingError, NodeAbandonedError, TelemetryWarning
-from hypernodes.telemetry.attributes import (
+from hypernodes.telemetry.node_span import NodeSpanContext
+from hypernodes.telemetry.providers import find_providers
+from hypernodes.telemetry.trace import (
     UNFINISHED,
+    SpanKey,
+    Trace,
     metric_attributes,
     node_attributes,
     pipeline_attributes,
     worker_attributes,
 )
-from hypernodes.telemetry.node_span import NodeSpanContext
-from hypernodes.telemetry.providers import find_providers
-from hypernodes.telemetry.trace import SpanKey, Trace
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from hypernodes.telemetry.metrics import Metrics
+    from hypernodes.telemetry.providers import Metrics
     from hypernodes.telemetry.recorder import SpanRecorder
     from hypernodes.telemetry.run_spans import RunSpans
 
@@ -159,7 +160,7 @@ class TelemetryCallback(PipelineCallback):
                     self._is_warned = True
                     warnings.warn(_NO_PROVIDER, TelemetryWarning, stacklevel=3)
                 return None
-            from hypernodes.telemetry.metrics import Metrics
+            from hypernodes.telemetry.providers import Metrics
             from hypernodes.telemetry.recorder import SpanRecorder
 
             self._outlets = SpanRecorder(providers[0]), Metrics(providers[1])
@@ -270,7 +271,7 @@ class TelemetryCallback(PipelineCallback):
             run.metrics.retries.add(1, metric_attributes(node_id, ctx))
 
     def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
-        from hypernodes.telemetry.span_data import SpanData
+        from hypernodes.telemetry.recorder import SpanData
 
         if (run := self._run(ctx)) is None:
             return

@@ -15,8 +15,8 @@ from hypernodes.callbacks.node_context import NodeCall
 from hypernodes.telemetry.trace import Trace
 
 if TYPE_CHECKING:
+    from hypernodes.telemetry.recorder import SpanData
     from hypernodes.telemetry.span_buffer import SpanBuffer
-    from hypernodes.telemetry.span_data import SpanData
 
 
 @dataclass(frozen=True, slots=True)

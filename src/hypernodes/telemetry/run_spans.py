@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace as otel
 
-from hypernodes.telemetry.attributes import UNFINISHED, place_attributes, span_name
-from hypernodes.telemetry.recorder import SpanRecorder, remote_context
-from hypernodes.telemetry.span_data import SpanData, SpanEvent
-from hypernodes.telemetry.trace import Path, SpanKey, Trace
+from hypernodes.telemetry.recorder import SpanData, SpanEvent, SpanRecorder, remote_context
+from hypernodes.telemetry.trace import UNFINISHED, Path, SpanKey, Trace, place_attributes, span_name
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext
