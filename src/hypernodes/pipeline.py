@@ -508,7 +508,7 @@ class Pipeline(PipelineDefinition):
         )
 
     def _repr_html_(self) -> str:
-        from hypernodes.visualization.pipeline_table import pipeline_table
+        from hypernodes.visualization.picture import pipeline_table
 
         drawn = self.visualize()
         return str(drawn) if drawn.form == "svg" else pipeline_table(self)

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from io import StringIO
 from typing import Any, Protocol
 
 
-class Row(Protocol):
-    """The verdict on one node."""
+class _Verdict(Protocol):
+    """The verdict on one node, as `hypernodes.execution.explain` gives it."""
 
     @property
-    def node(self) -> str:
-        """The name of the node."""
-
+    def node(self) -> str: ...
     @property
-    def path(self) -> tuple[str, ...]:
-        """The enclosing pipelines."""
-
+    def path(self) -> tuple[str, ...]: ...
     @property
-    def kind(self) -> str:
-        """The verdict in one word or two: hit, miss, mixed, not cached, open."""
-
+    def kind(self) -> str: ...
     @property
-    def status(self) -> str:
-        """The verdict, with counts if there are several items."""
-
+    def status(self) -> str: ...
     @property
-    def is_needed(self) -> bool:
-        """Whether a run would look the node up."""
-
+    def is_needed(self) -> bool: ...
     @property
-    def because(self) -> str:
-        """The reason why it is not a hit."""
+    def because(self) -> str: ...
 
 
-def rich_table(rows: Sequence[Row]) -> Any:
+def rich_table(rows: Sequence[_Verdict]) -> Any:
     """Return verdicts as a coloured table for a terminal."""
     from rich.box import SIMPLE_HEAD
     from rich.markup import escape as escape_markup
@@ -50,10 +40,8 @@ def rich_table(rows: Sequence[Row]) -> Any:
     return table
 
 
-def as_text(rows: Sequence[Row], width: int = 110) -> str:
+def as_text(rows: Sequence[_Verdict], width: int = 110) -> str:
     """Return verdicts as a table in plain text."""
-    from io import StringIO
-
     from rich.console import Console
 
     text = StringIO()
@@ -64,7 +52,7 @@ def as_text(rows: Sequence[Row], width: int = 110) -> str:
     return "\n".join(line[1:].rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
-def as_html(rows: Sequence[Row]) -> str:
+def as_html(rows: Sequence[_Verdict]) -> str:
     """Return verdicts as an HTML table for a notebook."""
     cells = "".join(
         f'<tr style="{"opacity:0.55" if not row.is_needed else ""}">'
@@ -78,11 +66,11 @@ def as_html(rows: Sequence[Row]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
 
 
-def _name(row: Row) -> str:
+def _name(row: _Verdict) -> str:
     return "/".join((*row.path[1:], row.node))
 
 
-def _why(row: Row) -> str:
+def _why(row: _Verdict) -> str:
     return "; ".join(filter(None, (row.because, "" if row.is_needed else "not needed")))
 
 

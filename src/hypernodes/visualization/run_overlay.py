@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, Protocol
+from typing import Final
 
+from hypernodes.callbacks.run_record import NodeReport
 from hypernodes.text import seconds
 from hypernodes.visualization.diagram import Box, Diagram
 
@@ -14,34 +15,6 @@ DARK_FILLS: Final = ("#1c3050", "#453a1a", "#5a4318", "#6c421c", "#7d3a24")
 """The fill colours of boxes by heat, on a dark page."""
 HEAT_THRESHOLDS: Final = (0.05, 0.15, 0.3, 0.5)
 """The shares of the seconds of all nodes from which on a box gets heat 1, 2, 3 and 4."""
-
-
-class NodeReport(Protocol):
-    """The results of one node in a run, as a `RunReport` has them."""
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """The enclosing pipelines, followed by the name of the node."""
-
-    @property
-    def is_nested(self) -> bool:
-        """Whether it is a nested pipeline, whose nodes have reports of their own."""
-
-    @property
-    def runs(self) -> int:
-        """The number of executions."""
-
-    @property
-    def cached(self) -> int:
-        """The number of results that came from the cache."""
-
-    @property
-    def failed(self) -> int:
-        """The number of failures."""
-
-    @property
-    def seconds(self) -> float:
-        """The duration of all executions together."""
 
 
 def add_run(diagram: Diagram, nodes: Iterable[NodeReport]) -> None:
