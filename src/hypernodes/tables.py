@@ -79,10 +79,6 @@ def _pandas_table(frame: Any) -> Table:
     return Table(tuple(name for name in frame.columns if isinstance(name, str)), rows)
 
 
-def _polars_table(frame: Any) -> Table:
-    return Table(tuple(frame.columns), lambda names: frame.select(names).iter_rows())
-
-
 def _lazy_polars_table(frame: Any) -> Table:
     raise MapError(f"a polars {type(frame).__name__} is not computed yet. Give the result of its collect().")
 
@@ -92,14 +88,6 @@ def _arrow_table(table: Any) -> Table:
         return _batch_rows(table.select(list(names)).to_batches(ROWS_PER_BATCH), names)
 
     return Table(tuple(table.schema.names), rows)
-
-
-def _arrow_batch_table(batch: Any) -> Table:
-    return Table(tuple(batch.schema.names), lambda names: _batch_rows([batch], names))
-
-
-def _arrow_reader_table(reader: Any) -> Table:
-    return Table(tuple(reader.schema.names), lambda names: _batch_rows(reader, names))
 
 
 def _batch_rows(batches: Any, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -124,10 +112,16 @@ _TO_LIST: Final = {
 }
 _TABLES: Final[dict[tuple[str, str], Callable[[Any], Table]]] = {
     ("pandas", "DataFrame"): _pandas_table,
-    ("polars", "DataFrame"): _polars_table,
+    ("polars", "DataFrame"): lambda frame: Table(
+        tuple(frame.columns), lambda names: frame.select(names).iter_rows()
+    ),
     ("polars", "LazyFrame"): _lazy_polars_table,
     ("pyarrow", "Table"): _arrow_table,
-    ("pyarrow", "RecordBatch"): _arrow_batch_table,
-    ("pyarrow", "RecordBatchReader"): _arrow_reader_table,
+    ("pyarrow", "RecordBatch"): lambda batch: Table(
+        tuple(batch.schema.names), lambda names: _batch_rows([batch], names)
+    ),
+    ("pyarrow", "RecordBatchReader"): lambda reader: Table(
+        tuple(reader.schema.names), lambda names: _batch_rows(reader, names)
+    ),
     ("daft", "DataFrame"): _daft_table,
 }
