@@ -1,7 +1,4 @@
-"""What the executors rely on in asyncio beyond its documented interface.
-
-The test is in ``tests/test_compat_asyncio.py``.
-"""
+"""What the executors rely on in asyncio beyond its documented interface."""
 
 from __future__ import annotations
 
@@ -13,6 +10,5 @@ running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_runn
 
 Why: each submission asks for the loop. `asyncio.get_running_loop` raises a RuntimeError where no loop runs,
 which costs more than the answer.
-
 When ``asyncio._get_running_loop`` is gone: call `asyncio.get_running_loop`, and catch the RuntimeError.
 """

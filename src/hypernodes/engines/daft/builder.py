@@ -1,21 +1,26 @@
-"""From the stages of a query to the UDFs of a data frame."""
+"""From the stages of a query to the UDFs of a data frame, serialized where other processes run them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._compat.daft import can_await_udfs, in_processes
-from hypernodes.engines.daft.hints import column_type_of_output
-from hypernodes.engines.daft.serialized_udf import SerializedUdf
+from hypernodes.engines.daft.columns import column_type_of_output
 from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
 from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf, as_function
+from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.stages import Stage
+from hypernodes.execution.targets.diagnose import unsent
+from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
+from hypernodes.serialization.pickling import Serialized, serialize
 
 if TYPE_CHECKING:
-    from daft import DataFrame, DataType, Expression
+    from daft import DataFrame, DataType, Expression, Series
+
 
 MAX_COROUTINES: Final = 10
 """How many coroutines of an async UDF run at once by default, as with the executor ``"async"``."""
@@ -23,28 +28,22 @@ MAX_NAMED_NODES: Final = 4
 """How many nodes the name of a stage lists, so that a printed plan stays readable."""
 
 
+@dataclass
 class QueryBuilder:
     """Adds the stages of a query to a data frame, as columns."""
 
-    def __init__(
-        self,
-        spec: QuerySpec,
-        frame: DataFrame,
-        dtypes: Mapping[str, DataType | None],
-        transport: Transport,
-        options: QueryOptions,
-        first_column: str,
-    ) -> None:
+    _spec: QuerySpec
+    frame: DataFrame
+    _dtypes: dict[str, DataType | None]
+    _transport: Transport
+    _options: QueryOptions
+    _first_column: str  # UDFs take it first; it tells how many rows there are
+
+    def __post_init__(self) -> None:
         from daft import col
 
-        self.frame = frame
         self.reports: list[Expression] = []  # the columns that bring reports to the driver
-        self.values: dict[str, tuple[Expression, ...]] = {name: (col(name),) for name in dtypes}
-        self._spec = spec
-        self._dtypes = dict(dtypes)
-        self._transport = transport
-        self._options = options
-        self._first_column = first_column  # UDFs take it first; it tells how many rows there are
+        self.values: dict[str, tuple[Expression, ...]] = {name: (col(name),) for name in self._dtypes}
 
     def add_stages(self) -> None:
         """Add every stage of the query."""
@@ -137,3 +136,41 @@ class QueryBuilder:
             made = in_processes(made, options.concurrency)
         daft_udf: Callable[..., Expression] = made
         return daft_udf
+
+
+class SerializedUdf:
+    """A stage as a function of columns, for other processes."""
+
+    def __init__(
+        self, task: StageTask, transport: Transport, place: Callable[[Serialized], PlacedValue]
+    ) -> None:
+        self._transport = transport
+        self._large: dict[str, Broadcast] = {}
+        try:
+            for name, value in task.fixed.items():
+                serialized = serialize(value)
+                if serialized.size >= BROADCAST_MIN_BYTES:
+                    self._large[name] = broadcast(serialized, place)
+            small = {name: value for name, value in task.fixed.items() if name not in self._large}
+            self._task = broadcast(serialize(replace(task, fixed=small)), place)
+        except Exception as failure:
+            plan = task.stage.plan
+            raise unsent(plan.calls(), task.fixed, repr(plan.label), failure) from failure
+
+    def __call__(self, *series: Series) -> Series:
+        """Compute the stage for the items of some rows."""
+        token = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
+        try:
+            return self._deserialized()(*series)
+        finally:
+            OCCUPIED.reset(token)
+
+    async def on_loop(self, *series: Series) -> Series:
+        """Compute the stage for the items of some rows, several items at once."""
+        OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})  # This is in the context of the coroutine only.
+        return await self._deserialized().on_loop(*series)
+
+    def _deserialized(self) -> StageUdf:
+        task: StageTask = self._task.get()
+        large = {name: value.get() for name, value in self._large.items()}
+        return StageUdf(replace(task, fixed={**task.fixed, **large}), self._transport, is_remote=True)

@@ -72,7 +72,6 @@ class InProcessTransport(ReportingTransport):
 
     def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
         """Return the objects of some positions."""
-        del series
         return self._stores[name].get(positions) if positions else []
 
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
@@ -101,12 +100,10 @@ class InProcessTransport(ReportingTransport):
 
     def write_outcome(self, positions: Sequence[int], chunk: Chunk, outcome: ChunkOutcome) -> Series:
         """Keep the outcome of a chunk for the driver, and return a column of nulls."""
-        del chunk
         return self.write_report(Report(positions, outcome=outcome))
 
     def read_reports(self, partition: Any = None) -> Iterator[Report]:
         """Yield the reports that were kept since the last time."""
-        del partition
         while self._reports:
             yield self._reports.popleft()
 

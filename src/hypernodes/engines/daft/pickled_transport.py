@@ -37,12 +37,10 @@ class PickledTransport(ReportingTransport):
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
         """Pickle objects."""
-        del name, positions
         return _binary_series(list(dumps_each(column)))
 
     def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
         """Unpickle objects."""
-        del name, positions
         return list(map(loads, series.to_arrow().to_pylist()))
 
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
@@ -53,7 +51,6 @@ class PickledTransport(ReportingTransport):
 
     def read_misfits(self, name: str, series: Series, positions: Sequence[int]) -> dict[int, Any]:
         """Unpickle the misfits of a typed column."""
-        del name, positions
         pickles = series.to_arrow()
         if pickles.null_count == len(pickles):
             return {}

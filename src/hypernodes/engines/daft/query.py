@@ -75,7 +75,7 @@ def lazy_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions, kept: S
     names = frame.column_names
     dtypes = _dtypes(frame, spec.columns_needed)
     transport = StreamedTransport(is_remote=options.is_remote)
-    builder = QueryBuilder(spec, frame, dtypes, transport, options, first_column=names[0])
+    builder = QueryBuilder(spec, frame, dtypes, transport, options, names[0])
     builder.add_stages()
     outputs = [name for name in spec.outputs if name not in kept]
     given = [name for name in outputs if name not in spec.computed]
@@ -132,12 +132,12 @@ def _dtypes(frame: DataFrame, names: Sequence[str]) -> dict[str, DataType | None
 def _reports(
     spec: QuerySpec,
     frame: DataFrame,
-    dtypes: Mapping[str, DataType | None],
+    dtypes: dict[str, DataType | None],
     transport: ReportingTransport,
     options: QueryOptions,
 ) -> Iterator[Report]:
     """Run a query, and yield its reports; the last one has the error, if there is one."""
-    builder = QueryBuilder(spec, frame, dtypes, transport, options, first_column=POSITIONS)
+    builder = QueryBuilder(spec, frame, dtypes, transport, options, POSITIONS)
     builder.add_stages()
     result = builder.frame.select(*builder.reports)
     if options.show_plan:

@@ -30,12 +30,10 @@ class StreamedTransport(Transport):
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
         """Return a column of Python objects."""
-        del name, positions
         return object_series(column)
 
     def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
         """Return the values of a column of Python objects."""
-        del name, positions
         return list_of(series)
 
     def read_inputs(
