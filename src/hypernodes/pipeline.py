@@ -111,13 +111,9 @@ class Pipeline(PipelineDefinition):
         key: tuple[Any, ...],
         compute: Callable[[Mapping[str, Any]], dict[str, Any]],
     ) -> None:
-        """Let `run` call a compiled plan directly, without the engine. Engines call this.
+        """Let `run` call a plan that its engine has compiled directly. Engines call this.
 
-        Args:
-            engine: The engine that compiled the plan. If it is not the engine of this pipeline, nothing is
-                remembered.
-            key: The outputs requested, followed by the names of the inputs.
-            compute: The compiled plan.
+        The key has the outputs requested, followed by the names of the inputs.
         """
         if self.effective_engine is engine:
             self._compiled[key] = compute

@@ -8,12 +8,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from importlib import import_module
 from time import monotonic
 from typing import Any, Final
 
 from hypernodes.callbacks.tallies import Path
-from hypernodes.exceptions import ExtraMissingError
 
 WIDE_TERMINAL_COLUMNS: Final = 100
 """Columns from which on a terminal has room for long bars."""
@@ -43,11 +41,6 @@ class Row:
 class Display(ABC):
     """A place to draw bars."""
 
-    @classmethod
-    @abstractmethod
-    def check(cls) -> None:
-        """Raise `ExtraMissingError` if a library that it needs is not installed."""
-
     @property
     def room(self) -> int:
         """The number of rows that fit."""
@@ -64,16 +57,6 @@ class Display(ABC):
 
 class TerminalBars(Display):
     """Bars drawn by rich, on standard error."""
-
-    @classmethod
-    def check(cls) -> None:
-        try:
-            import_module("rich")
-        except ImportError as error:
-            raise ExtraMissingError(
-                "progress in a terminal needs rich: pip install rich, or this package with "
-                "its extra 'progress'"
-            ) from error
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -158,10 +141,6 @@ def _handlers_on(stream: Any) -> list[logging.StreamHandler[Any]]:
 class Lines(Display):
     """A line every few seconds for the outermost pipeline and each map: for CI, files, and logs of jobs."""
 
-    @classmethod
-    def check(cls) -> None:
-        """Do nothing: lines need no library."""
-
     def __init__(self) -> None:
         self._printed = monotonic()
         self._rows: Mapping[Path, Row] = {}
@@ -189,16 +168,6 @@ class Lines(Display):
 
 class NotebookBars(Display):
     """A widget with a row for each bar, in Jupyter, JupyterLab and VS Code."""
-
-    @classmethod
-    def check(cls) -> None:
-        try:
-            import_module("ipywidgets")
-        except ImportError as error:
-            raise ExtraMissingError(
-                "progress in a notebook needs ipywidgets: pip install ipywidgets, or this package with its "
-                "extra 'notebook'"
-            ) from error
 
     def __init__(self) -> None:
         from IPython.display import display

@@ -19,7 +19,7 @@ from hypernodes.callbacks.bars import Display, Lines, NotebookBars, Row, Termina
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.event import Worker, current_worker
 from hypernodes.callbacks.tallies import Path, Tallies, Tally
-from hypernodes.exceptions import NodeAbandonedError
+from hypernodes.exceptions import NodeAbandonedError, import_extra
 
 REDRAW_INTERVAL_S: Final = 0.1
 """Least time between redraws: drawing must cost a map of a million items next to nothing."""
@@ -65,7 +65,8 @@ class ProgressCallback(PipelineCallback):
         if display not in displays:
             raise ValueError(f"display must be 'auto', {', '.join(map(repr, displays))}, not {display!r}")
         self._display_type = displays[display]
-        self._display_type.check()
+        if display == "notebook":
+            import_extra("ipywidgets", "progress in a notebook needs ipywidgets", "ipywidgets", "notebook")
         self._display: Display | None = None
         self._tallies = Tallies()
         self._drawn = 0.0

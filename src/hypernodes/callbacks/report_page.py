@@ -7,7 +7,6 @@ from html import escape
 from typing import Final
 
 from hypernodes.callbacks.run_record import RunRecord
-from hypernodes.exceptions import ExtraMissingError
 from hypernodes.text import seconds, short
 
 _COLUMNS: Final = ("node", "runs", "⚡ cached", "↻ retried", "✗ failed", "in all", "each", "slowest")
@@ -32,14 +31,10 @@ def title_of(record: RunRecord) -> str:
 
 def as_text(record: RunRecord) -> str:
     """Return the table of nodes as text, and the remarks below it."""
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError as error:
-        raise ExtraMissingError(
-            "a report prints with rich: pip install rich, or this package with its extra 'progress'"
-        ) from error
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=Text(title_of(record)), title_justify="left", title_style="bold")
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "node" else "right", no_wrap=column != "node")

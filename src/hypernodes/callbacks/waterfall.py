@@ -5,13 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import count, cycle
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
 from hypernodes.callbacks.event import Worker
-from hypernodes.exceptions import ExtraMissingError
+from hypernodes.exceptions import import_extra
 from hypernodes.text import seconds
 
 if TYPE_CHECKING:
@@ -119,12 +118,7 @@ class Waterfall:
     ) -> None:
         if by not in ("node", "worker"):
             raise ValueError(f"by must be 'node' or 'worker', not {by!r}")
-        try:
-            import_module("plotly.graph_objects")
-        except ImportError as error:
-            raise ExtraMissingError(
-                "a waterfall needs plotly: pip install plotly, or this package with its extra 'viz'"
-            ) from error
+        import_extra("plotly.graph_objects", "a waterfall needs plotly", "plotly", "viz")
         shown = list(calls)
         rows = list(_by_node(shown, order) if by == "node" else _by_worker(shown))
         if total is not None and total > len(shown):

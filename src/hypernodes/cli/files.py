@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final, Protocol, TextIO
+from typing import IO, Any, Final, TextIO, TypeAlias
 
 import click
 
@@ -96,13 +96,6 @@ def _parsed(lines: TextIO, path: Path) -> Iterator[dict[str, Any]]:
                     f'{path}, line {number} is not an object like {{"x": 1}}: {line.strip()[:60]}'
                 )
             yield row
-
-
-class Writer(Protocol):
-    """A destination of outputs."""
-
-    def write(self, outputs: Mapping[str, Any]) -> None:
-        """Write the outputs of a run, or of one item."""
 
 
 @contextmanager
@@ -208,3 +201,7 @@ def plain(value: Any) -> Any:
         f"an output is of type {type(value).__qualname__}, which a file of values cannot hold. Request other "
         f"outputs with --output, or add a node that converts it to plain values."
     )
+
+
+Writer: TypeAlias = _JsonWriter | _ParquetWriter
+"""A destination of outputs, those of a run or of each item."""

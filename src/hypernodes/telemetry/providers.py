@@ -6,7 +6,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from hypernodes.exceptions import ExtraMissingError
+from hypernodes.exceptions import import_extra
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -40,14 +40,11 @@ def find_providers(
 @cache
 def _collector_providers(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
     """Return the providers of a collector; each process has one pair for it."""
-    try:
-        from hypernodes.telemetry.otlp import otlp_providers
-    except ImportError as error:
-        raise ExtraMissingError(
-            "endpoint= needs OpenTelemetry's SDK and its OTLP exporter: pip install opentelemetry-sdk "
-            "opentelemetry-exporter-otlp-proto-http, or this package with its extra 'telemetry'"
-        ) from error
-    return otlp_providers(endpoint)
+    need = "endpoint= needs OpenTelemetry's SDK and its OTLP exporter"
+    packages = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+    otlp = import_extra("hypernodes.telemetry.otlp", need, packages, "telemetry")
+    providers: tuple[TracerProvider, MeterProvider] = otlp.otlp_providers(endpoint)
+    return providers
 
 
 class Metrics:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace as otel
 
+from hypernodes.telemetry.providers import Metrics
 from hypernodes.telemetry.recorder import SpanData, SpanEvent, SpanRecorder, remote_context
 from hypernodes.telemetry.trace import UNFINISHED, Path, SpanKey, Trace, place_attributes, span_name
 
@@ -38,12 +39,18 @@ class OpenSpan:
 
 
 class RunSpans:
-    """The spans of one run."""
+    """The spans of one run, and the metrics that it records to."""
 
     def __init__(
-        self, recorder: SpanRecorder, trace: Trace, outer_span: SpanContext | None, outermost: Path
+        self,
+        recorder: SpanRecorder,
+        metrics: Metrics,
+        trace: Trace,
+        outer_span: SpanContext | None,
+        outermost: Path,
     ) -> None:
         self._recorder = recorder
+        self.metrics = metrics
         self._outer_span = outer_span  # the span that was current where the run was started
         self._failed: set[SpanKey] = set()
         self.trace = trace

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from hypernodes._compat.daft import can_await_udfs, in_processes
+import daft
+from daft import DataFrame, DataType, Expression, Series, col
+
+from hypernodes._compat.daft import can_await_udfs, in_processes, name_udf
 from hypernodes.engines.daft.columns import column_type_of_output
 from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
-from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf, as_function
+from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.stages import Stage
 from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
 from hypernodes.serialization.pickling import Serialized, serialize
-
-if TYPE_CHECKING:
-    from daft import DataFrame, DataType, Expression, Series
-
 
 MAX_COROUTINES: Final = 10
 """How many coroutines of an async UDF run at once by default, as with the executor ``"async"``."""
@@ -40,8 +39,6 @@ class QueryBuilder:
     _first_column: str  # UDFs take it first; it tells how many rows there are
 
     def __post_init__(self) -> None:
-        from daft import col
-
         self.reports: list[Expression] = []  # the columns that bring reports to the driver
         self.values: dict[str, tuple[Expression, ...]] = {name: (col(name),) for name in self._dtypes}
 
@@ -51,8 +48,6 @@ class QueryBuilder:
             self._add(stage)
 
     def _add(self, stage: Stage) -> None:
-        from daft import DataType, col
-
         reporting = self._transport.reporting
         task = self._task(stage)
         fields: dict[str, DataType] = {}
@@ -110,15 +105,12 @@ class QueryBuilder:
         return next(name for name in (f"{name}{'+' * more}()" for more in count()) if name not in taken)
 
     def _daft_udf(self, task: StageTask, returned: DataType, column: str) -> Callable[..., Expression]:
-        import daft
-
         options, stage, transport = self._options, task.stage, self._transport
         on_ray = options.runner == "ray"
-        udf = (
-            SerializedUdf(task, transport, options.place) if options.is_remote else StageUdf(task, transport)
-        )
+        is_remote = options.is_remote
+        udf = SerializedUdf(task, transport, options.place) if is_remote else StageUdf(task, transport)
         is_async = stage.kind == "async" and can_await_udfs(options.runner)
-        function = as_function(udf, stage.plan.path[-1], column.removesuffix("()"), is_async=is_async)
+        function = _as_function(udf, stage.plan.path[-1], column.removesuffix("()"), is_async=is_async)
         resources = stage.resources
         # On Ray, a UDF with processes of its own holds their CPUs until the query ends. If each had some by
         # default, several such stages would wait for each other forever.
@@ -174,3 +166,22 @@ class SerializedUdf:
         task: StageTask = self._task.get()
         large = {name: value.get() for name, value in self._large.items()}
         return StageUdf(replace(task, fixed={**task.fixed, **large}), self._transport, is_remote=True)
+
+
+def _as_function(
+    udf: StageUdf | SerializedUdf, pipeline: str, name: str, *, is_async: bool
+) -> Callable[..., Any]:
+    """Return a UDF as a plain or a coroutine function, under the name that Daft shows in plans."""
+    function: Callable[..., Series | Awaitable[Series]]
+    if is_async:
+
+        async def function(*series: Series) -> Series:
+            return await udf.on_loop(*series)
+
+    else:
+
+        def function(*series: Series) -> Series:
+            return udf(*series)
+
+    name_udf(function, pipeline, name)
+    return function

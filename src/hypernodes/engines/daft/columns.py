@@ -9,16 +9,16 @@ import types
 import typing
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Union
+from typing import Any, Final, Union
+
+import pyarrow as pa
+import pyarrow.types as pt
+from daft import DataType, Series
 
 from hypernodes.exceptions import HintError
 from hypernodes.execution.calls.batch import values
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.text import short
-
-if TYPE_CHECKING:
-    from daft import DataType, Series
-
 
 TYPED_NAMES: Final = ("int", "float", "str", "bool", "bytes")
 """The built-in types whose values Arrow holds exactly."""
@@ -81,8 +81,6 @@ def _without_none(hint: Any) -> Any:
 
 def column_type(hint: Any) -> DataType | None:
     """Return the type of a column for values of a hint; ``None`` for a column of Python objects."""
-    from daft import DataType
-
     if (name := typed_name(hint)) is not None:
         return {
             "int": DataType.int64,
@@ -106,8 +104,6 @@ def typed_name(hint: Any) -> str | None:
 
 def object_series(column: Sequence[Any]) -> Series:
     """Return values as a column of Python objects, which gives each back as it is."""
-    from daft import DataType, Series
-
     return Series.from_pylist(list(column), dtype=DataType.python())
 
 
@@ -117,9 +113,6 @@ def exact_series(column: list[Any]) -> Series:
     >>> exact_series([1, None, 3]).datatype(), exact_series([1, True]).datatype()
     (Int64, Python)
     """
-    import pyarrow as pa
-    from daft import Series
-
     kinds = set(map(type, column)) - {type(None)}
     if len(kinds) == 1 and (name := typed_name(kinds.pop())) is not None:
         try:
@@ -130,8 +123,6 @@ def exact_series(column: list[Any]) -> Series:
 
 
 def _arrow_type(name: str) -> Any:
-    import pyarrow as pa
-
     kinds = {"int": pa.int64, "float": pa.float64, "str": pa.large_string, "bool": pa.bool_}
     return kinds.get(name, pa.large_binary)()
 
@@ -147,9 +138,6 @@ def typed_series(column: Any, dtype: DataType, label: str, *, exactly: bool = Tr
     >>> typed_series([1, None], DataType.int64(), "output 'x'").to_pylist()
     [1, None]
     """
-    import pyarrow as pa
-    from daft import Series
-
     wanted = dtype.to_arrow_dtype()
     # A pandas Series is left out here: Arrow would turn its NaN into None.
     if type(column).__name__ == "ndarray" and column.ndim == 1 and column.dtype.kind in "biuf":
@@ -176,8 +164,6 @@ def typed_series(column: Any, dtype: DataType, label: str, *, exactly: bool = Tr
 
 def _cast_is_exact(own: Any, wanted: Any) -> bool:
     """Whether a cast from one Arrow type to another keeps the Python objects of all values."""
-    import pyarrow.types as pt
-
     if (pt.is_list(own) or pt.is_large_list(own)) and (pt.is_list(wanted) or pt.is_large_list(wanted)):
         return _cast_is_exact(own.value_type, wanted.value_type)
     return bool(
@@ -195,8 +181,6 @@ def _misfit(column: Sequence[Any], wanted: Any, *, exactly: bool) -> Any:
 
     Arrow alone would not find all of them: it truncates 1.5 to 1.
     """
-    import pyarrow.types as pt
-
     if pt.is_large_list(wanted) or pt.is_list(wanted):
         for value in column:
             if value is not None and (
@@ -226,8 +210,6 @@ _ACCEPTED: Final[dict[str, tuple[type, tuple[type, ...]]]] = {
 
 def as_inferred(column: Any) -> Any:
     """Return an array of the type that Arrow infers from its values, as other engines pass it."""
-    import pyarrow as pa
-
     if isinstance(column, pa.Array) and not column.type.equals(plain := _inferred(column.type)):
         with suppress(pa.ArrowException):  # An unsigned value may be beyond the signed type.
             return column.cast(plain)
@@ -235,9 +217,6 @@ def as_inferred(column: Any) -> Any:
 
 
 def _inferred(own: Any) -> Any:
-    import pyarrow as pa
-    import pyarrow.types as pt
-
     if pt.is_list(own) or pt.is_large_list(own):
         return pa.list_(_inferred(own.value_type))
     kinds = (

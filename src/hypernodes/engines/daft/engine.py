@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import daft
+from daft import DataFrame
 
 from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Scope
@@ -32,9 +35,6 @@ from hypernodes.execution.plan.variants import without_batch
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import as_single_stage, can_be_staged
 from hypernodes.mapping import Columns
-
-if TYPE_CHECKING:
-    from daft import DataFrame
 
 
 class DaftEngine(ScheduledEngine):
@@ -195,7 +195,7 @@ class DaftEngine(ScheduledEngine):
         on_error: OnError = "raise",
     ) -> Any:
         """Compute over the rows of a Daft data frame where they are. See `Engine.map_frame`."""
-        if self._runs_inline or not isinstance(frame, import_daft().DataFrame):
+        if self._runs_inline or not isinstance(frame, DataFrame):
             return None
         if not self.collect:
             return self._lazy_frame(pipeline, frame, names, {}, output_names(output_name), on_error)
@@ -317,9 +317,8 @@ def _frame_from_rows(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     columns = (
         rows.columns if isinstance(rows, Columns) else {name: [row[name] for row in rows] for name in rows[0]}
     )
-    series = {name: exact_series(column) for name, column in columns.items()}
-    frame: DataFrame = import_daft().from_pydict(series)
-    return frame
+    series: dict[str, Any] = {name: exact_series(column) for name, column in columns.items()}
+    return daft.from_pydict(series)
 
 
 _DEFAULTS: Final = {name: parameter.default for name, parameter in signature(DaftEngine).parameters.items()}

@@ -6,15 +6,15 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Condition, Lock
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
+
+import pyarrow as pa
+from daft import DataType, Series
 
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError
 from hypernodes.execution.jobs import Chunk, ChunkOutcome
-from hypernodes.serialization.errors import ExceptionWrapper
-
-if TYPE_CHECKING:
-    from daft import DataType, Series
+from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
 
 CANCEL_TIMEOUT_S: Final = 5.0
 """How long `InProcessTransport.cancel` waits for running calls, in seconds.
@@ -60,8 +60,6 @@ class InProcessTransport(ReportingTransport):
     @property
     def object_type(self) -> DataType:
         """The type of a column of nulls: the positions of its rows are all that is needed."""
-        from daft import DataType
-
         return DataType.bool()
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
@@ -78,9 +76,6 @@ class InProcessTransport(ReportingTransport):
         """Keep a column that has misfits, and return a column that says so."""
         if column is None:
             return _null_series(len(positions))
-        import pyarrow as pa
-        from daft import Series
-
         self.write_objects(name, column, positions)
         return Series.from_arrow(pa.array([True] * len(positions)))
 
@@ -116,16 +111,10 @@ class InProcessTransport(ReportingTransport):
 
     def original_error(self, error: BaseException) -> BaseException:
         """Return the wrapped error."""
-        if not isinstance(error, ExceptionWrapper):
-            return error
-        error.release()
-        return error.error
+        return unwrapped(error)
 
 
 def _null_series(count: int) -> Series:
-    import pyarrow as pa
-    from daft import Series
-
     return Series.from_arrow(pa.nulls(count, pa.bool_()))
 
 

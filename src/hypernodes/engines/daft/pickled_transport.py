@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
+
+import pyarrow as pa
+from daft import DataType, Series
 
 from hypernodes._compat.daft import partition_columns
 from hypernodes.engines.daft.transport import Report, ReportingTransport
@@ -14,9 +17,6 @@ from hypernodes.execution.jobs import Chunk, ChunkOutcome
 from hypernodes.execution.targets.serialize import deserialize_chunk_outcome, serialize_chunk_outcome
 from hypernodes.serialization.errors import deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, dumps_each, loads
-
-if TYPE_CHECKING:
-    from daft import DataType, Series
 
 _ERROR_TEXT: Final = re.compile(r"pickled error <([A-Za-z0-9+/=]+)>")
 
@@ -31,8 +31,6 @@ class PickledTransport(ReportingTransport):
     @property
     def object_type(self) -> DataType:
         """The type of a column of pickles."""
-        from daft import DataType
-
         return DataType.binary()
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
@@ -96,7 +94,4 @@ def _in_first_row(value: object, count: int) -> Series:
 
 
 def _binary_series(column: list[bytes | None]) -> Series:
-    import pyarrow as pa
-    from daft import Series
-
     return Series.from_arrow(pa.array(column, pa.large_binary()))

@@ -12,7 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import daft
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import DataFrame, DataType, Expression, Series
+from daft.functions import monotonically_increasing_id
 
 from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
 from hypernodes.engines.daft.builder import QueryBuilder
@@ -24,9 +30,6 @@ from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError, HyperNodesError, ResourcesError
 
-if TYPE_CHECKING:
-    from daft import DataFrame, DataType, Expression, Series
-
 POSITIONS: Final = "item position"
 """The name of the column of positions. An input cannot have it, since names of inputs are identifiers."""
 BATCHES_PER_WORKER: Final = 4
@@ -37,8 +40,6 @@ def query_items(
     spec: QuerySpec, columns: Mapping[str, list[Any]], total: int, options: QueryOptions
 ) -> Iterator[Report]:
     """Run a query over items in the memory of this process, and yield its reports as they arrive."""
-    import daft
-
     # The caller keeps the inputs in memory anyway, so the transport never releases them.
     transport = _reporting_transport(options, {**spec.readers, **dict.fromkeys(columns, 0)})
     source: dict[str, Any] = {POSITIONS: _position_series(total)}
@@ -62,8 +63,6 @@ def query_items(
 
 def query_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions) -> Iterator[Report]:
     """Run a query over the rows of a data frame, and yield its reports as they arrive."""
-    from daft.functions import monotonically_increasing_id
-
     transport = _reporting_transport(options, spec.readers)
     needed = spec.columns_needed
     frame = frame.select(*needed).with_column(POSITIONS, monotonically_increasing_id())
@@ -100,18 +99,12 @@ def _reporting_transport(options: QueryOptions, readers: Mapping[str, int]) -> R
 
 
 def _position_series(total: int) -> Series:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from daft import Series
-
     # pa.array(range(total)) makes an int of each position first, which takes longer than most queries.
     return Series.from_arrow(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), total), start=-1))
 
 
 def _constant(value: Any, column: str) -> Expression:
     """Return an expression that has a value in every row, as many as a column has."""
-    import daft
-
     if not exact_series([value]).datatype().is_python():
         literal: Expression = daft.lit(value)
         return literal

@@ -58,7 +58,9 @@ def ensure_runner(address: str | None = None) -> Runner:
     daft = import_daft()
     runner: Runner = daft.get_or_infer_runner_type()
     if runner == "ray":
-        _connect(address)
+        from hypernodes.executors.ray.connection import join
+
+        join(address)
         if not has_runner():
             daft.set_runner_ray(noop_if_initialized=True)
         return runner
@@ -66,9 +68,3 @@ def ensure_runner(address: str | None = None) -> Runner:
         daft.set_runner_native()
     wait_for_threads_at_exit()
     return runner
-
-
-def _connect(address: str | None) -> None:
-    from hypernodes.executors.ray.connection import join
-
-    join(address)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
+
+from daft import DataType, Series
 
 from hypernodes.engines.daft.columns import array_of, list_of, object_series, typed_series
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
 from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
 from hypernodes.serialization.pickling import dumps, loads
-
-if TYPE_CHECKING:
-    from daft import DataType, Series
 
 
 class StreamedTransport(Transport):
@@ -24,8 +23,6 @@ class StreamedTransport(Transport):
     @property
     def object_type(self) -> DataType:
         """Daft's own type for Python objects."""
-        from daft import DataType
-
         return DataType.python()
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:

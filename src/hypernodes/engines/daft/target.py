@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import accumulate
@@ -22,7 +22,7 @@ from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.stages import as_call_stage, as_single_stage, can_be_staged
 from hypernodes.execution.target import ExecutionTarget, Session
 from hypernodes.resources import Resources
-from hypernodes.serialization.errors import ExceptionWrapper
+from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
 
 MAX_CHUNK_ITEMS: Final = 1024
 """How many items a chunk has at most: its events arrive when all of its items are done."""
@@ -50,7 +50,7 @@ class DaftTarget(ExecutionTarget):
 
     def open(self) -> Session:
         """Return the target for one run, whose jobs are collected."""
-        return DaftSession(self.options, self.chunk_items)
+        return DaftSession(self)
 
     def submit(self, job: Call | Chunk) -> Future[Any]:
         """Refuse a job outside of a run: without a session, nothing runs the query of collected jobs."""
@@ -60,9 +60,8 @@ class DaftTarget(ExecutionTarget):
 class DaftSession(Session):
     """Collects the jobs of one run, and executes those that are ready as a query."""
 
-    def __init__(self, options: QueryOptions, chunk_items: Callable[[int | None], int]) -> None:
-        self._options = options
-        self._chunk_items = chunk_items
+    def __init__(self, target: DaftTarget) -> None:
+        self._target = target
         self._pending: list[tuple[Call | Chunk, Future[Any]]] = []
         self._query: Generator[None] | None = None
 
@@ -124,12 +123,12 @@ class DaftSession(Session):
         )
         results = Results(spec)
         try:
-            for report in query_items(spec, {}, 1, self._options):
+            for report in query_items(spec, {}, 1, self._target.options):
                 _raise_wrapped(report)
                 results.add(report)
                 yield
         except Exception as error:
-            future.set_result(Outcome((), _unwrapped(error)))
+            future.set_result(Outcome((), unwrapped(error)))
             return
         columns = results.columns(1)
         outputs = tuple(columns[name][0] if name else None for name in step.outputs)
@@ -155,9 +154,9 @@ class DaftSession(Session):
             scope=context.scope,
             context=None if is_staged else replace(context, fixed={}, common={}),
         )
-        options = self._options
+        options = self._target.options
         if not is_staged:
-            options = replace(options, batch_size=self._chunk_items(len(items)))
+            options = replace(options, batch_size=self._target.chunk_items(len(items)))
         reports = query_items(spec, columns, len(items), options)
         try:
             if is_staged:
@@ -167,7 +166,7 @@ class DaftSession(Session):
         except Exception as error:
             for future in futures:
                 if not future.done():
-                    future.set_exception(_unwrapped(error))
+                    future.set_exception(unwrapped(error))
 
 
 def _known_results(chunks: Sequence[Chunk]) -> list[Any]:
@@ -231,10 +230,3 @@ def _raise_wrapped(report: Report) -> None:
             raise ExceptionWrapper(report.error) if isinstance(report.error, Exception) else report.error
         finally:
             del report  # the traceback of the error refers to this frame
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    if not isinstance(error, ExceptionWrapper):
-        return error
-    error.release()
-    return error.error

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import Any, Final, cast
 from weakref import WeakValueDictionary
 
-from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, name_udf, struct_series
+import pyarrow.compute as pc
+from daft import Series
+
+from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, struct_series
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import as_inferred
 from hypernodes.engines.daft.spec import KNOWN_RESULTS
@@ -28,19 +31,6 @@ from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
-
-if TYPE_CHECKING:
-    from daft import Series
-
-    class Udf(Protocol):
-        """A stage as a function of columns."""
-
-        def __call__(self, *series: Series) -> Series:
-            """Compute the stage for the items of some rows."""
-
-        async def on_loop(self, *series: Series) -> Series:
-            """Compute the stage for the items of some rows, several items at once."""
-
 
 IN_DAFT: Final = -1
 """Stands in `OCCUPIED` for code that Daft has called: pipelines that run there make no query of their own."""
@@ -281,8 +271,6 @@ def _udf_of_this_process(key: int) -> StageUdf:
 
 
 def _is_consecutive(array: Any) -> bool:
-    import pyarrow.compute as pc
-
     return bool(pc.all(pc.equal(pc.pairwise_diff(array), 1)).as_py())
 
 
@@ -309,20 +297,3 @@ async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutco
             return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread, target_in_worker))
         except (KeyboardInterrupt, SystemExit) as error:
             raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.
-
-
-def as_function(udf: Udf, pipeline: str, name: str, *, is_async: bool) -> Callable[..., Any]:
-    """Return a UDF as a plain or a coroutine function, under the name that Daft shows in plans."""
-    function: Callable[..., Series | Awaitable[Series]]
-    if is_async:
-
-        async def function(*series: Series) -> Series:
-            return await udf.on_loop(*series)
-
-    else:
-
-        def function(*series: Series) -> Series:
-            return udf(*series)
-
-    name_udf(function, pipeline, name)
-    return function
