@@ -11,6 +11,11 @@ from html import escape
 from time import monotonic
 from typing import Any, Final
 
+from rich.console import Console
+from rich.markup import escape as escape_markup
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
+
 from hypernodes.callbacks.tallies import Path
 
 WIDE_TERMINAL_COLUMNS: Final = 100
@@ -59,10 +64,6 @@ class TerminalBars(Display):
     """Bars drawn by rich, on standard error."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-        from rich.table import Column
-
         def text(field: str, justify: Any = "left", **options: Any) -> TextColumn:
             column = Column(no_wrap=True, **options)
             return TextColumn(f"{{task.fields[{field}]}}", justify=justify, table_column=column)
@@ -83,7 +84,7 @@ class TerminalBars(Display):
             redirect_stdout=sys.stdout.isatty(),  # output that is redirected to a file must reach the file
             expand=True,
         )
-        self._tasks: dict[Path, Any] = {}
+        self._tasks: dict[Path, TaskID] = {}
         streams = sys.stdout, sys.stderr
         self._progress.start()
         # rich has replaced the streams of the terminal, so that printed lines appear above the bars. Handlers
@@ -103,8 +104,6 @@ class TerminalBars(Display):
         return max(5, self._progress.console.height - 2)
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        from rich.markup import escape
-
         if self._tasks.keys() != rows.keys():
             # rich can only append rows, and those of a nested pipeline belong below it: all are added again.
             for task in self._tasks.values():
@@ -113,8 +112,8 @@ class TerminalBars(Display):
         for path, row in rows.items():
             style = "bold" if row.is_title else "red" if row.has_failed else "default"
             fields: dict[str, Any] = {f"cell{number}": cell for number, cell in enumerate(row.cells)}
-            fields |= {"signs": row.signs, "settings": escape(row.settings)}
-            label = f"[{style}]{'  ' * row.depth}{escape(row.label)}[/]"
+            fields |= {"signs": row.signs, "settings": escape_markup(row.settings)}
+            label = f"[{style}]{'  ' * row.depth}{escape_markup(row.label)}[/]"
             if path not in self._tasks:
                 self._tasks[path] = self._progress.add_task(label, total=row.total, **fields)
             self._progress.update(

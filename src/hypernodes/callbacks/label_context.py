@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from hypernodes.callbacks.json_lines import JsonFormatter
-from hypernodes.callbacks.label import CURRENT_LABEL, Label, label_log_records
+from hypernodes.callbacks.label import CURRENT_LABEL, JsonFormatter, Label, label_log_records
 from hypernodes.callbacks.node_context import NodeCall
 from hypernodes.callbacks.output_streams import labelled_output, unlabelled
 

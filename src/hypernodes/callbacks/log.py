@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
-from hypernodes.callbacks.json_lines import JsonFormatter
+from hypernodes.callbacks.label import JsonFormatter
 from hypernodes.callbacks.label_context import LabelContext
 from hypernodes.exceptions import NodeAbandonedError
 from hypernodes.text import seconds

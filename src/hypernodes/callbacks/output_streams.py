@@ -13,8 +13,7 @@ from time import time
 from typing import Any, Final
 
 from hypernodes.callbacks.event import current_worker
-from hypernodes.callbacks.json_lines import iso_time, json_line
-from hypernodes.callbacks.label import CURRENT_LABEL, Label
+from hypernodes.callbacks.label import CURRENT_LABEL, Label, iso_time, json_line
 
 _MAX_PIECES: Final = 4096
 """Pieces of an unfinished line that are kept: a node that prints dots without end must not fill memory."""

@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from hypernodes.cache.inventory import Entry
 from hypernodes.cache.summary import printable
@@ -283,13 +287,6 @@ def print_table(
 
     Without any title, there is no header. Control characters in cells are replaced.
     """
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from hypernodes.cache.summary import printable
-
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(titles), show_footer=total is not None)
     for position, title in enumerate(titles):
         table.add_column(

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from io import StringIO
-from typing import Any, Protocol
+from typing import Protocol
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape as escape_markup
+from rich.table import Table
 
 
 class _Verdict(Protocol):
@@ -25,12 +30,8 @@ class _Verdict(Protocol):
     def because(self) -> str: ...
 
 
-def rich_table(rows: Sequence[_Verdict]) -> Any:
+def rich_table(rows: Sequence[_Verdict]) -> Table:
     """Return verdicts as a coloured table for a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape as escape_markup
-    from rich.table import Table
-
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("node", "cache", "why"):
         table.add_column(title, overflow="fold")
@@ -42,8 +43,6 @@ def rich_table(rows: Sequence[_Verdict]) -> Any:
 
 def as_text(rows: Sequence[_Verdict], width: int = 110) -> str:
     """Return verdicts as a table in plain text."""
-    from rich.console import Console
-
     text = StringIO()
     console = Console(
         file=text, width=width, no_color=True, legacy_windows=False, force_jupyter=False, force_terminal=False

@@ -16,8 +16,7 @@ from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import OutputName, output_names
 from hypernodes.engines.daft.columns import exact_series
-from hypernodes.engines.daft.query import lazy_frame, query_frame, query_items
-from hypernodes.engines.daft.results import Results
+from hypernodes.engines.daft.query import Results, lazy_frame, query_frame, query_items
 from hypernodes.engines.daft.runner import Runner, ensure_runner, import_daft, request_runner
 from hypernodes.engines.daft.spec import QueryOptions, QuerySpec, stages_of
 from hypernodes.engines.daft.target import DaftTarget

@@ -1,4 +1,4 @@
-"""Run a query over items or over the rows of a data frame, or return it as a lazy data frame.
+"""Run a query over items or over the rows of a data frame, and collect its results; or return it unrun.
 
 source   a column for each input that varies, and one for the positions of the items
   │ UDF  one for each stage: a column of structs with a field for each value that others need,
@@ -8,7 +8,8 @@ select   the reports; or the outputs, as the columns of a lazy data frame
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
@@ -28,7 +29,7 @@ from hypernodes.engines.daft.pickled_transport import PickledTransport
 from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
-from hypernodes.exceptions import DaftError, HyperNodesError, ResourcesError
+from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
 
 POSITIONS: Final = "item position"
 """The name of the column of positions. An input cannot have it, since names of inputs are identifiers."""
@@ -165,3 +166,72 @@ def _explained(error: BaseException) -> BaseException:
             f"{error}. Ask for fewer, @node(num_cpus=...), or use a larger machine or cluster."
         )
     return DaftError(f"Daft could not run the query: {error}")
+
+
+class Results:
+    """Collects the outputs of a query from its reports, which arrive in any order."""
+
+    def __init__(self, spec: QuerySpec, inputs: Mapping[str, list[Any]] | None = None) -> None:
+        self._spec = spec
+        self._inputs = inputs or {}
+        self._parts: dict[str, list[tuple[Sequence[int], list[Any]]]] = {
+            name: [] for name in spec.outputs if name in spec.computed
+        }
+        self._warned: set[str] = set()
+
+    def add_all(self, reports: Iterable[Report]) -> None:
+        """Add reports; see `add`."""
+        report = None
+        try:
+            for report in reports:
+                self.add(report)
+        finally:
+            del report  # the traceback of an error refers to this frame
+
+    def add(self, report: Report) -> None:
+        """Add a report; warn of each output that contradicts its hint, once."""
+        if report.error is not None:
+            try:
+                raise report.error
+            finally:
+                del report  # the traceback of the error refers to this frame
+        for name, column in report.outputs.items():
+            self._parts[name].append((report.positions, column))
+        for name, error in report.hint_errors.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(
+                    f"{error} Until then, its values go as Python objects.", HintWarning, stacklevel=2
+                )
+
+    def columns(self, total: int | None = None) -> dict[str, list[Any]]:
+        """Return all values of each output that was asked for."""
+        computed = {name: _in_order(parts) for name, parts in self._parts.items()}
+        if total is None:
+            total = len(next(iter(computed.values()), ()))
+        for name, column in computed.items():
+            if len(column) != total:
+                raise DaftError(
+                    f"Daft returned output {name!r} for {len(column)} of {total} items, without an error. "
+                    f"Please report it, with the pipeline; HyperNodesEngine runs the pipeline without Daft."
+                )
+        known = {**self._inputs, **computed}
+        return {
+            name: known[name] if name in known else [self._spec.fixed[name]] * total
+            for name in self._spec.outputs
+        }
+
+
+def _in_order(parts: list[tuple[Sequence[int], list[Any]]]) -> list[Any]:
+    """Return the values of all parts by position; each part has the positions of its values."""
+    parts = sorted((part for part in parts if part[0]), key=lambda part: part[0][0])
+    if len(parts) == 1 and isinstance(parts[0][0], range):
+        return parts[0][1]
+    ends = [positions[-1] for positions, _ in parts[:-1]]
+    is_sorted = all(isinstance(positions, range) for positions, _ in parts) and all(
+        end < positions[0] for end, (positions, _) in zip(ends, parts[1:], strict=True)
+    )
+    if is_sorted:
+        return [value for _, column in parts for value in column]
+    pairs = [pair for positions, column in parts for pair in zip(positions, column, strict=True)]
+    return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]

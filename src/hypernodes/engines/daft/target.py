@@ -11,8 +11,7 @@ from math import ceil
 from typing import Any, Final
 
 from hypernodes.callbacks.event import Event
-from hypernodes.engines.daft.query import BATCHES_PER_WORKER, query_items
-from hypernodes.engines.daft.results import Results
+from hypernodes.engines.daft.query import BATCHES_PER_WORKER, Results, query_items
 from hypernodes.engines.daft.spec import KNOWN_RESULTS, QueryOptions, QuerySpec, stages_of
 from hypernodes.engines.daft.transport import Report
 from hypernodes.execution.calls.call import call_node
