@@ -78,7 +78,6 @@ def build_diagram(
     Flattened, expanded pipelines have no box around their nodes. The inputs that only one node takes share a
     box if they are `min_arg_group_size` or more.
 
-
     >>> from hypernodes import Pipeline, node
     >>> diagram = build_diagram(Pipeline([node(pow, output_name="power")]))
     >>> [box.kind for box in diagram.boxes], [value.name for value in diagram.boxes[0].values]
@@ -120,16 +119,15 @@ class _DiagramBuilder:
         sources = dict(outer_sources)
         for index, member in enumerate(pipeline.execution_order):
             box_id = f"{prefix}{index}"
-            if not isinstance(member, NestedPipeline):
-                boxes.append(self._node_box(box_id, member, path))
-                self._connect(member.arguments, sources, box_id, _parameters(member), pipeline)
-                sources |= dict.fromkeys(member.output_names, _Source(box_id))
-            elif self._depth is not None and len(path) >= self._depth:
-                boxes.append(self._collapsed_box(box_id, member, path))
-                self._connect(member.arguments, sources, box_id, _nested_inputs(member), pipeline)
-                sources |= dict.fromkeys(member.output_names, _Source(box_id))
-            else:
+            is_nested = isinstance(member, NestedPipeline)
+            if is_nested and (self._depth is None or len(path) < self._depth):
                 boxes += self._expanded_boxes(box_id, member, sources, path)
+                continue
+            make_box = self._collapsed_box if is_nested else self._node_box
+            boxes.append(make_box(box_id, member, path))
+            values = _nested_inputs(member) if is_nested else _parameters(member)
+            self._connect(member.arguments, sources, box_id, values, pipeline)
+            sources |= dict.fromkeys(member.output_names, _Source(box_id))
         return boxes, sources
 
     def _expanded_boxes(

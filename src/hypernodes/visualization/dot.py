@@ -11,7 +11,6 @@ from hypernodes.visualization.run_overlay import fill_colour
 
 _FONT: Final = "Helvetica,Arial,sans-serif"
 LIGHT: Final = {
-    "paper": "#ffffff",
     "text": "#1f2933",
     "faint": "#5b6672",
     "arrow": "#7a8594",
@@ -22,7 +21,6 @@ LIGHT: Final = {
     "group": ("#fdf8ee", "#d9b46a"),
 }
 DARK: Final = {
-    "paper": "#14181f",
     "text": "#e6e9ee",
     "faint": "#a3adba",
     "arrow": "#8b97a6",

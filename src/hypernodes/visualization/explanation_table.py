@@ -41,11 +41,11 @@ def rich_table(rows: Sequence[_Verdict]) -> Table:
     return table
 
 
-def as_text(rows: Sequence[_Verdict], width: int = 110) -> str:
+def as_text(rows: Sequence[_Verdict]) -> str:
     """Return verdicts as a table in plain text."""
     text = StringIO()
     console = Console(
-        file=text, width=width, no_color=True, legacy_windows=False, force_jupyter=False, force_terminal=False
+        file=text, width=110, no_color=True, legacy_windows=False, force_jupyter=False, force_terminal=False
     )
     console.print(rich_table(rows))
     return "\n".join(line[1:].rstrip() for line in text.getvalue().splitlines() if line.strip())

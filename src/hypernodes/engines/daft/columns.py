@@ -133,7 +133,6 @@ def typed_series(column: Any, dtype: DataType, label: str, *, exactly: bool = Tr
     If the column need not give the values back exactly, values that typing accepts for the type fit, too: an
     int for a float, an object of a subclass, a NumPy scalar.
 
-
     >>> from daft import DataType
     >>> typed_series([1, None], DataType.int64(), "output 'x'").to_pylist()
     [1, None]
