@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from hypernodes.checks import check_cache, check_callbacks, check_engine, check_name, immutable_error
@@ -15,8 +15,6 @@ from hypernodes.node import Node
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     import networkx as nx
 
     from hypernodes.callbacks.base import PipelineCallback

@@ -41,12 +41,11 @@ Exceptions that nodes raise are not wrapped: they reach the caller unchanged, wi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
+from importlib import import_module
 from pickle import PicklingError
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from types import ModuleType
 
 
 class HyperNodesError(Exception):
@@ -167,13 +166,7 @@ class NodeAbandonedError(HyperNodesError, RuntimeError):
 
     @classmethod
     def of(cls, node: str, pipeline: str, error: BaseException) -> NodeAbandonedError:
-        """Return the error of a node that was running when a run ended.
-
-        Args:
-            node: The name of the node.
-            pipeline: The path of its pipeline.
-            error: The error that ended the run.
-        """
+        """Return the error of a node that was running when an error ended the run."""
         return cls(
             f"node {node!r} of pipeline {pipeline!r} was running when the run ended "
             f"({type(error).__name__}); its result is discarded."
@@ -214,6 +207,15 @@ class CacheWarning(UserWarning):
 
 class TelemetryWarning(UserWarning):
     """The telemetry of a run is not exported. The results are correct all the same."""
+
+
+def import_extra(module: str, need: str, package: str, extra: str) -> ModuleType:
+    """Import a module of an optional library; `need` begins the error if it is not installed."""
+    try:
+        return import_module(module)
+    except ImportError as error:
+        advice = f"pip install {package}, or this package with its extra {extra!r}"
+        raise ExtraMissingError(f"{need}: {advice}") from error
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,9 +18,6 @@ from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.tables import DataFrame, table_of
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-
     import daft
 
     from hypernodes.callbacks.report import RunReport
@@ -102,8 +101,7 @@ class Pipeline(PipelineDefinition):
             inputs = check_inputs(inputs, self._where)
         if output_name is not None:
             output_name = output_names(output_name)
-        compute = self._compiled.get((output_name, *inputs))
-        if compute is not None:
+        if (compute := self._compiled.get((output_name, *inputs))) is not None:
             return compute(inputs)
         return self.effective_engine.run(self, inputs, output_name)
 
@@ -113,13 +111,9 @@ class Pipeline(PipelineDefinition):
         key: tuple[Any, ...],
         compute: Callable[[Mapping[str, Any]], dict[str, Any]],
     ) -> None:
-        """Let `run` call a compiled plan directly, without the engine. Engines call this.
+        """Let `run` call a plan that its engine has compiled directly. Engines call this.
 
-        Args:
-            engine: The engine that compiled the plan. If it is not the engine of this pipeline, nothing is
-                remembered.
-            key: The outputs requested, followed by the names of the inputs.
-            compute: The compiled plan.
+        The key has the outputs requested, followed by the names of the inputs.
         """
         if self.effective_engine is engine:
             self._compiled[key] = compute
@@ -168,8 +162,7 @@ class Pipeline(PipelineDefinition):
         check_map_options(map_mode, on_error, self._where)
         engine = self.effective_engine
         wanted = output_names(output_name)
-        table = table_of(inputs)
-        if table is not None and map_mode == "zip":
+        if (table := table_of(inputs)) is not None and map_mode == "zip":
             columns = all_columns_vary(table, map_over, self.wiring, self._where)
             if columns is not None:
                 outputs: dict[str, list[Any]] | None = engine.map_frame(
@@ -511,7 +504,7 @@ class Pipeline(PipelineDefinition):
         )
 
     def _repr_html_(self) -> str:
-        from hypernodes.visualization.pipeline_table import pipeline_table
+        from hypernodes.visualization.picture import pipeline_table
 
         drawn = self.visualize()
         return str(drawn) if drawn.form == "svg" else pipeline_table(self)

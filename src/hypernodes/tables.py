@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from hypernodes.exceptions import MapError, listing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
 
 ROWS_PER_BATCH: Final = 1000
 """Rows of an Arrow table that are converted to Python objects together: many enough to spread the cost of a
@@ -27,15 +25,10 @@ class DataFrame(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table of any supported library, as a map reads it.
-
-    Attributes:
-        names: The names of its columns.
-        rows: A function from column names to the rows of these columns, as tuples of Python objects.
-    """
+    """A table of any supported library, as a map reads it."""
 
     names: tuple[str, ...]
-    rows: Callable[[Sequence[str]], Iterator[tuple[Any, ...]]]
+    rows: Callable[[Sequence[str]], Iterator[tuple[Any, ...]]]  # of some columns, as tuples of Python objects
 
     def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Return the values of some columns as lists of Python objects."""
@@ -49,16 +42,12 @@ class Table:
 def table_of(value: object) -> Table | None:
     """Return a reader of a table; ``None`` for any other value.
 
-    Raises:
-        MapError: The table has two columns of the same name, or is a lazy frame of polars.
-
-    Example:
-        >>> import pyarrow
-        >>> table = table_of(pyarrow.table({"x": [1, None], "y": ["a", "b"]}))
-        >>> table.names, list(table.rows(["y", "x"]))
-        (('x', 'y'), [('a', 1), ('b', None)])
-        >>> table_of({"x": [1, 2]}) is None
-        True
+    >>> import pyarrow
+    >>> table = table_of(pyarrow.table({"x": [1, None], "y": ["a", "b"]}))
+    >>> table.names, list(table.rows(["y", "x"]))
+    (('x', 'y'), [('a', 1), ('b', None)])
+    >>> table_of({"x": [1, 2]}) is None
+    True
     """
     # Classes are compared by name: an import would load a library that the user may not even have.
     for cls in type(value).__mro__:
@@ -90,10 +79,6 @@ def _pandas_table(frame: Any) -> Table:
     return Table(tuple(name for name in frame.columns if isinstance(name, str)), rows)
 
 
-def _polars_table(frame: Any) -> Table:
-    return Table(tuple(frame.columns), lambda names: frame.select(names).iter_rows())
-
-
 def _lazy_polars_table(frame: Any) -> Table:
     raise MapError(f"a polars {type(frame).__name__} is not computed yet. Give the result of its collect().")
 
@@ -103,14 +88,6 @@ def _arrow_table(table: Any) -> Table:
         return _batch_rows(table.select(list(names)).to_batches(ROWS_PER_BATCH), names)
 
     return Table(tuple(table.schema.names), rows)
-
-
-def _arrow_batch_table(batch: Any) -> Table:
-    return Table(tuple(batch.schema.names), lambda names: _batch_rows([batch], names))
-
-
-def _arrow_reader_table(reader: Any) -> Table:
-    return Table(tuple(reader.schema.names), lambda names: _batch_rows(reader, names))
 
 
 def _batch_rows(batches: Any, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -135,10 +112,16 @@ _TO_LIST: Final = {
 }
 _TABLES: Final[dict[tuple[str, str], Callable[[Any], Table]]] = {
     ("pandas", "DataFrame"): _pandas_table,
-    ("polars", "DataFrame"): _polars_table,
+    ("polars", "DataFrame"): lambda frame: Table(
+        tuple(frame.columns), lambda names: frame.select(names).iter_rows()
+    ),
     ("polars", "LazyFrame"): _lazy_polars_table,
     ("pyarrow", "Table"): _arrow_table,
-    ("pyarrow", "RecordBatch"): _arrow_batch_table,
-    ("pyarrow", "RecordBatchReader"): _arrow_reader_table,
+    ("pyarrow", "RecordBatch"): lambda batch: Table(
+        tuple(batch.schema.names), lambda names: _batch_rows([batch], names)
+    ),
+    ("pyarrow", "RecordBatchReader"): lambda reader: Table(
+        tuple(reader.schema.names), lambda names: _batch_rows(reader, names)
+    ),
     ("daft", "DataFrame"): _daft_table,
 }

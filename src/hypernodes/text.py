@@ -8,10 +8,6 @@ from unicodedata import normalize
 def short(value: object, limit: int = 80) -> str:
     """Return the ``repr`` of a value on one line, cut to a length that fits a message.
 
-    Args:
-        value: The value. A ``repr`` that raises is replaced by a description.
-        limit: The maximal number of characters.
-
     >>> short("x" * 1000, limit=12)
     "'xxxxxxxxxx…"
     """

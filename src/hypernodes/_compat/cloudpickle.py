@@ -1,7 +1,4 @@
-"""What hypernodes relies on in cloudpickle beyond its documented interface.
-
-The test is in ``tests/test_compat_cloudpickle.py``.
-"""
+"""What hypernodes relies on in cloudpickle beyond its documented interface."""
 
 from __future__ import annotations
 
@@ -18,7 +15,6 @@ __all__ = ["Pickler"]
 
 Why: a subclass with ``reducer_override`` leaves values out of a pickle that reach the worker in another way,
 and one pickler that is used again pickles many small values faster. cloudpickle documents only its functions.
-
 When the class is gone: pickle with `pickle.Pickler`, and use `cloudpickle.dumps` in its ``reducer_override``
 for functions and classes.
 """

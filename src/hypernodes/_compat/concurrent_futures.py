@@ -1,18 +1,11 @@
-"""What the executors rely on in `concurrent.futures` beyond its documented interface.
-
-Each function says why it is needed, and what to do once the standard library no longer has what it uses. For
-each there is a test in ``tests/test_compat_concurrent_futures.py`` that fails when a new version of Python
-has changed it. The module was written for Python 3.11 to 3.13.
-"""
+"""What the executors rely on in `concurrent.futures`, of Python 3.11 to 3.13, beyond its documentation."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor, Future
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
 
 
 def run_before_exit(function: Callable[[], None]) -> None:
@@ -21,7 +14,6 @@ def run_before_exit(function: Callable[[], None]) -> None:
     Why: the executors of the standard library do so to finish submitted work before the program ends. A
     function that is registered by `atexit` runs later, when no thread can be started any longer, and after
     Ray has disconnected.
-
     When ``threading._register_atexit`` is gone: see what ``concurrent/futures/thread.py`` calls instead.
     """
     threading._register_atexit(function)  # type: ignore[attr-defined]
@@ -31,7 +23,6 @@ def cancel_running(future: Future[Any]) -> None:
     """Cancel a future that is running; do nothing if it is done.
 
     Why: a coroutine can be cancelled while it runs, but `Future.cancel` refuses to cancel a running future.
-
     When ``Future._state`` or ``Future._condition`` is gone: set a CancelledError as the exception of the
     future. `Future.cancelled` is ``False`` then.
     """
@@ -49,13 +40,8 @@ def replace_wait_events(future: Future[Any], replacement: Callable[[threading.Ev
     Why: code on an event loop must run that loop while it waits, and code in a Ray task must wait in Ray, so
     that the task gives its CPUs back. Both functions add an object that has the event to the list
     ``Future._waiters``.
-
     When ``Future._waiters`` is gone: see what ``concurrent/futures/_base.py`` has instead. Without it,
     `Future.result` works, but `wait` and `as_completed` block the loop, or hold CPUs.
-
-    Args:
-        future: The future.
-        replacement: Returns the event to wait for in place of another one.
     """
     future._waiters = _WaiterList(replacement)
 
@@ -75,7 +61,6 @@ def is_broken(executor: Executor | None) -> bool:
 
     Why: the executors of the standard library have no public attribute for it. Those of hypernodes have the
     same private one.
-
     When ``_broken`` is gone: a broken executor is used until a submission raises `BrokenExecutor`.
     """
     return bool(getattr(executor, "_broken", False))
@@ -85,7 +70,6 @@ def worker_count(executor: Executor) -> int | None:
     """Return how many submissions run at once on an executor, or ``None`` if it does not tell.
 
     Why: the executors of the standard library have no public attribute for it.
-
     When ``_max_workers`` is gone: look for a public attribute; without one, the number of cores is assumed.
     """
     for name in ("max_concurrent", "max_workers", "_max_workers"):

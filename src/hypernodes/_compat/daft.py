@@ -1,8 +1,6 @@
-"""What `DaftEngine` relies on in Daft beyond its documented interface.
+"""What `DaftEngine` relies on in Daft 0.7.26 beyond its documented interface.
 
-Each function says why it is needed, and what to do once Daft no longer has what it uses. For each there is a
-test in ``tests/test_compat_daft.py`` that fails when a new version of Daft has changed it. The module was
-written for Daft 0.7.26; ``pyproject.toml`` keeps out versions with which these tests have not passed.
+``pyproject.toml`` keeps out versions of Daft with which the tests of this module have not passed.
 """
 
 from __future__ import annotations
@@ -10,13 +8,11 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
     from daft import Series
 
 ROWS_OF_FIRST_PARTITION: Final = 1 << 36
@@ -24,24 +20,19 @@ ROWS_OF_FIRST_PARTITION: Final = 1 << 36
 
 Why: below it, the id of a row is its index in the data frame. From it on, the index is unknown, since nothing
 says how many rows the earlier partitions have.
-
 When it changes: the docstring of `monotonically_increasing_id` says how ids are made up of partition and row.
 """
-
 MAX_UDFS: Final = 40
 """How many UDFs the plan of one query has at most.
 
 Why: the planner of Daft 0.7 is recursive. At some 100 UDFs it overflows the stack, which ends the process.
-
 When Daft plans in a loop: remove this limit, and `stages_of` in ``engines/daft/spec.py`` that observes it.
 """
-
 THREADS_END_TIME_S: Final = 0.1
 """How long the process waits for Daft's threads when the program ends, in seconds.
 
 Why: they release Python objects after the last result has arrived. A thread of Daft 0.7 that does so while
 Python shuts down aborts the process (exit code 134), which happened to one of ten programs.
-
 When Daft joins its threads at exit: remove `wait_for_threads_at_exit`.
 """
 
@@ -54,7 +45,6 @@ def has_runner() -> bool:
 
     Why: choosing a second runner is an error of Daft, and `daft.get_or_infer_runner_type` does not tell a
     chosen runner from one that would be chosen.
-
     When ``daft.runners._get_runner`` is gone: call ``daft.set_runner_native()``, and take the error
     "Cannot set runner more than once" for an answer.
     """
@@ -67,7 +57,6 @@ def select_runner(name: str) -> None:
     """Have Daft choose a runner by this name when it first needs one.
 
     Why: `daft.set_runner_ray` connects to Ray at once, and an engine is often made before there is a cluster.
-
     When Daft no longer reads the environment variable: call `daft.set_runner_ray` here.
     """
     os.environ[_RUNNER_VARIABLE] = name
@@ -78,7 +67,6 @@ def can_await_udfs(runner: str) -> bool:
 
     Why: on Ray, Daft 0.7 loses rows behind an async UDF where a partition is empty. There coroutines run in a
     plain UDF, on an event loop of the worker's own.
-
     When Daft has corrected this: return ``True``. The test
     ``test_no_row_is_lost_behind_async_nodes_where_partitions_are_empty`` must pass 100 times on Ray.
     """
@@ -90,7 +78,6 @@ def name_udf(function: Callable[..., Any], pipeline: str, name: str) -> None:
 
     Why: Daft makes the name of a UDF of the module and the qualified name of its function, and
     `daft.func.batch` takes no name.
-
     When Daft shows another name: `daft.func.batch` may take one as an option by then.
     """
     function.__name__ = function.__qualname__ = name
@@ -102,7 +89,6 @@ def in_processes(udf: Any, count: int) -> Any:
 
     Why: the option ``max_concurrency`` of `daft.func.batch` is refused for plain functions, though Daft runs
     them in that many processes.
-
     When ``Func.with_concurrency`` is gone: wrap the function in a class for `daft.cls`, whose
     ``max_concurrency`` is the number of its processes.
     """
@@ -114,7 +100,6 @@ def struct_series(columns: Mapping[str, Series]) -> Series:
 
     Why: a UDF returns one column, and `daft.Series` has no constructor for structs that keeps the types of
     the fields, Python objects included.
-
     When ``RecordBatch`` or ``ExpressionsProjection`` is gone: build the column with
     ``daft.from_pydict(columns).select(to_struct(...)).to_pydict()``, which is slower, or with whatever
     replaces ``RecordBatch.eval_expression_list``.
@@ -134,7 +119,6 @@ def partition_columns(partition: Any) -> list[Any]:
 
     Why: the partitions of the native runner are ``MicroPartition`` objects, those of the Ray runner are
     references to such objects.
-
     When either has changed: iterate over `DataFrame.to_arrow_iter`, which yields Arrow record batches with
     both runners.
     """
@@ -151,7 +135,6 @@ def close_partitions(partitions: Iterator[Any]) -> None:
 
     Why: `DataFrame.iter_partitions` promises an iterator only. It is a generator, and closing it ends the
     query; otherwise that happens when the garbage collector finds it.
-
     When it is no generator any longer: look for the method of the new iterator that ends the query.
     """
     if isinstance(partitions, Generator):
@@ -162,7 +145,6 @@ def is_daft_error(error: BaseException) -> bool:
     """Whether Daft has raised an error by itself, and not the code of a UDF.
 
     Why: Daft raises errors of several classes that have no base class of their own.
-
     When they have one: use it here.
     """
     return type(error).__module__.partition(".")[0] == "daft"
@@ -172,7 +154,6 @@ def is_too_few_resources(error: BaseException) -> bool:
     """Whether an error of Daft says that a UDF asks for more CPUs or GPUs than there are.
 
     Why: the error has a general class, so that only its text identifies it.
-
     When the text has changed: change ``_TOO_FEW_RESOURCES``. Until then users see a `DaftError` in place of a
     `ResourcesError`.
     """

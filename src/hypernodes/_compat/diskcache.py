@@ -71,7 +71,6 @@ TRIGGERS: Final = {
     "Settings_size_delete": _trigger("size", "DELETE", "- OLD.size"),
 }
 """The triggers that diskcache creates: their names, and the SQL as SQLite stores it."""
-
 SCHEMA: Final[dict[str, str | None]] = {
     "Settings": "CREATE TABLE Settings ( key TEXT NOT NULL UNIQUE, value)",
     "sqlite_autoindex_Settings_1": None,
@@ -89,14 +88,7 @@ SCHEMA: Final[dict[str, str | None]] = {
 class Tables(_Cache):
     """The tables of a cache, with connections that are made and set up by the caller alone.
 
-    Args:
-        directory: The directory of the database.
-        connect: Returns a new connection to the database.
-        settings: The value of every setting, whatever the database says.
-        busy_timeout: Seconds for which a write waits for the transaction of another process.
-
-    Raises:
-        TypeError: A setting of diskcache has no value.
+    Every setting has a fixed value, whatever the database says.
     """
 
     def __init__(

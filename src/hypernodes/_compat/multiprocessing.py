@@ -1,7 +1,4 @@
-"""What `ParallelExecutor` relies on in `multiprocessing` beyond its documented interface.
-
-The test is in ``tests/test_compat_multiprocessing.py``.
-"""
+"""What `ParallelExecutor` relies on in `multiprocessing` beyond its documented interface."""
 
 from __future__ import annotations
 
@@ -13,7 +10,6 @@ def is_importing_main() -> bool:
 
     Why: a script without a ``__main__`` guard starts processes while it is imported. Each of those would fail
     with a long text of the standard library; `MainGuardError` says what to change.
-
     When ``_inheriting`` is gone: see what ``multiprocessing/spawn.py`` checks before it starts a process.
     """
     return bool(getattr(current_process(), "_inheriting", False))

@@ -1,7 +1,4 @@
-"""What the executors rely on in nest_asyncio beyond its documented interface.
-
-The tests are in ``tests/test_compat_asyncio.py``.
-"""
+"""What the executors rely on in nest_asyncio; its tests are in ``tests/test_compat_asyncio.py``."""
 
 from __future__ import annotations
 
@@ -15,7 +12,6 @@ def can_reenter(loop: asyncio.AbstractEventLoop) -> bool:
     not say which loops it refuses (those that are not written in Python, such as uvloop's), it marks a loop
     that it has changed only by ``_nest_patched``, and it replaces `asyncio.run` by a function that leaves its
     loop open, for the whole process.
-
     When ``_nest_patched`` is gone: call `apply` every time, which is slower. When `apply` no longer replaces
     `asyncio.run`: remove the lines that restore it.
     """

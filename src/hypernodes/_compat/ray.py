@@ -1,19 +1,13 @@
-"""What `RayExecutor` relies on in Ray beyond its documented interface.
-
-Each function says why it is needed, and what to do once Ray no longer has what it uses. For each there is a
-test in ``tests/test_compat_ray.py`` that fails when a new version of Ray has changed it. The module was
-written for Ray 2.60.
-"""
+"""What `RayExecutor` relies on in Ray 2.60 beyond its documented interface."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import logging
-
     from ray import ObjectRef
 
 
@@ -22,7 +16,6 @@ def attempt_number() -> int:
 
     Why: Ray retries a task whose worker has died, and callbacks report each retry. The public runtime context
     does not have the number.
-
     When ``get_current_task_attempt_number`` is gone: look for it in `ray.get_runtime_context`; without it,
     retries are not reported, and this function returns 0.
     """
@@ -37,7 +30,6 @@ def is_worker_process() -> bool:
 
     Why: such a process holds CPUs while it waits, and a driver does not. The public runtime context has the
     ids of the job and of the task, but drivers have both, too.
-
     When ``RuntimeContext.worker`` or ``ray.WORKER_MODE`` is gone: look in `ray.get_runtime_context` for the
     type of the worker.
     """
@@ -51,7 +43,6 @@ def upload_directories(runtime_env: dict[str, Any], logger: logging.Logger) -> d
 
     Why: `ray.init` uploads ``working_dir`` and ``py_modules`` for a whole job. In the ``runtime_env`` of one
     task, Ray takes URIs only.
-
     When either function is gone: raise an error for the two keys here, and have users give them to
     `ray.init`.
     """
@@ -69,7 +60,6 @@ def is_version_mismatch(message: str) -> bool:
     """Whether the message of an error of `ray.init` says that the cluster's version differs.
 
     Why: `ray.init` raises a RuntimeError for this and for much else, so that only the text identifies it.
-
     When the text has changed: change the words here. Until then users see Ray's own text.
     """
     return "ersion mismatch" in message
@@ -79,7 +69,6 @@ def is_authentication_failure(message: str) -> bool:
     """Whether the message of an error of `ray.init` says that the cluster asks for another token.
 
     Why: `ray.init` raises errors of several classes for this, so that only the text identifies it.
-
     When the text has changed: change the words here. Until then users see Ray's own text.
     """
     return "oken" in message or "uthenticat" in message
@@ -89,7 +78,6 @@ def discard_error(ref: ObjectRef[Any]) -> None:
     """Mark the error of a result as seen.
 
     Why: when a task fails, each of its results has the error. Ray logs an error that was never read.
-
     When Ray no longer logs such errors: remove this function.
     """
     import ray

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 
 if TYPE_CHECKING:
-    from hypernodes.callbacks.json_lines import JsonFormatter as JsonFormatter
+    from hypernodes.callbacks.label import JsonFormatter as JsonFormatter
     from hypernodes.callbacks.log import LoggingCallback as LoggingCallback
     from hypernodes.callbacks.progress import ProgressCallback as ProgressCallback
     from hypernodes.callbacks.report import RunReport as RunReport
 
 _LAZY = {
-    "JsonFormatter": "hypernodes.callbacks.json_lines",
+    "JsonFormatter": "hypernodes.callbacks.label",
     "LoggingCallback": "hypernodes.callbacks.log",
     "ProgressCallback": "hypernodes.callbacks.progress",
     "RunReport": "hypernodes.callbacks.report",

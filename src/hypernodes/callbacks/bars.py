@@ -5,65 +5,46 @@ from __future__ import annotations
 import logging
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from importlib import import_module
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from hypernodes.exceptions import ExtraMissingError
+from rich.console import Console
+from rich.markup import escape as escape_markup
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.table import Column
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.tallies import Path
+from hypernodes.callbacks.tallies import Path
 
 WIDE_TERMINAL_COLUMNS: Final = 100
 """Columns from which on a terminal has room for long bars."""
-
 LINE_INTERVAL_S: Final = 5.0
 """Time between lines where there is no terminal: short enough to watch, long enough not to flood a log."""
-
 _NOTEBOOK_TEXTS: Final = 7
 """Cells of a row in a notebook, without the bar."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The content of one bar.
-
-    Attributes:
-        label: The name in front of the bar.
-        depth: The number of steps by which it is indented.
-        done: How much is done.
-        total: How much is expected; ``None`` if that is unknown.
-        cells: How much is done, the time it took, the rate, and the time that is left, as text.
-        signs: The numbers of cached, retried and failed executions, as text.
-        settings: The engine and the cache, as text.
-        has_failed: Whether an execution has failed.
-        is_title: Whether it is the outermost pipeline.
-        is_map: Whether it is a map.
-    """
+    """The content of one bar."""
 
     label: str
-    depth: int
+    depth: int  # the number of steps by which it is indented
     done: int = 0
-    total: int | None = None
+    total: int | None = None  # ``None`` if that is unknown
+    # How much is done, the time that it took, the rate, and the time that is left.
     cells: tuple[str, str, str, str] = ("", "", "", "")
-    signs: str = ""
-    settings: str = ""
+    signs: str = ""  # the numbers of cached, retried and failed executions
+    settings: str = ""  # the engine and the cache
     has_failed: bool = False
-    is_title: bool = False
+    is_title: bool = False  # the outermost pipeline
     is_map: bool = False
 
 
 class Display(ABC):
     """A place to draw bars."""
-
-    @classmethod
-    @abstractmethod
-    def check(cls) -> None:
-        """Raise `ExtraMissingError` if a library that it needs is not installed."""
 
     @property
     def room(self) -> int:
@@ -82,22 +63,7 @@ class Display(ABC):
 class TerminalBars(Display):
     """Bars drawn by rich, on standard error."""
 
-    @classmethod
-    def check(cls) -> None:
-        """Raise `ExtraMissingError` if rich is not installed."""
-        try:
-            import_module("rich")
-        except ImportError as error:
-            raise ExtraMissingError(
-                "progress in a terminal needs rich: pip install rich, or this package with "
-                "its extra 'progress'"
-            ) from error
-
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
-        from rich.table import Column
-
         def text(field: str, justify: Any = "left", **options: Any) -> TextColumn:
             column = Column(no_wrap=True, **options)
             return TextColumn(f"{{task.fields[{field}]}}", justify=justify, table_column=column)
@@ -118,7 +84,7 @@ class TerminalBars(Display):
             redirect_stdout=sys.stdout.isatty(),  # output that is redirected to a file must reach the file
             expand=True,
         )
-        self._tasks: dict[Path, Any] = {}
+        self._tasks: dict[Path, TaskID] = {}
         streams = sys.stdout, sys.stderr
         self._progress.start()
         # rich has replaced the streams of the terminal, so that printed lines appear above the bars. Handlers
@@ -138,9 +104,6 @@ class TerminalBars(Display):
         return max(5, self._progress.console.height - 2)
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Draw the bars."""
-        from rich.markup import escape
-
         if self._tasks.keys() != rows.keys():
             # rich can only append rows, and those of a nested pipeline belong below it: all are added again.
             for task in self._tasks.values():
@@ -149,8 +112,8 @@ class TerminalBars(Display):
         for path, row in rows.items():
             style = "bold" if row.is_title else "red" if row.has_failed else "default"
             fields: dict[str, Any] = {f"cell{number}": cell for number, cell in enumerate(row.cells)}
-            fields |= {"signs": row.signs, "settings": escape(row.settings)}
-            label = f"[{style}]{'  ' * row.depth}{escape(row.label)}[/]"
+            fields |= {"signs": row.signs, "settings": escape_markup(row.settings)}
+            label = f"[{style}]{'  ' * row.depth}{escape_markup(row.label)}[/]"
             if path not in self._tasks:
                 self._tasks[path] = self._progress.add_task(label, total=row.total, **fields)
             self._progress.update(
@@ -158,7 +121,6 @@ class TerminalBars(Display):
             )
 
     def close(self) -> None:
-        """Stop drawing; the bars stay as they were drawn last."""
         self._progress.stop()
         for handler, stream in self._redirected:
             handler.setStream(stream)
@@ -177,10 +139,6 @@ def _handlers_on(stream: Any) -> list[logging.StreamHandler[Any]]:
 
 class Lines(Display):
     """A line every few seconds for the outermost pipeline and each map: for CI, files, and logs of jobs."""
-
-    @classmethod
-    def check(cls) -> None:
-        """Do nothing: lines need no library."""
 
     def __init__(self) -> None:
         self._printed = monotonic()
@@ -210,17 +168,6 @@ class Lines(Display):
 class NotebookBars(Display):
     """A widget with a row for each bar, in Jupyter, JupyterLab and VS Code."""
 
-    @classmethod
-    def check(cls) -> None:
-        """Raise `ExtraMissingError` if ipywidgets is not installed."""
-        try:
-            import_module("ipywidgets")
-        except ImportError as error:
-            raise ExtraMissingError(
-                "progress in a notebook needs ipywidgets: pip install ipywidgets, or this package with its "
-                "extra 'notebook'"
-            ) from error
-
     def __init__(self) -> None:
         from IPython.display import display
         from ipywidgets import GridBox, Layout
@@ -231,7 +178,6 @@ class NotebookBars(Display):
         display(self._box)
 
     def draw(self, rows: Mapping[Path, Row]) -> None:
-        """Draw the bars."""
         from ipywidgets import HTML, FloatProgress, Layout
 
         cells: list[Any] = []

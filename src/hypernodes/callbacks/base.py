@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.event import About, Event, RunContext, Worker
-    from hypernodes.callbacks.node_context import NodeContext
+from hypernodes.callbacks.event import About, Event, RunContext, Worker
+from hypernodes.callbacks.node_context import NodeContext
 
 
 class CallbackContext:

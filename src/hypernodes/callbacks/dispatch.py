@@ -8,18 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback, hooks_of
-from hypernodes.callbacks.event import Event, NotSent
+from hypernodes.callbacks.event import Event, NotSent, RunContext, Scope
+from hypernodes.callbacks.node_context import NodeContext
 from hypernodes.serialization.remote import RemoteList, RemoteValue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-    from hypernodes.callbacks.event import RunContext, Scope
-    from hypernodes.callbacks.node_context import NodeContext
 
 _Lock: TypeAlias = Any  # threading.RLock is a function
 
@@ -29,12 +25,7 @@ _logger = logging.getLogger("hypernodes")
 class EventDispatcher:
     """Calls, for each event, the hooks of the callbacks that its pipeline has.
 
-    Args:
-        callbacks: The callbacks of each plan, by the scope of the plan.
-        run: What all parts of the run share; the dispatcher puts the node contexts of callbacks into it.
-
-    Attributes:
-        run: The same.
+    It puts the node contexts of the callbacks into the run.
     """
 
     def __init__(
@@ -63,16 +54,14 @@ class EventDispatcher:
                     event = Event.now("node_context", (), scope)
                     with _lock_of(callback):
                         contexts[id(callback)] = self._call(callback.node_context, (), event)
-                context = contexts[id(callback)]
-                if context is not None:
+                if (context := contexts[id(callback)]) is not None:
                     own_contexts = run.node_contexts.get(scope.plan, ())
                     run.node_contexts[scope.plan] = (*own_contexts, context)
 
     def __call__(self, events: list[Event]) -> None:
         """Call the subscribed hooks, in order, and empty the list."""
         for event in events:
-            hooks = self._hooks.get((event.scope.plan, event.hook))
-            if hooks is not None:
+            if (hooks := self._hooks.get((event.scope.plan, event.hook))) is not None:
                 arguments = event.arguments
                 if _has_remote_values(arguments):
                     arguments = tuple(map(_placeholders, arguments))
@@ -108,8 +97,7 @@ _locks: dict[int, _Lock] = {}
 def _lock_of(callback: PipelineCallback) -> _Lock:
     """Return the lock that is held while a hook of a callback is called; all runs share it."""
     with _guard:
-        lock = _locks.get(id(callback))
-        if lock is None:
+        if (lock := _locks.get(id(callback))) is None:
             lock = threading.RLock()  # reentrant: a hook may run a pipeline that has the same callback
             with suppress(TypeError):  # a callback that has no weak references gets a lock for each run
                 weakref.finalize(callback, _locks.pop, id(callback), None)

@@ -8,15 +8,12 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import time
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.node_context import NodeContext
-
+from hypernodes.callbacks.node_context import NodeContext
 
 About: TypeAlias = Literal["node", "item", "pipeline"]
 
@@ -38,8 +35,7 @@ _per_thread = _PerThread()
 
 def current_worker() -> Worker:
     """Return the worker that this code runs in: this thread, its process and its host."""
-    worker = _per_thread.worker
-    if worker is None:
+    if (worker := _per_thread.worker) is None:
         worker = _per_thread.worker = Worker(
             socket.gethostname(), os.getpid(), threading.current_thread().name
         )
@@ -56,17 +52,11 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunContext:
-    """What all parts of one run share. In another process only the node contexts are there.
+    """What all parts of one run share. In another process only the node contexts are there."""
 
-    Attributes:
-        pipelines: The metadata of its pipelines, by path.
-        state: What callbacks have set.
-        node_contexts: The node contexts of callbacks, by the key of the plan to whose calls they apply.
-    """
-
-    pipelines: Mapping[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)
-    state: dict[str, Any] = field(default_factory=dict)
-    node_contexts: dict[int, tuple[NodeContext, ...]] = field(default_factory=dict)
+    pipelines: Mapping[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # metadata, by path
+    state: dict[str, Any] = field(default_factory=dict)  # what callbacks have set
+    node_contexts: dict[int, tuple[NodeContext, ...]] = field(default_factory=dict)  # by the key of the plan
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (RunContext, ({}, {}, self.node_contexts)) if self.node_contexts else (RunContext, ())
@@ -74,18 +64,11 @@ class RunContext:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """A place in the tree of pipelines and map items of a run.
+    """A place in the tree of pipelines and map items of a run."""
 
-    Attributes:
-        plan: The key of the plan that is run there.
-        path: The ids of the pipelines, from the outermost to the innermost.
-        items: The item indices of the enclosing maps, from the outermost to the innermost.
-        run: What all parts of the run share.
-    """
-
-    plan: int
-    path: tuple[str, ...]
-    items: tuple[int, ...] = ()
+    plan: int  # its key
+    path: tuple[str, ...]  # the ids of the pipelines, the outermost first
+    items: tuple[int, ...] = ()  # the item indices of the enclosing maps, the outermost first
     run: RunContext = field(default_factory=RunContext, compare=False, repr=False)
 
     def of_item(self, item_index: int) -> Scope:
@@ -103,25 +86,15 @@ class Scope:
 
 
 class Event(NamedTuple):
-    """One call of a hook, without the context argument.
-
-    Attributes:
-        hook: The name of the hook.
-        arguments: The arguments of the hook.
-        scope: Where in the pipelines it happened.
-        time: When it happened, in seconds since the epoch, by the clock of the host where it happened.
-        worker: The worker where it happened.
-        signature: The signature of the node's computation, if it can be cached.
-        about: For an error, what failed: a node, an item as a whole, or the pipeline.
-    """
+    """One call of a hook, without the context argument."""
 
     hook: str
     arguments: tuple[Any, ...]
     scope: Scope
-    time: float
+    time: float  # in seconds since the epoch, by the clock of the host where it happened
     worker: Worker
-    signature: str | None = None
-    about: About = "node"
+    signature: str | None = None  # of the node's computation, if it can be cached
+    about: About = "node"  # for an error, what failed
 
     @classmethod
     def now(cls, hook: str, arguments: tuple[Any, ...], scope: Scope, *, about: About = "node") -> Event:
@@ -131,17 +104,11 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NotSent:
-    """Placeholder in an event for a value that stayed on its worker.
-
-    Attributes:
-        type: The name of the value's type.
-        length: The value's length; ``None`` if it has none.
-        nbytes: The bytes of memory that the value's data take; ``None`` if it has no ``nbytes``.
-    """
+    """Placeholder in an event for a value that stayed on its worker."""
 
     type: str
-    length: int | None = None
-    nbytes: int | None = None
+    length: int | None = None  # ``None`` if it has none
+    nbytes: int | None = None  # of the value's data; ``None`` if it has no ``nbytes``
 
     @classmethod
     def of(cls, value: object) -> NotSent:
@@ -155,9 +122,8 @@ class NotSent:
 def sizes(value: Any) -> tuple[int | None, int | None]:
     """Return the length of a value and the bytes of its data, each ``None`` where it has none.
 
-    Example:
-        >>> sizes([1, 2]), sizes(3), sizes(b"abc")
-        ((2, None), (None, None), (3, None))
+    >>> sizes([1, 2]), sizes(3), sizes(b"abc")
+    ((2, None), (None, None), (3, None))
     """
     if isinstance(value, NotSent):
         return value.length, value.nbytes

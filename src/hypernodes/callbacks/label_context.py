@@ -5,34 +5,24 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cache
 
-from hypernodes.callbacks.label import CURRENT_LABEL, Label
-from hypernodes.callbacks.log_records import label_log_records
-from hypernodes.callbacks.output_streams import labelled_output
-from hypernodes.callbacks.worker_logging import configure_worker_logging
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hypernodes.callbacks.node_context import NodeCall
+from hypernodes.callbacks.label import CURRENT_LABEL, JsonFormatter, Label, label_log_records
+from hypernodes.callbacks.node_context import NodeCall
+from hypernodes.callbacks.output_streams import labelled_output, unlabelled
 
 
 @dataclass(frozen=True, slots=True)
 class LabelContext:
-    """Labels what nodes print and log; it travels to workers.
+    """Labels what nodes print and log; it travels to workers."""
 
-    Attributes:
-        as_json: Whether printed lines are JSON objects instead of text with the label as its prefix.
-        level: The level from which on a worker process prints log records, if its logging is not configured.
-        driver: The host and process of the driver, whose logging is left alone.
-    """
-
-    as_json: bool
-    level: int
-    driver: tuple[str, int]
+    as_json: bool  # printed lines are JSON objects instead of text with a prefix
+    level: int  # of the log records that a worker prints, if its logging is not configured
+    driver: tuple[str, int]  # its host and process; its logging is left alone
 
     @classmethod
     def for_driver(cls, *, as_json: bool) -> LabelContext:
@@ -53,3 +43,27 @@ class LabelContext:
                 yield None
         finally:
             CURRENT_LABEL.reset(token)
+
+
+class _WorkerFormatter(logging.Formatter):
+    """Formats a record as the run asks for whose node is being called: as JSON, or as labelled text."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if (label := CURRENT_LABEL.get()) is not None and label.as_json:
+            return JsonFormatter().format(record)
+        first, *rest = super().format(record).split("\n")
+        return "\n".join([first, *(line if label is None else f"{label} | {line}" for line in rest)])
+
+
+@cache
+def configure_worker_logging(level: int) -> None:
+    """Print the records of this process to standard error, unless its root logger has handlers."""
+    root = logging.getLogger()
+    is_configured_here = any(isinstance(handler.formatter, _WorkerFormatter) for handler in root.handlers)
+    if root.handlers and not is_configured_here:
+        return
+    if not is_configured_here:
+        handler = logging.StreamHandler(unlabelled(sys.stderr))
+        handler.setFormatter(_WorkerFormatter("%(message)s  (%(levelname)s %(name)s)"))
+        root.addHandler(handler)
+    root.setLevel(level)

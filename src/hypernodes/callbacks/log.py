@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from typing import Any, Final, TextIO
 
-from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.json_lines import JsonFormatter
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback
+from hypernodes.callbacks.label import JsonFormatter
 from hypernodes.callbacks.label_context import LabelContext
 from hypernodes.exceptions import NodeAbandonedError
 from hypernodes.text import seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.base import CallbackContext
 
 _TEXT_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 
@@ -147,17 +143,7 @@ class LoggingCallback(PipelineCallback):
         level: int | None = None,
         **fields: Any,
     ) -> None:
-        """Make a record of an event and hand it to the logger.
-
-        Args:
-            ctx: Where the event happened.
-            extra_depth: How much deeper than its pipeline the message is indented.
-            event: The event, for the record's field of that name.
-            message: The message, with placeholders.
-            args: The values for the placeholders.
-            level: The level; by default that of ordinary records, or that of items within one.
-            fields: More fields of the record.
-        """
+        """Make a record of an event and hand it to the logger."""
         if level is None:
             level = self._item_level if ctx.item_path else self._level
         if not self._logger.isEnabledFor(level):

@@ -6,27 +6,19 @@ They are entered in the process and thread that makes the call.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 _logger = logging.getLogger("hypernodes")
 
 
 class NodeCall(NamedTuple):
-    """A call of a node.
+    """A call of a node."""
 
-    Attributes:
-        pipeline_path: The pipeline ids from the outermost to the node's.
-        node_id: The node's name.
-        item_path: The item indices of the enclosing maps, the outermost first.
-    """
-
-    pipeline_path: tuple[str, ...]
+    pipeline_path: tuple[str, ...]  # the pipeline ids from the outermost to the node's
     node_id: str
-    item_path: tuple[int, ...]
+    item_path: tuple[int, ...]  # the item indices of the enclosing maps, the outermost first
 
 
 NodeContext: TypeAlias = "Callable[[NodeCall], AbstractContextManager[Iterable[Any] | None]]"

@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hypernodes.callbacks.event import current_worker
-from hypernodes.callbacks.json_lines import iso_time, json_line
-from hypernodes.callbacks.label import CURRENT_LABEL
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hypernodes.callbacks.label import Label
+from hypernodes.callbacks.label import CURRENT_LABEL, Label, iso_time, json_line
 
 _MAX_PIECES: Final = 4096
 """Pieces of an unfinished line that are kept: a node that prints dots without end must not fill memory."""
@@ -26,12 +21,7 @@ _STREAMS: Final = ("stdout", "stderr")
 
 
 class LabelledStream:
-    """A text stream that labels the lines of nodes, and passes on everything else unchanged.
-
-    Args:
-        name: ``"stdout"`` or ``"stderr"``.
-        stream: The stream to write to.
-    """
+    """A text stream that labels the lines of nodes, and passes on everything else unchanged."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self.stream_name = name
@@ -39,8 +29,7 @@ class LabelledStream:
 
     def write(self, text: str) -> int:
         """Write text; within a node, only lines that are complete."""
-        label = CURRENT_LABEL.get()
-        if label is None:
+        if (label := CURRENT_LABEL.get()) is None:
             written: int = self.stream.write(text)
             return written
         pieces = label.partial_lines.setdefault(self.stream_name, [])
@@ -62,8 +51,7 @@ class LabelledStream:
 
     def flush_line(self, label: Label) -> None:
         """Write the line that a node has begun and not ended."""
-        rest = "".join(label.partial_lines.pop(self.stream_name, ()))
-        if rest:
+        if rest := "".join(label.partial_lines.pop(self.stream_name, ())):
             self._write_line(label, rest)
 
     def _write_line(self, label: Label, line: str) -> None:

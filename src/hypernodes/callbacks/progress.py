@@ -8,35 +8,25 @@ import sys
 import threading
 import weakref
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from hypernodes.callbacks.bars import Lines, NotebookBars, Row, TerminalBars
-from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.event import current_worker
-from hypernodes.callbacks.tallies import Tallies, Tally
-from hypernodes.exceptions import NodeAbandonedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.bars import Display
-    from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.callbacks.event import Worker
-    from hypernodes.callbacks.tallies import Path
+from hypernodes.callbacks.bars import Display, Lines, NotebookBars, Row, TerminalBars
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback
+from hypernodes.callbacks.event import Worker, current_worker
+from hypernodes.callbacks.tallies import Path, Tallies, Tally
+from hypernodes.exceptions import NodeAbandonedError, import_extra
 
 REDRAW_INTERVAL_S: Final = 0.1
 """Least time between redraws: drawing must cost a map of a million items next to nothing."""
-
 IDLE_REDRAW_INTERVAL_S: Final = 0.5
 """Time between redraws while no event arrives, so that the clock of a long node is seen to run."""
-
 ACTIVE_WORKER_S: Final = 5.0
 """Time without an event after which a worker is not counted as active, unless its events are rarer."""
-
 _REST: Final = "\N{CHARACTER TABULATION}the rest"
 """The key of the row for bars that do not fit; no pipeline is named like this."""
 
@@ -75,7 +65,8 @@ class ProgressCallback(PipelineCallback):
         if display not in displays:
             raise ValueError(f"display must be 'auto', {', '.join(map(repr, displays))}, not {display!r}")
         self._display_type = displays[display]
-        self._display_type.check()
+        if display == "notebook":
+            import_extra("ipywidgets", "progress in a notebook needs ipywidgets", "ipywidgets", "notebook")
         self._display: Display | None = None
         self._tallies = Tallies()
         self._drawn = 0.0
@@ -216,18 +207,12 @@ class ProgressCallback(PipelineCallback):
             self._ended.set()
 
     def _draw(self, changed: Tally | None = None, worker: Worker | None = None) -> None:
-        """Redraw, if the last time is long enough ago.
-
-        Args:
-            changed: The tally of which an execution has ended.
-            worker: The worker in which it has ended.
-        """
+        """Redraw, if the last time is long enough ago; an execution of `changed` has ended in `worker`."""
         now = monotonic()
         if changed is not None:
             changed.changed = now
         if worker is not None:
-            last = self._workers.get(worker)
-            if last is None:
+            if (last := self._workers.get(worker)) is None:
                 self._workers[worker] = _LastEvent(now)
             else:
                 last.longest_gap, last.time = max(last.longest_gap, now - last.time), now
@@ -291,8 +276,7 @@ class _LastEvent:
 def _redraw_while_idle(progress: weakref.ref[ProgressCallback], ended: threading.Event) -> None:
     """Redraw from time to time until the display is closed, or the callback is gone."""
     while not ended.wait(IDLE_REDRAW_INTERVAL_S):
-        callback = progress()
-        if callback is None:
+        if (callback := progress()) is None:
             return
         with suppress(RuntimeError):  # an event in another thread has changed the tallies, and redraws
             callback._draw()
@@ -310,16 +294,14 @@ def _settings(path: Path, ctx: CallbackContext) -> str:
 
 
 def _short_engine(engine: str) -> str:
-    executors = re.fullmatch(r"HyperNodesEngine\((.*)\)", engine)
-    if executors is None:
+    if (executors := re.fullmatch(r"HyperNodesEngine\((.*)\)", engine)) is None:
         return engine or "no engine"
     named = executors[1].replace("node_executor=", "nodes: ").replace("map_executor=", "items: ")
     return named.replace("'", "").replace(", ", " · ") or "sequential"
 
 
 def _short_cache(cache: str) -> str:
-    directory = re.fullmatch(r"DiskCache\('([^']*)'.*\)", cache)
-    if directory is None:
+    if (directory := re.fullmatch(r"DiskCache\('([^']*)'.*\)", cache)) is None:
         return cache or "no cache"
     return f"cache {min(directory[1], os.path.relpath(directory[1]), key=len)}"
 

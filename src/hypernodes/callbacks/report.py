@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path as File
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from hypernodes.callbacks import report_page
-from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.callbacks.run_record import RunRecord, StartedCall
-from hypernodes.callbacks.waterfall import CallBar, Waterfall
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback
+from hypernodes.callbacks.run_record import FailedNode, NodeReport, RunRecord, SlowItem, StartedCall
+from hypernodes.callbacks.waterfall import CallBar, Result, Waterfall
 from hypernodes.exceptions import ExtraMissingError, NodeAbandonedError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.callbacks.run_record import FailedNode, NodeReport, SlowItem
-    from hypernodes.callbacks.waterfall import Result
 
 _VIEWS: Final[tuple[Literal["node", "worker"], ...]] = ("node", "worker")
 
@@ -98,8 +92,7 @@ class RunReport(PipelineCallback):
         run = self._record(ctx)
         node = run.node((*ctx.hierarchy_path, node_id))
         node.retried += 1
-        call = run.under_way.get((node.path, ctx.item_path))
-        if call is not None:
+        if (call := run.under_way.get((node.path, ctx.item_path))) is not None:
             call.is_retried = True
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from hypernodes.exceptions import ExtraMissingError
+from hypernodes.callbacks.run_record import RunRecord
 from hypernodes.text import seconds, short
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from hypernodes.callbacks.run_record import RunRecord
 
 _COLUMNS: Final = ("node", "runs", "⚡ cached", "↻ retried", "✗ failed", "in all", "each", "slowest")
 _MAX_ERRORS: Final = 5
@@ -34,19 +30,11 @@ def title_of(record: RunRecord) -> str:
 
 
 def as_text(record: RunRecord) -> str:
-    """Return the table of nodes as text, and the remarks below it.
+    """Return the table of nodes as text, and the remarks below it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    Raises:
-        ExtraMissingError: rich is not installed.
-    """
-    try:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-    except ImportError as error:
-        raise ExtraMissingError(
-            "a report prints with rich: pip install rich, or this package with its extra 'progress'"
-        ) from error
     table = Table(title=Text(title_of(record)), title_justify="left", title_style="bold")
     for column in _COLUMNS:
         table.add_column(column, justify="left" if column == "node" else "right", no_wrap=column != "node")
@@ -72,13 +60,7 @@ def as_html(record: RunRecord) -> str:
 
 
 def as_page(title: str, table: str, charts: Iterable[tuple[str, str]]) -> str:
-    """Return a page that needs no other files.
-
-    Args:
-        title: The title.
-        table: The table of nodes as HTML.
-        charts: The waterfalls: a heading and HTML for each.
-    """
+    """Return a page that needs no other files."""
     sections = "".join(f"<h2>{escape(heading)}</h2>{chart}" for heading, chart in charts)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{escape(title)}</title>"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from hypernodes.callbacks.waterfall import Calls
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -78,32 +76,18 @@ class StartedCall:
 
 @dataclass(slots=True)
 class RunRecord:
-    """What is recorded of one run.
-
-    Attributes:
-        name: The name of the outermost pipeline.
-        outermost: The path of that pipeline.
-        started: When it started, in seconds since the epoch.
-        seconds: How long it took; ``None`` if it failed, or is under way.
-        items: The number of items that are done, in maps of every depth.
-        cached_items: The number of items all of whose outputs came from the cache.
-        nodes: The nodes by path, in the order of their first events.
-        needs: For each pipeline, by path, its nodes with the nodes whose outputs they take.
-        failures: The first failures.
-        calls: The executions that the waterfall shows.
-        under_way: The executions that have not ended, by path and item indices.
-    """
+    """What is recorded of one run."""
 
     name: str = ""
     outermost: Path = ()
-    started: float = 0.0
-    seconds: float | None = None
-    items: int = 0
-    cached_items: int = 0
-    nodes: dict[Path, NodeReport] = field(default_factory=dict)
+    started: float = 0.0  # in seconds since the epoch
+    seconds: float | None = None  # ``None`` if it failed, or is under way
+    items: int = 0  # items that are done, in maps of every depth
+    cached_items: int = 0  # items all of whose outputs came from the cache
+    nodes: dict[Path, NodeReport] = field(default_factory=dict)  # in the order of their first events
     needs: dict[Path, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     failures: list[FailedNode] = field(default_factory=list)
-    calls: Calls = field(default_factory=Calls)
+    calls: Calls = field(default_factory=Calls)  # those that the waterfall shows
     under_way: dict[tuple[Path, tuple[int, ...]], StartedCall] = field(default_factory=dict)
     _slowest: list[tuple[float, Path, tuple[int, ...]]] = field(default_factory=list)
 
@@ -150,8 +134,7 @@ class RunRecord:
             node = self.nodes.get((*pipeline, name))
             longest[name] = (seconds + (node.seconds if node else 0.0), (*names, name))
         for name in max(longest.values(), default=(0.0, ()))[1]:
-            node = self.nodes.get((*pipeline, name))
-            if node is not None and node.runs:
+            if (node := self.nodes.get((*pipeline, name))) is not None and node.runs:
                 yield node
                 yield from self._chain(node.path)
 

@@ -16,48 +16,26 @@ class Tally:
     """The numbers of one node or pipeline.
 
     A nested pipeline has one tally: as a node of its parent, and as the pipeline that contains other nodes.
-
-    Attributes:
-        started: When it started, by `time.monotonic`; until it emits events, when its parent started.
-        done: Executions that have ended, cached and failed ones included; of a map, its items.
-        cached: Those of them whose outputs came from the cache.
-        retried: Attempts that were made again.
-        failed: Those of them that failed.
-        runs: How often it was run, of a pipeline whose parent emits no events.
-        maps: Maps over it that have started.
-        items: The items of these maps.
-        is_map: Whether it is mapped, so that its items are counted.
-        is_nested: Whether it is a nested pipeline.
-        is_stream: Whether the number of its items is unknown.
-        is_shown: Whether it has started. A node that is not needed, since what takes its outputs is cached,
-            has no bar.
-        emits_events: Whether it is a pipeline that emits events to the callback: a nested pipeline may have
-            callbacks of its own.
-        settings: The engine and the cache, as text.
-        total: Executions, or items, that are expected; ``None`` if that is unknown.
-        is_estimated: Whether `total` is an estimate.
-        start_order: The position of its last start among all starts.
-        changed: When an execution of it last ended, by `time.monotonic`.
     """
 
-    started: float
-    done: int = 0
+    started: float  # by `time.monotonic`; until it emits events, when its parent started
+    done: int = 0  # executions that have ended, cached and failed ones included; of a map, its items
     cached: int = 0
-    retried: int = 0
+    retried: int = 0  # attempts that were made again
     failed: int = 0
-    runs: int = 0
-    maps: int = 0
-    items: int = 0
+    runs: int = 0  # runs of a pipeline whose parent emits no events
+    maps: int = 0  # maps that have started
+    items: int = 0  # the items of these maps
     is_map: bool = False
     is_nested: bool = False
-    is_stream: bool = False
-    is_shown: bool = False
-    emits_events: bool = False
-    settings: str = ""
-    total: int | None = None
-    is_estimated: bool = False
-    start_order: int = 0
-    changed: float = 0.0
+    is_stream: bool = False  # the number of its items is unknown
+    is_shown: bool = False  # a node that is not needed, since what takes its outputs is cached, has no bar
+    emits_events: bool = False  # a nested pipeline may have callbacks of its own
+    settings: str = ""  # the engine and the cache, as text
+    total: int | None = None  # executions, or items, that are expected; ``None`` if that is unknown
+    is_estimated: bool = False  # the total is an estimate
+    start_order: int = 0  # the position of its last start among all starts
+    changed: float = 0.0  # when an execution of it last ended, by `time.monotonic`
 
     @property
     def is_unfinished(self) -> bool:

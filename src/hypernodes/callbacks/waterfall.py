@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from itertools import count, cycle
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from hypernodes.exceptions import ExtraMissingError
+from hypernodes.callbacks.event import Worker
+from hypernodes.exceptions import import_extra
 from hypernodes.text import seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
     from plotly.graph_objects import Figure
-
-    from hypernodes.callbacks.event import Worker
 
 Path: TypeAlias = tuple[str, ...]
 Result: TypeAlias = Literal["done", "cached", "retried", "failed", "abandoned"]
@@ -35,19 +32,8 @@ _COLOURS: Final[dict[Result, str]] = {
     "failed": "#d62728",
     "abandoned": "#8a94a3",
 }
-_SIGNS: Final[dict[Result, str]] = {
-    "done": "",
-    "cached": "⚡ ",
-    "retried": "↻ ",
-    "failed": "✗ ",
-    "abandoned": "◌ ",
-}
-_SYMBOLS: Final[dict[Result, str]] = {
-    "cached": "diamond",
-    "retried": "circle",
-    "failed": "x",
-    "abandoned": "circle-open",
-}
+_SIGNS: Final = {"done": "", "cached": "⚡ ", "retried": "↻ ", "failed": "✗ ", "abandoned": "◌ "}
+_SYMBOLS: Final = {"cached": "diamond", "retried": "circle", "failed": "x", "abandoned": "circle-open"}
 _NESTED_COLOUR: Final = "#b8bec9"
 _NODE_COLOURS: Final = (
     "#4c78a8", "#f58518", "#72b7b2", "#b279a2", "#9d755d", "#ff9da6", "#439894", "#d6a5c9", "#79706e",
@@ -55,21 +41,11 @@ _NODE_COLOURS: Final = (
 
 
 class CallBar(NamedTuple):
-    """One call of a node, or one run of a nested pipeline.
-
-    Attributes:
-        path: The ids of the pipelines that contain it, and its name.
-        item: The item indices of the enclosing maps.
-        start: When it started, in seconds since the epoch.
-        end: When it ended, likewise.
-        worker: The worker that made it.
-        result: How it ended.
-        is_nested: Whether it is a nested pipeline.
-    """
+    """One call of a node, or one run of a nested pipeline."""
 
     path: Path
     item: tuple[int, ...]
-    start: float
+    start: float  # in seconds since the epoch
     end: float
     worker: Worker
     result: Result
@@ -82,16 +58,12 @@ class CallBar(NamedTuple):
 
 
 class Calls:
-    """The calls of a run; of very many, those that failed, were retried, or took longest.
-
-    Attributes:
-        total: The number of calls, with those that are not kept.
-    """
+    """The calls of a run; of very many, those that failed, were retried, or took longest."""
 
     def __init__(self) -> None:
         self._numbers = count()
         self._kept: list[tuple[tuple[bool, float], int, CallBar]] = []
-        self.total = 0
+        self.total = 0  # the number of calls, with those that are not kept
 
     def add(self, call: CallBar) -> None:
         """Add a call."""
@@ -112,15 +84,10 @@ class Calls:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One row of the chart.
+    """One row of the chart."""
 
-    Attributes:
-        label: The name beside it; empty for a row that continues the one above.
-        calls: The calls, which do not overlap unless there are too many.
-    """
-
-    label: str
-    calls: list[CallBar]
+    label: str  # empty for a row that continues the one above
+    calls: list[CallBar]  # they do not overlap unless there are too many
 
 
 class Waterfall:
@@ -151,12 +118,7 @@ class Waterfall:
     ) -> None:
         if by not in ("node", "worker"):
             raise ValueError(f"by must be 'node' or 'worker', not {by!r}")
-        try:
-            import_module("plotly.graph_objects")
-        except ImportError as error:
-            raise ExtraMissingError(
-                "a waterfall needs plotly: pip install plotly, or this package with its extra 'viz'"
-            ) from error
+        import_extra("plotly.graph_objects", "a waterfall needs plotly", "plotly", "viz")
         shown = list(calls)
         rows = list(_by_node(shown, order) if by == "node" else _by_worker(shown))
         if total is not None and total > len(shown):
@@ -249,22 +211,12 @@ def _figure(title: str, rows: list[_Row], calls: list[CallBar], by: str) -> Figu
             x=[(call.start + call.end) / 2 - began for _, call in numbered],
             hovertext=[_hover_text(call, began) for _, call in numbered],
             hoverinfo="text",
-            marker={
-                "symbol": _SYMBOLS[result],
-                "color": _COLOURS[result],
-                "size": 11,
-                "line": {"width": 1.5, "color": "white"},
-            },
+            marker={"symbol": _SYMBOLS[result], "color": _COLOURS[result], "size": 11},
+            marker_line={"width": 1.5, "color": "white"},
         )
     figure.update_layout(
-        title={
-            "text": _escaped(title),
-            "x": 0.01,
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"t": 16},
-        },
+        title={"text": _escaped(title), "x": 0.01, "y": 1, "yref": "container", "yanchor": "top"},
+        title_pad={"t": 16},
         barmode="overlay",
         template="plotly_white",
         height=110 + max(_ROW_PX * max(3, len(rows)), _LEGEND_ENTRY_PX * (len(bars) + len(markers))),

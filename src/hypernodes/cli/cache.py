@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import sqlite3
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
+from hypernodes.cache.inventory import Entry
 from hypernodes.cache.summary import printable
-from hypernodes.cli.show import ago, as_bytes, as_seconds, print_json, print_table
 
 if TYPE_CHECKING:
     from hypernodes.cache.disk import DiskCache
-    from hypernodes.cache.inventory import Entry
+
 
 _PATH_VARIABLE: Final = "HYPERNODES_CACHE"
 _DEFAULT_PATH: Final = Path(".cache")
@@ -30,8 +38,7 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
     name = "age"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))
-        if found is None:
+        if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))) is None:
             self.fail(f"{value!r} is not an age. Write 30s, 5m, 12h, 7d or 2w.", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
@@ -231,11 +238,7 @@ def verify(ctx: click.Context, *, drop: bool, as_json: bool) -> None:
 
 
 def _find(cache: DiskCache, start: str) -> Entry:
-    """Return the entry whose signature begins with some digits.
-
-    Raises:
-        click.ClickException: There is none, or more than one.
-    """
+    """Return the entry whose signature begins with some digits, which only one may do."""
     found = list(cache.entries(start=start))
     if len(found) != 1:
         many = f"{len(found)} entries have signatures" if found else "no entry has a signature"
@@ -266,3 +269,58 @@ def _inputs(entry: Entry) -> str:
         else name + (f" ← {taken.producer}" if taken.producer else "")
         for name, taken in takes.items()
     )
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_table(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    total: Sequence[str] | None = None,
+    right: Sequence[int] = (),
+) -> None:
+    """Print rows in columns, some of them aligned to the right, and a last row set off from the others.
+
+    Without any title, there is no header. Control characters in cells are replaced.
+    """
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=any(titles), show_footer=total is not None)
+    for position, title in enumerate(titles):
+        table.add_column(
+            title,
+            footer="" if total is None else total[position],
+            justify="right" if position in right else "left",
+            overflow="fold",
+        )
+    for row in rows:
+        # Cells come from cache entries, which another user may have written with control characters.
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    # Output to a pipe is not cut to the width of a terminal.
+    console = Console(width=None if "COLUMNS" in os.environ or os.isatty(1) else 160)
+    console.print(table)
+
+
+def as_bytes(size: float) -> str:
+    """Return a number of bytes with a unit that suits its size."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def as_seconds(seconds: float) -> str:
+    """Return a duration in seconds with a unit that suits its size."""
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def ago(moment: float) -> str:
+    """Return the time since a moment, given in seconds since the epoch."""
+    seconds = max(0.0, time.time() - moment)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

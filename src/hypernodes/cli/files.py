@@ -5,20 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TextIO
+from typing import IO, Any, Final, TextIO, TypeAlias
 
 import click
 
 from hypernodes.exceptions import listing
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
 ROWS_PER_BATCH: Final = 1000
 """Rows of a Parquet file that are read or written together; the other rows are not in memory."""
-
 SUFFIXES: Final = (".json", ".jsonl", ".parquet")
 """The suffixes of the files that can be read and written."""
 
@@ -101,21 +98,9 @@ def _parsed(lines: TextIO, path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-class Writer(Protocol):
-    """A destination of outputs."""
-
-    def write(self, outputs: Mapping[str, Any]) -> None:
-        """Write the outputs of a run, or of one item."""
-
-
 @contextmanager
 def writer(path: Path | None, *, rows: bool) -> Iterator[Writer]:
-    """Open a file for outputs. The file gets its name when it is complete.
-
-    Args:
-        path: The file; ``None`` for standard output.
-        rows: Whether there are outputs of several items.
-    """
+    """Open a file for outputs, or standard output. The file gets its name when it is complete."""
     if path is None:
         yield _JsonWriter(sys.stdout, rows=rows, lines=rows)
         return
@@ -192,9 +177,6 @@ class _ParquetWriter:
 def plain(value: Any) -> Any:
     """Convert a value to the types of JSON and Parquet.
 
-    Raises:
-        click.ClickException: There is no conversion.
-
     >>> plain({"a": (1, {2})})
     {'a': [1, [2]]}
     """
@@ -219,3 +201,7 @@ def plain(value: Any) -> Any:
         f"an output is of type {type(value).__qualname__}, which a file of values cannot hold. Request other "
         f"outputs with --output, or add a node that converts it to plain values."
     )
+
+
+Writer: TypeAlias = _JsonWriter | _ParquetWriter
+"""A destination of outputs, those of a run or of each item."""

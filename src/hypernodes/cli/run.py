@@ -8,6 +8,9 @@ import json
 import os
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from itertools import tee
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,8 +21,6 @@ from hypernodes.exceptions import listing
 from hypernodes.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from hypernodes.engines import HyperNodesEngine
 
 EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray")
@@ -108,16 +109,21 @@ def run(
     inputs, out = (None if path is None else path.absolute() for path in (inputs, out))
     found = load(pipeline)
     try:
-        failed = _run(
-            _configured(found, cache=cache, quiet=quiet),
-            values={**_inputs(inputs, map_over, map_mode), **_given(given)},
-            map_over=map_over,
-            map_mode=map_mode,
-            wanted=wanted,
-            out=out,
-            on_error=on_error,
-            engine=_engine(executor, max_workers, address, working_dir, is_map=bool(map_over)),
-        )
+        configured = _configured(found, cache=cache, quiet=quiet)
+        values = {**_inputs(inputs, map_over, map_mode), **_given(given)}
+        engine = _engine(executor, max_workers, address, working_dir, is_map=bool(map_over))
+        try:
+            configured = configured if engine is None else configured.with_engine(engine)
+            with files.writer(out, rows=bool(map_over)) as writer:
+                if map_over:
+                    rows = configured.imap(values, list(map_over), map_mode, list(wanted) or None, on_error)
+                    failed = _write_rows(writer, rows, wanted or configured.output_names, on_error)
+                else:
+                    failed = 0
+                    writer.write(configured.run(values, list(wanted) or None))
+        finally:
+            if engine is not None:
+                engine.shutdown()
     except click.ClickException:
         raise
     except Exception as error:
@@ -129,12 +135,22 @@ def run(
         raise click.ClickException(f"{failed:,} items failed.")
 
 
-def load(place: str) -> Pipeline:
-    """Import the pipeline at ``module:name`` or ``file.py:name``. A function is called to make it.
+def _write_rows(
+    writer: files.Writer, rows: Iterator[tuple[int, Any]], names: Sequence[str], on_error: str
+) -> int:
+    """Write the outputs of the items of a map, and return the number of items that failed."""
+    failed = 0
+    for _, row in rows:
+        if isinstance(row, BaseException):
+            failed += 1
+            writer.write({**dict.fromkeys(names), "error": row})
+        else:
+            writer.write({**row, "error": None} if on_error == "return" else row)
+    return failed
 
-    Raises:
-        click.ClickException: The module, the name or the pipeline does not exist.
-    """
+
+def load(place: str) -> Pipeline:
+    """Import the pipeline at ``module:name`` or ``file.py:name``. A function is called to make it."""
     module_name, colon, name = place.rpartition(":")
     if not colon or not name:
         raise click.UsageError(
@@ -156,8 +172,7 @@ def load(place: str) -> Pipeline:
         raise click.ClickException(
             f"{module_name!r} cannot be imported: {missing} is neither installed nor in {directory}."
         ) from None
-    found = getattr(module, name, None)
-    if found is None:
+    if (found := getattr(module, name, None)) is None:
         pipelines = [key for key, value in vars(module).items() if isinstance(value, Pipeline)]
         raise click.ClickException(
             f"module {module_name!r} has no {name!r}. Its pipelines: {listing(pipelines)}."
@@ -226,41 +241,6 @@ def _connect(address: str | None, working_dir: Path | None) -> None:
     join(address, None if working_dir is None else {"working_dir": str(working_dir)})
 
 
-def _run(
-    pipeline: Pipeline,
-    *,
-    values: dict[str, Any],
-    map_over: tuple[str, ...],
-    map_mode: Literal["zip", "product"],
-    wanted: tuple[str, ...],
-    out: Path | None,
-    on_error: Literal["raise", "return"],
-    engine: HyperNodesEngine | None,
-) -> int:
-    """Run the pipeline, write its outputs, and return the number of items that failed."""
-    if engine is not None:
-        pipeline = pipeline.with_engine(engine)
-    outputs = list(wanted) or None
-    try:
-        if not map_over:
-            with files.writer(out, rows=False) as writer:
-                writer.write(pipeline.run(values, outputs))
-            return 0
-        failed = 0
-        with files.writer(out, rows=True) as writer:
-            for _, row in pipeline.imap(values, list(map_over), map_mode, outputs, on_error):
-                if isinstance(row, BaseException):
-                    failed += 1
-                    names = wanted or pipeline.output_names
-                    writer.write({**dict.fromkeys(names), "error": row})
-                else:
-                    writer.write({**row, "error": None} if on_error == "return" else row)
-        return failed
-    finally:
-        if engine is not None:
-            engine.shutdown()
-
-
 def _inputs(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> dict[str, Any]:
     if inputs is None:
         return {}
@@ -281,17 +261,6 @@ def _inputs(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> di
 
 
 def _columns_in_step(rows: Iterator[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Iterator[Any]]:
-    """Return iterators over columns of the same rows. If they are advanced in step, one row is in memory."""
-    pending: dict[str, list[Any]] = {name: [] for name in names}
-
-    def column(name: str) -> Iterator[Any]:
-        while True:
-            if not pending[name]:
-                row = next(rows, None)
-                if row is None:
-                    return
-                for other in names:
-                    pending[other].append(row[other])
-            yield pending[name].pop(0)
-
-    return {name: column(name) for name in names}
+    """Return iterators over columns of the same rows. Advanced in step, they keep few rows in memory."""
+    copies = tee(rows, len(names))
+    return {name: map(itemgetter(name), copy) for name, copy in zip(names, copies, strict=True)}

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 POLL_INTERVAL_S: Final = 0.5
 """Seconds between two requests for the status and the log of a job."""
-
 SUBMIT_TIMEOUT_S: Final = 30.0
 """Seconds to repeat a submission: a cluster that is starting has a dashboard before it has an agent."""
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from hypernodes.callbacks.base import run_of
+from hypernodes.callbacks.base import CallbackContext, run_of
 from hypernodes.callbacks.dispatch import EventDispatcher
 from hypernodes.callbacks.event import RunContext, Scope
-from hypernodes.execution.plan.model import NestedStep
+from hypernodes.execution.plan.build import PreparedPlan
+from hypernodes.execution.plan.model import NestedStep, Plan
 from hypernodes.executors.aliases import SEQUENTIAL
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.execution.plan.build import PreparedPlan
-    from hypernodes.execution.plan.model import Plan
 
 
 def dispatcher_of(prepared: PreparedPlan, around: CallbackContext | None = None) -> EventDispatcher:
-    """Return the dispatcher for a plan and for those nested in it.
-
-    Args:
-        prepared: The plan.
-        around: The context of the pipeline around, whose run this one is a part of.
-    """
+    """Return the dispatcher for a plan and for those nested in it."""
     plans = list(prepared.plan.tree())
     executors = dict(_executors(prepared.plan, SEQUENTIAL))
     pipelines = {plan.path: _metadata(plan, executors[plan.path]) for plan in plans}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hypernodes.execution.plan.build import Plannable, PreparedPlan
+from hypernodes.execution.plan.build import Plannable, PreparedPlan
 
 
 class PlanCache:
@@ -21,13 +20,7 @@ class PlanCache:
         return self._plans.get(key)
 
     def put(self, pipeline: Plannable, key: tuple[Any, ...], prepared: PreparedPlan) -> None:
-        """Keep a plan until its pipeline is gone.
-
-        Args:
-            pipeline: The pipeline.
-            key: What the plan was made for; it refers to the pipeline by its token only.
-            prepared: The plan.
-        """
+        """Keep a plan until its pipeline is gone, to which the key refers by its token only."""
         token = pipeline.token
         if token not in self._keys:
             self._keys[token] = []
@@ -45,6 +38,5 @@ class PlanCache:
 
 
 def _forget(cache: weakref.ref[PlanCache], token: object) -> None:
-    found = cache()
-    if found is not None:
+    if (found := cache()) is not None:
         found.forget(token)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
+from hypernodes.callbacks.base import CallbackContext
+from hypernodes.callbacks.dispatch import EventDispatcher
 from hypernodes.callbacks.event import Scope
-from hypernodes.engine import Engine, output_names
+from hypernodes.engine import Engine, OutputName, output_names
 from hypernodes.engines.dispatcher import dispatcher_of
 from hypernodes.engines.plan_cache import PlanCache
 from hypernodes.exceptions import ClusterConnectionError, NodeAbandonedError
@@ -17,28 +21,18 @@ from hypernodes.execution.calls.location import without_frame
 from hypernodes.execution.compiled.codegen import compiled, compiled_over_columns
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import Completed, proceed
-from hypernodes.execution.jobs import Failure
-from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.jobs import Failure, OnError
+from hypernodes.execution.plan.build import Plannable, PreparedPlan, build_plan
+from hypernodes.execution.plan.model import Plan
+from hypernodes.execution.plan.placement import Placement, TargetRef
 from hypernodes.execution.scheduler.items import StreamedRows
 from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.run import Run
 from hypernodes.execution.signature import fingerprint_plan
+from hypernodes.execution.target import ExecutionTarget
 from hypernodes.executors.loops import ASYNC_CALLER, AsyncCaller, run_in_thread_reentrant
 from hypernodes.executors.settled import raisable
 from hypernodes.mapping import Columns
-
-if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.callbacks.dispatch import EventDispatcher
-    from hypernodes.engine import OutputName
-    from hypernodes.execution.jobs import OnError
-    from hypernodes.execution.plan.build import Plannable, PreparedPlan
-    from hypernodes.execution.plan.model import Plan
-    from hypernodes.execution.plan.placement import Placement, TargetRef
-    from hypernodes.execution.target import ExecutionTarget
 
 T = TypeVar("T")
 
@@ -47,12 +41,7 @@ class ScheduledEngine(Engine):
     """Runs pipelines node by node, and sends to its execution targets what it does not do here."""
 
     def __init__(self, targets: Sequence[ExecutionTarget] = (), own: Sequence[ExecutionTarget] = ()) -> None:
-        """Make an engine.
-
-        Args:
-            targets: The execution targets that its placements name.
-            own: Those of them that the engine has made, and shuts down.
-        """
+        """Make an engine whose placements name some targets, of which it shuts down its own."""
         self._plans = PlanCache()
         self._targets = list(targets)
         self._own = list(own)
@@ -84,8 +73,7 @@ class ScheduledEngine(Engine):
         if output_name.__class__ is not tuple:
             output_name = output_names(output_name)
         prepared = self._prepared(pipeline, output_name, tuple(inputs), None, _ctx)
-        compute = compiled(prepared.plan)
-        if compute is not None:
+        if (compute := compiled(prepared.plan)) is not None:
             # In a worker, a target of a nested pipeline may count as "here"; elsewhere it must not.
             if not self._targets and not OCCUPIED.get() and _ctx is None:
                 pipeline.remember_compiled(self, (output_name, *inputs), compute)
@@ -120,13 +108,10 @@ class ScheduledEngine(Engine):
         names = tuple(items[0]) if items else ()
         prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, _ctx)
         plan = prepared.plan
-        if plan.map_target is None and on_error == "raise":
-            compute_columns = compiled_over_columns(plan, names)
-            if compute_columns is not None:
-                columns = items if isinstance(items, Columns) else Columns.of(items, names)
-                return Columns(
-                    compute_columns(columns.columns, inputs, () if _ctx is None else _ctx.item_path)
-                )
+        is_plain = plan.map_target is None and on_error == "raise"
+        if is_plain and (compute := compiled_over_columns(plan, names)) is not None:
+            columns = items if isinstance(items, Columns) else Columns.of(items, names)
+            return Columns(compute(columns.columns, inputs, () if _ctx is None else _ctx.item_path))
 
         def work() -> list[Any]:
             dispatcher = dispatcher_of(prepared, _ctx)
@@ -158,10 +143,8 @@ class ScheduledEngine(Engine):
         """Compute the outputs asked for, item by item, as they are taken. See `Engine.imap`."""
         prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, None)
         plan = prepared.plan
-        if plan.map_target is None:
-            compute = compiled(plan)
-            if compute is not None:
-                return _one_by_one(compute, items, inputs, on_error)
+        if plan.map_target is None and (compute := compiled(plan)) is not None:
+            return _one_by_one(compute, items, inputs, on_error)
         rows = self._stream(prepared, items, inputs, on_error, StreamedRows(in_order=ordered))
         loop = running_loop() if plan.awaits else None
         return rows if loop is None or not can_reenter(loop) else _advanced_beside(loop, rows)
@@ -211,15 +194,7 @@ class ScheduledEngine(Engine):
         mapped: tuple[str, ...] | None,
         ctx: CallbackContext | None,
     ) -> PreparedPlan:
-        """Return the plan for some inputs and outputs, which is made once.
-
-        Args:
-            pipeline: The pipeline.
-            output_name: The outputs wanted, or ``None`` for every one.
-            given: The inputs that have one value.
-            mapped: The inputs that vary from item to item; ``None`` for a plan that is run once.
-            ctx: The context of the pipeline around, if there is one.
-        """
+        """Return the plan for some inputs and outputs, which is made once."""
         key = (pipeline.token, OCCUPIED.get(), mapped, output_name, given)
         prepared = self._plans.get(key) if ctx is None else None
         if prepared is None:
@@ -255,8 +230,7 @@ class ScheduledEngine(Engine):
     def _proceed(self, prepared: PreparedPlan, run: Run, dispatcher: EventDispatcher) -> Iterator[None]:
         """Drive a run to its end, and stop wherever there is nothing to do but wait."""
         completed = Completed()
-        caller = ASYNC_CALLER.get()
-        if caller is not None:
+        if (caller := ASYNC_CALLER.get()) is not None:
             caller.on_cancel(partial(completed.put, None))
         try:
             yield from proceed(run, prepared_targets(prepared), dispatcher, completed)
@@ -345,12 +319,6 @@ def _advanced_beside(loop: asyncio.AbstractEventLoop, rows: Iterator[T]) -> Iter
 
 
 def shut_down(targets: Sequence[ExecutionTarget], *, wait: bool = True, at_once: bool = False) -> None:
-    """Shut down the executors that targets have made.
-
-    Args:
-        targets: The targets.
-        wait: Whether to wait until running work has ended.
-        at_once: Whether to end running work.
-    """
+    """Shut down the executors that targets have made."""
     for target in targets:
         target.shutdown(wait=wait, at_once=at_once)

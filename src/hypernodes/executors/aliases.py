@@ -3,68 +3,50 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from importlib import import_module
+from typing import Final
 
 from hypernodes.exceptions import UnknownExecutorError, did_you_mean, listing
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Executor
-
-    from hypernodes.executors.asynchronous import AsyncExecutor
-    from hypernodes.executors.parallel import ParallelExecutor
-    from hypernodes.executors.ray import RayExecutor
-
 SEQUENTIAL: Final = "sequential"
-
-
-def _async(workers: int | None = None) -> AsyncExecutor:
-    from hypernodes.executors.asynchronous import AsyncExecutor
-
-    return AsyncExecutor() if workers is None else AsyncExecutor(workers)
 
 
 def _threaded(workers: int | None = None) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers or os.cpu_count() or 4, thread_name_prefix="hypernodes")
 
 
-def _parallel(workers: int | None = None) -> ParallelExecutor:
-    from hypernodes.executors.parallel import ParallelExecutor
+def _of_class(module: str, name: str) -> Callable[..., Executor]:
+    """Return a function that imports a class and makes an executor of it."""
 
-    return ParallelExecutor(workers)
+    def make_executor(workers: int | None = None) -> Executor:
+        executor_type = getattr(import_module(f"hypernodes.executors.{module}"), name)
+        executor: Executor = executor_type() if workers is None else executor_type(workers)
+        return executor
 
-
-def _ray(workers: int | None = None) -> RayExecutor:
-    from hypernodes.executors.ray import RayExecutor
-
-    return RayExecutor(workers)
+    return make_executor
 
 
 ALIASES: Final[dict[str, Callable[..., Executor] | None]] = {
     SEQUENTIAL: None,
-    "async": _async,
+    "async": _of_class("asynchronous", "AsyncExecutor"),
     "threaded": _threaded,
-    "parallel": _parallel,
-    "ray": _ray,
+    "parallel": _of_class("parallel", "ParallelExecutor"),
+    "ray": _of_class("ray", "RayExecutor"),
 }
 """The function that makes the executor of an alias; ``"sequential"`` has no executor."""
 
 
 def make(alias: str, workers: int | None = None) -> Executor:
     """Make the executor of an alias, with a number of workers or the default of the executor."""
-    maker = ALIASES[alias]
-    if maker is None:
+    if (maker := ALIASES[alias]) is None:
         raise ValueError(f"{alias!r} stands for no executor")
     return maker(workers)
 
 
 def check_executor(executor: object, option: str) -> None:
-    """Refuse a value that is neither an alias nor an executor.
-
-    Raises:
-        UnknownExecutorError: The value is neither. The message lists the aliases.
-    """
+    """Refuse a value that is neither an alias nor an executor."""
     if isinstance(executor, str):
         if executor not in ALIASES:
             raise UnknownExecutorError(

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from hypernodes._compat.concurrent_futures import run_before_exit
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 T = TypeVar("T")
 
 
 class ExitHook(Generic[T]):
-    """Calls a function for each of the registered objects that still exist when the interpreter ends.
-
-    Args:
-        finish: Waits for the work of one object.
-    """
+    """Calls a function for each of the registered objects that still exist when the interpreter ends."""
 
     def __init__(self, finish: Callable[[T], None]) -> None:
         self._finish = finish
@@ -31,11 +25,7 @@ class ExitHook(Generic[T]):
         self._objects.add(instance)
 
     def check(self) -> None:
-        """Refuse new work while the interpreter ends.
-
-        Raises:
-            RuntimeError: The interpreter is ending.
-        """
+        """Refuse new work while the interpreter ends."""
         if self._is_exiting:
             raise RuntimeError("cannot schedule new futures after interpreter shutdown")
 

@@ -15,38 +15,30 @@ import functools
 import os
 import threading
 import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.executors.settled import Settled, raisable, settle
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-
 T = TypeVar("T")
 
 CANCEL_TIMEOUT_S: Final = 1.0
 """Seconds that a cancelled `run_in_thread` waits for its work to end; a blocking call cannot be ended."""
-
 SLICE_DURATION_S: Final = 0.02
 """Seconds for which a thread collects values, so that not every value costs a switch of threads."""
-
 SLICE_MAX_ITEMS: Final = 256
 """How many values are handed over at once at most: so far does the iterator run ahead of its consumer."""
 
 
 class AsyncCaller:
-    """A coroutine that awaits work in another thread.
-
-    Attributes:
-        loop: The loop of the coroutine, on which the coroutines of the work run, too.
-    """
+    """A coroutine that awaits work in another thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop = loop  # the coroutines of the work run on it, too
         self._is_cancelled = False
         self._callbacks: list[Callable[[], object]] = []
 
@@ -75,8 +67,7 @@ _background_lock = threading.Lock()
 
 def coroutine_loop() -> asyncio.AbstractEventLoop:
     """Return the loop for coroutines that this thread starts."""
-    caller = ASYNC_CALLER.get()
-    if caller is not None and caller.loop.is_running():
+    if (caller := ASYNC_CALLER.get()) is not None and caller.loop.is_running():
         return caller.loop
     loop = running_loop()
     return loop if loop is not None and can_reenter(loop) else background_loop()
@@ -104,12 +95,10 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
 
 def run_awaitable(awaitable: Awaitable[T]) -> T:
     """Run an awaitable on the loop for coroutines, and wait for its result in plain code."""
-    loop = coroutine_loop()
-    if loop is running_loop():
+    if (loop := coroutine_loop()) is running_loop():
         return loop.run_until_complete(_settle(awaitable)).get()
     future = asyncio.run_coroutine_threadsafe(_settle(awaitable), loop)
-    caller = ASYNC_CALLER.get()
-    if caller is not None:
+    if (caller := ASYNC_CALLER.get()) is not None:
         caller.on_cancel(future.cancel)
     try:
         return future.result().get()
@@ -162,22 +151,14 @@ async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
     finally:
         caller.cancel()
         # A generator that is garbage-collected half-way cannot await anything here.
-        close = getattr(values, "close", None)
-        if close is not None:
+        if (close := getattr(values, "close", None)) is not None:
             threading.Thread(target=close, name="hypernodes-close", daemon=True).start()
 
 
 async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None) -> T:
     """Run plain code in a new thread; its coroutines run on this loop.
 
-    If this coroutine is cancelled, the work is ended as soon as it can be.
-
-    Args:
-        work: The code.
-        caller: Stands for this coroutine; by default a new object.
-
-    Raises:
-        RuntimeError: The work raised StopIteration, which a coroutine cannot raise.
+    If this coroutine, for which the caller stands, is cancelled, the work is ended as soon as it can be.
     """
     loop = asyncio.get_running_loop()
     caller, context = AsyncCaller(loop) if caller is None else caller, copy_context()
@@ -208,11 +189,5 @@ async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None
 def run_in_thread_reentrant(
     loop: asyncio.AbstractEventLoop, work: Callable[[], T], caller: AsyncCaller | None = None
 ) -> T:
-    """Run plain code in a new thread, and the loop of this thread until that is done.
-
-    Args:
-        loop: The loop that runs in this thread, and can be re-entered.
-        work: The code.
-        caller: As in `run_in_thread`.
-    """
+    """Run plain code in a new thread, and the re-entered loop of this thread until that is done."""
     return loop.run_until_complete(run_in_thread(partial(settle, work), caller)).get()

@@ -6,24 +6,19 @@ import os
 import pickle
 import tempfile
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
 from hypernodes.exceptions import MainGuardError
-from hypernodes.executors.process_call import PoolCall
-from hypernodes.executors.process_pool import ProcessPool
+from hypernodes.executors.process_pool import PoolCall, ProcessPool
 from hypernodes.executors.process_worker import serialize_initializer
-from hypernodes.serialization.broadcast import InlineValue
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from multiprocessing.context import SpawnProcess
-
-    from hypernodes.serialization.broadcast import PlacedValue
-    from hypernodes.serialization.pickling import Serialized
+from hypernodes.serialization.broadcast import InlineValue, PlacedValue
+from hypernodes.serialization.pickling import Serialized
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -7,36 +7,19 @@ import os
 import select
 import signal
 import threading
+from collections.abc import Iterable
 from multiprocessing import connection as mp_connection
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any
+from multiprocessing.context import SpawnProcess
+from typing import Any
 
-from hypernodes.executors.process_messages import Kind, receive, send, serialize_message
-from hypernodes.executors.process_worker import run_worker
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from multiprocessing.context import SpawnProcess
-
-    from hypernodes.executors.process_messages import Message
+from hypernodes.executors.process_worker import Kind, Message, receive, run_worker, send, serialize_message
 
 _context = get_context("spawn")
 
 
 class WorkerProcess:
-    """A worker process and the driver's end of its pipe.
-
-    Args:
-        initializer: What the process calls first, pickled.
-
-    Attributes:
-        process: The process.
-        pid: Its id.
-        has_unread: Whether it has died before it had read everything that was sent to it.
-
-    Raises:
-        OSError: The process cannot be started.
-    """
+    """A worker process and the driver's end of its pipe."""
 
     def __init__(self, initializer: bytes | None) -> None:
         self._pipe, worker_pipe = _context.Pipe()
@@ -53,7 +36,7 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._exit_code: int | None = None
         self._has_ended = False
-        self.has_unread = False
+        self.has_unread = False  # it died before it had read everything that was sent to it
         self._pidfd = _open_pidfd(self.pid)
         self._poll = _poll_object((self._pipe.fileno(), self._sentinel))
 
@@ -103,14 +86,7 @@ class WorkerProcess:
                 self.process.kill()
 
     def stop(self, timeout: float | None = None) -> int | None:
-        """Have the process end after its current call, and wait for that.
-
-        Args:
-            timeout: Seconds after which the process is killed; without one, it is not.
-
-        Returns:
-            The exit code, or ``None`` if it is not known.
-        """
+        """End the process after its call, or kill it after the timeout; return its exit code, if known."""
         if self._has_ended:
             return self._exit_code
         with contextlib.suppress(OSError):

@@ -13,32 +13,28 @@ processes, so that it must fail all calls when one process dies.
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing.context import SpawnProcess
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-from hypernodes.exceptions import InitializerError, WorkerDiedError
+from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.process_handle import WorkerProcess, describe_exit
-from hypernodes.executors.process_messages import Kind
+from hypernodes.executors.process_worker import Kind, Message, serialize_message
+from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import short
 
-if TYPE_CHECKING:
-    import tempfile
-    from multiprocessing.context import SpawnProcess
-
-    from hypernodes.executors.process_call import PoolCall
-
 TERMINATE_TIMEOUT_S: Final = 2.0
 """Seconds between SIGTERM and SIGKILL, for a process that handles SIGTERM itself."""
-
 TERMINATE_POLL_INTERVAL_S: Final = 0.01
 """Seconds between checks whether terminated processes have ended."""
-
 MAX_FAILED_STARTS: Final = 3
 """How many processes in a row may be killed while they start; after that, the pool is broken."""
 
@@ -58,21 +54,11 @@ class _Breakage:
 
 
 class ProcessPool:
-    """A pool that starts worker processes when calls wait for them.
-
-    Args:
-        max_workers: How many processes there are at most.
-        initializer: What each process calls first, pickled.
-        is_closed: Whether the pool is closed from the beginning.
-
-    Attributes:
-        pid: The process that has made the pool.
-        is_closed: Whether the pool takes no more calls.
-        directory: The directory of broadcast values, which is removed when the pool has no more calls.
-    """
+    """A pool that starts worker processes when calls wait for them."""
 
     def __init__(self, max_workers: int, initializer: bytes | None, *, is_closed: bool = False) -> None:
         self.pid = os.getpid()
+        # The directory of broadcast values is removed when the pool has no more calls.
         self.directory: tempfile.TemporaryDirectory[str] | None = None
         self._max_workers = max_workers
         self._initializer = initializer
@@ -100,12 +86,7 @@ class ProcessPool:
             return {worker.pid: worker.process for worker in self._workers}
 
     def submit(self, call: PoolCall) -> None:
-        """Queue a call.
-
-        Raises:
-            BrokenExecutor: No worker process can be started, or the initializer has raised.
-            RuntimeError: The pool is closed, or the interpreter is ending.
-        """
+        """Queue a call."""
         with self._changed:
             if self._breakage is not None:
                 raise self._breakage.error()
@@ -130,12 +111,7 @@ class ProcessPool:
             self._starting += 1
 
     def close(self, *, wait: bool, cancel_pending: bool) -> None:
-        """Take no more calls.
-
-        Args:
-            wait: Whether to wait until the remaining calls are done and the processes have ended.
-            cancel_pending: Whether to cancel calls for which no process has been started.
-        """
+        """Take no more calls; `cancel_pending` cancels those for which no process has been started."""
         if self.pid != os.getpid():  # A forked child has a copy of the pool, without the threads.
             return
         with self._changed:
@@ -239,8 +215,7 @@ class ProcessPool:
 
     def _make_next_call(self, worker: WorkerProcess) -> bool:
         """Have a process make the next call; ``False`` if there is no call, or the process has ended."""
-        call = self._next()
-        if call is None:
+        if (call := self._next()) is None:
             return False
         if not worker.is_alive():  # It has died while it was idle.
             self._requeue(call)
@@ -321,3 +296,59 @@ class ProcessPool:
 
 
 exit_hook: Final[ExitHook[ProcessPool]] = ExitHook(lambda pool: pool.close(wait=True, cancel_pending=False))
+
+
+@dataclass(slots=True, eq=False)
+class PoolCall:
+    """A call that was submitted, and its future."""
+
+    _fn: Callable[..., Any]
+    _args: tuple[Any, ...]
+    _kwargs: dict[str, Any]
+    _is_running: bool = False
+    future: ExecutorFuture = field(default_factory=ExecutorFuture)
+    was_requeued: bool = False  # a process died before it had received the call
+
+    def begin(self) -> bool:
+        """Mark the future as running; ``False`` if it was cancelled."""
+        self._is_running = self._is_running or self.future.set_running_or_notify_cancel()
+        return self._is_running
+
+    def serialize(self) -> list[Any]:
+        """Return the message that has a worker process make the call."""
+        return serialize_message(Kind.CALL, (self._fn, self._args, self._kwargs))
+
+    def settle(self, answer: Message) -> None:
+        """Set the result or the error of the future from the message of the worker process."""
+        try:
+            value = answer.deserialize()
+        except BaseException as error:
+            unreadable = UnpackError(
+                f"a result came back from a worker process but cannot be unpickled here "
+                f"({type(error).__name__}: {short(error)})"
+            )
+            unreadable.__cause__ = error
+            self.future.set_exception(unreadable)
+            return
+        if answer.kind is Kind.RESULT:
+            self.future.set_result(value)
+        elif answer.kind is Kind.ERROR:
+            self.future.set_exception(deserialize_error(value))
+        else:
+            self.future.set_exception(
+                UnpackError(f"what was sent to a worker process cannot be unpickled there: {value}")
+            )
+
+    def fail(self, error: BaseException) -> None:
+        """Set the error of the future, unless it was cancelled."""
+        if self.begin():
+            self.future.set_exception(error)
+
+    def cancel(self) -> None:
+        """Cancel the call, which no process is making."""
+        if self._is_running:  # It was put back into the queue, and a running future cannot be cancelled.
+            self.future.set_exception(
+                WorkerDiedError("the worker process died, and the executor was shut down")
+            )
+        elif self.future.cancel():
+            self.future.set_running_or_notify_cancel()

@@ -1,49 +1,99 @@
-"""The main function of a worker process of `ParallelExecutor`: it makes one call after the other.
+"""The main function of a worker process of `ParallelExecutor`, and the messages between it and the driver.
 
 driver                           worker process
                    ◀── READY ──  or FAILED, if the initializer raised
 CALL  ── fn, args, kwargs ──▶
                    ◀── RESULT ── or ERROR, or UNREADABLE if the call could not be unpickled
 STOP  ──────────────────────▶    ends
+
+A message is a pickle and, beside it, the memory of large arrays, which is not copied into the pickle.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import threading
+from collections.abc import Callable
+from enum import IntEnum, auto
 from multiprocessing import connection as mp_connection
 from multiprocessing import parent_process
-from typing import TYPE_CHECKING, Any, Final
+from multiprocessing.connection import Connection
+from typing import Any, Final, NamedTuple
 
-from hypernodes.exceptions import RemoteError
-from hypernodes.executors.process_messages import Kind, receive, send, serialize_message
-from hypernodes.serialization.errors import serialize_error
-from hypernodes.serialization.pickling import dumps, loads
+from hypernodes.exceptions import RemoteError, TransportError
+from hypernodes.serialization.errors import SerializedError, serialize_error
+from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
 from hypernodes.text import short
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from multiprocessing.connection import Connection
 
-    from hypernodes.executors.process_messages import Message
-    from hypernodes.serialization.errors import SerializedError
+class Kind(IntEnum):
+    """The kind of a message."""
+
+    READY = auto()
+    FAILED = auto()
+    CALL = auto()
+    STOP = auto()
+    RESULT = auto()
+    ERROR = auto()
+    UNREADABLE = auto()
+
+
+class Message(NamedTuple):
+    """A message that was received; its value is not unpickled yet."""
+
+    kind: Kind
+    header: bytes
+    buffers: list[bytes]
+    out_of_band: bytes
+
+    def deserialize(self) -> Any:
+        """Return the value of the message."""
+        out_of_band = loads(self.out_of_band) if self.out_of_band else ()
+        return Serialized(self.header, self.buffers, out_of_band).deserialize()
+
+
+def serialize_message(kind: Kind, value: object = None) -> list[Any]:
+    """Return a message in the parts that `send` takes."""
+    try:
+        serialized = serialize(value)
+        # A pipe has no other way for these objects, so they are pickled as well.
+        out_of_band = dumps(list(serialized.out_of_band)) if serialized.out_of_band else b""
+    except pickle.PicklingError:
+        raise
+    except Exception as error:
+        raise TransportError(f"{short(value)} cannot be pickled: {error}") from error
+    buffers = serialized.buffers
+    head = pickle.dumps((int(kind), serialized.header, len(buffers), out_of_band), protocol=5)
+    return [head, *map(_as_bytes, buffers)]
+
+
+def send(pipe: Connection, parts: list[Any]) -> None:
+    """Send a message; an OSError means that the other end of the pipe is closed."""
+    for part in parts:
+        pipe.send_bytes(part)
+
+
+def receive(pipe: Connection) -> Message:
+    """Wait for a message; an EOFError or OSError means that the other end of the pipe is closed."""
+    kind, header, count, out_of_band = pickle.loads(pipe.recv_bytes())
+    return Message(Kind(kind), header, [pipe.recv_bytes() for _ in range(count)], out_of_band)
+
+
+def _as_bytes(buffer: Any) -> Any:
+    return buffer.raw() if isinstance(buffer, pickle.PickleBuffer) else memoryview(buffer).cast("B")
+
 
 PARENT_CHECK_INTERVAL_S: Final = 2.0
 """Seconds between checks whether the driver is alive: forked children keep its sentinel open."""
-
 IS_POOL_WORKER: Final = threading.Event()
 """Set in a worker process: it makes one call at a time, and the pool replaces it when it ends."""
 
 
 def run_worker(pipe: Connection, initializer: bytes | None) -> None:
-    """Make calls until the driver sends STOP or ends.
-
-    Args:
-        pipe: Connects the process with the driver.
-        initializer: What the process calls first, from `serialize_initializer`.
-    """
+    """Make calls until the driver sends STOP or ends."""
     # Ctrl-C reaches the whole process group. The driver decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A child inherits that its parent ignores SIGTERM, but the driver ends workers by it.
@@ -99,8 +149,7 @@ def _serialize_error(error: BaseException) -> SerializedError:
 
 def _end_with_parent() -> None:
     """End this process as soon as the driver has ended, even during a call."""
-    parent = parent_process()
-    if parent is None or parent.pid is None:
+    if (parent := parent_process()) is None or parent.pid is None:
         return
     pid, sentinel = parent.pid, parent.sentinel
 

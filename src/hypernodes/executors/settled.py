@@ -8,14 +8,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from hypernodes.text import short
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 T = TypeVar("T")
 
@@ -29,8 +27,7 @@ class Settled(Generic[T]):
 
     def get(self) -> T:
         """Return the result, or raise the error."""
-        error = self.error
-        if error is not None:
+        if (error := self.error) is not None:
             try:
                 raise error
             finally:
@@ -49,15 +46,11 @@ def settle(function: Callable[..., T], /, *args: Any) -> Settled[T]:
 def raisable(
     error: BaseException, unraisable: type[BaseException] | tuple[type[BaseException], ...] = StopIteration
 ) -> BaseException:
-    """Return an error that a generator or a coroutine can raise in place of another one.
+    """Return an error that a generator or a coroutine can raise in place of one that it cannot raise.
 
-    Args:
-        error: The error to be raised.
-        unraisable: The errors that cannot be raised there; in an async generator also StopAsyncIteration.
-
-    Returns:
-        The error itself, or a RuntimeError that has the error as its cause, and its notes. Python would raise
-        a RuntimeError as well, but without the notes.
+    That is the error itself, or a RuntimeError that has the error as its cause, and its notes. Python would
+    raise a RuntimeError as well, but without the notes. An async generator cannot raise StopAsyncIteration,
+    either.
     """
     if not isinstance(error, unraisable):
         return error
@@ -92,8 +85,7 @@ def result_of(future: Future[T]) -> T:
 
 
 def _raise_error_of(future: Future[Any], timeout: float | None) -> None:
-    error = future.exception(timeout)
-    if error is not None:
+    if (error := future.exception(timeout)) is not None:
         try:
             raise error
         finally:

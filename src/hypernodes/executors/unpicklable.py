@@ -6,12 +6,10 @@ import functools
 import inspect
 import re
 import types
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from hypernodes.serialization.pickling import is_serializable
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_DEPTH: Final = 12
 """How many levels of nested parts are searched; each level pickles all parts of the level above again."""
@@ -22,11 +20,10 @@ _MISSING_MODULE: Final = re.compile(r"No module named '([\w.]+)'")
 def describe_unpicklable_call(call: tuple[Any, tuple[Any, ...], dict[str, Any]], error: BaseException) -> str:
     """Return a sentence that says which part of a call cannot be pickled.
 
-    Example:
-        >>> import threading
-        >>> lock = threading.Lock()
-        >>> describe_unpicklable_call((lambda x: lock, (1,), {}), TypeError("cannot pickle"))
-        "its variable 'lock' (a lock) cannot be pickled: cannot pickle"
+    >>> import threading
+    >>> lock = threading.Lock()
+    >>> describe_unpicklable_call((lambda x: lock, (1,), {}), TypeError("cannot pickle"))
+    "its variable 'lock' (a lock) cannot be pickled: cannot pickle"
     """
     fn, args, kwargs = call
     parts = [("", fn), *((f"argument {index}", value) for index, value in enumerate(args))]
@@ -38,12 +35,7 @@ def describe_unpicklable_call(call: tuple[Any, tuple[Any, ...], dict[str, Any]],
 
 
 def describe_unpicklable_part(value: object, name: str = "") -> str:
-    """Return the path to the innermost part of a value that cannot be pickled, and the type of that part.
-
-    Args:
-        value: The value.
-        name: What the path begins with.
-    """
+    """Return the path to the innermost part of a value that cannot be pickled, and the type of that part."""
     path = [name] if name else []
     for _ in range(MAX_DEPTH):
         found = next(((name, part) for name, part in _parts(value) if not is_serializable(part)), None)
@@ -83,13 +75,8 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def missing_module_advice(message: str) -> str | None:
-    """Return what to do about a module that the workers lack, or ``None`` if the message is about none.
-
-    Args:
-        message: The message of an error that a worker has raised.
-    """
-    found = _MISSING_MODULE.search(message)
-    if found is None:
+    """Return what to do about a module that the workers lack, or ``None`` if the message is about none."""
+    if (found := _MISSING_MODULE.search(message)) is None:
         return None
     package = found[1].partition(".")[0]
     return (

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from hypernodes.serialization.pickling import Serialized
+from hypernodes.serialization.pickling import Serialized
 
 BROADCAST_MIN_BYTES: Final = 64 * 1024
 """Bytes from which on an input is a broadcast value of its own; a smaller one is part of each job."""
-
 MAX_CACHED_VALUES: Final = 64
 """How many broadcast values a worker process keeps; those of earlier runs must not fill its memory."""
-
 MAX_CACHED_BYTES: Final = 1 << 30
 """Bytes of the broadcast values that a worker process keeps; one value is kept whatever its size."""
 
@@ -42,16 +38,10 @@ class InlineValue:
 
 @dataclass(frozen=True, slots=True)
 class Broadcast:
-    """A value serialized once and shared by many jobs.
+    """A value serialized once and shared by many jobs."""
 
-    Attributes:
-        digest: A hash of the content.
-        placed: Loads the serialized value in a worker.
-        size: Bytes.
-    """
-
-    digest: bytes
-    placed: PlacedValue
+    digest: bytes  # a hash of the content
+    placed: PlacedValue  # loads the serialized value in a worker
     size: int
 
     def get(self) -> Any:
@@ -75,10 +65,5 @@ _values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
 
 
 def broadcast(serialized: Serialized, place: Callable[[Serialized], PlacedValue]) -> Broadcast:
-    """Make a broadcast value.
-
-    Args:
-        serialized: The value.
-        place: Places the serialized value where every worker finds it.
-    """
+    """Make a broadcast value."""
     return Broadcast(serialized.digest, place(serialized), serialized.size)

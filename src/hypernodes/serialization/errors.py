@@ -80,12 +80,6 @@ class ExceptionWrapper(Exception):  # noqa: N818  it carries an error, and is no
     A generator cannot raise a StopIteration, an asyncio task cannot raise a KeyboardInterrupt without ending
     its loop, and pickle cannot rebuild every error. Pickling turns the wrapper into the error that it wraps:
     the other process gets the error, with the traceback as its cause.
-
-    Args:
-        error: The error.
-
-    Attributes:
-        error: The error.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -95,9 +89,13 @@ class ExceptionWrapper(Exception):  # noqa: N818  it carries an error, and is no
     def __reduce__(self) -> tuple[Any, ...]:
         return deserialize_error, (serialize_error(self.error),)
 
-    def release(self) -> None:
-        """Let go of what refers to the frames that the error refers to, once the error has crossed."""
-        self.__traceback__ = self.__context__ = self.__cause__ = None
+
+def unwrapped(error: BaseException) -> BaseException:
+    """Return the error that a wrapper carries; the wrapper lets go of the frames that it refers to."""
+    if not isinstance(error, ExceptionWrapper):
+        return error
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error.error
 
 
 @dataclass(frozen=True, slots=True)

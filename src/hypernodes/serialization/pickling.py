@@ -6,12 +6,10 @@ import functools
 import hashlib
 import io
 import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
 
 _BUFFER_MIN_BYTES: Final = 64 * 1024  # smaller buffers cost less within the pickle
 
@@ -57,17 +55,11 @@ def register_out_of_band(kind: type) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Serialized:
-    """A pickled value.
+    """A pickled value."""
 
-    Attributes:
-        header: The pickle.
-        buffers: The memory of large arrays, beside the pickle.
-        out_of_band: The objects that were left out of the pickle; in a worker, their values.
-    """
-
-    header: bytes
-    buffers: Sequence[Any] = ()
-    out_of_band: Sequence[Any] = ()
+    header: bytes  # the pickle
+    buffers: Sequence[Any] = ()  # the memory of large arrays, beside the pickle
+    out_of_band: Sequence[Any] = ()  # the objects left out of the pickle; in a worker, their values
 
     @property
     def size(self) -> int:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from hypernodes.serialization.broadcast import PlacedValue
 from hypernodes.serialization.pickling import OutOfBand
-
-if TYPE_CHECKING:
-    from hypernodes.serialization.broadcast import PlacedValue
 
 REMOTE_MIN_BYTES: Final = 64 * 1024
 """Bytes from which on a result stays with its worker; sending a smaller one at once costs less."""
 
 
 class RemoteValue(OutOfBand):
-    """A result that stays with its worker.
+    """A result that stays with its worker."""
 
-    Attributes:
-        kind: The name of its type.
-        size: Bytes.
-    """
-
-    kind: str = ""
+    kind: str = ""  # the name of its type
 
     size: int = 0
 
@@ -58,12 +51,7 @@ def resolve(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class SeparateResults:
-    """The results of a call, each of which stays with the worker if it is large.
+    """The results of a call, each of which stays with the worker if it is large."""
 
-    Attributes:
-        values: The results, which may be serialized already.
-        kinds: The names of their types.
-    """
-
-    values: tuple[Any, ...]
-    kinds: tuple[str, ...]
+    values: tuple[Any, ...]  # they may be serialized already
+    kinds: tuple[str, ...]  # the names of their types

@@ -10,48 +10,36 @@ import os
 import secrets
 import socket
 import warnings
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.callbacks.base import PipelineCallback
-from hypernodes.exceptions import ExtraMissingError, NodeAbandonedError, TelemetryWarning
-from hypernodes.telemetry.attributes import (
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback
+from hypernodes.exceptions import NodeAbandonedError, TelemetryWarning, import_extra
+from hypernodes.telemetry.node_span import NodeSpanContext
+from hypernodes.telemetry.providers import find_providers
+from hypernodes.telemetry.trace import (
     UNFINISHED,
+    SpanKey,
+    Trace,
     metric_attributes,
     node_attributes,
     pipeline_attributes,
     worker_attributes,
 )
-from hypernodes.telemetry.node_span import NodeSpanContext
-from hypernodes.telemetry.providers import find_providers
-from hypernodes.telemetry.trace import Trace
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 
-    from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.telemetry.metrics import Metrics
+    from hypernodes.telemetry.providers import Metrics
     from hypernodes.telemetry.recorder import SpanRecorder
     from hypernodes.telemetry.run_spans import RunSpans
-    from hypernodes.telemetry.trace import SpanKey
 
 _NO_PROVIDER: Final = (
     "OpenTelemetry has no tracer provider, so that the spans of TelemetryCallback go nowhere. Set one before "
     "the run, opentelemetry.trace.set_tracer_provider(...), or name a collector: "
     "TelemetryCallback(endpoint='http://localhost:4318')."
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _RunTelemetry:
-    """The spans of one run, and the metrics that it records to."""
-
-    spans: RunSpans
-    metrics: Metrics
 
 
 class TelemetryCallback(PipelineCallback):
@@ -101,13 +89,8 @@ class TelemetryCallback(PipelineCallback):
         endpoint: str | None = None,
         sample_items: float | None = None,
     ) -> None:
-        try:
-            import_module("opentelemetry.trace")
-        except ImportError as error:
-            raise ExtraMissingError(
-                "telemetry needs OpenTelemetry: pip install opentelemetry-sdk, or this package with its "
-                "extra 'telemetry'"
-            ) from error
+        need = "telemetry needs OpenTelemetry"
+        import_extra("opentelemetry.trace", need, "opentelemetry-sdk", "telemetry")
         if isinstance(tracer_provider, str):
             raise TypeError(
                 f"a collector is named by endpoint=: TelemetryCallback(endpoint={tracer_provider!r})"
@@ -130,8 +113,7 @@ class TelemetryCallback(PipelineCallback):
     # ------------------------------------------------------------------------------------------- runs
 
     def node_context(self, ctx: CallbackContext) -> NodeSpanContext | None:
-        outlets = self._find_outlets()
-        if outlets is None:
+        if (outlets := self._find_outlets()) is None:
             return None
         from opentelemetry import trace as otel
 
@@ -146,11 +128,11 @@ class TelemetryCallback(PipelineCallback):
             int(outer.trace_flags) if outer else otel.TraceFlags.SAMPLED,
             self._sample_items,
         )
-        spans = RunSpans(recorder, trace, outer, ctx.hierarchy_path)
+        spans = RunSpans(recorder, metrics, trace, outer, ctx.hierarchy_path)
         if not ctx.depth:  # of a nested pipeline it is not known whether it will start
             attributes = {**worker_attributes(ctx), **pipeline_attributes(ctx)}
             spans.start_root(("node", ctx.hierarchy_path, ()), ctx.time, attributes)
-        ctx.set(self._key, _RunTelemetry(spans, metrics))
+        ctx.set(self._key, spans)
         parent_id = None if recorder.can_choose_ids else outer and outer.span_id
         return NodeSpanContext(spans.trace, parent_id, (socket.gethostname(), os.getpid()))
 
@@ -163,7 +145,7 @@ class TelemetryCallback(PipelineCallback):
                     self._is_warned = True
                     warnings.warn(_NO_PROVIDER, TelemetryWarning, stacklevel=3)
                 return None
-            from hypernodes.telemetry.metrics import Metrics
+            from hypernodes.telemetry.providers import Metrics
             from hypernodes.telemetry.recorder import SpanRecorder
 
             self._outlets = SpanRecorder(providers[0]), Metrics(providers[1])
@@ -173,127 +155,115 @@ class TelemetryCallback(PipelineCallback):
     def _key(self) -> str:
         return f"telemetry {id(self)}"
 
-    def _run(self, ctx: CallbackContext) -> _RunTelemetry | None:
-        run: _RunTelemetry | None = ctx.get(self._key)
+    def _run(self, ctx: CallbackContext) -> RunSpans | None:
+        run: RunSpans | None = ctx.get(self._key)
         return run
 
     def on_pipeline_start(self, pipeline_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
-            run.spans.pipelines.add(ctx.hierarchy_path)
+        if (run := self._run(ctx)) is not None:
+            run.pipelines.add(ctx.hierarchy_path)
             attributes = {**worker_attributes(ctx), **pipeline_attributes(ctx)}
-            run.spans.start(("node", ctx.hierarchy_path, ctx.item_path), ctx.time, attributes)
+            run.start(("node", ctx.hierarchy_path, ctx.item_path), ctx.time, attributes)
 
     def on_pipeline_end(
         self, pipeline_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         key = ("node", ctx.hierarchy_path, ctx.item_path)
-        if ctx.hierarchy_path == run.spans.outermost:
-            run.spans.end_inside(key, ctx.time)
-        run.spans.end(key, ctx.time, {})
+        if ctx.hierarchy_path == run.outermost:
+            run.end_inside(key, ctx.time)
+        run.end(key, ctx.time, {})
         run.metrics.pipeline_duration.record(duration, {"hypernodes.pipeline": "/".join(ctx.hierarchy_path)})
 
     def on_error(self, node_id: str, error: BaseException, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         path = ctx.hierarchy_path
         if ctx.about == "item":  # its end is emitted after this
-            run.spans.fail(("item", path, ctx.item_path))
+            run.fail(("item", path, ctx.item_path))
             return
         key = ("node", path if ctx.about == "pipeline" else (*path, node_id), ctx.item_path)
-        is_pipeline = key[1] in run.spans.pipelines
+        is_pipeline = key[1] in run.pipelines
         attributes = {} if is_pipeline else node_attributes(node_id, ctx)
         if isinstance(error, NodeAbandonedError):
-            run.spans.end_inside(key, ctx.time)
-            run.spans.end(key, ctx.time, {**attributes, **UNFINISHED})
+            run.end_inside(key, ctx.time)
+            run.end(key, ctx.time, {**attributes, **UNFINISHED})
             return
-        run.spans.fail(key)
-        run.spans.end_inside(key, ctx.time)
-        run.spans.end(key, ctx.time, attributes, error=error, records_exception=not is_pipeline)
+        run.fail(key)
+        run.end_inside(key, ctx.time)
+        run.end(key, ctx.time, attributes, error=error, records_exception=not is_pipeline)
         if not is_pipeline:
             run.metrics.errors.add(1, metric_attributes(node_id, ctx))
 
     # ------------------------------------------------------------------------------------------- maps
 
     def on_map_start(self, total_items: int | None, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
-            run.spans.mapped.add(ctx.hierarchy_path)
+        if (run := self._run(ctx)) is not None:
+            run.mapped.add(ctx.hierarchy_path)
             attributes = worker_attributes(ctx)
             if total_items is not None:
                 attributes["hypernodes.map.items"] = total_items
-            run.spans.start(("map", ctx.hierarchy_path, ctx.item_path), ctx.time, attributes)
+            run.start(("map", ctx.hierarchy_path, ctx.item_path), ctx.time, attributes)
 
     def on_map_end(self, total_duration: float, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
-            run.spans.end(("map", ctx.hierarchy_path, ctx.item_path), ctx.time, {})
+        if (run := self._run(ctx)) is not None:
+            run.end(("map", ctx.hierarchy_path, ctx.item_path), ctx.time, {})
 
     def on_map_item_start(self, item_index: int, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
-            run.spans.begin(("item", ctx.hierarchy_path, ctx.item_path), ctx.time)
+        if (run := self._run(ctx)) is not None:
+            run.begin(("item", ctx.hierarchy_path, ctx.item_path), ctx.time)
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
+        if (run := self._run(ctx)) is not None:
             key = ("item", ctx.hierarchy_path, ctx.item_path)
-            run.spans.end(key, ctx.time, worker_attributes(ctx))
+            run.end(key, ctx.time, worker_attributes(ctx))
             run.metrics.items.add(1, {"hypernodes.pipeline": "/".join(ctx.hierarchy_path)})
 
     # ------------------------------------------------------------------------------------------ nodes
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
-            run.spans.begin(_node_key(node_id, ctx), ctx.time)
+        if (run := self._run(ctx)) is not None:
+            run.begin(_node_key(node_id, ctx), ctx.time)
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         key = _node_key(node_id, ctx)
-        opened = run.spans.open.get(key)
+        opened = run.open.get(key)
         if opened is None:  # the span of a nested pipeline ends when that pipeline does
             return
         opened.started = ctx.time - duration  # its start was emitted before it waited for a worker
-        attributes = node_attributes(node_id, ctx, outputs) if run.spans.is_sampled(key) else {}
-        run.spans.end(key, ctx.time, attributes)
+        attributes = node_attributes(node_id, ctx, outputs) if run.is_sampled(key) else {}
+        run.end(key, ctx.time, attributes)
         run.metrics.node_duration.record(duration, metric_attributes(node_id, ctx))
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         key = _node_key(node_id, ctx)
-        if run.spans.is_sampled(key):
-            run.spans.begin(key, ctx.time)
+        if run.is_sampled(key):
+            run.begin(key, ctx.time)
             attributes = {**node_attributes(node_id, ctx), "hypernodes.cache.hit": True}
-            run.spans.end(key, ctx.time, attributes)
+            run.end(key, ctx.time, attributes)
         run.metrics.hits.add(1, metric_attributes(node_id, ctx))
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        run = self._run(ctx)
-        if run is not None:
-            run.spans.add_retry(_node_key(node_id, ctx), ctx.time, attempt, error)
+        if (run := self._run(ctx)) is not None:
+            run.add_retry(_node_key(node_id, ctx), ctx.time, attempt, error)
             run.metrics.retries.add(1, metric_attributes(node_id, ctx))
 
     def on_node_notes(self, node_id: str, notes: tuple[Any, ...], ctx: CallbackContext) -> None:
-        from hypernodes.telemetry.span_data import SpanData
+        from hypernodes.telemetry.recorder import SpanData
 
-        run = self._run(ctx)
-        if run is None:
+        if (run := self._run(ctx)) is None:
             return
         for note in notes:
             if isinstance(note, SpanData):
                 note.attributes = {**worker_attributes(ctx), **note.attributes}
-                run.spans.record(note)
+                run.record(note)
 
 
 def _node_key(node_id: str, ctx: CallbackContext) -> SpanKey:

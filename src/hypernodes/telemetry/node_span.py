@@ -5,33 +5,27 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from hypernodes.callbacks.node_context import NodeCall
+from hypernodes.telemetry.trace import Trace
 
-    from hypernodes.callbacks.node_context import NodeCall
+if TYPE_CHECKING:
+    from hypernodes.telemetry.recorder import SpanData
     from hypernodes.telemetry.span_buffer import SpanBuffer
-    from hypernodes.telemetry.span_data import SpanData
-    from hypernodes.telemetry.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSpanContext:
-    """Makes the span of a node the current one while the node is called; it travels to workers.
-
-    Attributes:
-        trace: The identity of the run's spans.
-        parent_id: The id of the span that is made current; ``None`` for that of the node.
-        driver: The host and process in which the run's spans are made.
-    """
+    """Makes the span of a node the current one while the node is called; it travels to workers."""
 
     trace: Trace
-    parent_id: int | None
-    driver: tuple[str, int]
+    parent_id: int | None  # of the span that is made current; ``None`` for that of the node
+    driver: tuple[str, int]  # the host and process in which the run's spans are made
 
     @contextmanager
     def __call__(self, call: NodeCall) -> Iterator[list[SpanData] | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -19,8 +20,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from opentelemetry.sdk.metrics.export import MetricsData
     from opentelemetry.sdk.trace import ReadableSpan
 
@@ -28,13 +27,10 @@ _logger = logging.getLogger("hypernodes")
 
 CONNECT_TIMEOUT_S: Final = 1.0
 """Time for a collector to accept a connection; the exit of the process may wait for it."""
-
 RECONNECT_INTERVAL_S: Final = 10.0
 """Time after a failed connection in which no other is tried: exports are dropped without a delay."""
-
 EXPORT_TIMEOUT_S: Final = 5.0
 """Time for a collector to take one export."""
-
 MAX_QUEUED_SPANS: Final = 1 << 18
 """Spans that may wait to be exported: those of all items of a chunk are made at once."""
 
@@ -43,9 +39,6 @@ class Collector:
     """A collector that is probed with a connection before anything is exported to it.
 
     OpenTelemetry's exporters retry for half a minute, also at the exit of the process, and log each retry.
-
-    Args:
-        endpoint: The URL.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -101,11 +94,7 @@ class _MetricExporter(OTLPMetricExporter):
 
 
 def otlp_providers(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
-    """Return providers that export to a collector.
-
-    Args:
-        endpoint: The URL of the collector, such as ``http://localhost:4318``.
-    """
+    """Return providers that export to a collector."""
     collector = Collector(endpoint)
     resource = Resource.create()
     if str(resource.attributes.get(SERVICE_NAME, "")).startswith("unknown_service"):

@@ -1,4 +1,4 @@
-"""The providers that spans and metrics go to: given ones, those of a collector, or the global ones."""
+"""The providers that spans and metrics go to, and the instruments for the metrics."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from functools import cache
 from typing import TYPE_CHECKING
 
-from hypernodes.exceptions import ExtraMissingError
+from hypernodes.exceptions import import_extra
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -18,15 +18,9 @@ def find_providers(
 ) -> tuple[TracerProvider, MeterProvider] | None:
     """Return the providers for spans and metrics, or ``None`` if no tracer provider is configured.
 
-    Args:
-        tracer_provider: The given provider of spans; by default OpenTelemetry's global one.
-        meter_provider: The given provider of metrics; by default OpenTelemetry's global one.
-        endpoint: The URL of a collector; by default that of ``OTEL_EXPORTER_OTLP_ENDPOINT``, if no tracer
-            provider is given and none is set globally. The collector's tracer provider is set globally, if
-            none is, so that spans of the application go to the same collector.
-
-    Raises:
-        ExtraMissingError: There is an endpoint, and the OTLP exporter is not installed.
+    By default they are OpenTelemetry's global ones, or, if no tracer provider is set globally, those of the
+    collector that ``OTEL_EXPORTER_OTLP_ENDPOINT`` names. A collector's tracer provider is set globally, if
+    none is, so that spans of the application go to the same collector.
     """
     from opentelemetry import metrics, trace
 
@@ -46,11 +40,29 @@ def find_providers(
 @cache
 def _collector_providers(endpoint: str) -> tuple[TracerProvider, MeterProvider]:
     """Return the providers of a collector; each process has one pair for it."""
-    try:
-        from hypernodes.telemetry.otlp import otlp_providers
-    except ImportError as error:
-        raise ExtraMissingError(
-            "endpoint= needs OpenTelemetry's SDK and its OTLP exporter: pip install opentelemetry-sdk "
-            "opentelemetry-exporter-otlp-proto-http, or this package with its extra 'telemetry'"
-        ) from error
-    return otlp_providers(endpoint)
+    need = "endpoint= needs OpenTelemetry's SDK and its OTLP exporter"
+    packages = "opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
+    otlp = import_extra("hypernodes.telemetry.otlp", need, packages, "telemetry")
+    providers: tuple[TracerProvider, MeterProvider] = otlp.otlp_providers(endpoint)
+    return providers
+
+
+class Metrics:
+    """The instruments that runs record to."""
+
+    def __init__(self, provider: MeterProvider) -> None:
+        meter = provider.get_meter("hypernodes")
+        self.pipeline_duration = meter.create_histogram(
+            "hypernodes.pipeline.duration", "s", "The duration of a pipeline, outermost or nested."
+        )
+        self.node_duration = meter.create_histogram(
+            "hypernodes.node.duration", "s", "The duration of a node, retries included."
+        )
+        self.hits = meter.create_counter(
+            "hypernodes.node.cache_hits", "{node}", "Nodes whose outputs came from the cache."
+        )
+        self.retries = meter.create_counter(
+            "hypernodes.node.retries", "{call}", "Calls that were made again after a failed attempt."
+        )
+        self.errors = meter.create_counter("hypernodes.node.errors", "{node}", "Nodes that failed.")
+        self.items = meter.create_counter("hypernodes.map.items", "{item}", "Items of maps that are done.")

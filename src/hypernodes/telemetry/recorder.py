@@ -1,16 +1,64 @@
-"""Spans with chosen ids, made through any tracer provider."""
+"""Spans with chosen ids, made through any tracer provider; and ended spans as data, which workers send."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace as otel
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Span, SpanContext, Tracer, TracerProvider
 
-    from hypernodes.telemetry.span_data import SpanData
+
+@dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """An event on a span, such as an exception."""
+
+    name: str
+    time: int  # in nanoseconds since the epoch
+    attributes: Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class SpanData:
+    """An ended span."""
+
+    name: str
+    trace_id: int
+    span_id: int
+    parent_id: int  # 0 if it has none
+    start: int  # in nanoseconds since the epoch
+    end: int
+    attributes: dict[str, Any] = field(default_factory=dict)
+    events: list[SpanEvent] = field(default_factory=list)
+    error: str | None = None  # the description of an error status; ``None`` for any other status
+    kind: int = otel.SpanKind.INTERNAL.value  # the number of the `SpanKind`
+    scope: str = "hypernodes"  # the name of the instrumentation scope
+
+    @classmethod
+    def of(cls, span: ReadableSpan) -> SpanData:
+        """Return an ended span as data."""
+        is_error = span.status.status_code is otel.StatusCode.ERROR
+        return cls(
+            name=span.name,
+            trace_id=span.context.trace_id,
+            span_id=span.context.span_id,
+            parent_id=span.parent.span_id if span.parent else 0,
+            start=span.start_time or 0,
+            end=span.end_time or 0,
+            attributes=dict(span.attributes or {}),
+            events=[
+                SpanEvent(each.name, each.timestamp, dict(each.attributes or {})) for each in span.events
+            ],
+            error=(span.status.description or "") if is_error else None,
+            kind=span.kind.value,
+            scope=span.instrumentation_scope.name if span.instrumentation_scope else "",
+        )
+
 
 _CHOSEN_IDS: ContextVar[tuple[int, int] | None] = ContextVar("hypernodes_chosen_ids", default=None)
 
@@ -18,8 +66,7 @@ _CHOSEN_IDS: ContextVar[tuple[int, int] | None] = ContextVar("hypernodes_chosen_
 class _ChosenIds:
     """An id generator of OpenTelemetry's SDK that returns chosen ids while there are any.
 
-    Args:
-        default: The generator for all other spans: a tracer is shared by everything that asks for its name.
+    The default is for all other spans: a tracer is shared by everything that asks for its name.
     """
 
     def __init__(self, default: Any) -> None:
@@ -40,13 +87,9 @@ class _ChosenIds:
 
 
 class SpanRecorder:
-    """Makes spans with chosen ids through a tracer provider.
+    """Makes spans with chosen ids through a tracer provider, if that lets ids be chosen.
 
-    Args:
-        provider: The provider.
-
-    Attributes:
-        can_choose_ids: Whether the provider lets ids be chosen: the SDK's own does, also if it is wrapped.
+    The SDK's own provider does, also if it is wrapped.
     """
 
     def __init__(self, provider: TracerProvider) -> None:
@@ -55,8 +98,7 @@ class SpanRecorder:
         self.can_choose_ids = hasattr(_sdk_tracer(self._tracer("hypernodes")), "id_generator")
 
     def _tracer(self, scope: str) -> Tracer:
-        tracer = self._tracers.get(scope)
-        if tracer is None:
+        if (tracer := self._tracers.get(scope)) is None:
             tracer = self._tracers[scope] = self._provider.get_tracer(scope)
             sdk_tracer = _sdk_tracer(tracer)
             generator = getattr(sdk_tracer, "id_generator", None)
@@ -75,17 +117,7 @@ class SpanRecorder:
         scope: str = "hypernodes",
         **options: Any,
     ) -> Span:
-        """Start a span.
-
-        Args:
-            name: The name.
-            parent: The parent span; ``None`` for the root of a trace.
-            trace_id: The id of the trace, if there is no parent.
-            span_id: The id.
-            start: In nanoseconds since the epoch.
-            scope: The name of the instrumentation scope.
-            **options: Further options of `Tracer.start_span`.
-        """
+        """Start a span with a chosen id; the id of the trace counts if there is no parent."""
         context = otel.set_span_in_context(otel.NonRecordingSpan(parent or otel.INVALID_SPAN_CONTEXT))
         token = _CHOSEN_IDS.set((trace_id, span_id))
         try:
@@ -94,12 +126,7 @@ class SpanRecorder:
             _CHOSEN_IDS.reset(token)
 
     def record(self, data: SpanData, flags: int) -> None:
-        """Make an ended span of data.
-
-        Args:
-            data: The span.
-            flags: The flags of its trace.
-        """
+        """Make an ended span of data."""
         parent = remote_context(data.trace_id, data.parent_id, flags) if data.parent_id else None
         span = self.start(
             data.name,

@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace as otel
 
-from hypernodes.telemetry.attributes import UNFINISHED, place_attributes, span_name
-from hypernodes.telemetry.recorder import remote_context
-from hypernodes.telemetry.span_data import SpanEvent
+from hypernodes.telemetry.providers import Metrics
+from hypernodes.telemetry.recorder import SpanData, SpanEvent, SpanRecorder, remote_context
+from hypernodes.telemetry.trace import UNFINISHED, Path, SpanKey, Trace, place_attributes, span_name
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext
-
-    from hypernodes.telemetry.recorder import SpanRecorder
-    from hypernodes.telemetry.span_data import SpanData
-    from hypernodes.telemetry.trace import Path, SpanKey, Trace
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -35,46 +31,33 @@ def nanoseconds(timestamp: float) -> int:
 
 @dataclass(slots=True)
 class OpenSpan:
-    """A pipeline, map, item or node that has started and not ended.
+    """A pipeline, map, item or node that has started and not ended."""
 
-    Attributes:
-        started: When it started, in seconds since the epoch.
-        span: Its span, if that is made already.
-        retries: The failed attempts.
-    """
-
-    started: float
-    span: Span | None = None
-    retries: list[SpanEvent] = field(default_factory=list)
+    started: float  # in seconds since the epoch
+    span: Span | None = None  # if that is made already
+    retries: list[SpanEvent] = field(default_factory=list)  # the failed attempts
 
 
 class RunSpans:
-    """The spans of one run.
-
-    Args:
-        recorder: Makes the spans.
-        trace: The identity of the spans.
-        outer_span: The span that was current where the run was started.
-        outermost: The path of the outermost pipeline that emits events.
-
-    Attributes:
-        trace: The identity of the spans.
-        open: What has started and not ended.
-        pipelines: The pipelines that emit events, by path.
-        mapped: Those of them that are mapped.
-    """
+    """The spans of one run, and the metrics that it records to."""
 
     def __init__(
-        self, recorder: SpanRecorder, trace: Trace, outer_span: SpanContext | None, outermost: Path
+        self,
+        recorder: SpanRecorder,
+        metrics: Metrics,
+        trace: Trace,
+        outer_span: SpanContext | None,
+        outermost: Path,
     ) -> None:
         self._recorder = recorder
-        self._outer_span = outer_span
+        self.metrics = metrics
+        self._outer_span = outer_span  # the span that was current where the run was started
         self._failed: set[SpanKey] = set()
         self.trace = trace
-        self.outermost = outermost
+        self.outermost = outermost  # the outermost pipeline that emits events
         self.open: dict[SpanKey, OpenSpan] = {}
-        self.pipelines: set[Path] = set()
-        self.mapped: set[Path] = set()
+        self.pipelines: set[Path] = set()  # those that emit events
+        self.mapped: set[Path] = set()  # those of them that are mapped
 
     # ------------------------------------------------------------------------------------------- keys
 
@@ -125,8 +108,7 @@ class RunSpans:
 
     def add_retry(self, key: SpanKey, time: float, attempt: int, error: BaseException) -> None:
         """Add a failed attempt to the span of a node."""
-        opened = self.open.get(key)
-        if opened is not None:
+        if (opened := self.open.get(key)) is not None:
             attributes = {
                 "hypernodes.attempt": attempt,
                 "exception.type": type(error).__qualname__,
@@ -145,18 +127,11 @@ class RunSpans:
     ) -> None:
         """End a span; one that is not made yet is made.
 
-        Args:
-            key: The span.
-            time: When it ended, in seconds since the epoch.
-            attributes: Its attributes, beside those of its place.
-            error: The error that ended it.
-            records_exception: Whether the error is recorded with its traceback: only where it was raised.
+        An error is recorded with its traceback only where it was raised.
         """
-        opened = self.open.pop(key, None)
-        if opened is None or not self.is_sampled(key):
+        if (opened := self.open.pop(key, None)) is None or not self.is_sampled(key):
             return
-        span = opened.span
-        if span is None:
+        if (span := opened.span) is None:
             span = self._make(key, min(opened.started, time), attributes)
         else:
             span.set_attributes(attributes)
@@ -204,8 +179,7 @@ class RunSpans:
         parent = self._parent_of(key)
         # If ids cannot be chosen, only a span that is made already can be a parent.
         while parent is not None and not self._recorder.can_choose_ids:
-            opened = self.open.get(parent)
-            if opened is not None and opened.span is not None:
+            if (opened := self.open.get(parent)) is not None and opened.span is not None:
                 return opened.span.get_span_context()
             parent = self._parent_of(parent)
         if parent is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
 
-from hypernodes.telemetry.span_data import SpanData
+from hypernodes.telemetry.recorder import SpanData
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan

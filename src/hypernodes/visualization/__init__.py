@@ -2,10 +2,9 @@
 
 diagram            the content of a picture: boxes and arrows, without colours and positions
 run_overlay        the results of a run, added to a diagram
-picture            the entry: from a pipeline to a picture in the requested format
+picture            the entry: from a pipeline to a picture in the requested format, or to a table
 dot, svg           a diagram in the language of Graphviz, and rendered by it as SVG
 mermaid            a diagram as a Mermaid flowchart
 html               a diagram as an interactive page
-pipeline_table     a pipeline as an HTML table, for notebooks without Graphviz
 explanation_table  the verdicts of `Pipeline.explain` as a table
 """

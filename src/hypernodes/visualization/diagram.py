@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from hypernodes.config import INHERIT
 from hypernodes.nested import NestedPipeline
 from hypernodes.text import short
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 Kind: TypeAlias = Literal["input", "node", "pipeline", "group"]
 
@@ -23,46 +21,26 @@ MAX_LABEL_LENGTH: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An input or an output.
-
-    Attributes:
-        name: Its name.
-        type: The type hint of the function, or an empty text.
-        default: The default, or an empty text.
-    """
+    """An input or an output."""
 
     name: str
-    type: str = ""
-    default: str = ""
+    type: str = ""  # the type hint of the function, or an empty text
+    default: str = ""  # as text, or an empty text
 
 
 @dataclass(slots=True)
 class Box:
-    """One or more inputs, a node, or a nested pipeline: collapsed, or expanded with boxes inside.
+    """One or more inputs, a node, or a nested pipeline: collapsed, or expanded with boxes inside."""
 
-    Attributes:
-        id: A unique name, which depends on the position of the node in the pipeline only.
-        kind: ``"input"``, ``"node"``, ``"pipeline"`` (collapsed) or ``"group"`` (an expanded pipeline).
-        name: The name of the node or pipeline; empty for inputs.
-        values: The inputs, or the outputs of the node or pipeline.
-        remarks: Further lines: the engine, the cache, the inputs that are mapped over.
-        doc: The first paragraph of the docstring.
-        signature: The signature of the function.
-        path: The enclosing pipelines and the name, as in events.
-        heat: The share of the run's duration, from 0 to 4; ``None`` if no run is shown.
-        failed: Whether the node failed in that run.
-        boxes: The boxes inside an expanded pipeline.
-    """
-
-    id: str
-    kind: Kind
-    name: str = ""
-    values: tuple[Value, ...] = ()
-    remarks: tuple[str, ...] = ()
-    doc: str = ""
+    id: str  # depends on the position of the node in the pipeline only
+    kind: Kind  # a pipeline is collapsed, a group is an expanded pipeline
+    name: str = ""  # empty for inputs
+    values: tuple[Value, ...] = ()  # the inputs, or the outputs of the node or pipeline
+    remarks: tuple[str, ...] = ()  # the engine, the cache, the inputs that are mapped over
+    doc: str = ""  # the first paragraph of the docstring
     signature: str = ""
-    path: tuple[str, ...] = ()
-    heat: int | None = None
+    path: tuple[str, ...] = ()  # the enclosing pipelines and the name, as in events
+    heat: int | None = None  # the share of the run's duration, from 0 to 4; ``None`` if no run is shown
     failed: bool = False
     boxes: list[Box] = field(default_factory=list)
 
@@ -75,53 +53,35 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """An arrow for the values that one box passes to another.
-
-    Attributes:
-        source: The id of the box that has the values.
-        target: The id of the box that takes them.
-        names: The names of the values; empty if they are all the values of the source.
-    """
+    """An arrow for the values that one box passes to another."""
 
     source: str
     target: str
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()  # of the values; empty if they are all the values of the source
 
 
 @dataclass(slots=True)
 class Diagram:
-    """The content of a picture.
-
-    Attributes:
-        name: The name of the pipeline.
-        remarks: Its own engine, cache and bound inputs, if it has them.
-        boxes: The outermost boxes.
-        arrows: The arrows, which may connect boxes of different depths.
-    """
+    """The content of a picture."""
 
     name: str
-    remarks: tuple[str, ...]
+    remarks: tuple[str, ...]  # its own engine, cache and bound inputs
     boxes: list[Box]
-    arrows: list[Arrow]
+    arrows: list[Arrow]  # they may connect boxes of different depths
 
 
 def build_diagram(
     pipeline: Any, *, depth: int | None = 1, flatten: bool = False, min_arg_group_size: int = 2
 ) -> Diagram:
-    """Return the diagram of a pipeline.
+    """Return the diagram of a pipeline to a depth: 1 is the pipeline's own level, ``None`` is all levels.
 
-    Args:
-        pipeline: The pipeline.
-        depth: How many levels are expanded: 1 is the pipeline's own level, ``None`` is all levels.
-        flatten: Whether expanded pipelines have no box around their nodes.
-        min_arg_group_size: The number of inputs from which on the inputs that only one node takes share a
-            box.
+    Flattened, expanded pipelines have no box around their nodes. The inputs that only one node takes share a
+    box if they are `min_arg_group_size` or more.
 
-    Example:
-        >>> from hypernodes import Pipeline, node
-        >>> diagram = build_diagram(Pipeline([node(pow, output_name="power")]))
-        >>> [box.kind for box in diagram.boxes], [value.name for value in diagram.boxes[0].values]
-        (['input', 'node'], ['base', 'exp', 'mod'])
+    >>> from hypernodes import Pipeline, node
+    >>> diagram = build_diagram(Pipeline([node(pow, output_name="power")]))
+    >>> [box.kind for box in diagram.boxes], [value.name for value in diagram.boxes[0].values]
+    (['input', 'node'], ['base', 'exp', 'mod'])
     """
     builder = _DiagramBuilder(depth, min_arg_group_size, flatten=flatten)
     boxes, _ = builder.member_boxes(pipeline, {}, "", (pipeline.pipeline_id,))
@@ -131,17 +91,11 @@ def build_diagram(
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """The source of a value: a box, or an input of the outermost pipeline.
+    """The source of a value: a box, or an input of the outermost pipeline."""
 
-    Attributes:
-        name: The id of the box, or the name of the input.
-        is_input: Whether it is an input.
-        map_depth: How many maps lie between the source and the node that takes an item of it.
-    """
-
-    name: str
+    name: str  # the id of the box, or the name of the input
     is_input: bool = False
-    map_depth: int = 0
+    map_depth: int = 0  # the maps between the source and the node that takes an item of it
 
 
 class _DiagramBuilder:
@@ -160,28 +114,20 @@ class _DiagramBuilder:
     def member_boxes(
         self, pipeline: Any, outer_sources: dict[str, _Source], prefix: str, path: tuple[str, ...]
     ) -> tuple[list[Box], dict[str, _Source]]:
-        """Return the boxes of the members of a pipeline, and the source of each value.
-
-        Args:
-            pipeline: The pipeline.
-            outer_sources: The sources of the values that come from enclosing pipelines.
-            prefix: The beginning of the ids of its boxes.
-            path: The enclosing pipelines, and its own name.
-        """
+        """Return the boxes of the members of a pipeline, and the source of each value."""
         boxes: list[Box] = []
         sources = dict(outer_sources)
         for index, member in enumerate(pipeline.execution_order):
             box_id = f"{prefix}{index}"
-            if not isinstance(member, NestedPipeline):
-                boxes.append(self._node_box(box_id, member, path))
-                self._connect(member.arguments, sources, box_id, _parameters(member), pipeline)
-                sources |= dict.fromkeys(member.output_names, _Source(box_id))
-            elif self._depth is not None and len(path) >= self._depth:
-                boxes.append(self._collapsed_box(box_id, member, path))
-                self._connect(member.arguments, sources, box_id, _nested_inputs(member), pipeline)
-                sources |= dict.fromkeys(member.output_names, _Source(box_id))
-            else:
+            is_nested = isinstance(member, NestedPipeline)
+            if is_nested and (self._depth is None or len(path) < self._depth):
                 boxes += self._expanded_boxes(box_id, member, sources, path)
+                continue
+            make_box = self._collapsed_box if is_nested else self._node_box
+            boxes.append(make_box(box_id, member, path))
+            values = _nested_inputs(member) if is_nested else _parameters(member)
+            self._connect(member.arguments, sources, box_id, values, pipeline)
+            sources |= dict.fromkeys(member.output_names, _Source(box_id))
         return boxes, sources
 
     def _expanded_boxes(

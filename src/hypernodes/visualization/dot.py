@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from hypernodes.visualization.diagram import Box, Diagram, Value
 from hypernodes.visualization.run_overlay import fill_colour
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hypernodes.visualization.diagram import Box, Diagram, Value
 
 _FONT: Final = "Helvetica,Arial,sans-serif"
 LIGHT: Final = {
-    "paper": "#ffffff",
     "text": "#1f2933",
     "faint": "#5b6672",
     "arrow": "#7a8594",
@@ -25,7 +21,6 @@ LIGHT: Final = {
     "group": ("#fdf8ee", "#d9b46a"),
 }
 DARK: Final = {
-    "paper": "#14181f",
     "text": "#e6e9ee",
     "faint": "#a3adba",
     "arrow": "#8b97a6",
@@ -48,19 +43,11 @@ def dot(
 ) -> str:
     """Return a diagram as a Graphviz source.
 
-    Args:
-        diagram: The diagram.
-        orient: ``"TB"`` from top to bottom, or ``"LR"`` from left to right.
-        show_types: Whether to show the types of inputs and outputs.
-        show_legend: Whether to explain the colours.
-        colours: The colours by kind: `LIGHT` or `DARK`.
-
-    Example:
-        >>> from hypernodes import Pipeline, node
-        >>> from hypernodes.visualization.diagram import build_diagram
-        >>> source = dot(build_diagram(Pipeline([node(abs, output_name="size")])))
-        >>> source.splitlines()[0], '"i0" -> "0"' in source
-        ('digraph "pipeline-size" {', True)
+    >>> from hypernodes import Pipeline, node
+    >>> from hypernodes.visualization.diagram import build_diagram
+    >>> source = dot(build_diagram(Pipeline([node(abs, output_name="size")])))
+    >>> source.splitlines()[0], '"i0" -> "0"' in source
+    ('digraph "pipeline-size" {', True)
     """
     text = colours["text"]
     lines = [

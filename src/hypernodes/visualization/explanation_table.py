@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, Protocol
+from io import StringIO
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape as escape_markup
+from rich.table import Table
 
 
-class Row(Protocol):
-    """The verdict on one node."""
-
-    @property
-    def node(self) -> str:
-        """The name of the node."""
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """The enclosing pipelines."""
+class _Verdict(Protocol):
+    """The verdict on one node, as `hypernodes.execution.explain` gives it."""
 
     @property
-    def kind(self) -> str:
-        """The verdict in one word or two: hit, miss, mixed, not cached, open."""
-
+    def node(self) -> str: ...
     @property
-    def status(self) -> str:
-        """The verdict, with counts if there are several items."""
-
+    def path(self) -> tuple[str, ...]: ...
     @property
-    def is_needed(self) -> bool:
-        """Whether a run would look the node up."""
-
+    def kind(self) -> str: ...
     @property
-    def because(self) -> str:
-        """The reason why it is not a hit."""
+    def status(self) -> str: ...
+    @property
+    def is_needed(self) -> bool: ...
+    @property
+    def because(self) -> str: ...
 
 
-def rich_table(rows: Sequence[Row]) -> Any:
+def rich_table(rows: Sequence[_Verdict]) -> Table:
     """Return verdicts as a coloured table for a terminal."""
-    from rich.box import SIMPLE_HEAD
-    from rich.markup import escape as escape_markup
-    from rich.table import Table
-
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in ("node", "cache", "why"):
         table.add_column(title, overflow="fold")
@@ -52,26 +41,17 @@ def rich_table(rows: Sequence[Row]) -> Any:
     return table
 
 
-def as_text(rows: Sequence[Row], width: int = 110) -> str:
-    """Return verdicts as a table in plain text.
-
-    Args:
-        rows: The verdicts.
-        width: The characters of a line; longer reasons are wrapped.
-    """
-    from io import StringIO
-
-    from rich.console import Console
-
+def as_text(rows: Sequence[_Verdict]) -> str:
+    """Return verdicts as a table in plain text."""
     text = StringIO()
     console = Console(
-        file=text, width=width, no_color=True, legacy_windows=False, force_jupyter=False, force_terminal=False
+        file=text, width=110, no_color=True, legacy_windows=False, force_jupyter=False, force_terminal=False
     )
     console.print(rich_table(rows))
     return "\n".join(line[1:].rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 
-def as_html(rows: Sequence[Row]) -> str:
+def as_html(rows: Sequence[_Verdict]) -> str:
     """Return verdicts as an HTML table for a notebook."""
     cells = "".join(
         f'<tr style="{"opacity:0.55" if not row.is_needed else ""}">'
@@ -85,11 +65,11 @@ def as_html(rows: Sequence[Row]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{cells}</tbody></table>"
 
 
-def _name(row: Row) -> str:
+def _name(row: _Verdict) -> str:
     return "/".join((*row.path[1:], row.node))
 
 
-def _why(row: Row) -> str:
+def _why(row: _Verdict) -> str:
     return "; ".join(filter(None, (row.because, "" if row.is_needed else "not needed")))
 
 

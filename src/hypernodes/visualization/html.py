@@ -6,11 +6,10 @@ import json
 from dataclasses import asdict
 from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from hypernodes.visualization.diagram import Diagram
-    from hypernodes.visualization.svg import Theme
+from hypernodes.visualization.diagram import Diagram
+from hypernodes.visualization.svg import Theme
 
 _BUTTONS = (
     ("all", "open all"),
@@ -31,16 +30,7 @@ def html(
     depth: int | None = 1,
     theme: Theme = "auto",
 ) -> str:
-    """Return a diagram as an HTML page.
-
-    Args:
-        diagram: The diagram, with all levels expanded.
-        orient: ``"TB"`` from top to bottom, or ``"LR"`` from left to right.
-        show_types: Whether to show the types of inputs and outputs.
-        show_legend: Whether to explain the colours.
-        depth: How many levels are expanded at first; ``None`` is all levels.
-        theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the system.
-    """
+    """Return a diagram, with all levels expanded, as an HTML page that shows some of them at first."""
     groups = [box.id for outer in diagram.boxes for box in outer.tree() if box.kind == "group"]
     expanded = [name for name in groups if depth is None or name.count(".") + 1 < depth]
     data: dict[str, Any] = {

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from hypernodes.visualization.diagram import Box, Diagram, Value
+from hypernodes.visualization.diagram import Box, Diagram, Value
 
 _SHAPES: Final = {"input": ('(["', '"])'), "node": ('["', '"]'), "pipeline": ('[["', '"]]')}
 
@@ -16,19 +14,13 @@ _SHAPES: Final = {"input": ('(["', '"])'), "node": ('["', '"]'), "pipeline": ('[
 def mermaid(diagram: Diagram, *, orient: str = "TB", show_types: bool = True) -> str:
     """Return a diagram as the source of a flowchart.
 
-    Args:
-        diagram: The diagram.
-        orient: ``"TB"`` from top to bottom, or ``"LR"`` from left to right.
-        show_types: Whether to show the types of inputs and outputs.
-
-    Example:
-        >>> from hypernodes import Pipeline, node
-        >>> from hypernodes.visualization.diagram import build_diagram
-        >>> print(mermaid(build_diagram(Pipeline([node(abs, output_name="size")]))))
-        flowchart TB
-            i0(["x"])
-            n0["abs → size"]
-            i0 --> n0
+    >>> from hypernodes import Pipeline, node
+    >>> from hypernodes.visualization.diagram import build_diagram
+    >>> print(mermaid(build_diagram(Pipeline([node(abs, output_name="size")]))))
+    flowchart TB
+        i0(["x"])
+        n0["abs → size"]
+        i0 --> n0
     """
     lines = [f"flowchart {orient}"]
     for box in diagram.boxes:

@@ -1,11 +1,13 @@
-"""The picture of a pipeline, in the requested format."""
+"""The picture of a pipeline, in the requested format, and its table for notebooks without Graphviz."""
 
 from __future__ import annotations
 
+import os
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
+from hypernodes.callbacks.report import RunReport
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
 from hypernodes.visualization.diagram import build_diagram
 from hypernodes.visualization.dot import DARK, LIGHT, dot
@@ -13,12 +15,6 @@ from hypernodes.visualization.html import html
 from hypernodes.visualization.mermaid import mermaid
 from hypernodes.visualization.run_overlay import add_run
 from hypernodes.visualization.svg import Theme, svg
-
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Sequence
-
-    from hypernodes.visualization.run_overlay import NodeReport
 
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR"]
@@ -33,20 +29,8 @@ _SUFFIXES: Final[dict[str, Form]] = {
 }
 
 
-class Run(Protocol):
-    """A run that a picture can show; `RunReport` is one."""
-
-    @property
-    def nodes(self) -> Sequence[NodeReport]:
-        """The results of each node."""
-
-
 class Picture(str):
-    """The text of a picture. A notebook shows it as the picture.
-
-    Attributes:
-        form: ``"svg"``, ``"html"``, ``"mermaid"`` or ``"graphviz"``.
-    """
+    """The text of a picture. A notebook shows it as the picture."""
 
     __slots__ = ("form",)
 
@@ -84,7 +68,7 @@ def picture(
     show_types: bool,
     theme: Theme,
     return_type: Form,
-    run: Run | None,
+    run: RunReport | None,
 ) -> Picture:
     """Draw a pipeline; see `Pipeline.visualize`."""
     where = f"pipeline {pipeline.pipeline_id!r}"
@@ -144,3 +128,21 @@ def _check(where: str, option: str, value: Any, known: tuple[str, ...]) -> None:
     if value not in known:
         hint = did_you_mean(value, known) if isinstance(value, str) else ""
         raise InputError(f"{where}: {option} is one of {listing(known)}, not {value!r}.{hint}")
+
+
+def pipeline_table(pipeline: Any) -> str:
+    """Return an HTML table of the nodes of a pipeline with their inputs and outputs.
+
+    >>> from hypernodes import Pipeline, node
+    >>> "<td>abs</td><td>x</td><td>size</td>" in pipeline_table(Pipeline([node(abs, output_name="size")]))
+    True
+    """
+    rows = "".join(
+        f"<tr><td>{escape(member.name)}</td><td>{escape(', '.join(member.input_names))}</td>"
+        f"<td>{escape(', '.join(member.output_names))}</td></tr>"
+        for member in pipeline.execution_order
+    )
+    return (
+        f"<table><caption>{escape(pipeline.pipeline_id)}</caption>"
+        f"<tr><th>node</th><th>inputs</th><th>outputs</th></tr>{rows}</table>"
+    )

@@ -2,68 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Iterable
+from typing import Final
 
+from hypernodes.callbacks.run_record import NodeReport
 from hypernodes.text import seconds
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from hypernodes.visualization.diagram import Box, Diagram
+from hypernodes.visualization.diagram import Box, Diagram
 
 LIGHT_FILLS: Final = ("#e6effd", "#fdf3d8", "#fce3b8", "#fbd0a3", "#f9b99a")
 """The fill colours of boxes by heat, on a light page."""
-
 DARK_FILLS: Final = ("#1c3050", "#453a1a", "#5a4318", "#6c421c", "#7d3a24")
 """The fill colours of boxes by heat, on a dark page."""
-
 HEAT_THRESHOLDS: Final = (0.05, 0.15, 0.3, 0.5)
 """The shares of the seconds of all nodes from which on a box gets heat 1, 2, 3 and 4."""
 
 
-class NodeReport(Protocol):
-    """The results of one node in a run, as a `RunReport` has them."""
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """The enclosing pipelines, followed by the name of the node."""
-
-    @property
-    def is_nested(self) -> bool:
-        """Whether it is a nested pipeline, whose nodes have reports of their own."""
-
-    @property
-    def runs(self) -> int:
-        """The number of executions."""
-
-    @property
-    def cached(self) -> int:
-        """The number of results that came from the cache."""
-
-    @property
-    def failed(self) -> int:
-        """The number of failures."""
-
-    @property
-    def seconds(self) -> float:
-        """The duration of all executions together."""
-
-
 def add_run(diagram: Diagram, nodes: Iterable[NodeReport]) -> None:
-    """Add the results of a run to the boxes of a diagram.
-
-    Args:
-        diagram: The diagram, which is changed.
-        nodes: The reports of the nodes.
-    """
+    """Add the results of a run to the boxes of a diagram."""
     reports = {node.path: node for node in nodes}
     total = sum(node.seconds for node in reports.values() if not node.is_nested) or 1.0
     for outer in diagram.boxes:
         for box in outer.tree():
             if box.kind == "input":
                 continue
-            node = reports.get(box.path)
-            if node is None:
+            if (node := reports.get(box.path)) is None:
                 box.remarks = (*box.remarks, "did not run")
                 continue
             box.heat = sum(node.seconds / total >= threshold for threshold in HEAT_THRESHOLDS)

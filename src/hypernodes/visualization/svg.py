@@ -7,15 +7,13 @@ import subprocess
 import sys
 from copy import deepcopy
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 from xml.etree import ElementTree as ET
 
 from hypernodes.exceptions import ExtraMissingError
+from hypernodes.visualization.diagram import Diagram
 from hypernodes.visualization.dot import DARK, LIGHT, dot
 from hypernodes.visualization.run_overlay import DARK_FILLS, LIGHT_FILLS
-
-if TYPE_CHECKING:
-    from hypernodes.visualization.diagram import Diagram
 
 Theme = Literal["auto", "light", "dark"]
 
@@ -34,17 +32,7 @@ sys.stdout.buffer.write(svg)
 
 
 def svg(diagram: Diagram, *, theme: Theme = "auto", **options: Any) -> str:
-    """Return a diagram as SVG.
-
-    Args:
-        diagram: The diagram.
-        theme: ``"light"``, ``"dark"``, or ``"auto"``, which follows the page or system that shows the
-            picture.
-        **options: Further options of `dot`.
-
-    Raises:
-        ExtraMissingError: Graphviz is installed neither as a program nor as a package.
-    """
+    """Return a diagram as SVG, with the options of `dot`. The theme "auto" follows the page or system."""
     drawn = _titles_on_top(_render(dot(diagram, colours=DARK if theme == "dark" else LIGHT, **options)))
     if theme == "auto":
         start = drawn.index(">", drawn.index("<svg ")) + 1
@@ -54,8 +42,7 @@ def svg(diagram: Diagram, *, theme: Theme = "auto", **options: Any) -> str:
 
 def _render(source: str) -> str:
     """Render a Graphviz source as SVG, with the program ``dot`` or the package that contains it."""
-    program = shutil.which("dot")
-    if program is None and find_spec("pygraphviz") is None:
+    if (program := shutil.which("dot")) is None and find_spec("pygraphviz") is None:
         raise ExtraMissingError(
             "Graphviz, which renders SVG, is not installed: pip install 'hypernodes[viz]', or install "
             "Graphviz itself. visualize(return_type='mermaid') needs neither."

@@ -1,7 +1,9 @@
 """DaftEngine: a pipeline as a Daft query."""
 
-from __future__ import annotations
+from hypernodes.engines.daft.runner import import_daft
 
-from hypernodes.engines.daft.engine import DaftEngine
+import_daft()  # The other modules import Daft as a matter of course; this error says what to install.
+
+from hypernodes.engines.daft.engine import DaftEngine  # noqa: E402
 
 __all__ = ["DaftEngine"]

@@ -1,68 +1,49 @@
-"""From the stages of a query to the UDFs of a data frame."""
+"""From the stages of a query to the UDFs of a data frame, serialized where other processes run them."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from hypernodes._compat.daft import can_await_udfs, in_processes
-from hypernodes.engines.daft.hints import column_type_of_output
-from hypernodes.engines.daft.serialized_udf import SerializedUdf
-from hypernodes.engines.daft.transport import InputColumn, OutputColumn, misfit_column
-from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf, as_function
+import daft
+from daft import DataFrame, DataType, Expression, Series, col
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from daft import DataFrame, DataType, Expression
-
-    from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
-    from hypernodes.engines.daft.transport import Transport
-    from hypernodes.execution.stages import Stage
+from hypernodes._compat.daft import can_await_udfs, in_processes, name_udf
+from hypernodes.engines.daft.columns import column_type_of_output
+from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
+from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
+from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf
+from hypernodes.exceptions import UnpackError
+from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
+from hypernodes.execution.stages import Stage
+from hypernodes.execution.targets.diagnose import unsent
+from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
+from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
+from hypernodes.serialization.pickling import Serialized, serialize
 
 MAX_COROUTINES: Final = 10
 """How many coroutines of an async UDF run at once by default, as with the executor ``"async"``."""
-
 MAX_NAMED_NODES: Final = 4
 """How many nodes the name of a stage lists, so that a printed plan stays readable."""
 
 
+@dataclass
 class QueryBuilder:
-    """Adds the stages of a query to a data frame, as columns.
+    """Adds the stages of a query to a data frame, as columns."""
 
-    Args:
-        spec: What the query computes.
-        frame: The data frame with the inputs.
-        dtypes: The types of its columns that are inputs; ``None`` for a column of objects.
-        transport: How values go between stages.
-        options: How the query is run.
-        first_column: The column that UDFs take first; it tells how many rows there are.
+    _spec: QuerySpec
+    frame: DataFrame
+    _dtypes: dict[str, DataType | None]
+    _transport: Transport
+    _options: QueryOptions
+    _first_column: str  # UDFs take it first; it tells how many rows there are
 
-    Attributes:
-        frame: The data frame with the stages that were added.
-        reports: The columns that bring reports to the driver.
-        values: The column of each value by name, and behind it the one of its misfits, if it has one.
-    """
-
-    def __init__(
-        self,
-        spec: QuerySpec,
-        frame: DataFrame,
-        dtypes: Mapping[str, DataType | None],
-        transport: Transport,
-        options: QueryOptions,
-        first_column: str,
-    ) -> None:
-        from daft import col
-
-        self.frame = frame
-        self.reports: list[Expression] = []
-        self.values: dict[str, tuple[Expression, ...]] = {name: (col(name),) for name in dtypes}
-        self._spec = spec
-        self._dtypes = dict(dtypes)
-        self._transport = transport
-        self._options = options
-        self._first_column = first_column
+    def __post_init__(self) -> None:
+        self.reports: list[Expression] = []  # the columns that bring reports to the driver
+        self.values: dict[str, tuple[Expression, ...]] = {name: (col(name),) for name in self._dtypes}
 
     def add_stages(self) -> None:
         """Add every stage of the query."""
@@ -70,8 +51,6 @@ class QueryBuilder:
             self._add(stage)
 
     def _add(self, stage: Stage) -> None:
-        from daft import DataType, col
-
         reporting = self._transport.reporting
         task = self._task(stage)
         fields: dict[str, DataType] = {}
@@ -130,8 +109,6 @@ class QueryBuilder:
         return next(name for name in (f"{name}{'+' * more}()" for more in count()) if name not in taken)
 
     def _daft_udf(self, task: StageTask, returned: DataType, column: str) -> Callable[..., Expression]:
-        import daft
-
         options, stage, transport = self._options, task.stage, self._transport
         on_ray = options.runner == "ray"
         udf: SerializedUdf | StageUdf
@@ -140,7 +117,7 @@ class QueryBuilder:
         else:
             udf = StageUdf(task, transport)
         is_async = stage.kind == "async" and can_await_udfs(options.runner)
-        function = as_function(udf, stage.plan.path[-1], column.removesuffix("()"), is_async=is_async)
+        function = _as_function(udf, stage.plan.path[-1], column.removesuffix("()"), is_async=is_async)
         resources = stage.resources
         # On Ray, a UDF with processes of its own holds their CPUs until the query ends. If each had some by
         # default, several such stages would wait for each other forever.
@@ -158,3 +135,73 @@ class QueryBuilder:
             made = in_processes(made, options.concurrency)
         daft_udf: Callable[..., Expression] = made
         return daft_udf
+
+
+class SerializedUdf:
+    """A stage as a function of columns, for other processes."""
+
+    def __init__(
+        self,
+        task: StageTask,
+        transport: Transport,
+        place: Callable[[Serialized], PlacedValue],
+        *,
+        sends_code: bool = False,
+    ) -> None:
+        self._transport = transport
+        self._large: dict[str, Broadcast] = {}
+        try:
+            for name, value in task.fixed.items():
+                serialized = serialize(value)
+                if serialized.size >= BROADCAST_MIN_BYTES:
+                    self._large[name] = broadcast(serialized, place)
+            small = {name: value for name, value in task.fixed.items() if name not in self._large}
+            with with_code() if sends_code else nullcontext():
+                self._task = broadcast(serialize(replace(task, fixed=small)), place)
+        except Exception as failure:
+            plan = task.stage.plan
+            raise unsent(plan.calls(), task.fixed, repr(plan.label), failure) from failure
+
+    def __call__(self, *series: Series) -> Series:
+        """Compute the stage for the items of some rows."""
+        token = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
+        try:
+            return self._deserialized()(*series)
+        finally:
+            OCCUPIED.reset(token)
+
+    async def on_loop(self, *series: Series) -> Series:
+        """Compute the stage for the items of some rows, several items at once."""
+        OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})  # This is in the context of the coroutine only.
+        return await self._deserialized().on_loop(*series)
+
+    def _deserialized(self) -> StageUdf:
+        try:
+            with names_of_driver():
+                task: StageTask = self._task.get()
+            for signed in (task.context, task.signed):
+                if signed is not None:
+                    check_code(signed)
+        except UnpackError as error:
+            self._transport.raise_error(error)
+        large = {name: value.get() for name, value in self._large.items()}
+        return StageUdf(replace(task, fixed={**task.fixed, **large}), self._transport, is_remote=True)
+
+
+def _as_function(
+    udf: StageUdf | SerializedUdf, pipeline: str, name: str, *, is_async: bool
+) -> Callable[..., Any]:
+    """Return a UDF as a plain or a coroutine function, under the name that Daft shows in plans."""
+    function: Callable[..., Series | Awaitable[Series]]
+    if is_async:
+
+        async def function(*series: Series) -> Series:
+            return await udf.on_loop(*series)
+
+    else:
+
+        def function(*series: Series) -> Series:
+            return udf(*series)
+
+    name_udf(function, pipeline, name)
+    return function

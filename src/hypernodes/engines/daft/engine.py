@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+import daft
+from daft import DataFrame
+
+from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Scope
-from hypernodes.engine import output_names
+from hypernodes.engine import OutputName, output_names
 from hypernodes.engines.daft.columns import exact_series
-from hypernodes.engines.daft.query import lazy_frame, query_frame, query_items
-from hypernodes.engines.daft.results import Results
-from hypernodes.engines.daft.runner import ensure_runner, import_daft, request_runner
+from hypernodes.engines.daft.query import Results, lazy_frame, query_frame, query_items
+from hypernodes.engines.daft.runner import Runner, ensure_runner, import_daft, request_runner
 from hypernodes.engines.daft.spec import QueryOptions, QuerySpec, stages_of
 from hypernodes.engines.daft.target import DaftTarget
 from hypernodes.engines.daft.udf import IN_DAFT
@@ -21,26 +25,15 @@ from hypernodes.engines.scheduled import ScheduledEngine
 from hypernodes.exceptions import DaftError, InputError
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
-from hypernodes.execution.jobs import MapContext
-from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.jobs import MapContext, OnError
+from hypernodes.execution.plan.build import Plannable, build_plan
+from hypernodes.execution.plan.model import Plan
 from hypernodes.execution.plan.needs import MAP_TARGET, NESTED_MAP, NODE_TARGET
 from hypernodes.execution.plan.placement import Placement
 from hypernodes.execution.plan.variants import without_batch
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import as_single_stage, can_be_staged
 from hypernodes.mapping import Columns
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from daft import DataFrame
-
-    from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.engine import OutputName
-    from hypernodes.engines.daft.runner import Runner
-    from hypernodes.execution.jobs import OnError
-    from hypernodes.execution.plan.build import Plannable
-    from hypernodes.execution.plan.model import Plan
 
 
 class DaftEngine(ScheduledEngine):
@@ -201,7 +194,7 @@ class DaftEngine(ScheduledEngine):
         on_error: OnError = "raise",
     ) -> Any:
         """Compute over the rows of a Daft data frame where they are. See `Engine.map_frame`."""
-        if self._runs_inline or not isinstance(frame, import_daft().DataFrame):
+        if self._runs_inline or not isinstance(frame, DataFrame):
             return None
         if not self.collect:
             return self._lazy_frame(pipeline, frame, names, {}, output_names(output_name), on_error)
@@ -273,17 +266,9 @@ class DaftEngine(ScheduledEngine):
         given: tuple[str, ...],
         mapped: tuple[str, ...] | None,
     ) -> Plan:
-        """Return the plan of a pipeline as a query computes it: nothing in it goes to another target.
-
-        Args:
-            pipeline: The pipeline.
-            output_name: The outputs wanted, or ``None`` for every one.
-            given: The names of all inputs.
-            mapped: The names of those that vary; ``None`` for a plan that is run once.
-        """
+        """Return the plan of a pipeline as a query computes it: nothing in it goes to another target."""
         key = (pipeline.token, "query", mapped, output_name, given)
-        prepared = self._plans.get(key)
-        if prepared is None:
+        if (prepared := self._plans.get(key)) is None:
             # The plan is made as if within a query, so that nested pipelines with a DaftEngine make none.
             token = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
             try:
@@ -331,9 +316,8 @@ def _frame_from_rows(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     columns = (
         rows.columns if isinstance(rows, Columns) else {name: [row[name] for row in rows] for name in rows[0]}
     )
-    series = {name: exact_series(column) for name, column in columns.items()}
-    frame: DataFrame = import_daft().from_pydict(series)
-    return frame
+    series: dict[str, Any] = {name: exact_series(column) for name, column in columns.items()}
+    return daft.from_pydict(series)
 
 
 _DEFAULTS: Final = {name: parameter.default for name, parameter in signature(DaftEngine).parameters.items()}

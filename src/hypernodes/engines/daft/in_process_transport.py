@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Condition, Lock
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
+
+import pyarrow as pa
+from daft import DataType, Series
 
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError
-from hypernodes.serialization.errors import ExceptionWrapper
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from daft import DataType, Series
-
-    from hypernodes.execution.jobs import Chunk, ChunkOutcome
+from hypernodes.execution.jobs import Chunk, ChunkOutcome
+from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
 
 CANCEL_TIMEOUT_S: Final = 5.0
 """How long `InProcessTransport.cancel` waits for running calls, in seconds.
@@ -27,11 +25,7 @@ item that it is computing, so a longer timeout would only let one slow node dela
 
 
 class InProcessTransport(ReportingTransport):
-    """Keeps objects in the memory of this process, under the positions of their items.
-
-    Args:
-        readers: How many stages read each value, by name. With 0 a value is never released.
-    """
+    """Keeps objects in the memory of this process, under the positions of their items."""
 
     def __init__(self, readers: Mapping[str, int]) -> None:
         self._stores = {name: _ValueStore(count) for name, count in readers.items()}
@@ -66,8 +60,6 @@ class InProcessTransport(ReportingTransport):
     @property
     def object_type(self) -> DataType:
         """The type of a column of nulls: the positions of its rows are all that is needed."""
-        from daft import DataType
-
         return DataType.bool()
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
@@ -78,16 +70,12 @@ class InProcessTransport(ReportingTransport):
 
     def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
         """Return the objects of some positions."""
-        del series
         return self._stores[name].get(positions) if positions else []
 
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
         """Keep a column that has misfits, and return a column that says so."""
         if column is None:
             return _null_series(len(positions))
-        import pyarrow as pa
-        from daft import Series
-
         self.write_objects(name, column, positions)
         return Series.from_arrow(pa.array([True] * len(positions)))
 
@@ -107,12 +95,10 @@ class InProcessTransport(ReportingTransport):
 
     def write_outcome(self, positions: Sequence[int], chunk: Chunk, outcome: ChunkOutcome) -> Series:
         """Keep the outcome of a chunk for the driver, and return a column of nulls."""
-        del chunk
         return self.write_report(Report(positions, outcome=outcome))
 
     def read_reports(self, partition: Any = None) -> Iterator[Report]:
         """Yield the reports that were kept since the last time."""
-        del partition
         while self._reports:
             yield self._reports.popleft()
 
@@ -125,42 +111,27 @@ class InProcessTransport(ReportingTransport):
 
     def original_error(self, error: BaseException) -> BaseException:
         """Return the wrapped error."""
-        if not isinstance(error, ExceptionWrapper):
-            return error
-        error.release()
-        return error.error
+        return unwrapped(error)
 
 
 def _null_series(count: int) -> Series:
-    import pyarrow as pa
-    from daft import Series
-
     return Series.from_arrow(pa.nulls(count, pa.bool_()))
 
 
 @dataclass(slots=True)
 class _Part:
-    """The values that one call has put into a store.
+    """The values that one call has put into a store."""
 
-    Attributes:
-        positions: The positions of their items.
-        column: The values.
-        pending_reads: How many reads of single values are expected.
-    """
-
-    positions: Sequence[int]
+    positions: Sequence[int]  # the positions of their items
     column: list[Any]
-    pending_reads: int
+    pending_reads: int  # how many reads of single values are expected
 
 
 class _ValueStore:
-    """The values of one name; each is released once all of its readers have got it.
+    """The values of one name; each is released once all of its readers have got it, if there are any.
 
     Daft may split and merge the batches of rows between two stages, so a reader may ask for positions that
     several calls have put, or for a part of those that one call has put.
-
-    Args:
-        readers: How many stages read each value. With 0 no value is released.
     """
 
     def __init__(self, readers: int) -> None:

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NoReturn
+
+import pyarrow as pa
+from daft import DataType, Series
 
 from hypernodes._compat.daft import partition_columns
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import RemoteError
+from hypernodes.execution.jobs import Chunk, ChunkOutcome
 from hypernodes.execution.targets.serialize import deserialize_chunk_outcome, serialize_chunk_outcome
 from hypernodes.serialization.errors import deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, dumps_each, loads
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from daft import DataType, Series
-
-    from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 _ERROR_TEXT: Final = re.compile(r"pickled error <([A-Za-z0-9+/=]+)>")
 
@@ -33,18 +31,14 @@ class PickledTransport(ReportingTransport):
     @property
     def object_type(self) -> DataType:
         """The type of a column of pickles."""
-        from daft import DataType
-
         return DataType.binary()
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
         """Pickle objects."""
-        del name, positions
         return _binary_series(list(dumps_each(column)))
 
     def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
         """Unpickle objects."""
-        del name, positions
         return list(map(loads, series.to_arrow().to_pylist()))
 
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
@@ -55,7 +49,6 @@ class PickledTransport(ReportingTransport):
 
     def read_misfits(self, name: str, series: Series, positions: Sequence[int]) -> dict[int, Any]:
         """Unpickle the misfits of a typed column."""
-        del name, positions
         pickles = series.to_arrow()
         if pickles.null_count == len(pickles):
             return {}
@@ -101,7 +94,4 @@ def _in_first_row(value: object, count: int) -> Series:
 
 
 def _binary_series(column: list[bytes | None]) -> Series:
-    import pyarrow as pa
-    from daft import Series
-
     return Series.from_arrow(pa.array(column, pa.large_binary()))

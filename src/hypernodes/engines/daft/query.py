@@ -1,4 +1,4 @@
-"""Run a query over items or over the rows of a data frame, or return it as a lazy data frame.
+"""Run a query over items or over the rows of a data frame, and collect its results; or return it unrun.
 
 source   a column for each input that varies, and one for the positions of the items
   │ UDF  one for each stage: a column of structs with a field for each value that others need,
@@ -8,31 +8,31 @@ select   the reports; or the outputs, as the columns of a lazy data frame
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import daft
+import pyarrow as pa
+import pyarrow.compute as pc
+from daft import DataFrame, DataType, Expression, Series
+from daft.functions import monotonically_increasing_id
 
 from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
 from hypernodes.engines.daft.builder import QueryBuilder
 from hypernodes.engines.daft.columns import exact_series, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
+from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
-from hypernodes.engines.daft.transport import Report
-from hypernodes.exceptions import DaftError, HyperNodesError, ResourcesError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from daft import DataFrame, DataType, Expression, Series
-
-    from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
-    from hypernodes.engines.daft.transport import ReportingTransport
+from hypernodes.engines.daft.transport import Report, ReportingTransport
+from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
 
 POSITIONS: Final = "item position"
 """The name of the column of positions. An input cannot have it, since names of inputs are identifiers."""
-
 BATCHES_PER_WORKER: Final = 4
 """How many batches of rows each worker gets, so that all workers end at about the same time."""
 
@@ -40,16 +40,7 @@ BATCHES_PER_WORKER: Final = 4
 def query_items(
     spec: QuerySpec, columns: Mapping[str, list[Any]], total: int, options: QueryOptions
 ) -> Iterator[Report]:
-    """Run a query over items in the memory of this process, and yield its reports as they arrive.
-
-    Args:
-        spec: What to compute.
-        columns: The inputs that vary.
-        total: How many items there are.
-        options: How to run the query.
-    """
-    import daft
-
+    """Run a query over items in the memory of this process, and yield its reports as they arrive."""
     # The caller keeps the inputs in memory anyway, so the transport never releases them.
     transport = _reporting_transport(options, {**spec.readers, **dict.fromkeys(columns, 0)})
     source: dict[str, Any] = {POSITIONS: _position_series(total)}
@@ -73,8 +64,6 @@ def query_items(
 
 def query_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions) -> Iterator[Report]:
     """Run a query over the rows of a data frame, and yield its reports as they arrive."""
-    from daft.functions import monotonically_increasing_id
-
     transport = _reporting_transport(options, spec.readers)
     needed = spec.columns_needed
     frame = frame.select(*needed).with_column(POSITIONS, monotonically_increasing_id())
@@ -82,18 +71,11 @@ def query_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions) -> Ite
 
 
 def lazy_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions, kept: Sequence[str]) -> DataFrame:
-    """Return a data frame with the outputs as columns, of which nothing is computed yet.
-
-    Args:
-        spec: What to compute.
-        frame: The data frame that has the inputs as columns.
-        options: How to compute it.
-        kept: The columns of the data frame that the result has, too.
-    """
+    """Return a data frame with the outputs, and the kept columns, of which nothing is computed yet."""
     names = frame.column_names
     dtypes = _dtypes(frame, spec.columns_needed)
     transport = StreamedTransport(is_remote=options.is_remote)
-    builder = QueryBuilder(spec, frame, dtypes, transport, options, first_column=names[0])
+    builder = QueryBuilder(spec, frame, dtypes, transport, options, names[0])
     builder.add_stages()
     outputs = [name for name in spec.outputs if name not in kept]
     given = [name for name in outputs if name not in spec.computed]
@@ -118,23 +100,12 @@ def _reporting_transport(options: QueryOptions, readers: Mapping[str, int]) -> R
 
 
 def _position_series(total: int) -> Series:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    from daft import Series
-
     # pa.array(range(total)) makes an int of each position first, which takes longer than most queries.
     return Series.from_arrow(pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), total), start=-1))
 
 
 def _constant(value: Any, column: str) -> Expression:
-    """Return an expression that has a value in every row, with its type.
-
-    Args:
-        value: The value.
-        column: Any column of the data frame; it tells how many rows there are.
-    """
-    import daft
-
+    """Return an expression that has a value in every row, as many as a column has."""
     if not exact_series([value]).datatype().is_python():
         literal: Expression = daft.lit(value)
         return literal
@@ -155,12 +126,12 @@ def _dtypes(frame: DataFrame, names: Sequence[str]) -> dict[str, DataType | None
 def _reports(
     spec: QuerySpec,
     frame: DataFrame,
-    dtypes: Mapping[str, DataType | None],
+    dtypes: dict[str, DataType | None],
     transport: ReportingTransport,
     options: QueryOptions,
 ) -> Iterator[Report]:
     """Run a query, and yield its reports; the last one has the error, if there is one."""
-    builder = QueryBuilder(spec, frame, dtypes, transport, options, first_column=POSITIONS)
+    builder = QueryBuilder(spec, frame, dtypes, transport, options, POSITIONS)
     builder.add_stages()
     result = builder.frame.select(*builder.reports)
     if options.show_plan:
@@ -195,3 +166,72 @@ def _explained(error: BaseException) -> BaseException:
             f"{error}. Ask for fewer, @node(num_cpus=...), or use a larger machine or cluster."
         )
     return DaftError(f"Daft could not run the query: {error}")
+
+
+class Results:
+    """Collects the outputs of a query from its reports, which arrive in any order."""
+
+    def __init__(self, spec: QuerySpec, inputs: Mapping[str, list[Any]] | None = None) -> None:
+        self._spec = spec
+        self._inputs = inputs or {}
+        self._parts: dict[str, list[tuple[Sequence[int], list[Any]]]] = {
+            name: [] for name in spec.outputs if name in spec.computed
+        }
+        self._warned: set[str] = set()
+
+    def add_all(self, reports: Iterable[Report]) -> None:
+        """Add reports; see `add`."""
+        report = None
+        try:
+            for report in reports:
+                self.add(report)
+        finally:
+            del report  # the traceback of an error refers to this frame
+
+    def add(self, report: Report) -> None:
+        """Add a report; warn of each output that contradicts its hint, once."""
+        if report.error is not None:
+            try:
+                raise report.error
+            finally:
+                del report  # the traceback of the error refers to this frame
+        for name, column in report.outputs.items():
+            self._parts[name].append((report.positions, column))
+        for name, error in report.hint_errors.items():
+            if name not in self._warned:
+                self._warned.add(name)
+                warnings.warn(
+                    f"{error} Until then, its values go as Python objects.", HintWarning, stacklevel=2
+                )
+
+    def columns(self, total: int | None = None) -> dict[str, list[Any]]:
+        """Return all values of each output that was asked for."""
+        computed = {name: _in_order(parts) for name, parts in self._parts.items()}
+        if total is None:
+            total = len(next(iter(computed.values()), ()))
+        for name, column in computed.items():
+            if len(column) != total:
+                raise DaftError(
+                    f"Daft returned output {name!r} for {len(column)} of {total} items, without an error. "
+                    f"Please report it, with the pipeline; HyperNodesEngine runs the pipeline without Daft."
+                )
+        known = {**self._inputs, **computed}
+        return {
+            name: known[name] if name in known else [self._spec.fixed[name]] * total
+            for name in self._spec.outputs
+        }
+
+
+def _in_order(parts: list[tuple[Sequence[int], list[Any]]]) -> list[Any]:
+    """Return the values of all parts by position; each part has the positions of its values."""
+    parts = sorted((part for part in parts if part[0]), key=lambda part: part[0][0])
+    if len(parts) == 1 and isinstance(parts[0][0], range):
+        return parts[0][1]
+    ends = [positions[-1] for positions, _ in parts[:-1]]
+    is_sorted = all(isinstance(positions, range) for positions, _ in parts) and all(
+        end < positions[0] for end, (positions, _) in zip(ends, parts[1:], strict=True)
+    )
+    if is_sorted:
+        return [value for _, column in parts for value in column]
+    pairs = [pair for positions, column in parts for pair in zip(positions, column, strict=True)]
+    return [value for _, value in sorted(pairs, key=lambda pair: pair[0])]

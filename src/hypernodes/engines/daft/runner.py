@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from types import ModuleType
+from typing import Final, Literal, TypeAlias
 
 from hypernodes._compat.daft import has_runner, select_runner, wait_for_threads_at_exit
 from hypernodes.exceptions import DaftError
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 Runner: TypeAlias = Literal["native", "ray"]
 
@@ -18,11 +16,7 @@ MIN_VERSION: Final = (0, 7, 26)
 
 
 def import_daft() -> ModuleType:
-    """Import Daft, and check its version.
-
-    Raises:
-        DaftError: Daft is not installed, or too old.
-    """
+    """Import Daft, and check its version."""
     needed = ".".join(map(str, MIN_VERSION))
     try:
         import daft
@@ -41,11 +35,7 @@ def import_daft() -> ModuleType:
 
 
 def request_runner(wanted: Runner) -> None:
-    """Have Daft use a runner in this process; a Ray runner connects when a pipeline first runs.
-
-    Raises:
-        DaftError: Daft has chosen the other runner already.
-    """
+    """Have Daft use a runner in this process; a Ray runner connects when a pipeline first runs."""
     daft = import_daft()
     if not has_runner():
         if wanted == "native":
@@ -64,21 +54,13 @@ def request_runner(wanted: Runner) -> None:
 
 
 def ensure_runner(address: str | None = None) -> Runner:
-    """Have Daft choose its runner, if it has chosen none yet.
-
-    Args:
-        address: The Ray cluster to connect to, if the process is not connected to one yet.
-
-    Returns:
-        The runner that Daft uses.
-
-    Raises:
-        ClusterConnectionError: The connection to the Ray cluster failed.
-    """
+    """Have Daft choose its runner, if it has none yet, and return it; for Ray's, connect to the cluster."""
     daft = import_daft()
     runner: Runner = daft.get_or_infer_runner_type()
     if runner == "ray":
-        _connect(address)
+        from hypernodes.executors.ray.connection import join
+
+        join(address)
         if not has_runner():
             daft.set_runner_ray(noop_if_initialized=True)
         return runner
@@ -86,9 +68,3 @@ def ensure_runner(address: str | None = None) -> Runner:
         daft.set_runner_native()
     wait_for_threads_at_exit()
     return runner
-
-
-def _connect(address: str | None) -> None:
-    from hypernodes.executors.ray.connection import join
-
-    join(address)

@@ -4,45 +4,31 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hypernodes._compat.daft import MAX_UDFS
-from hypernodes.execution.stages import as_single_stage, split
-from hypernodes.serialization.broadcast import InlineValue
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from hypernodes.callbacks.event import Scope
-    from hypernodes.engines.daft.runner import Runner
-    from hypernodes.execution.jobs import MapContext, SignedStep
-    from hypernodes.execution.plan.model import Plan
-    from hypernodes.execution.stages import Stage
-    from hypernodes.serialization.broadcast import PlacedValue
-    from hypernodes.serialization.pickling import Serialized
+from hypernodes.callbacks.event import Scope
+from hypernodes.engines.daft.runner import Runner
+from hypernodes.execution.jobs import MapContext, SignedStep
+from hypernodes.execution.plan.model import Plan
+from hypernodes.execution.stages import Stage, as_single_stage, split
+from hypernodes.serialization.broadcast import InlineValue, PlacedValue
+from hypernodes.serialization.pickling import Serialized
 
 
 @dataclass(frozen=True, slots=True)
 class QueryOptions:
-    """How the queries of an engine are run.
-
-    Attributes:
-        runner: Daft's runner.
-        batch_size: How many rows a UDF gets at most.
-        concurrency: How many processes each UDF has, and how many coroutines an async one.
-        show_plan: Whether the plans of queries are printed.
-        plain_batch_size: How many rows a UDF of plain functions gets, if there is no ``batch_size``.
-        sends_code: Whether the user's modules go along to other processes.
-    """
+    """How the queries of an engine are run."""
 
     runner: Runner
-    batch_size: int | None = None
-    concurrency: int | None = None
+    batch_size: int | None = None  # how many rows a UDF gets at most
+    concurrency: int | None = None  # the processes of each UDF, and the coroutines of an async one
     show_plan: bool = False
-    plain_batch_size: int | None = None
-    sends_code: bool = False
+    plain_batch_size: int | None = None  # of a UDF of plain functions, if there is no ``batch_size``
+    sends_code: bool = False  # whether the user's modules go along to other processes
 
     @property
     def is_remote(self) -> bool:
@@ -73,25 +59,15 @@ KNOWN_RESULTS: Final = "known results"
 
 @dataclass(frozen=True)
 class QuerySpec:
-    """What a query computes.
+    """What a query computes."""
 
-    Attributes:
-        stages: The stages, each after those whose outputs it needs.
-        outputs: The outputs that were asked for.
-        fixed: The values that are the same for all items.
-        indices: The index of each item, by its position; by default the position itself.
-        scope: Where the map is, if it is not the outermost one.
-        context: The context of the map, if its items are executed as chunks by the general path.
-        signed: The digest of the code of a call that is made by itself, if its result is cached.
-    """
-
-    stages: Sequence[Stage]
+    stages: Sequence[Stage]  # each after those whose outputs it needs
     outputs: tuple[str, ...]
-    fixed: Mapping[str, Any]
-    indices: Sequence[int] | None = None
-    scope: Scope | None = None
-    context: MapContext | None = None
-    signed: SignedStep | None = None
+    fixed: Mapping[str, Any]  # the values that are the same for all items
+    indices: Sequence[int] | None = None  # of each item, by its position; by default the position itself
+    scope: Scope | None = None  # of the map, if it is not the outermost one
+    context: MapContext | None = None  # if the items are executed as chunks by the general path
+    signed: SignedStep | None = None  # of a call that is made by itself
 
     @cached_property
     def readers(self) -> Counter[str]:
@@ -112,10 +88,7 @@ class QuerySpec:
 def stages_of(plan: Plan, fixed: Mapping[str, Any], *, finely: bool = False) -> list[Stage]:
     """Return the stages of a plan, or the plan as one stage if a query has no room for that many UDFs.
 
-    Args:
-        plan: The plan.
-        fixed: The values that are the same for all items.
-        finely: Whether plain functions that are not connected are stages of their own, if there is room.
+    Finely, plain functions that are not connected are stages of their own, if there is room.
     """
     if finely and len(stages := split(plan, fixed, finely=True)) <= MAX_UDFS:
         return stages

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from daft import DataType, Series
 
 from hypernodes.engines.daft.columns import array_of, list_of, object_series, typed_series
-from hypernodes.engines.daft.transport import Transport
+from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
 from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
 from hypernodes.serialization.pickling import dumps, loads
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from daft import DataType, Series
-
-    from hypernodes.engines.daft.transport import InputColumn, OutputColumn
-
 
 class StreamedTransport(Transport):
-    """Leaves values in columns of Daft, which go from one storage to another.
-
-    Args:
-        is_remote: Whether other processes compute the rows.
-    """
+    """Leaves values in columns of Daft, which go from one storage to another."""
 
     def __init__(self, *, is_remote: bool) -> None:
         self._is_remote = is_remote
@@ -31,18 +23,14 @@ class StreamedTransport(Transport):
     @property
     def object_type(self) -> DataType:
         """Daft's own type for Python objects."""
-        from daft import DataType
-
         return DataType.python()
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
         """Return a column of Python objects."""
-        del name, positions
         return object_series(column)
 
     def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
         """Return the values of a column of Python objects."""
-        del name, positions
         return list_of(series)
 
     def read_inputs(

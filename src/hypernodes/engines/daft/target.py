@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import accumulate
 from math import ceil
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from hypernodes.engines.daft.query import BATCHES_PER_WORKER, query_items
-from hypernodes.engines.daft.results import Results
-from hypernodes.engines.daft.spec import KNOWN_RESULTS, QuerySpec, stages_of
+from hypernodes.callbacks.event import Event
+from hypernodes.engines.daft.query import BATCHES_PER_WORKER, Results, query_items
+from hypernodes.engines.daft.spec import KNOWN_RESULTS, QueryOptions, QuerySpec, stages_of
+from hypernodes.engines.daft.transport import Report
 from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
-from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, Outcome, signed_step
+from hypernodes.execution.jobs import (
+    Call,
+    Chunk,
+    ChunkOutcome,
+    Failure,
+    JobKey,
+    MapContext,
+    Outcome,
+    signed_step,
+)
 from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.stages import as_call_stage, as_single_stage, can_be_staged
 from hypernodes.execution.target import ExecutionTarget, Session
 from hypernodes.resources import Resources
-from hypernodes.serialization.errors import ExceptionWrapper
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
-
-    from hypernodes.callbacks.event import Event
-    from hypernodes.engines.daft.spec import QueryOptions
-    from hypernodes.engines.daft.transport import Report
-    from hypernodes.execution.jobs import JobKey, MapContext
+from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
 
 MAX_CHUNK_ITEMS: Final = 1024
 """How many items a chunk has at most: its events arrive when all of its items are done."""
 
 
 class DaftTarget(ExecutionTarget):
-    """Daft as an execution target.
-
-    Args:
-        options: How queries are run.
-
-    Attributes:
-        options: How queries are run.
-    """
+    """Daft as an execution target."""
 
     def __init__(self, options: QueryOptions) -> None:
         super().__init__("daft", Capabilities(serializes=options.is_remote, gathers=True))
@@ -54,11 +50,7 @@ class DaftTarget(ExecutionTarget):
         return self.options.workers
 
     def chunk_items(self, total: int | None) -> int:
-        """Return how many items make a chunk.
-
-        Args:
-            total: How many items there are, if that is known.
-        """
+        """Return how many items make a chunk."""
         if self.options.batch_size is not None:
             return self.options.batch_size
         if total is None:
@@ -67,7 +59,7 @@ class DaftTarget(ExecutionTarget):
 
     def open(self) -> Session:
         """Return the target for one run, whose jobs are collected."""
-        return DaftSession(self.options, self.chunk_items)
+        return DaftSession(self)
 
     def submit(self, job: Call | Chunk) -> Future[Any]:
         """Refuse a job outside of a run: without a session, nothing runs the query of collected jobs."""
@@ -75,18 +67,13 @@ class DaftTarget(ExecutionTarget):
 
 
 class DaftSession(Session):
-    """Collects the jobs of one run, and executes those that are ready as a query.
+    """Collects the jobs of one run, and executes those that are ready as a query."""
 
-    Args:
-        options: How queries are run.
-        chunk_items: Returns how many of a number of items make a chunk.
-    """
-
-    def __init__(self, options: QueryOptions, chunk_items: Callable[[int | None], int]) -> None:
-        self._options = options
-        self._chunk_items = chunk_items
+    def __init__(self, target: DaftTarget) -> None:
+        self._target = target
         self._pending: list[tuple[Call | Chunk, Future[Any]]] = []
         self._query: Generator[None] | None = None
+        self._options = target.options
         self._sent_with_code: set[JobKey] = set()
 
     def submit(self, job: Call | Chunk) -> Future[Any]:
@@ -161,7 +148,7 @@ class DaftSession(Session):
                 results.add(report)
                 yield
         except Exception as error:
-            raised = _unwrapped(error)
+            raised = unwrapped(error)
             if isinstance(raised, OtherCodeError):
                 future.set_exception(raised)
             else:
@@ -193,7 +180,7 @@ class DaftSession(Session):
         )
         options = self._options
         if not is_staged:
-            options = replace(options, batch_size=self._chunk_items(len(items)))
+            options = replace(options, batch_size=self._target.chunk_items(len(items)))
         reports = query_items(spec, columns, len(items), options)
         try:
             if is_staged:
@@ -203,7 +190,7 @@ class DaftSession(Session):
         except Exception as error:
             for future in futures:
                 if not future.done():
-                    future.set_exception(_unwrapped(error))
+                    future.set_exception(unwrapped(error))
 
 
 def _known_results(chunks: Sequence[Chunk]) -> list[Any]:
@@ -267,10 +254,3 @@ def _raise_wrapped(report: Report) -> None:
             raise ExceptionWrapper(report.error) if isinstance(report.error, Exception) else report.error
         finally:
             del report  # the traceback of the error refers to this frame
-
-
-def _unwrapped(error: BaseException) -> BaseException:
-    if not isinstance(error, ExceptionWrapper):
-        return error
-    error.release()
-    return error.error

@@ -16,49 +16,34 @@ The transports differ in how objects go:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
+
+from daft import DataType, Series
 
 from hypernodes.engines.daft.columns import array_of, typed_series
 from hypernodes.exceptions import HintError
 from hypernodes.execution.calls.batch import values
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from daft import DataType, Series
-
-    from hypernodes.execution.jobs import Chunk, ChunkOutcome
+from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 
 @dataclass(frozen=True, slots=True)
 class InputColumn:
-    """A value that a stage takes for each item.
-
-    Attributes:
-        name: The name of the value.
-        dtype: The type of its column, or ``None`` for objects.
-        is_output: Whether it is an output of another stage, and may have misfits.
-    """
+    """A value that a stage takes for each item."""
 
     name: str
-    dtype: DataType | None
-    is_output: bool
+    dtype: DataType | None  # ``None`` for objects
+    is_output: bool  # of another stage, so that it may have misfits
 
 
 @dataclass(frozen=True, slots=True)
 class OutputColumn:
-    """A value that a stage computes for each item, and that other stages or the data frame need.
-
-    Attributes:
-        name: The name of the value.
-        dtype: The type that the hint of its node says, or ``None`` for objects.
-        node_name: The name of the node, for messages.
-    """
+    """A value that a stage computes for each item, and that other stages or the data frame need."""
 
     name: str
-    dtype: DataType | None
-    node_name: str
+    dtype: DataType | None  # the type that the hint says; ``None`` for objects
+    node_name: str  # for messages
 
     @property
     def label(self) -> str:
@@ -68,21 +53,13 @@ class OutputColumn:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one call of a UDF sends to the driver.
+    """What one call of a UDF sends to the driver."""
 
-    Attributes:
-        positions: The positions of the items in the query.
-        outputs: The outputs that were asked for, by name: a value for each item.
-        outcome: The outcome of the items as a chunk, if they were executed as one.
-        hint_errors: For each output whose values contradict its hint, the first error.
-        error: The error that has ended the query.
-    """
-
-    positions: Sequence[int]
-    outputs: dict[str, list[Any]] = field(default_factory=dict)
-    outcome: ChunkOutcome | None = None
+    positions: Sequence[int]  # the positions of the items in the query
+    outputs: dict[str, list[Any]] = field(default_factory=dict)  # a value for each item
+    outcome: ChunkOutcome | None = None  # the outcome of items that were executed as a chunk
     hint_errors: Mapping[str, HintError] = field(default_factory=dict)
-    error: BaseException | None = None
+    error: BaseException | None = None  # the error that has ended the query
 
 
 def misfit_column(name: str) -> str:
@@ -117,28 +94,13 @@ class Transport(ABC):
     def read_inputs(
         self, inputs: Sequence[InputColumn], series: Sequence[Series], positions: Sequence[int]
     ) -> dict[str, Any]:
-        """Return the inputs of a stage as lists or Arrow arrays, by name.
-
-        Args:
-            inputs: What the stage takes.
-            series: The columns, in the same order; misfit columns follow their typed columns.
-            positions: The positions of the items in the query.
-        """
+        """Return the inputs of a stage as lists or Arrow arrays; misfits follow their typed columns."""
 
     @abstractmethod
     def write_outputs(
         self, outputs: Sequence[OutputColumn], columns: Mapping[str, Any], positions: Sequence[int]
     ) -> tuple[dict[str, Series], dict[str, HintError]]:
-        """Return the columns for the outputs of a stage, and an error for each that contradicts its hint.
-
-        Args:
-            outputs: What the stage computes for others.
-            columns: The values, by name.
-            positions: The positions of the items in the query.
-
-        Raises:
-            HintError: A value does not fit its hint, and the transport has no place for misfits.
-        """
+        """Return the columns for the outputs of a stage, and an error for each that contradicts its hint."""
 
     # -------------------------------------------------------------------------------------- errors
 
@@ -149,19 +111,11 @@ class Transport(ABC):
     # ---------------------------------------------------------------------------------- cancelling
 
     def begin_call(self) -> None:
-        """Register that a call of a UDF begins.
-
-        Raises:
-            DaftError: The query was cancelled.
-        """
+        """Register that a call of a UDF begins; raise a DaftError if the query was cancelled."""
         self.check_cancelled()
 
     def check_cancelled(self) -> None:
-        """Raise an error if the query was cancelled.
-
-        Raises:
-            DaftError: The query was cancelled.
-        """
+        """Raise a DaftError if the query was cancelled."""
         return
 
     def end_call(self) -> None:
@@ -199,11 +153,7 @@ class ReportingTransport(Transport):
 
     @abstractmethod
     def read_reports(self, partition: Any = None) -> Iterator[Report]:
-        """Yield the reports that have arrived.
-
-        Args:
-            partition: A partition of report columns, as Daft yields it; ``None`` after the last one.
-        """
+        """Yield the reports that have arrived in a partition of the result, or else after the last one."""
 
     @abstractmethod
     def original_error(self, error: BaseException) -> BaseException:
@@ -221,11 +171,9 @@ class ReportingTransport(Transport):
                 columns[value.name] = self.read_objects(value.name, column, positions)
                 continue
             columns[value.name] = array_of(column)
-            if value.is_output:
-                misfits = self.read_misfits(value.name, next(remaining), positions)
-                if misfits:
-                    fitting = values(columns[value.name])
-                    columns[value.name] = [misfits.get(row, found) for row, found in enumerate(fitting)]
+            if value.is_output and (misfits := self.read_misfits(value.name, next(remaining), positions)):
+                fitting = values(columns[value.name])
+                columns[value.name] = [misfits.get(row, found) for row, found in enumerate(fitting)]
         return columns
 
     def write_outputs(

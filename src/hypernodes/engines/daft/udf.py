@@ -3,94 +3,61 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 from weakref import WeakValueDictionary
 
-from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, name_udf, struct_series
+import pyarrow.compute as pc
+from daft import Series
+
+from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, struct_series
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import as_inferred
 from hypernodes.engines.daft.spec import KNOWN_RESULTS
-from hypernodes.engines.daft.transport import Report
+from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Report, ReportingTransport, Transport
 from hypernodes.exceptions import DaftError
 from hypernodes.execution.calls.batch import values
 from hypernodes.execution.calls.location import UNKNOWN, locate
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.execute import execute, execute_on_loop
-from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure
+from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure, MapContext, SignedStep
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.execution.stages import compute, compute_on_loop
+from hypernodes.execution.stages import Stage, compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
 from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-    from typing import Protocol
-
-    from daft import Series
-
-    from hypernodes.engines.daft.transport import InputColumn, OutputColumn, ReportingTransport, Transport
-    from hypernodes.execution.jobs import MapContext, SignedStep
-    from hypernodes.execution.stages import Stage
-
-    class Udf(Protocol):
-        """A stage as a function of columns."""
-
-        def __call__(self, *series: Series) -> Series:
-            """Compute the stage for the items of some rows."""
-
-        async def on_loop(self, *series: Series) -> Series:
-            """Compute the stage for the items of some rows, several items at once."""
-
-
 IN_DAFT: Final = -1
 """Stands in `OCCUPIED` for code that Daft has called: pipelines that run there make no query of their own."""
-
 REPORT: Final = "report to the driver"
 """The name of the struct field for reports. No output has it, since names of outputs are identifiers."""
-
 FAST_SLICE_S: Final = 0.01
 """A slice of items that took less than this many seconds is followed by a larger one.
 
 Between slices, a UDF checks whether its query was cancelled: short slices let Ctrl-C end it soon.
 """
-
 SLICE_GROWTH: Final = 8
 """The factor by which slices grow, so that checks cost little where items are fast."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageTask:
-    """What the calls of a UDF have in common.
-
-    Attributes:
-        stage: The stage that they compute.
-        inputs: The values that the stage takes for each item.
-        outputs: The values that it computes for other stages, or for the data frame.
-        results: The names of those that it computes for the driver.
-        fixed: The values that are the same for all items.
-        indices: The index of each item, by its position; by default the position itself.
-        scope: Where the map is, if it is not the outermost one.
-        context: The context of the map, less what is fixed, if its items are executed as chunks by the
-            general path.
-        signed: The digest of the code of a call that is made by itself, if its result is cached.
-        max_concurrent: How many coroutines run at once.
-    """
+    """What the calls of a UDF have in common."""
 
     stage: Stage
-    inputs: tuple[InputColumn, ...]
-    outputs: tuple[OutputColumn, ...]
-    results: tuple[str, ...]
-    fixed: Mapping[str, Any]
-    indices: Sequence[int] | None = None
-    scope: Scope | None = None
-    context: MapContext | None = None
-    signed: SignedStep | None = None
+    inputs: tuple[InputColumn, ...]  # the values that the stage takes for each item
+    outputs: tuple[OutputColumn, ...]  # the values for other stages, or for the data frame
+    results: tuple[str, ...]  # the names of those for the driver
+    fixed: Mapping[str, Any]  # the values that are the same for all items
+    indices: Sequence[int] | None = None  # of each item, by its position; by default the position itself
+    scope: Scope | None = None  # of the map, if it is not the outermost one
+    context: MapContext | None = None  # without what is fixed, if items are executed as chunks
+    signed: SignedStep | None = None  # of a call that is made by itself
     max_concurrent: int = 1
 
 
@@ -99,11 +66,6 @@ class StageUdf:
 
     In a query that reports, the first column has the positions of the items. In a lazy data frame it is an
     input; if the stage has no inputs, it is any column, and only tells how many rows there are.
-
-    Args:
-        task: What the calls of the UDF have in common.
-        transport: How values go between stages.
-        is_remote: Whether the UDF has come from another process.
     """
 
     def __init__(self, task: StageTask, transport: Transport, *, is_remote: bool = False) -> None:
@@ -187,8 +149,7 @@ class StageUdf:
         """Return the indices of the items in their map, as far as they are known."""
         if self._reporting is None:
             return [UNKNOWN] * len(positions)
-        indices = self._task.indices
-        if indices is not None:
+        if (indices := self._task.indices) is not None:
             return [indices[position] for position in positions]
         if isinstance(positions, range) and positions.stop <= ROWS_OF_FIRST_PARTITION:
             return positions
@@ -311,8 +272,6 @@ def _udf_of_this_process(key: int) -> StageUdf:
 
 
 def _is_consecutive(array: Any) -> bool:
-    import pyarrow.compute as pc
-
     return bool(pc.all(pc.equal(pc.pairwise_diff(array), 1)).as_py())
 
 
@@ -324,8 +283,7 @@ def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[in
 
 
 def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
-    failure = next((row for row in rows if isinstance(row, Failure)), None)
-    if failure is not None:
+    if (failure := next((row for row in rows if isinstance(row, Failure)), None)) is not None:
         raise failure.error
     return {name: [row[name] for row in rows] for name in names}
 
@@ -340,27 +298,3 @@ async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutco
             return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread, target_in_worker))
         except (KeyboardInterrupt, SystemExit) as error:
             raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.
-
-
-def as_function(udf: Udf, pipeline: str, name: str, *, is_async: bool) -> Callable[..., Any]:
-    """Return a UDF as a plain or a coroutine function, under the name that Daft shows in plans.
-
-    Args:
-        udf: The UDF.
-        pipeline: The id of its pipeline.
-        name: The name of its stage.
-        is_async: Whether Daft awaits the function.
-    """
-    function: Callable[..., Series | Awaitable[Series]]
-    if is_async:
-
-        async def function(*series: Series) -> Series:
-            return await udf.on_loop(*series)
-
-    else:
-
-        def function(*series: Series) -> Series:
-            return udf(*series)
-
-    name_udf(function, pipeline, name)
-    return function

@@ -1,4 +1,4 @@
-"""Connects this process to a Ray cluster, or starts a local Ray, which it stops again."""
+"""Connects this process to a Ray cluster, or starts a local Ray, and says what errors of Ray mean."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from hypernodes._compat.ray import is_authentication_failure, is_version_mismatch, upload_directories
-from hypernodes.exceptions import ClusterConnectionError
+from hypernodes.exceptions import ClusterConnectionError, ResourcesError, TransportError, WorkerDiedError
+from hypernodes.executors.unpicklable import missing_module_advice
 from hypernodes.serialization.pickling import register_out_of_band
 
 PROBE_TIMEOUT_S: Final = 5.0
@@ -25,17 +26,11 @@ _logger = logging.getLogger("hypernodes")
 
 @dataclass(slots=True)
 class _LocalRay:
-    """The local Ray that `connect` has started.
-
-    Attributes:
-        is_running: Whether there is one.
-        users: How many executors use it.
-        lock: Guards all connecting and disconnecting.
-    """
+    """The local Ray that `connect` has started."""
 
     is_running: bool = False
-    users: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    users: int = 0  # the executors that use it
+    lock: threading.Lock = field(default_factory=threading.Lock)  # guards all connecting and disconnecting
 
 
 _local_ray = _LocalRay()
@@ -44,12 +39,8 @@ _local_ray = _LocalRay()
 def connect(address: str | None = None) -> bool:
     """Connect this process to a cluster if it is not connected, and return whether a local Ray is used.
 
-    Args:
-        address: The cluster; by default ``RAY_ADDRESS``, and without that, a local Ray is started. The caller
-            must call `disconnect` for each use of it.
-
-    Raises:
-        ClusterConnectionError: No cluster answers at the address, or it refuses the connection.
+    Without an address, and without ``RAY_ADDRESS``, a local Ray is started. The caller must call
+    `disconnect` for each use of it.
     """
     _use_token(address)
     import ray
@@ -67,11 +58,7 @@ def connect(address: str | None = None) -> bool:
 
 
 def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None:
-    """Connect this process to a cluster until it ends; without an address, start a local Ray.
-
-    Raises:
-        ClusterConnectionError: No cluster answers at the address, or it refuses the connection.
-    """
+    """Connect this process to a cluster until it ends; without an address, start a local Ray."""
     _use_token(address)
     import ray
 
@@ -182,3 +169,39 @@ def _probe(address: str) -> None:
             f"what answers at {address!r} is no Ray cluster, or not its port for programs: that is the one "
             f"of `ray start --head --port`, 6379 by default, and not the dashboard's 8265."
         )
+
+
+def translate_error(error: BaseException, death_message: str) -> BaseException:
+    """Return the error that users see in place of an error that Ray has raised."""
+    from ray import exceptions
+
+    message = str(error).strip() or type(error).__name__
+    translated: BaseException
+    if isinstance(error, exceptions.RuntimeEnvSetupError):
+        translated = ClusterConnectionError(f"the runtime_env could not be set up on the cluster: {message}")
+    elif isinstance(error, exceptions.TaskUnschedulableError | exceptions.ActorUnschedulableError):
+        translated = ResourcesError(f"Ray cannot place the call: {message}")
+    elif isinstance(error, exceptions.OutOfMemoryError):
+        translated = WorkerDiedError(
+            f"{death_message}: its host ran out of memory, and Ray ended it. Ask for the memory that a call "
+            f"takes, @node(memory=...), so that fewer run on one host, or for fewer at once (max_workers). "
+            f"{message}"
+        )
+    elif isinstance(error, exceptions.RayTaskError):
+        advice = missing_module_advice(message)
+        translated = TransportError(f"a Ray task could not hand over its work: {advice or message}")
+    elif isinstance(error, exceptions.RayError):
+        translated = WorkerDiedError(f"{death_message}: {message}")
+    else:
+        return error
+    translated.__cause__ = error
+    return translated
+
+
+def connection_lost() -> ClusterConnectionError:
+    """Return the error of a call whose cluster this process is no longer connected to."""
+    return ClusterConnectionError(
+        "this process is no longer connected to the Ray cluster that its tasks were on: ray.shutdown() "
+        "was called, or the connection or this host's raylet broke. Call ray.init() again, and then "
+        "submit again."
+    )

@@ -13,54 +13,34 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import wait
+from collections.abc import Collection
+from concurrent.futures import Future, wait
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hypernodes._compat.ray import discard_error
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
-from hypernodes.executors.ray import capacity, nesting
-from hypernodes.executors.ray.connection import connection_id, disconnect
-from hypernodes.executors.ray.errors import connection_lost, translate_error
+from hypernodes.executors.ray import nesting
+from hypernodes.executors.ray.connection import connection_id, connection_lost, disconnect, translate_error
 from hypernodes.executors.ray.future import PendingResult
-from hypernodes.executors.ray.queues import TaskQueues
-from hypernodes.executors.ray.submitter import TaskSubmitter
+from hypernodes.executors.ray.queues import TaskQueue, TaskQueues, host_resources, insufficient, is_dead
+from hypernodes.executors.ray.task import Task, TaskSubmitter
+from hypernodes.executors.ray.worker import TaskResult
 from hypernodes.executors.unpicklable import missing_module_advice
+from hypernodes.resources import Resources
 from hypernodes.serialization.errors import deserialize_error
-
-if TYPE_CHECKING:
-    from collections.abc import Collection
-    from concurrent.futures import Future
-
-    from hypernodes.executors.ray.messages import TaskResult
-    from hypernodes.executors.ray.queues import TaskQueue
-    from hypernodes.executors.ray.task import Task
-    from hypernodes.resources import Resources
 
 CONNECTION_CHECK_INTERVAL_S: Final = 1.0
 """Seconds between checks, while tasks run, whether the connection to the cluster still exists."""
-
 HOSTS_CHECK_INTERVAL_S: Final = 5.0
 """Seconds between requests for the hosts of the cluster, which may have grown or shrunk."""
 
 
 class Dispatcher:
-    """Has tasks run on the cluster that this process is connected to.
-
-    Args:
-        max_workers: How many tasks run at once; ``None`` for as many as the cluster has resources for.
-        resources: The resources of a task by default.
-        initializer: What each worker process calls first, pickled.
-        runtime_env: Ray's, for the tasks.
-        autoscaling: Whether the cluster grows when tasks wait.
-        owns_ray: Whether `connect` has started the Ray, so that `disconnect` must be called.
-
-    Attributes:
-        is_broken: Whether the initializer has raised.
-    """
+    """Has tasks run on the cluster that this process is connected to."""
 
     def __init__(
         self,
@@ -102,13 +82,7 @@ class Dispatcher:
         return connection_id() == self._connection_id
 
     def submit(self, task: Task) -> Future[Any]:
-        """Queue a task, and return its future.
-
-        Raises:
-            RuntimeError: The dispatcher is closed.
-            InitializerError: The initializer has raised.
-            ResourcesError: No host has the resources of the task.
-        """
+        """Queue a task, and return its future."""
         missing = tuple(task.missing)
         self._queues.add(task)
         if nesting.is_task_thread():
@@ -119,12 +93,7 @@ class Dispatcher:
         return task.future
 
     def close(self, *, wait: bool, cancel_pending: bool) -> None:
-        """Take no more tasks.
-
-        Args:
-            wait: Whether to wait until all tasks are done.
-            cancel_pending: Whether to cancel the tasks that are not running.
-        """
+        """Take no more tasks."""
         self._queues.refuse(lambda: RuntimeError("cannot schedule new futures after shutdown"))
         self._is_closing = True
         if cancel_pending:
@@ -170,8 +139,7 @@ class Dispatcher:
         while (task := self._queues.next()) is not None:
             if self._is_asleep:  # While tasks run, the dispatcher checks the connection.
                 self._inbox.put(None)
-            call = task.call
-            if call is None or not task.future.set_running_or_notify_cancel():
+            if (call := task.call) is None or not task.future.set_running_or_notify_cancel():
                 self._queues.remove(task)
                 continue
             try:
@@ -215,8 +183,7 @@ class Dispatcher:
             return
         self._queues.remove(task)
         self._start_pending()
-        error = answer.exception()
-        if error is not None:
+        if (error := answer.exception()) is not None:
             for result in results:
                 discard_error(result)
             task.future.attempts = task.retries + 1
@@ -259,12 +226,12 @@ class Dispatcher:
         if not self.is_connected:
             self._fail(connection_lost())
         elif self._queues.has_running and monotonic() - self._queues.updated > HOSTS_CHECK_INTERVAL_S:
-            hosts = capacity.host_resources()
-            if capacity.is_dead(self._host_id):  # Nothing that this process sends reaches the cluster.
+            hosts = host_resources()
+            if is_dead(self._host_id):  # Nothing that this process sends reaches the cluster.
                 self._fail(connection_lost())
                 return
             for queue in self._queues.update_hosts(hosts):
-                self._fail(capacity.insufficient(queue.resources.demand, hosts), [queue])
+                self._fail(insufficient(queue.resources.demand, hosts), [queue])
 
     def _fail(self, error: BaseException, queues: Collection[TaskQueue] | None = None) -> None:
         """Fail the running and pending tasks of some queues, by default of all."""

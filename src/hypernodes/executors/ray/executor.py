@@ -6,10 +6,11 @@ import itertools
 import threading
 import weakref
 from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
@@ -19,13 +20,9 @@ from hypernodes.executors.ray.nesting import is_task_thread
 from hypernodes.executors.ray.objects import place
 from hypernodes.executors.ray.task import Task
 from hypernodes.resources import Resources
+from hypernodes.serialization.broadcast import PlacedValue
 from hypernodes.serialization.pickling import Serialized, dumps, register_out_of_band, serialize
 from hypernodes.text import short
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-
-    from hypernodes.serialization.broadcast import PlacedValue
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -83,24 +80,15 @@ class RayExecutor(Executor):
         initargs: tuple[Any, ...] = (),
         autoscaling: bool = False,
     ) -> None:
+        self._options = {
+            name: value for name, value in locals().items() if name not in ("self", "max_workers")
+        }
         if max_workers is not None and max_workers < 1:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         if max_retries < 0:
             raise ValueError("max_retries must be 0 or more")
-        self._options: dict[str, Any] = {
-            "num_cpus": num_cpus,
-            "num_gpus": num_gpus,
-            "memory": memory,
-            "resources": resources,
-            "runtime_env": runtime_env,
-            "max_retries": max_retries,
-            "address": address,
-            "initializer": initializer,
-            "initargs": initargs,
-            "autoscaling": autoscaling,
-        }
         self._max_workers = max_workers
         self._resources = Resources.of(num_cpus, num_gpus, memory, resources)
         self._runtime_env = runtime_env
@@ -245,19 +233,18 @@ class RayExecutor(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no more calls; see `concurrent.futures.Executor.shutdown`."""
-        with self._lock:
-            self._closed = True
-            dispatcher = self._current
-        if dispatcher is not None:
+        if (dispatcher := self._close()) is not None:
             dispatcher.close(wait=wait, cancel_pending=cancel_futures)
 
     def terminate(self) -> None:
         """Kill the processes of running calls, cancel pending calls, and take no more."""
+        if (dispatcher := self._close()) is not None:
+            dispatcher.terminate()
+
+    def _close(self) -> Dispatcher | None:
         with self._lock:
             self._closed = True
-            dispatcher = self._current
-        if dispatcher is not None:
-            dispatcher.terminate()
+            return self._current
 
     def _serialize(self, call: tuple[Any, ...]) -> Serialized:
         try:

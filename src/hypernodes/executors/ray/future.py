@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.executors.ray import nesting
-from hypernodes.executors.ray.messages import InlineResult, PlainSerialized, StoredResult, serialize_plain
 from hypernodes.executors.ray.objects import RayValue, deserialize_result
+from hypernodes.executors.ray.worker import InlineResult, PlainSerialized, StoredResult, serialize_plain
 from hypernodes.executors.settled import ExecutorFuture, Settled
 from hypernodes.serialization.pickling import OutOfBand
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ray import ObjectRef
 
 
+@dataclass(frozen=True, slots=True)
 class PendingResult:
-    """The results of a task that have not been unpickled yet.
+    """The results of a task that have not been unpickled yet."""
 
-    Args:
-        results: The results, or what is known of those in the object store.
-        refs: The references of the objects.
-        are_separate: Whether the future has one value for each result, and a large one stays in the store.
-    """
-
-    __slots__ = ("are_separate", "refs", "results")
-
-    def __init__(
-        self,
-        results: tuple[InlineResult | StoredResult, ...],
-        refs: tuple[ObjectRef[Any], ...],
-        *,
-        are_separate: bool,
-    ) -> None:
-        self.results = results
-        self.refs = refs
-        self.are_separate = are_separate
+    results: tuple[InlineResult | StoredResult, ...]
+    refs: tuple[ObjectRef[Any], ...]
+    are_separate: bool  # the future has one value for each result, and a large one stays in the store
 
     @property
     def is_inline(self) -> bool:
@@ -64,14 +50,11 @@ class RayFuture(ExecutorFuture, OutOfBand):
     """A future that fetches its result when it is asked for, and not before.
 
     As an argument of another submission it stands for its value, which goes from worker to worker.
-
-    Attributes:
-        attempts: How often the call was begun; more than once if a worker has died during it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.attempts = 0
+        self.attempts = 0  # how often the call was begun; more than once if a worker has died during it
         self._pending: PendingResult | None = None
         self._resolved: Settled[Any] | None = None
         self._resolving = threading.Lock()
@@ -103,8 +86,7 @@ class RayFuture(ExecutorFuture, OutOfBand):
 
     def as_argument(self) -> PlainSerialized | ObjectRef[Any]:
         """Return the result of this future, which is done, as an argument of a Ray task."""
-        pending = self._pending
-        if pending is not None and not pending.are_separate:
+        if (pending := self._pending) is not None and not pending.are_separate:
             return pending.as_argument()
         return serialize_plain(self.result())
 

@@ -7,6 +7,8 @@ actor keeps its CPUs for as long as it lives, so it lends them to the tasks that
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,14 +17,10 @@ from hypernodes._compat.ray import is_worker_process
 from hypernodes.executors.ray.worker import state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from concurrent.futures import Future
-
     from ray import ObjectRef
 
 MAX_WAIT_S: Final = 0.5
 """Seconds of one wait in Ray, after which the future is checked: a future may be done without a Ray task."""
-
 MIN_WAIT_S: Final = 0.001
 """Seconds of a wait without tasks to wait for, or for the dispatcher to settle a future."""
 
@@ -65,13 +63,7 @@ def wait_in_ray(refs: list[ObjectRef[Any]], timeout: float | None) -> None:
 def wait_until(
     is_done: Callable[[], bool], wait: Callable[[float | None], None], timeout: float | None
 ) -> bool:
-    """Wait until something is done, and return whether it is.
-
-    Args:
-        is_done: Whether it is done.
-        wait: Waits for a while, at most the number of seconds that it is called with.
-        timeout: Seconds after which to give up.
-    """
+    """Wait until something is done, by a function that waits for a while; ``False`` if it is not in time."""
     deadline = None if timeout is None else monotonic() + timeout
     while not is_done():
         remaining = None if deadline is None else deadline - monotonic()
@@ -82,12 +74,7 @@ def wait_until(
 
 
 def wait_in_ray_for(future: Future[Any], wait: Callable[[float | None], None]) -> None:
-    """Have `concurrent.futures.wait` and `as_completed` wait for a future in Ray, in the thread of a task.
-
-    Args:
-        future: The future.
-        wait: As in `wait_until`.
-    """
+    """Have `concurrent.futures.wait` and `as_completed` wait for a future in Ray, in the thread of a task."""
     replace_wait_events(
         future, lambda event: event if isinstance(event, _RayEvent) else _RayEvent(event, wait)
     )

@@ -6,18 +6,15 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import UnpackError
-from hypernodes.executors.ray.errors import translate_error
-from hypernodes.executors.ray.messages import PlainSerialized, to_plain
+from hypernodes.executors.ray.connection import translate_error
+from hypernodes.executors.ray.worker import PlainSerialized, StoredResult, to_plain
 from hypernodes.executors.settled import Settled
-from hypernodes.serialization.broadcast import InlineValue
+from hypernodes.serialization.broadcast import InlineValue, PlacedValue
 from hypernodes.serialization.pickling import Serialized
 from hypernodes.serialization.remote import RemoteValue
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-
-    from hypernodes.executors.ray.messages import StoredResult
-    from hypernodes.serialization.broadcast import PlacedValue
 
 OBJECT_MIN_BYTES: Final = 90_000
 """Bytes from which on a broadcast value is an object; Ray copies smaller arguments into the task, which is
@@ -25,12 +22,7 @@ faster."""
 
 
 class RayValue(RemoteValue):
-    """A result in Ray's object store.
-
-    Args:
-        ref: The reference of the object.
-        result: What the worker has said of it.
-    """
+    """A result in Ray's object store."""
 
     def __init__(self, ref: ObjectRef[Any], result: StoredResult) -> None:
         self.ref = ref
@@ -40,12 +32,7 @@ class RayValue(RemoteValue):
         self._fetched: Settled[Any] | None = None
 
     def get(self) -> Any:
-        """Fetch the value into this process, once.
-
-        Raises:
-            WorkerDiedError: The host that had the value is gone, and it could not be computed again.
-            UnpackError: The value cannot be unpickled in this process.
-        """
+        """Fetch the value into this process, once."""
         with self._lock:
             if self._fetched is None:
                 import ray
@@ -104,9 +91,7 @@ def _load_detached(pickled: bytes) -> DetachedObject:
 def place(serialized: Serialized, *, by_ray: bool = True) -> PlacedValue:
     """Place a value that many tasks have in common in the object store, if it is large enough.
 
-    Args:
-        serialized: The value.
-        by_ray: Whether Ray itself sends the reference to the tasks.
+    `by_ray` says that Ray itself sends the reference to the tasks.
     """
     if serialized.size < OBJECT_MIN_BYTES:
         return InlineValue(serialized)
@@ -117,11 +102,7 @@ def place(serialized: Serialized, *, by_ray: bool = True) -> PlacedValue:
 
 
 def deserialize_result(plain: PlainSerialized) -> Any:
-    """Unpickle the result of a task.
-
-    Raises:
-        UnpackError: The result cannot be unpickled in this process.
-    """
+    """Unpickle the result of a task."""
     try:
         return Serialized(*plain).deserialize()
     except (KeyboardInterrupt, MemoryError):

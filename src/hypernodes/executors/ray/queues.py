@@ -1,4 +1,4 @@
-"""The tasks of one executor that are not done: with missing arguments, pending, or running.
+"""The tasks of one executor that are not done, and how many of them the hosts have resources for.
 
 add ─▶ missing arguments ─▶ pending, a queue for each kind of resources ─▶ running
        (if it has any)                                            next     remove ─▶
@@ -8,59 +8,36 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from hypernodes.executors.ray import capacity
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
-    from concurrent.futures import Future
-
-    from hypernodes.executors.ray.task import Task
-    from hypernodes.resources import Resources
+from hypernodes.exceptions import ResourcesError
+from hypernodes.executors.ray.task import Task
+from hypernodes.resources import Resources
 
 HOST_TIMEOUT_S: Final = 20.0
 """Seconds for the only hosts with the resources of a task to come back, before the task fails."""
-
 MAX_ARGUMENTS_FRACTION: Final = 0.25
 """How much of the object store the arguments of running tasks may fill; results need the rest."""
-
 AUTOSCALING_SLOTS: Final = 4
 """How many tasks wait in Ray beyond the capacity of the cluster: the autoscaler sees only tasks in Ray."""
 
 
 class TaskQueue:
-    """The tasks that take the same resources.
-
-    Attributes:
-        resources: The resources that each of them takes.
-        slots: How many of them may run at once.
-        pending: The tasks that wait for a slot.
-        running: How many tasks have one.
-        missing_since: Since when no host has the resources, on the monotonic clock.
-    """
+    """The tasks that take the same resources."""
 
     def __init__(self, resources: Resources, slots: int) -> None:
         self.resources = resources
         self.slots = slots
         self.pending: deque[Task] = deque()
         self.running = 0
-        self.missing_since: float | None = None
+        self.missing_since: float | None = None  # the monotonic time since which no host has the resources
 
 
 class TaskQueues:
-    """The tasks of one executor that are not done. All methods may be called by any thread.
-
-    Args:
-        max_workers: How many tasks that take the same resources run at once; ``None`` for as many as the
-            cluster has resources for.
-        lent_cpus: The CPUs that tasks run on, if the executor is used in an actor.
-        autoscaling: Whether the cluster grows when tasks wait.
-
-    Attributes:
-        updated: When the hosts of the cluster were last requested, on the monotonic clock.
-    """
+    """The tasks of one executor that are not done. All methods may be called by any thread."""
 
     def __init__(self, max_workers: int | None, *, lent_cpus: float, autoscaling: bool) -> None:
         self._max_workers = max_workers
@@ -72,7 +49,7 @@ class TaskQueues:
         self._running: set[Task] = set()
         self._running_bytes = 0
         self._refusal: Callable[[], Exception] | None = None
-        self._set_hosts(capacity.host_resources())
+        self._set_hosts(host_resources())
         store = sum(host.get("object_store_memory", 0) for host in self._hosts)
         self._max_running_bytes = MAX_ARGUMENTS_FRACTION * store
 
@@ -104,21 +81,12 @@ class TaskQueues:
     # --------------------------------------------------------------------------- the way of a task
 
     def open(self, resources: Resources) -> TaskQueue:
-        """Return the queue of tasks that take these resources.
-
-        Raises:
-            ResourcesError: No host has the resources.
-        """
+        """Return the queue of tasks that take these resources."""
         with self._lock:
             return self._open(resources)
 
     def add(self, task: Task) -> None:
-        """Add a task.
-
-        Raises:
-            Exception: The error of `refuse`.
-            ResourcesError: No host has the resources of the task.
-        """
+        """Add a task."""
         with self._lock:
             if self._refusal is not None:
                 raise self._refusal()
@@ -165,12 +133,7 @@ class TaskQueues:
     # ------------------------------------------------------------------------------- ends of tasks
 
     def refuse(self, error: Callable[[], Exception], *, is_final: bool = False) -> None:
-        """Take no more tasks.
-
-        Args:
-            error: Returns the error for a task that is added.
-            is_final: Whether this error takes the place of an earlier one.
-        """
+        """Take no more tasks."""
         with self._lock:
             if self._refusal is None or is_final:
                 self._refusal = error
@@ -209,12 +172,11 @@ class TaskQueues:
             queue.slots = self._slots(queue.resources)
 
     def _open(self, resources: Resources) -> TaskQueue:
-        queue = self._queues.get(resources)
-        if queue is None:
-            if not self._autoscaling and not capacity.count_slots(resources.demand, self._hosts):
-                self._set_hosts(capacity.host_resources())  # A host may have joined the cluster just now.
-                if not capacity.count_slots(resources.demand, self._hosts):
-                    raise capacity.insufficient(resources.demand, self._hosts)
+        if (queue := self._queues.get(resources)) is None:
+            if not self._autoscaling and not count_slots(resources.demand, self._hosts):
+                self._set_hosts(host_resources())  # A host may have joined the cluster just now.
+                if not count_slots(resources.demand, self._hosts):
+                    raise insufficient(resources.demand, self._hosts)
             queue = self._queues[resources] = TaskQueue(resources, self._slots(resources))
         return queue
 
@@ -223,13 +185,63 @@ class TaskQueues:
             return self._max_workers
         if self._lent_cpus and resources.num_cpus:
             return max(1, int(self._lent_cpus // resources.num_cpus))
-        slots = max(1, capacity.count_slots(resources.demand, self._hosts))
+        slots = max(1, count_slots(resources.demand, self._hosts))
         return slots + AUTOSCALING_SLOTS if self._autoscaling else slots
 
     def _is_missing(self, queue: TaskQueue) -> bool:
-        if self._autoscaling or capacity.count_slots(queue.resources.demand, self._hosts):
+        if self._autoscaling or count_slots(queue.resources.demand, self._hosts):
             queue.missing_since = None
             return False
         if queue.missing_since is None:
             queue.missing_since = monotonic()
         return monotonic() - queue.missing_since > HOST_TIMEOUT_S
+
+
+ROUNDING_ERROR: Final = 1e-9
+"""By how much a sum of fractions of a resource may miss the amount, in units of the resource."""
+
+
+def host_resources() -> list[dict[str, float]]:
+    """Return the total resources of each host that is alive, by Ray's names."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def is_dead(node_id: str) -> bool:
+    """Whether Ray has declared a host dead."""
+    import ray
+
+    return any(node["NodeID"] == node_id and not node["Alive"] for node in ray.nodes())
+
+
+def count_slots(demand: Mapping[str, float], hosts: list[dict[str, float]]) -> int:
+    """Return how many calls that each take these resources can run at once.
+
+    >>> count_slots({"CPU": 2}, [{"CPU": 5}, {"CPU": 1}])
+    2
+    """
+    if not demand:
+        return sum(max(1, int(host.get("CPU", 1))) for host in hosts)
+    return sum(
+        int(min((host.get(name, 0) + ROUNDING_ERROR) // amount for name, amount in demand.items()))
+        for host in hosts
+    )
+
+
+def insufficient(demand: Mapping[str, float], hosts: list[dict[str, float]]) -> ResourcesError:
+    """Return the error that says what a call asks for, and what the hosts have."""
+    asked = ", ".join(_amount(name, amount) for name, amount in demand.items())
+    names = dict.fromkeys(("CPU", "GPU", *demand))
+    largest = ", ".join(_amount(name, max((h.get(name, 0) for h in hosts), default=0)) for name in names)
+    return ResourcesError(
+        f"a call asks for {asked}, but no host of the cluster has that: of its {len(hosts)} "
+        f"host{'s' if len(hosts) != 1 else ''}, the largest amounts on one are {largest}. Ask for less, add "
+        f"a host, or, on a cluster that grows when work waits, use RayExecutor(autoscaling=True)."
+    )
+
+
+def _amount(name: str, amount: float) -> str:
+    if name == "memory":
+        return f"{amount / 2**30:.1f} GiB of memory"
+    return f"{amount:g} {name}"

@@ -10,43 +10,68 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any, NamedTuple, TypeAlias
 
 from hypernodes._compat.ray import attempt_number
 from hypernodes.exceptions import TransportError
-from hypernodes.executors.ray.messages import (
-    Dependency,
-    InlineResult,
-    PlainSerialized,
-    StoredResult,
-    TaskResult,
-    to_plain,
-)
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, loads, serialize
 from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults
 
-if TYPE_CHECKING:
-    from types import FrameType
+PlainSerialized: TypeAlias = tuple[bytes, Sequence[Any], Sequence[Any]]
+"""The fields of a `Serialized`: Ray pickles a tuple faster than an object of a class."""
+
+
+def to_plain(serialized: Serialized) -> PlainSerialized:
+    """Return the fields of a serialized value."""
+    return serialized.header, serialized.buffers, serialized.out_of_band
+
+
+def serialize_plain(value: object) -> PlainSerialized:
+    """Serialize a value, and return the fields."""
+    return to_plain(serialize(value))
+
+
+class Dependency(NamedTuple):
+    """Stands for the result of another task in the call of a task."""
+
+    position: int  # the position of the result among the arguments
+
+
+class InlineResult(NamedTuple):
+    """A small result, which is part of the answer."""
+
+    value: PlainSerialized
+
+
+class StoredResult(NamedTuple):
+    """A large result, which stays in the object store."""
+
+    kind: str  # the name of its type
+    size: int
+
+
+class TaskResult(NamedTuple):
+    """The answer."""
+
+    attempt: int = 0  # how often Ray has begun the task before
+    results: tuple[InlineResult | StoredResult, ...] = ()
+    error: SerializedError | None = None
+    unpickling_error: str | None = None  # why the call could not be unpickled
+    initializer_error: SerializedError | None = None
 
 
 @dataclass(slots=True)
 class WorkerState:
-    """The state of this process as a Ray worker.
+    """The state of this process as a Ray worker."""
 
-    Attributes:
-        held_cpus: How many CPUs the running task holds, including lent ones; ``None`` if no task of a
-            `RayExecutor` is running.
-        watches_sigterm: Whether SIGTERM is recorded.
-        got_sigterm: Whether SIGTERM was received.
-        initialized: The executors whose initializer was called, with its error.
-    """
-
-    held_cpus: float | None = None
+    held_cpus: float | None = None  # by the running task, including lent ones; ``None`` if none is running
     watches_sigterm: bool = False
     got_sigterm: bool = False
-    initialized: dict[str, SerializedError | None] = field(default_factory=dict)
+    initialized: dict[str, SerializedError | None] = field(default_factory=dict)  # by executor
 
 
 state = WorkerState()
@@ -55,16 +80,8 @@ state = WorkerState()
 def run_task(payload: tuple[Any, ...], *dependencies: PlainSerialized) -> tuple[Any, ...]:
     """Make the call of a task, in a worker.
 
-    Args:
-        payload: A `TaskPayload`.
-        dependencies: The results of other tasks that are arguments of the call.
-
-    Returns:
-        A `TaskResult`, and one object for each result: the result itself if it stays in the object store,
-        otherwise ``None``.
-
-    Raises:
-        SystemExit: The worker has received SIGTERM, so Ray begins the task again in another one.
+    Return a `TaskResult`, and one object for each result: the result itself if it stays in the object store,
+    else ``None``. A SystemExit, after SIGTERM, has Ray begin the task again in another worker.
     """
     _watch_sigterm()
     answer = _answer(payload, dependencies)
@@ -90,6 +107,7 @@ def _watch_sigterm() -> None:
 
 
 def _answer(payload: tuple[Any, ...], dependencies: tuple[PlainSerialized, ...]) -> tuple[Any, ...]:
+    # The initializer is called once for each executor. The held CPUs include those that an actor has lent.
     executor_id, initializer, returns, state.held_cpus, call = payload
     attempt = attempt_number()
     no_results = (None,) * returns
