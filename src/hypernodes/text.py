@@ -1,22 +1,43 @@
-"""Values, durations and names as text, for messages and displays."""
+"""Values, errors, durations and names as text, for messages and displays.
+
+Asking a value of a user's class for anything may raise anything: nothing of that reaches the user.
+"""
 
 from __future__ import annotations
 
+from typing import Any
 from unicodedata import normalize
 
 
-def short(value: object, limit: int = 80) -> str:
+def short(value: Any, limit: int = 80) -> str:
     """Return the ``repr`` of a value on one line, cut to a length that fits a message.
 
     >>> short("x" * 1000, limit=12)
     "'xxxxxxxxxx…"
     """
     try:
-        text = repr(value) if not isinstance(value, str | bytes) else repr(value[: limit + 1])
-    except Exception as error:
+        text = repr(value[: limit + 1] if type(value) in (str, bytes) else value)
+    except (Exception, SystemExit, GeneratorExit) as error:
         text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
     text = " ".join(text.split())
     return text if len(text) < limit else text[: limit - 1] + "…"
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of an error; of one whose ``str`` raises, a description."""
+    try:
+        return str(error)
+    except (Exception, SystemExit, GeneratorExit) as another:
+        return f"<{type(error).__name__} whose str raises {type(another).__name__}>"
+
+
+def described(error: BaseException) -> str:
+    """Return the type and the text of an error.
+
+    >>> described(ValueError("no"))
+    'ValueError: no'
+    """
+    return f"{type(error).__qualname__}: {message_of(error)}"
 
 
 def seconds(duration: float) -> str:

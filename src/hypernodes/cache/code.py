@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 from hypernodes.cache.bytecode import HAS_CONSTANT, HAS_NAME, nested_code, raw_instructions, stack_effect
 from hypernodes.cache.installed import is_absent, is_installed, is_installed_top, release
 from hypernodes.exceptions import SignatureError
+from hypernodes.text import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -285,7 +286,7 @@ def _read_import(
     try:
         module = importlib.import_module(name)
     except Exception as error:
-        raise SignatureError(f"it imports {name!r}, which fails ({error!r})") from error
+        raise SignatureError(f"it imports {name!r}, which fails ({described(error)})") from error
     if not names:
         _read_uses(values, top, sys.modules[top], uses[0], referenced)
         if module is not sys.modules[top]:

@@ -23,6 +23,7 @@ from hypernodes.cache.library_values import components_of
 from hypernodes.cache.reach import NO_REACH
 from hypernodes.cache.simple_values import MIN_PACKED_LENGTH, SIMPLE_TYPES, TAGS, pack
 from hypernodes.exceptions import SignatureError
+from hypernodes.text import described, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -75,7 +76,14 @@ def digest_and_omissions(value: object, reach: Reach = NO_REACH) -> tuple[bytes,
     if simple is not None:  # Most arguments of most calls are simple: they need no walk.
         return combine(TAGS[type(value)], (simple(value),)), _NO_OMISSIONS
     walk = _Walk(reach)
-    return walk.digest(value), walk.omissions
+    try:
+        return walk.digest(value), walk.omissions
+    except SignatureError:
+        raise
+    except Exception as error:  # a method of a value, or a property, may raise anything
+        raise SignatureError(
+            f"a {type(value).__qualname__} has no stable content ({described(error)})"
+        ) from None
 
 
 _NO_OMISSIONS: Final[Omissions] = {}
@@ -260,7 +268,9 @@ class _Walk:
         try:
             parts: Any = value.__reduce_ex__(4)
         except Exception as error:
-            raise SignatureError(f"a {type(value).__qualname__} has no stable content ({error})") from None
+            raise SignatureError(
+                f"a {type(value).__qualname__} has no stable content ({message_of(error)})"
+            ) from None
         if isinstance(parts, str):
             return [parts.encode()]
         make, args, state, items, pairs = (*parts, None, None, None)[:5]

@@ -19,6 +19,7 @@ from hypernodes.cache.record import Record
 from hypernodes.cache.warn_once import WarnOnce
 from hypernodes.cache.write_behind import THREAD_NAME, WriteBehind
 from hypernodes.config import MISS
+from hypernodes.text import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -193,7 +194,8 @@ class DiskCache:
             of_node = f" of node {node!r}" if node else ""
             self._warn(
                 f"pickle {node}",
-                f"cannot store a result{of_node} that is not picklable ({error}); it is only returned",
+                f"cannot store a result{of_node} that is not picklable ({message_of(error)}); it is only "
+                f"returned",
             )
             return
         self._delayed.add(Record.of(signature, node, pieces))

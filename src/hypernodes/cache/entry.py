@@ -18,6 +18,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.cache.file import ChangedFileError, kept_with_digests
+from hypernodes.text import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,7 +139,7 @@ def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
     except ChangedFileError as error:
         raise OutdatedEntryError(str(error)) from None
     except Exception as error:
-        raise UnreadableEntryError(f"cannot be unpickled here ({error!r})") from error
+        raise UnreadableEntryError(f"cannot be unpickled here ({described(error)})") from error
 
 
 def read_provenance(blob: Blob) -> bytes:

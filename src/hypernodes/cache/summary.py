@@ -14,6 +14,13 @@ def summarize(value: Any) -> str:
     >>> summarize(5), summarize([1, 2]), summarize(range(3))
     ('5', 'list of 2', 'range')
     """
+    try:
+        return _summary(value)
+    except Exception:  # the attributes of an object may be computed by any code
+        return type(value).__name__
+
+
+def _summary(value: Any) -> str:
     kind = type(value)
     if kind in _SHOWN_BY_REPR:
         text = repr(value if kind not in (str, bytes) else value[:_MAX_CHARACTERS])

@@ -109,7 +109,7 @@ def _has_remote_values(arguments: tuple[Any, ...]) -> bool:
     for argument in arguments:
         if argument.__class__ is dict:
             for value in argument.values():
-                if value.__class__ is RemoteList or isinstance(value, RemoteValue):
+                if type(value) is RemoteList or issubclass(type(value), RemoteValue):
                     return True
     return False
 
@@ -120,9 +120,9 @@ def _placeholders(argument: Any) -> Any:
         return argument
     return {
         name: NotSent(value.kind)
-        if isinstance(value, RemoteValue)
+        if issubclass(type(value), RemoteValue)
         else NotSent("list")
-        if value.__class__ is RemoteList
+        if type(value) is RemoteList
         else value
         for name, value in argument.items()
     }

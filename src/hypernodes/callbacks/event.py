@@ -125,9 +125,9 @@ def sizes(value: Any) -> tuple[int | None, int | None]:
     >>> sizes([1, 2]), sizes(3), sizes(b"abc")
     ((2, None), (None, None), (3, None))
     """
-    if isinstance(value, NotSent):
+    if type(value) is NotSent:
         return value.length, value.nbytes
-    if isinstance(value, int | float | bool | None):
+    if type(value) in (int, float, bool, type(None)):
         return None, None
     try:
         length: int | None = len(value)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from hypernodes.callbacks.event import current_worker
 from hypernodes.callbacks.node_context import NodeCall
+from hypernodes.text import short
 
 
 @dataclass(slots=True)
@@ -166,7 +167,7 @@ def json_line(fields: dict[str, Any]) -> str:
 
 def _json_value(value: Any) -> Any:
     is_json = isinstance(value, str | bool | int | None) or (isinstance(value, float) and isfinite(value))
-    return value if is_json else repr(value)
+    return value if is_json else short(value, 1000)
 
 
 def iso_time(timestamp: float) -> str:

@@ -12,9 +12,12 @@ from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.label import JsonFormatter
 from hypernodes.callbacks.label_context import LabelContext
 from hypernodes.exceptions import NodeAbandonedError
-from hypernodes.text import seconds
+from hypernodes.text import seconds, short
 
 _TEXT_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
+
+
+MAX_ERROR_LENGTH: Final = 1000  # characters of an error in a record
 
 
 class LoggingCallback(PipelineCallback):
@@ -114,7 +117,8 @@ class LoggingCallback(PipelineCallback):
         self._log(ctx, 1, "node_cached", "node %s%s: cached", node_id, _item(ctx), node=node_id)
 
     def on_node_retry(self, node_id: str, attempt: int, error: BaseException, ctx: CallbackContext) -> None:
-        message, arguments = "node %s%s: attempt %d failed: %r", (node_id, _item(ctx), attempt, error)
+        message = "node %s%s: attempt %d failed: %s"
+        arguments = node_id, _item(ctx), attempt, short(error, MAX_ERROR_LENGTH)
         fields = {"node": node_id, "attempt": attempt}
         self._log(ctx, 1, "node_retry", message, *arguments, level=logging.WARNING, **fields)
 
@@ -130,8 +134,8 @@ class LoggingCallback(PipelineCallback):
             # Not an error of this node: its record has the level of the one that logged its start.
             self._log(ctx, 1, "node_abandoned", "node %s%s: abandoned", node_id, _item(ctx), node=node_id)
             return
-        arguments = node_id, _item(ctx), error
-        self._log(ctx, 1, "error", "%s%s: failed: %r", *arguments, level=logging.ERROR, node=node_id)
+        arguments = node_id, _item(ctx), short(error, MAX_ERROR_LENGTH)
+        self._log(ctx, 1, "error", "%s%s: failed: %s", *arguments, level=logging.ERROR, node=node_id)
 
     def _log(
         self,

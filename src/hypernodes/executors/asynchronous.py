@@ -27,6 +27,7 @@ from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import coroutine_loop
 from hypernodes.executors.settled import ExecutorFuture, raisable, settle
+from hypernodes.text import described
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -171,7 +172,7 @@ class AsyncExecutor(Executor):
                 initializer()
             except BaseException as error:
                 self._broken = error
-                raise BrokenExecutor(f"the initializer failed: {error!r}") from error
+                raise BrokenExecutor(f"the initializer failed: {described(error)}") from error
 
     def _call_in_thread(self, submission: _Submission) -> None:
         try:

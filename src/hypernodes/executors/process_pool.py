@@ -29,7 +29,7 @@ from hypernodes.executors.process_handle import WorkerProcess, describe_exit
 from hypernodes.executors.process_worker import Kind, Message, serialize_message
 from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
-from hypernodes.text import short
+from hypernodes.text import described, short
 
 TERMINATE_TIMEOUT_S: Final = 2.0
 """Seconds between SIGTERM and SIGKILL, for a process that handles SIGTERM itself."""
@@ -184,7 +184,7 @@ class ProcessPool:
         try:
             worker = WorkerProcess(self._initializer)
         except Exception as error:
-            self._break_unless_working(f"{type(error).__name__}: {error}", error)
+            self._break_unless_working(described(error), error)
             return None
         with self._changed:
             self._workers.add(worker)

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from hypernodes.exceptions import RemoteError, TransportError
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
-from hypernodes.text import short
+from hypernodes.text import message_of, short
 
 
 class Kind(IntEnum):
@@ -64,7 +64,7 @@ def serialize_message(kind: Kind, value: object = None) -> list[Any]:
     except pickle.PicklingError:
         raise
     except Exception as error:
-        raise TransportError(f"{short(value)} cannot be pickled: {error}") from error
+        raise TransportError(f"{short(value)} cannot be pickled: {message_of(error)}") from error
     buffers = serialized.buffers
     head = pickle.dumps((int(kind), serialized.header, len(buffers), out_of_band), protocol=5)
     return [head, *map(_as_bytes, buffers)]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from hypernodes.serialization.pickling import is_serializable
+from hypernodes.text import message_of, short
 
 MAX_DEPTH: Final = 12
 """How many levels of nested parts are searched; each level pickles all parts of the level above again."""
@@ -30,15 +31,18 @@ def describe_unpicklable_call(call: tuple[Any, tuple[Any, ...], dict[str, Any]],
     parts += [(f"argument {name!r}", value) for name, value in kwargs.items()]
     for name, value in parts:
         if not is_serializable(value):
-            return f"{describe_unpicklable_part(value, name) or 'it'} cannot be pickled: {error}"
-    return str(error)
+            return f"{describe_unpicklable_part(value, name) or 'it'} cannot be pickled: {message_of(error)}"
+    return message_of(error)
 
 
 def describe_unpicklable_part(value: object, name: str = "") -> str:
     """Return the path to the innermost part of a value that cannot be pickled, and the type of that part."""
     path = [name] if name else []
     for _ in range(MAX_DEPTH):
-        found = next(((name, part) for name, part in _parts(value) if not is_serializable(part)), None)
+        try:
+            found = next(((name, part) for name, part in _parts(value) if not is_serializable(part)), None)
+        except Exception:  # the methods of a user's class may raise anything
+            break
         if found is None:
             break
         path.append(found[0])
@@ -65,7 +69,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
                 yield f"argument {name!r}", part
         case dict():
             for key, part in value.items():
-                yield f"key {key!r}", part
+                yield f"key {short(key)}", part
         case list() | tuple() | set() | frozenset():
             for index, part in enumerate(value):
                 yield f"element {index}", part

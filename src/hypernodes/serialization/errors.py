@@ -5,10 +5,14 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from hypernodes.exceptions import RemoteError
 from hypernodes.serialization.pickling import dumps, loads
+from hypernodes.text import described, short
+
+MAX_TEXT_LENGTH: Final = 10_000
+"""The characters of the text that stands for an argument of an error which is not picklable."""
 
 
 class RemoteTraceback(Exception):  # noqa: N818  the standard library's name
@@ -50,11 +54,11 @@ def serialize_error(error: BaseException) -> SerializedError:
         try:
             blob = dumps(form)
             rebuilt = _rebuild(blob)
+            if type(rebuilt) is type(error) and _is_complete(error.args, rebuilt.args):
+                return SerializedError(blob, text)
         except Exception:  # The next form needs less to be picklable.
             continue
-        if type(rebuilt) is type(error) and rebuilt.args == _comparable(error.args, rebuilt.args):
-            return SerializedError(blob, text)
-    return SerializedError(dumps(RemoteError(f"{type(error).__qualname__}: {error}")), text)
+    return SerializedError(dumps(RemoteError(described(error))), text)
 
 
 def _traceback_of(error: BaseException) -> str:
@@ -69,7 +73,7 @@ def deserialize_error(serialized: SerializedError) -> BaseException:
     try:
         error = _rebuild(serialized.pickled)
     except Exception as failure:
-        error = RemoteError(f"an error that cannot be unpickled here ({failure!r})")
+        error = RemoteError(f"an error that cannot be unpickled here ({described(failure)})")
     error.__cause__ = RemoteTraceback(serialized.traceback)
     return error
 
@@ -131,15 +135,12 @@ def _text_unless_portable(value: object) -> object:
     try:
         loads(dumps(value))
     except Exception:
-        return repr(value)
+        return short(value, MAX_TEXT_LENGTH)
     return value
 
 
-def _comparable(original: tuple[Any, ...], rebuilt: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the rebuilt arguments, with the original ones where only the identity differs."""
-    if len(original) != len(rebuilt):
-        return original
-    return tuple(
-        new if type(new) is type(old) or isinstance(new, str) else old
-        for old, new in zip(original, rebuilt, strict=True)
+def _is_complete(original: tuple[Any, ...], rebuilt: tuple[Any, ...]) -> bool:
+    """Whether the arguments of an error have arrived, as themselves or as texts in their place."""
+    return len(original) == len(rebuilt) and all(
+        type(new) in (type(old), str) for old, new in zip(original, rebuilt, strict=True)
     )

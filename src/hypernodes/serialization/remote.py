@@ -37,14 +37,14 @@ class RemoteList(list[Any]):
 
 def is_remote(value: Any) -> bool:
     """Whether a value is remote, or a list with remote values."""
-    return isinstance(value, RemoteValue) or value.__class__ is RemoteList
+    return issubclass(type(value), RemoteValue) or type(value) is RemoteList
 
 
 def resolve(value: Any) -> Any:
     """Return a value, which is fetched into this process if it is remote."""
-    if isinstance(value, RemoteValue):
+    if issubclass(type(value), RemoteValue):
         return value.get()
-    if value.__class__ is RemoteList:
+    if type(value) is RemoteList:
         return [resolve(element) for element in value]
     return value
 

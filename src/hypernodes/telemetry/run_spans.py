@@ -17,6 +17,7 @@ from opentelemetry import trace as otel
 from hypernodes.telemetry.providers import Metrics
 from hypernodes.telemetry.recorder import SpanData, SpanEvent, SpanRecorder, remote_context
 from hypernodes.telemetry.trace import UNFINISHED, Path, SpanKey, Trace, place_attributes, span_name
+from hypernodes.text import described, message_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext
@@ -112,7 +113,7 @@ class RunSpans:
             attributes = {
                 "hypernodes.attempt": attempt,
                 "exception.type": type(error).__qualname__,
-                "exception.message": str(error),
+                "exception.message": message_of(error),
             }
             opened.retries.append(SpanEvent("retry", nanoseconds(time), attributes))
 
@@ -144,7 +145,7 @@ class RunSpans:
         # A map that returns errors has not failed, though it has items that have.
         is_ended_by_failure = key[0] == "item" or UNFINISHED.keys() <= attributes.keys()
         if error is not None or (key in self._failed and is_ended_by_failure):
-            reason = None if error is None else f"{type(error).__qualname__}: {error}"
+            reason = None if error is None else described(error)
             span.set_status(otel.Status(otel.StatusCode.ERROR, reason))
         span.end(nanoseconds(time))
         self._failed.discard(key)

@@ -30,6 +30,7 @@ from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
+from hypernodes.text import message_of
 
 POSITIONS: Final = "item position"
 """The name of the column of positions. An input cannot have it, since names of inputs are identifiers."""
@@ -165,7 +166,7 @@ def _explained(error: BaseException) -> BaseException:
         return ResourcesError(
             f"{error}. Ask for fewer, @node(num_cpus=...), or use a larger machine or cluster."
         )
-    return DaftError(f"Daft could not run the query: {error}")
+    return DaftError(f"Daft could not run the query: {message_of(error)}")
 
 
 class Results:

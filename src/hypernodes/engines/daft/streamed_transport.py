@@ -12,6 +12,7 @@ from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transpo
 from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
 from hypernodes.serialization.pickling import dumps, loads
+from hypernodes.text import described
 
 
 class StreamedTransport(Transport):
@@ -64,7 +65,7 @@ class StreamedTransport(Transport):
         """
         is_lost = not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration)
         if is_lost or (self._is_remote and not _can_pickle(error)):
-            remote = RemoteError(f"{type(error).__qualname__}: {error}")
+            remote = RemoteError(described(error))
             for note in getattr(error, "__notes__", ()):
                 remote.add_note(note)
             raise remote from error

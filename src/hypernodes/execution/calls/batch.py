@@ -16,6 +16,7 @@ from hypernodes.execution.calls.timeout import call_with_timeout
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import BatchOutcome, Outcome
 from hypernodes.tables import values_of
+from hypernodes.text import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -168,8 +169,8 @@ def _array(name: str, column: Any, step: CallStep) -> Any:
         return pa.array(column)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise BatchError(
-            f"the values of its parameter {name!r} are nothing that Arrow has a type for: {error}. Leave out "
-            f"batch= of node {step.name!r}."
+            f"the values of its parameter {name!r} are nothing that Arrow has a type for: "
+            f"{message_of(error)}. Leave out batch= of node {step.name!r}."
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.text import short
@@ -37,9 +38,13 @@ def locate(error: BaseException, node: str, scope: Scope, arguments: Mapping[str
 
 
 def note(error: BaseException, text: str) -> None:
-    """Add a note to an error, unless one of its notes says already where it happened."""
-    if not any(known.startswith(_BEGINNINGS) for known in getattr(error, "__notes__", ())):
-        error.add_note(text)
+    """Add a note to an error, unless one of its notes says already where it happened.
+
+    An error that takes no note, such as that of a frozen dataclass, stays without.
+    """
+    with suppress(Exception):
+        if not any(known.startswith(_BEGINNINGS) for known in getattr(error, "__notes__", ())):
+            error.add_note(text)
 
 
 def without_frame(error: BaseException) -> BaseException:

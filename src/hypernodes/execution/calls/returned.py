@@ -20,9 +20,9 @@ FINAL_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None), list, 
 
 def final_value(value: Any) -> Any:
     """Return the final value of what a function has returned: awaited, or collected if it is a generator."""
-    if value.__class__ in FINAL_TYPES:
+    if type(value) in FINAL_TYPES:
         return value
-    if value.__class__ is GeneratorType:
+    if type(value) is GeneratorType:
         return list(value)
     awaitable = awaitable_of(value)
     return value if awaitable is None else run_awaitable(awaitable)
@@ -30,7 +30,7 @@ def final_value(value: Any) -> Any:
 
 async def final_value_on_loop(value: Any) -> Any:
     """Return the same as `final_value`, on an event loop."""
-    if value.__class__ in FINAL_TYPES:
+    if type(value) in FINAL_TYPES:
         return value
     awaitable = awaitable_of(value)
     return value if awaitable is None else await awaitable
@@ -39,14 +39,17 @@ async def final_value_on_loop(value: Any) -> Any:
 def called_and_collected(call: Callable[[], Any]) -> Any:
     """Call a function, and collect what it yields if it is a generator function."""
     value = call()
-    return list(value) if value.__class__ is GeneratorType else value
+    return list(value) if type(value) is GeneratorType else value
 
 
 def awaitable_of(value: Any) -> Awaitable[Any] | None:
     """Return an awaitable that produces the value, or ``None`` if the value is final."""
-    if isinstance(value, AsyncGeneratorType):
+    if type(value) is AsyncGeneratorType:
         return _collect(value)
-    return value if inspect.isawaitable(value) else None
+    try:
+        return value if inspect.isawaitable(value) else None
+    except Exception:  # a proxy whose `__class__` raises, for example
+        return None
 
 
 async def _collect(items: AsyncIterable[Any]) -> list[Any]:

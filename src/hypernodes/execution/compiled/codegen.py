@@ -221,7 +221,7 @@ def _assign(step: CallStep, call: str, variable: dict[str, str], *, on_loop: boo
         final = f"{'await ' if on_loop else ''}final_value({first})"
         lines = [
             f"        {first} = {call}",
-            f"        if {first}.__class__ not in FINAL_TYPES: {first} = {final}",
+            f"        if type({first}) not in FINAL_TYPES: {first} = {final}",
         ]
     if len(targets) > 1:
         lines.append(f"        {', '.join(targets)} = take({step.index}, {first})")

@@ -10,6 +10,7 @@ from hypernodes.execution.jobs import Call
 from hypernodes.executors.unpicklable import describe_unpicklable_part
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.serialization.remote import resolve
+from hypernodes.text import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,8 +26,8 @@ def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
         if not is_serializable(context):
             return TransportError(
                 f"not picklable: the node_context of a callback, {context!r}, cannot be pickled on its way "
-                f"to a worker process: {failure}. Return a function of a module, or an instance of a class "
-                f"that pickles."
+                f"to a worker process: {message_of(failure)}. Return a function of a module, or an instance "
+                f"of a class that pickles."
             )
     if isinstance(job, Call):
         return unsent([job.step], job.arguments, repr("/".join(scope.path)), failure)
@@ -62,9 +63,9 @@ def unsent(
     what = ", ".join(parts) or "its work"
     names = " or ".join(repr(step.name) for step in steps)
     return TransportError(
-        f"not picklable: {what} cannot be pickled on its way to a worker process: {failure}. It belongs to "
-        f"node {names} of pipeline {label}. Make it in the node itself, or run the node in this process "
-        f"(executor 'sequential' or 'threaded')."
+        f"not picklable: {what} cannot be pickled on its way to a worker process: {message_of(failure)}. It "
+        f"belongs to node {names} of pipeline {label}. Make it in the node itself, or run the node in this "
+        f"process (executor 'sequential' or 'threaded')."
     )
 
 
@@ -74,8 +75,8 @@ def unreturned(values: Mapping[Any, Any], failure: Exception) -> TransportError:
     kinds = ", ".join(f"{name!r}, a {type(values[name]).__qualname__}," for name in names)
     return TransportError(
         f"not picklable: the result {kinds} cannot be pickled on its way back from a worker process: "
-        f"{failure}. Return something that pickles, or run this node in this process (executor 'sequential' "
-        f"or 'threaded')."
+        f"{message_of(failure)}. Return something that pickles, or run this node in this process (executor "
+        f"'sequential' or 'threaded')."
     )
 
 

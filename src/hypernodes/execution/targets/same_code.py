@@ -22,6 +22,7 @@ from hypernodes.execution.jobs import MapContext
 from hypernodes.execution.plan.model import CallStep
 from hypernodes.execution.signature import fingerprint_step
 from hypernodes.executors.unpicklable import missing_module_advice
+from hypernodes.text import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,7 @@ def names_of_driver() -> Iterator[None]:
         kind = OtherCodeError if isinstance(error, AttributeError) else UnpackError
         raise kind(
             f"what was sent to a worker process cannot be unpickled there: "
-            f"{missing_module_advice(str(error)) or error}"
+            f"{missing_module_advice(message_of(error)) or message_of(error)}"
         ) from error
 
 

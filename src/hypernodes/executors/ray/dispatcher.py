@@ -32,6 +32,7 @@ from hypernodes.executors.ray.worker import TaskResult
 from hypernodes.executors.unpicklable import missing_module_advice
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import deserialize_error
+from hypernodes.text import described
 
 CONNECTION_CHECK_INTERVAL_S: Final = 1.0
 """Seconds between checks, while tasks run, whether the connection to the cluster still exists."""
@@ -249,7 +250,7 @@ class Dispatcher:
         """Take no more tasks since the initializer has raised, and return the error that says so."""
 
         def error() -> InitializerError:
-            message = f"the initializer of the executor failed in a worker: {type(cause).__name__}: {cause}"
+            message = f"the initializer of the executor failed in a worker: {described(cause)}"
             error = InitializerError(message)
             error.__cause__ = cause
             return error

@@ -12,6 +12,7 @@ from hypernodes.executors.settled import Settled
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
 from hypernodes.serialization.pickling import Serialized
 from hypernodes.serialization.remote import RemoteValue
+from hypernodes.text import described
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -109,6 +110,5 @@ def deserialize_result(plain: PlainSerialized) -> Any:
         raise
     except BaseException as error:
         raise UnpackError(
-            f"a result came back from a Ray worker but cannot be unpickled here "
-            f"({type(error).__name__}: {error})"
+            f"a result came back from a Ray worker but cannot be unpickled here ({described(error)})"
         ) from error

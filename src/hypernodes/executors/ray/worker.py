@@ -20,6 +20,7 @@ from hypernodes.exceptions import TransportError
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, loads, serialize
 from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults
+from hypernodes.text import described, message_of
 
 PlainSerialized: TypeAlias = tuple[bytes, Sequence[Any], Sequence[Any]]
 """The fields of a `Serialized`: Ray pickles a tuple faster than an object of a class."""
@@ -122,7 +123,7 @@ def _answer(payload: tuple[Any, ...], dependencies: tuple[PlainSerialized, ...])
         fn, args, kwargs = Serialized(header, buffers, values).deserialize()
         del values, out_of_band, buffers, call, dependencies
     except BaseException as error:
-        return TaskResult(attempt, unpickling_error=f"{type(error).__name__}: {error}"), *no_results
+        return TaskResult(attempt, unpickling_error=described(error)), *no_results
     try:
         return _serialize_results(attempt, returns, fn(*args, **kwargs))
     except BaseException as error:
@@ -155,7 +156,7 @@ def _serialize_result(result: Any) -> Serialized:
     except (TypeError, AttributeError, RecursionError) as error:  # pickle itself raises these.
         raise TransportError(
             f"the result, a {type(result).__qualname__}, cannot be pickled on its way back from a Ray "
-            f"worker: {error}. Return something that pickles."
+            f"worker: {message_of(error)}. Return something that pickles."
         ) from error
 
 
