@@ -9,8 +9,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from hypernodes import HyperNodesEngine, Pipeline, node
-from hypernodes.exceptions import InputError, MapError, MissingInputError
+from hypernodes import DaftEngine, HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import InputError, MapError, MissingInputError, TableWarning
 
 COLUMNS = {"x": [1, 2, 3], "word": ["ä", "", "c"], "spare": [0.5, 1.5, 2.5]}
 TABLES = {
@@ -123,6 +123,62 @@ def test_missing_and_unknown_columns_are_errors(make):
         pipeline.map(make({"y": [1]}))
     with pytest.raises(MapError, match="whose value is a table"):
         pipeline.map({"x": make(COLUMNS), "word": "a"}, map_over="x")
+
+
+measuring = Pipeline(
+    [
+        node(lambda text: len(text), output_name="length"),
+        node(lambda length: 2 * length, output_name="twice"),
+    ],
+    name="measuring",
+)
+FED = {"text": ["a", "bcd"], "length": [100, 200]}
+UNUSED = "pipeline 'measuring'.*names of outputs: 'length'.*name it in map_over"
+
+
+@pytest.mark.parametrize("options", [{}, {"map_over": "text"}, {"map_over": ["text"], "map_mode": "product"}])
+def test_a_column_with_the_name_of_an_output_does_not_replace_its_node(make, options):
+    with pytest.warns(TableWarning, match=UNUSED) as caught:
+        assert measuring.map(make(FED), **options) == {"length": [1, 3], "twice": [2, 6]}
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    with pytest.warns(TableWarning, match=UNUSED) as caught:
+        rows = [row for _, row in measuring.imap(make(FED), **options)]
+    assert rows == [{"length": 1, "twice": 2}, {"length": 3, "twice": 6}]
+    assert len(caught) == 1
+
+
+def test_a_column_with_the_name_of_an_output_replaces_its_node_if_it_is_asked_for(make):
+    for map_over in ("length", ["length", "text"]):
+        assert measuring.map(make(FED), map_over=map_over, output_name="twice") == {"twice": [200, 400]}
+    assert measuring.map(make({"length": [5]}), map_over="length") == {"length": [5], "twice": [10]}
+
+
+def test_a_column_with_the_name_of_an_output_is_no_input(make):
+    with pytest.raises(MapError, match=r"no column of the table is an input.*'text'.*in map_over"):
+        measuring.map(make({"length": [5]}))
+
+
+def test_a_frame_that_feeds_itself_follows_its_nodes():
+    frame = pd.DataFrame({"text": ["a", "bcd"]})
+    frame["length"] = measuring.map(frame)["length"]
+    changed = Pipeline([node(lambda text: -len(text), output_name="length")])
+    with pytest.warns(TableWarning):
+        frame["length"] = changed.map(frame)["length"]
+    assert list(frame["length"]) == [-1, -3]
+
+
+def test_a_column_of_a_daft_frame_with_the_name_of_an_output_gives_way_to_it():
+
+    lazy = measuring.with_engine(DaftEngine(runner="native"))
+    with pytest.warns(TableWarning, match=UNUSED):
+        extended = lazy.to_daft(daft.from_pydict({**FED, "page": [1, 2]}))
+    assert extended.to_pydict() == {"text": ["a", "bcd"], "page": [1, 2], "length": [1, 3], "twice": [2, 6]}
+    with pytest.warns(TableWarning, match=UNUSED):
+        extended = lazy.to_daft(daft.from_pydict(FED), output_name="twice")
+    assert extended.to_pydict() == {**FED, "twice": [2, 6]}
+    with pytest.warns(TableWarning, match=UNUSED):
+        assert lazy.map(daft.from_pydict(FED)) == {"length": [1, 3], "twice": [2, 6]}
 
 
 def test_run_refuses_a_table_and_recommends_map(make):

@@ -33,7 +33,7 @@ HyperNodesError
 ├── HintError (TypeError)                 a node returned another type than its type hint
 └── SignatureError (TypeError)            a value or function has no stable fingerprint
 
-CacheWarning, HintWarning,
+CacheWarning, HintWarning, TableWarning,
 TelemetryWarning (UserWarning)            something was not done; the results are correct all the same
 
 Exceptions that nodes raise are not wrapped: they reach the caller unchanged, with a note that names the node.
@@ -203,6 +203,10 @@ class HintWarning(UserWarning):
 
 class CacheWarning(UserWarning):
     """The cache did less than it was asked to. The results are correct all the same."""
+
+
+class TableWarning(UserWarning):
+    """A column of a table is not used, since a node computes the output of its name."""
 
 
 class TelemetryWarning(UserWarning):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from hypernodes.exceptions import InputError, MapError, listing
+from hypernodes.exceptions import InputError, MapError, TableWarning, listing
 from hypernodes.mapping import Columns, expand, parse_map_over, stream
 from hypernodes.tables import DataFrame, Table, table_of
 from hypernodes.text import short
@@ -100,27 +101,49 @@ def stream_inputs(
     return MapInputs(names, stream(values, names, map_mode, where), _others(values, names))
 
 
-def input_columns(table: Table, graph: Graph, where: str) -> tuple[str, ...]:
-    """Return the columns of a table that are inputs or intermediate values of a pipeline.
+def input_columns(
+    table: Table, map_over: MapOver, graph: Graph, where: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the columns of a table that vary from row to row, and all that are used.
+
+    A column with the name of an output is used only if ``map_over`` names it. It may be the result of an
+    earlier run, and must not replace what the nodes compute now.
 
     Raises:
-        MapError: No column is.
+        MapError: No column is an input.
     """
-    known = (*graph.input_names, *graph.output_names)
-    columns = tuple(name for name in table.names if name in known)
-    if not columns:
+    named = () if map_over is None else parse_map_over(map_over, table.names, where)
+    used = tuple(name for name in table.names if name in graph.input_names or name in named)
+    if not used:
+        hint = "Name columns that are to replace nodes in map_over, or rename the columns."
         raise MapError(
             f"{where}: no column of the table is an input. The table has {listing(table.names)}; the "
-            f"pipeline takes {listing(graph.input_names)}. Rename the columns."
+            f"pipeline takes {listing(graph.input_names)}. {hint}"
         )
-    return columns
+    return named or used, used
+
+
+def warn_of_unused_columns(inputs: Inputs, map_over: MapOver, graph: Graph, where: str) -> None:
+    """Warn of the columns of a table that are not used since they have the names of outputs."""
+    table = table_of(inputs)
+    if table is None:
+        return
+    named = () if map_over is None else parse_map_over(map_over, table.names, where)
+    made = set(graph.output_names) - set(named)
+    unused = [name for name in table.names if name in made]
+    if unused and len(unused) < len(table.names):
+        warnings.warn(
+            f"{where}: columns of the table have the names of outputs: {listing(unused)}. They are not used, "
+            f"since nodes compute these outputs. To use a column in place of its node, name it in map_over.",
+            TableWarning,
+            stacklevel=3,
+        )
 
 
 def all_columns_vary(table: Table, map_over: MapOver, graph: Graph, where: str) -> tuple[str, ...] | None:
     """Return the columns of a table that vary from row to row; ``None`` if another input column does not."""
-    columns = input_columns(table, graph, where)
-    names = columns if map_over is None else parse_map_over(map_over, table.names, where)
-    return names if set(names) >= set(columns) else None
+    names, used = input_columns(table, map_over, graph, where)
+    return names if set(names) >= set(used) else None
 
 
 def _values(
@@ -129,9 +152,8 @@ def _values(
     """Return the names of the inputs that vary, and the values of all inputs; of a table, lists."""
     table = table_of(inputs)
     if table is not None:
-        columns = input_columns(table, graph, where)
-        names = columns if map_over is None else parse_map_over(map_over, table.names, where)
-        return names, table.columns([*dict.fromkeys((*columns, *names))])
+        names, used = input_columns(table, map_over, graph, where)
+        return names, table.columns(used)
     values = check_inputs(inputs, where)
     if map_over is None:
         raise MapError(

@@ -12,7 +12,14 @@ from hypernodes.checks import check_map_options
 from hypernodes.definition import PipelineDefinition
 from hypernodes.engine import OutputName, output_names, registered_engine
 from hypernodes.exceptions import MapError
-from hypernodes.inputs import all_columns_vary, check_inputs, input_columns, map_inputs, stream_inputs
+from hypernodes.inputs import (
+    all_columns_vary,
+    check_inputs,
+    input_columns,
+    map_inputs,
+    stream_inputs,
+    warn_of_unused_columns,
+)
 from hypernodes.mapping import collect
 from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.tables import DataFrame, table_of
@@ -160,6 +167,7 @@ class Pipeline(PipelineDefinition):
             {'power': [2, 4, 3, 9]}
         """
         check_map_options(map_mode, on_error, self._where)
+        warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
         engine = self.effective_engine
         wanted = output_names(output_name)
         if (table := table_of(inputs)) is not None and map_mode == "zip":
@@ -238,6 +246,7 @@ class Pipeline(PipelineDefinition):
             ((0, {'power': 0}), (1, {'power': 1}), (2, {'power': 4}))
         """
         check_map_options(map_mode, on_error, self._where)
+        warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
         given = stream_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
         return self.effective_engine.imap(
             self,
@@ -339,7 +348,8 @@ class Pipeline(PipelineDefinition):
                 f"{self._where}: to_daft takes a daft.DataFrame, not a {type(frame).__name__}. Convert it: "
                 f"daft.from_pydict(...), daft.from_pandas(...)."
             )
-        columns = input_columns(table, self.wiring, self._where)
+        warn_of_unused_columns(frame, None, self.wiring, self._where)
+        columns, _ = input_columns(table, None, self.wiring, self._where)
         extended: daft.DataFrame = engine.add_columns(self, frame, columns, output_names(output_name))
         return extended
 
@@ -379,6 +389,7 @@ class Pipeline(PipelineDefinition):
 
         is_map = map_over is not None or table_of(inputs) is not None
         if is_map:
+            warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
             given = map_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
             names = (*given.names, *given.fixed)
             items = [{**given.fixed, **item} for item in given.items]

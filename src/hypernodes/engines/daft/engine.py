@@ -257,7 +257,9 @@ class DaftEngine(ScheduledEngine):
             )
         has_cache = any(inner.cache is not None for inner in plan.tree())
         spec = _as_chunks(plan, inputs) if has_cache else _staged(plan, inputs, finely=True)
-        return lazy_frame(spec, frame, self._target.options, kept)
+        # A column with the name of an output that is computed gives way to it.
+        others = [name for name in kept if name not in plan.outputs or name not in plan.producers]
+        return lazy_frame(spec, frame, self._target.options, others)
 
     def _query_plan(
         self,
