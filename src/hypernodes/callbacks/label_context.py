@@ -11,9 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
-from hypernodes.callbacks.label import CURRENT_LABEL, JsonFormatter, Label, label_log_records
+from hypernodes.callbacks.label import (
+    CURRENT_LABEL,
+    JsonFormatter,
+    Label,
+    label_log_records,
+    labelled_output,
+    unlabelled,
+)
 from hypernodes.callbacks.node_context import NodeCall
-from hypernodes.callbacks.output_streams import labelled_output, unlabelled
 
 
 @dataclass(frozen=True, slots=True)

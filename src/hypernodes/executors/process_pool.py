@@ -25,8 +25,7 @@ from typing import Any, Final
 
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
-from hypernodes.executors.process_handle import WorkerProcess, describe_exit
-from hypernodes.executors.process_worker import Kind, Message, serialize_message
+from hypernodes.executors.process_worker import Kind, Message, WorkerProcess, describe_exit, serialize_message
 from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import described, short

@@ -23,9 +23,8 @@ from typing import Any, Final
 from hypernodes._compat.ray import discard_error
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
-from hypernodes.executors.ray import nesting
 from hypernodes.executors.ray.connection import connection_id, connection_lost, disconnect, translate_error
-from hypernodes.executors.ray.future import PendingResult
+from hypernodes.executors.ray.future import PendingResult, is_task_thread, lent_cpus, wait_in_ray
 from hypernodes.executors.ray.queues import TaskQueue, TaskQueues, host_resources, insufficient, is_dead
 from hypernodes.executors.ray.task import Task, TaskSubmitter
 from hypernodes.executors.ray.worker import TaskResult
@@ -60,10 +59,10 @@ class Dispatcher:
         self._connection_id = connection_id()
         self._owns_ray = owns_ray
         self._host_id = ray.get_runtime_context().get_node_id()
-        lent_cpus = nesting.lent_cpus()
-        self._queues = TaskQueues(max_workers, lent_cpus=lent_cpus, autoscaling=autoscaling)
+        held = lent_cpus()
+        self._queues = TaskQueues(max_workers, lent_cpus=held, autoscaling=autoscaling)
         self._main_queue = self._queues.open(resources)
-        self._submitter = TaskSubmitter(initializer, runtime_env, runs_here=lent_cpus > 0)
+        self._submitter = TaskSubmitter(initializer, runtime_env, runs_here=held > 0)
         self._inbox: SimpleQueue[tuple[Task, tuple[Any, ...], Future[Any]] | None] = SimpleQueue()
         self._is_asleep = False
         self._is_closing = False
@@ -86,7 +85,7 @@ class Dispatcher:
         """Queue a task, and return its future."""
         missing = tuple(task.missing)
         self._queues.add(task)
-        if nesting.is_task_thread():
+        if is_task_thread():
             task.future.wait_by(self.wait_without_cpus)
         for argument in missing:
             argument.add_done_callback(partial(self._supply, task))
@@ -123,7 +122,7 @@ class Dispatcher:
     def wait_without_cpus(self, timeout: float | None = None) -> None:
         """Wait a while for any task to end, in the thread of a Ray task, which gives its CPUs back."""
         refs = [task.ref for task in self._queues.running if task.ref is not None]
-        nesting.wait_in_ray(refs, timeout)
+        wait_in_ray(refs, timeout)
 
     def futures(self) -> list[Future[Any]]:
         """Return the futures of all tasks that are not done."""

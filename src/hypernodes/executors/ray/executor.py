@@ -15,8 +15,7 @@ from typing import Any, ClassVar, ParamSpec, TypeVar
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
 from hypernodes.executors.ray.dispatcher import Dispatcher, exit_hook
-from hypernodes.executors.ray.future import RayFuture
-from hypernodes.executors.ray.nesting import is_task_thread
+from hypernodes.executors.ray.future import RayFuture, is_task_thread
 from hypernodes.executors.ray.objects import place
 from hypernodes.executors.ray.task import Task
 from hypernodes.resources import Resources
