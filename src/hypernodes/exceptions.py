@@ -41,11 +41,14 @@ Exceptions that nodes raise are not wrapped: they reach the caller unchanged, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor
 from importlib import import_module
 from pickle import PicklingError
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
 
 
 class HyperNodesError(Exception):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,6 +23,9 @@ from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.tables import DataFrame, table_of
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+
     import daft
 
     from hypernodes.callbacks.report import RunReport

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.exceptions import MapError, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 ROWS_PER_BATCH: Final = 1000
 """Rows of an Arrow table that are converted to Python objects together: many enough to spread the cost of a

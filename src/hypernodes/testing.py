@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.cache.content import digest
 from hypernodes.callbacks.event import Scope
@@ -14,10 +13,14 @@ from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.placement import Placement
 from hypernodes.inputs import check_inputs
 from hypernodes.mapping import expand, parse_map_over
-from hypernodes.node import Node
 from hypernodes.pipeline import Pipeline
 from hypernodes.tables import DataFrame, table_of
 from hypernodes.text import short
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hypernodes.node import Node
 
 
 def check_batch(

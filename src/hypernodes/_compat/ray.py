@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import logging
+
     from ray import ObjectRef
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Column
 
-from hypernodes.callbacks.tallies import Path
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes.callbacks.tallies import Path
 
 WIDE_TERMINAL_COLUMNS: Final = 100
 """Columns from which on a terminal has room for long bars."""

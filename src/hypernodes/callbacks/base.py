@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from hypernodes.callbacks.event import About, Event, RunContext, Worker
-from hypernodes.callbacks.node_context import NodeContext
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes.callbacks.event import About, Event, RunContext, Worker
+    from hypernodes.callbacks.node_context import NodeContext
 
 
 class CallbackContext:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback, hooks_of
 from hypernodes.callbacks.event import Event, NotSent, RunContext, Scope
-from hypernodes.callbacks.node_context import NodeContext
 from hypernodes.serialization.remote import RemoteList, RemoteValue
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from hypernodes.callbacks.node_context import NodeContext
 
 _Lock: TypeAlias = Any  # threading.RLock is a function
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from time import time
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-from hypernodes.callbacks.node_context import NodeContext
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes.callbacks.node_context import NodeContext
 
 About: TypeAlias = Literal["node", "item", "pipeline"]
 

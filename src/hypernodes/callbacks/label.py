@@ -12,7 +12,6 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -20,11 +19,15 @@ from datetime import UTC, datetime
 from functools import cache
 from math import isfinite
 from time import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import current_worker
-from hypernodes.callbacks.node_context import NodeCall
 from hypernodes.text import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from hypernodes.callbacks.node_context import NodeCall
 
 
 @dataclass(slots=True)

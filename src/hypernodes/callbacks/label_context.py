@@ -6,10 +6,10 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 from hypernodes.callbacks.label import (
     CURRENT_LABEL,
@@ -19,7 +19,11 @@ from hypernodes.callbacks.label import (
     labelled_output,
     unlabelled,
 )
-from hypernodes.callbacks.node_context import NodeCall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypernodes.callbacks.node_context import NodeCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.label import JsonFormatter
 from hypernodes.callbacks.label_context import LabelContext
 from hypernodes.exceptions import NodeAbandonedError
 from hypernodes.text import seconds, short
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _TEXT_FORMAT: Final = "%(asctime)s %(levelname)-7s %(message)s"
 

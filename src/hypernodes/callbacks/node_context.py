@@ -6,9 +6,11 @@ They are entered in the process and thread that makes the call.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 _logger = logging.getLogger("hypernodes")
 

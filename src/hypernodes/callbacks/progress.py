@@ -8,18 +8,20 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from time import monotonic
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hypernodes.callbacks.bars import Display, Lines, NotebookBars, Row, TerminalBars
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.event import Worker, current_worker
 from hypernodes.callbacks.tallies import Path, Tallies, Tally
 from hypernodes.exceptions import NodeAbandonedError, import_extra
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 REDRAW_INTERVAL_S: Final = 0.1
 """Least time between redraws: drawing must cost a map of a million items next to nothing."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path as File
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.run_record import FailedNode, NodeReport, RunRecord, SlowItem, StartedCall
 from hypernodes.callbacks.waterfall import CallBar, Result, Waterfall
 from hypernodes.exceptions import ExtraMissingError, NodeAbandonedError
 from hypernodes.text import seconds, short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 _VIEWS: Final[tuple[Literal["node", "worker"], ...]] = ("node", "worker")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hypernodes.callbacks.waterfall import Calls
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 Path: TypeAlias = tuple[str, ...]
 

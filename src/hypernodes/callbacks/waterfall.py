@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
-from hypernodes.callbacks.event import Worker
 from hypernodes.exceptions import import_extra
 from hypernodes.text import seconds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from plotly.graph_objects import Figure
+
+    from hypernodes.callbacks.event import Worker
 
 Path: TypeAlias = tuple[str, ...]
 Result: TypeAlias = Literal["done", "cached", "retried", "failed", "abandoned"]

@@ -7,7 +7,6 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,11 +17,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hypernodes.cache.inventory import Entry
 from hypernodes.cache.summary import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from hypernodes.cache.disk import DiskCache
+    from hypernodes.cache.inventory import Entry
 
 
 _PATH_VARIABLE: Final = "HYPERNODES_CACHE"

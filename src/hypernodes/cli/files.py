@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Final, TextIO, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Final, TextIO, TypeAlias
 
 import click
 
 from hypernodes.exceptions import listing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 ROWS_PER_BATCH: Final = 1000
 """Rows of a Parquet file that are read or written together; the other rows are not in memory."""

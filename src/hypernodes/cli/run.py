@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
 from itertools import tee
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +20,8 @@ from hypernodes.exceptions import listing
 from hypernodes.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from hypernodes.engines import HyperNodesEngine
 
 EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.base import CallbackContext, run_of
 from hypernodes.callbacks.dispatch import EventDispatcher
 from hypernodes.callbacks.event import RunContext, Scope
-from hypernodes.execution.plan.build import PreparedPlan
 from hypernodes.execution.plan.model import NestedStep, Plan
 from hypernodes.executors.aliases import SEQUENTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypernodes.execution.plan.build import PreparedPlan
 
 
 def dispatcher_of(prepared: PreparedPlan, around: CallbackContext | None = None) -> EventDispatcher:

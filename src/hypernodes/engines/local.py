@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from concurrent.futures import Executor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.engines.scheduled import ScheduledEngine, shut_down
 from hypernodes.execution.plan.placement import Placement, TargetRef
 from hypernodes.execution.target import ExecutionTarget
 from hypernodes.execution.targets.select import target_of
 from hypernodes.executors.aliases import SEQUENTIAL, check_executor
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class HyperNodesEngine(ScheduledEngine):

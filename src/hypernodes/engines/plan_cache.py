@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hypernodes.execution.plan.build import Plannable, PreparedPlan
+if TYPE_CHECKING:
+    from hypernodes.execution.plan.build import Plannable, PreparedPlan
 
 
 class PlanCache:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
-from hypernodes.callbacks.base import CallbackContext
-from hypernodes.callbacks.dispatch import EventDispatcher
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import Engine, OutputName, output_names
 from hypernodes.engines.dispatcher import dispatcher_of
@@ -23,16 +19,23 @@ from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import Completed, proceed
 from hypernodes.execution.jobs import Failure, OnError
 from hypernodes.execution.plan.build import Plannable, PreparedPlan, build_plan
-from hypernodes.execution.plan.model import Plan
-from hypernodes.execution.plan.placement import Placement, TargetRef
 from hypernodes.execution.scheduler.items import StreamedRows
 from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.run import Run
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.execution.target import ExecutionTarget
 from hypernodes.executors.loops import ASYNC_CALLER, AsyncCaller, run_in_thread_reentrant
 from hypernodes.executors.settled import raisable
 from hypernodes.mapping import Columns
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from hypernodes.callbacks.base import CallbackContext
+    from hypernodes.callbacks.dispatch import EventDispatcher
+    from hypernodes.execution.plan.model import Plan
+    from hypernodes.execution.plan.placement import Placement, TargetRef
+    from hypernodes.execution.target import ExecutionTarget
 
 T = TypeVar("T")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from hypernodes.exceptions import UnknownExecutorError, did_you_mean, listing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SEQUENTIAL: Final = "sequential"
 

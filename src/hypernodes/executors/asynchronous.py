@@ -14,12 +14,11 @@ import inspect
 import threading
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.concurrent_futures import cancel_running, replace_wait_events
@@ -28,6 +27,9 @@ from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import coroutine_loop
 from hypernodes.executors.settled import ExecutorFuture, raisable, settle
 from hypernodes.text import described
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -15,14 +15,16 @@ import functools
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.executors.settled import Settled, raisable, settle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
 T = TypeVar("T")
 

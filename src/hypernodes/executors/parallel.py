@@ -6,19 +6,22 @@ import os
 import pickle
 import tempfile
 import weakref
-from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
 from hypernodes.exceptions import MainGuardError
 from hypernodes.executors.process_pool import PoolCall, ProcessPool
 from hypernodes.executors.process_worker import serialize_initializer
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
-from hypernodes.serialization.pickling import Serialized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import SpawnProcess
+
+    from hypernodes.serialization.pickling import Serialized
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,15 +13,12 @@ processes, so that it must fail all calls when one process dies.
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from multiprocessing.context import SpawnProcess
 from time import monotonic, sleep
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
@@ -29,6 +26,11 @@ from hypernodes.executors.process_worker import Kind, Message, WorkerProcess, de
 from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import described, short
+
+if TYPE_CHECKING:
+    import tempfile
+    from collections.abc import Callable
+    from multiprocessing.context import SpawnProcess
 
 TERMINATE_TIMEOUT_S: Final = 2.0
 """Seconds between SIGTERM and SIGKILL, for a process that handles SIGTERM itself."""

@@ -18,18 +18,20 @@ import pickle
 import select
 import signal
 import threading
-from collections.abc import Callable, Iterable
 from enum import IntEnum, auto
 from multiprocessing import connection as mp_connection
 from multiprocessing import get_context, parent_process
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes.exceptions import RemoteError, TransportError
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
 from hypernodes.text import message_of, short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 
 class Kind(IntEnum):

@@ -6,11 +6,13 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.text import message_of, short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_DEPTH: Final = 12
 """How many levels of nested parts are searched; each level pickles all parts of the level above again."""

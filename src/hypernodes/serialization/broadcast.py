@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from hypernodes.serialization.pickling import Serialized
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hypernodes.serialization.pickling import Serialized
 
 BROADCAST_MIN_BYTES: Final = 64 * 1024
 """Bytes from which on an input is a broadcast value of its own; a smaller one is part of each job."""

@@ -6,10 +6,12 @@ import functools
 import hashlib
 import io
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _BUFFER_MIN_BYTES: Final = 64 * 1024  # smaller buffers cost less within the pickle
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.serialization.broadcast import PlacedValue
 from hypernodes.serialization.pickling import OutOfBand
+
+if TYPE_CHECKING:
+    from hypernodes.serialization.broadcast import PlacedValue
 
 REMOTE_MIN_BYTES: Final = 64 * 1024
 """Bytes from which on a result stays with its worker; sending a smaller one at once costs less."""

@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 import warnings
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
@@ -28,6 +27,8 @@ from hypernodes.telemetry.trace import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opentelemetry.metrics import MeterProvider
     from opentelemetry.trace import TracerProvider
 

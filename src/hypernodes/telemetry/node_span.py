@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from hypernodes.callbacks.node_context import NodeCall
-from hypernodes.telemetry.trace import Trace
-
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypernodes.callbacks.node_context import NodeCall
     from hypernodes.telemetry.recorder import SpanData
     from hypernodes.telemetry.span_buffer import SpanBuffer
+    from hypernodes.telemetry.trace import Trace
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace as otel
 
-from hypernodes.telemetry.providers import Metrics
 from hypernodes.telemetry.recorder import SpanData, SpanEvent, SpanRecorder, remote_context
 from hypernodes.telemetry.trace import UNFINISHED, Path, SpanKey, Trace, place_attributes, span_name
 from hypernodes.text import described, message_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext
+
+    from hypernodes.telemetry.providers import Metrics
 
 _NS_PER_S: Final = 1_000_000_000
 

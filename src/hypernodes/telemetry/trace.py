@@ -6,14 +6,17 @@ opened a span inside it. Both derive the id of the node's span from the node's p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import NotSent, sizes
-from hypernodes.callbacks.node_context import NodeCall
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hypernodes.callbacks.base import CallbackContext
+    from hypernodes.callbacks.node_context import NodeCall
 
 Path: TypeAlias = tuple[str, ...]
 Items: TypeAlias = tuple[int, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Final, Literal, TypeAlias
@@ -12,6 +11,9 @@ from typing import Any, Final, Literal, TypeAlias
 from hypernodes.config import INHERIT
 from hypernodes.nested import NestedPipeline
 from hypernodes.text import short
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 Kind: TypeAlias = Literal["input", "node", "pipeline", "group"]
 

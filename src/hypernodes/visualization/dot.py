@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.visualization.diagram import Box, Diagram, Value
 from hypernodes.visualization.run_overlay import fill_colour
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypernodes.visualization.diagram import Box, Diagram, Value
 
 _FONT: Final = "Helvetica,Arial,sans-serif"
 LIGHT: Final = {

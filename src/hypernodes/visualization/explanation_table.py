@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from io import StringIO
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class _Verdict(Protocol):

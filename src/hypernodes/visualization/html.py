@@ -6,10 +6,11 @@ import json
 from dataclasses import asdict
 from html import escape
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hypernodes.visualization.diagram import Diagram
-from hypernodes.visualization.svg import Theme
+if TYPE_CHECKING:
+    from hypernodes.visualization.diagram import Diagram
+    from hypernodes.visualization.svg import Theme
 
 _BUTTONS = (
     ("all", "open all"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.visualization.diagram import Box, Diagram, Value
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hypernodes.visualization.diagram import Box, Diagram, Value
 
 _SHAPES: Final = {"input": ('(["', '"])'), "node": ('["', '"]'), "pipeline": ('[["', '"]]')}
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-from hypernodes.callbacks.report import RunReport
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
 from hypernodes.visualization.diagram import build_diagram
 from hypernodes.visualization.dot import DARK, LIGHT, dot
@@ -15,6 +13,11 @@ from hypernodes.visualization.html import html
 from hypernodes.visualization.mermaid import mermaid
 from hypernodes.visualization.run_overlay import add_run
 from hypernodes.visualization.svg import Theme, svg
+
+if TYPE_CHECKING:
+    import os
+
+    from hypernodes.callbacks.report import RunReport
 
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR"]

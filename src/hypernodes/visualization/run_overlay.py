@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from hypernodes.callbacks.run_record import NodeReport
 from hypernodes.text import seconds
-from hypernodes.visualization.diagram import Box, Diagram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hypernodes.callbacks.run_record import NodeReport
+    from hypernodes.visualization.diagram import Box, Diagram
 
 LIGHT_FILLS: Final = ("#e6effd", "#fdf3d8", "#fce3b8", "#fbd0a3", "#f9b99a")
 """The fill colours of boxes by heat, on a light page."""

@@ -7,13 +7,15 @@ import subprocess
 import sys
 from copy import deepcopy
 from importlib.util import find_spec
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 from xml.etree import ElementTree as ET
 
 from hypernodes.exceptions import ExtraMissingError
-from hypernodes.visualization.diagram import Diagram
 from hypernodes.visualization.dot import DARK, LIGHT, dot
 from hypernodes.visualization.run_overlay import DARK_FILLS, LIGHT_FILLS
+
+if TYPE_CHECKING:
+    from hypernodes.visualization.diagram import Diagram
 
 Theme = Literal["auto", "light", "dark"]
 

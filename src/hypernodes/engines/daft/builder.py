@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import daft
 from daft import DataFrame, DataType, Expression, Series, col
 
 from hypernodes._compat.daft import can_await_udfs, in_processes, name_udf
 from hypernodes.engines.daft.columns import column_type_of_output
-from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
 from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf
 from hypernodes.exceptions import UnpackError
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
-from hypernodes.execution.stages import Stage
 from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
 from hypernodes.serialization.pickling import Serialized, serialize
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
+    from hypernodes.execution.stages import Stage
 
 MAX_COROUTINES: Final = 10
 """How many coroutines of an async UDF run at once by default, as with the executor ``"async"``."""

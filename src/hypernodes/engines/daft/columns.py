@@ -7,7 +7,6 @@ import inspect
 import numbers
 import types
 import typing
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Union
 
@@ -19,6 +18,9 @@ from hypernodes.exceptions import HintError
 from hypernodes.execution.calls.batch import values
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.text import short
+
+if typing.TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 TYPED_NAMES: Final = ("int", "float", "str", "bool", "bytes")
 """The built-in types whose values Arrow holds exactly."""

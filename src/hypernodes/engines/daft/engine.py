@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from threading import Lock
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import daft
 from daft import DataFrame
 
-from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import OutputName, output_names
 from hypernodes.engines.daft.columns import exact_series
@@ -27,13 +25,18 @@ from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.jobs import MapContext, OnError
 from hypernodes.execution.plan.build import Plannable, build_plan
-from hypernodes.execution.plan.model import Plan
 from hypernodes.execution.plan.needs import MAP_TARGET, NESTED_MAP, NODE_TARGET
 from hypernodes.execution.plan.placement import Placement
 from hypernodes.execution.plan.variants import without_batch
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import as_single_stage, can_be_staged
 from hypernodes.mapping import Columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hypernodes.callbacks.base import CallbackContext
+    from hypernodes.execution.plan.model import Plan
 
 
 class DaftEngine(ScheduledEngine):

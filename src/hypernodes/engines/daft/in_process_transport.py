@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Condition, Lock
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
 from daft import DataType, Series
 
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError
-from hypernodes.execution.jobs import Chunk, ChunkOutcome
 from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 CANCEL_TIMEOUT_S: Final = 5.0
 """How long `InProcessTransport.cancel` waits for running calls, in seconds.

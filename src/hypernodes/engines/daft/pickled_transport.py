@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
 from daft import DataType, Series
@@ -13,10 +12,14 @@ from daft import DataType, Series
 from hypernodes._compat.daft import partition_columns
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import RemoteError
-from hypernodes.execution.jobs import Chunk, ChunkOutcome
 from hypernodes.execution.targets.serialize import deserialize_chunk_outcome, serialize_chunk_outcome
 from hypernodes.serialization.errors import deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, dumps_each, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 _ERROR_TEXT: Final = re.compile(r"pickled error <([A-Za-z0-9+/=]+)>")
 

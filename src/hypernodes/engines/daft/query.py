@@ -9,11 +9,10 @@ select   the reports; or the outputs, as the columns of a lazy data frame
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import daft
 import pyarrow as pa
@@ -26,11 +25,15 @@ from hypernodes.engines.daft.builder import QueryBuilder
 from hypernodes.engines.daft.columns import exact_series, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
-from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
 from hypernodes.text import message_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
 
 POSITIONS: Final = "item position"
 """The name of the column of positions. An input cannot have it, since names of inputs are identifiers."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from types import ModuleType
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from hypernodes._compat.daft import has_runner, select_runner, wait_for_threads_at_exit
 from hypernodes.exceptions import DaftError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 Runner: TypeAlias = Literal["native", "ray"]
 

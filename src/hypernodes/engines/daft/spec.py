@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._compat.daft import MAX_UDFS
-from hypernodes.callbacks.event import Scope
-from hypernodes.engines.daft.runner import Runner
-from hypernodes.execution.jobs import MapContext, SignedStep
-from hypernodes.execution.plan.model import Plan
 from hypernodes.execution.stages import Stage, as_single_stage, split
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
-from hypernodes.serialization.pickling import Serialized
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hypernodes.callbacks.event import Scope
+    from hypernodes.engines.daft.runner import Runner
+    from hypernodes.execution.jobs import MapContext, SignedStep
+    from hypernodes.execution.plan.model import Plan
+    from hypernodes.serialization.pickling import Serialized
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from daft import DataType, Series
 
@@ -13,6 +12,9 @@ from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
 from hypernodes.serialization.pickling import dumps, loads
 from hypernodes.text import described
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class StreamedTransport(Transport):

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from itertools import accumulate
 from math import ceil
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.callbacks.event import Event
 from hypernodes.engines.daft.query import BATCHES_PER_WORKER, Results, query_items
 from hypernodes.engines.daft.spec import KNOWN_RESULTS, QueryOptions, QuerySpec, stages_of
-from hypernodes.engines.daft.transport import Report
 from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
@@ -32,6 +29,12 @@ from hypernodes.execution.stages import as_call_stage, as_single_stage, can_be_s
 from hypernodes.execution.target import ExecutionTarget, Session
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from hypernodes.callbacks.event import Event
+    from hypernodes.engines.daft.transport import Report
 
 MAX_CHUNK_ITEMS: Final = 1024
 """How many items a chunk has at most: its events arrive when all of its items are done."""

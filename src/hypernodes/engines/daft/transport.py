@@ -16,16 +16,19 @@ The transports differ in how objects go:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from daft import DataType, Series
 
 from hypernodes.engines.daft.columns import array_of, typed_series
 from hypernodes.exceptions import HintError
 from hypernodes.execution.calls.batch import values
-from hypernodes.execution.jobs import Chunk, ChunkOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 
 @dataclass(frozen=True, slots=True)

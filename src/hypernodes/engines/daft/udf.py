@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakValueDictionary
 
 import pyarrow.compute as pc
@@ -31,6 +30,9 @@ from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 IN_DAFT: Final = -1
 """Stands in `OCCUPIED` for code that Daft has called: pipelines that run there make no query of their own."""

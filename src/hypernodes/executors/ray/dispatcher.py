@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection
 from concurrent.futures import Future, wait
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes._compat.ray import discard_error
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
@@ -27,11 +26,15 @@ from hypernodes.executors.ray.connection import connection_id, connection_lost, 
 from hypernodes.executors.ray.future import PendingResult, is_task_thread, lent_cpus, wait_in_ray
 from hypernodes.executors.ray.queues import TaskQueue, TaskQueues, host_resources, insufficient, is_dead
 from hypernodes.executors.ray.task import Task, TaskSubmitter
-from hypernodes.executors.ray.worker import TaskResult
 from hypernodes.executors.unpicklable import missing_module_advice
-from hypernodes.resources import Resources
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import described
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from hypernodes.executors.ray.worker import TaskResult
+    from hypernodes.resources import Resources
 
 CONNECTION_CHECK_INTERVAL_S: Final = 1.0
 """Seconds between checks, while tasks run, whether the connection to the cluster still exists."""

@@ -6,11 +6,10 @@ import itertools
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
 from time import monotonic
-from typing import Any, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
@@ -19,9 +18,13 @@ from hypernodes.executors.ray.future import RayFuture, is_task_thread
 from hypernodes.executors.ray.objects import place
 from hypernodes.executors.ray.task import Task
 from hypernodes.resources import Resources
-from hypernodes.serialization.broadcast import PlacedValue
 from hypernodes.serialization.pickling import Serialized, dumps, register_out_of_band, serialize
 from hypernodes.text import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from hypernodes.serialization.broadcast import PlacedValue
 
 P = ParamSpec("P")
 T = TypeVar("T")

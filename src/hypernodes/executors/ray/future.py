@@ -7,8 +7,6 @@ actor keeps its CPUs for as long as it lives, so it lends them to the tasks that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +25,9 @@ from hypernodes.executors.settled import ExecutorFuture, Settled
 from hypernodes.serialization.pickling import OutOfBand
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
     from ray import ObjectRef
 
 

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import Future
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import ResourcesError
-from hypernodes.executors.ray.task import Task
-from hypernodes.resources import Resources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from concurrent.futures import Future
+
+    from hypernodes.executors.ray.task import Task
+    from hypernodes.resources import Resources
 
 HOST_TIMEOUT_S: Final = 20.0
 """Seconds for the only hosts with the resources of a task to come back, before the task fails."""

@@ -15,11 +15,12 @@ from hypernodes.executors.ray.worker import (
     run_task,
     serialize_plain,
 )
-from hypernodes.resources import Resources
-from hypernodes.serialization.pickling import Serialized
 
 if TYPE_CHECKING:
     from ray import ObjectRef
+
+    from hypernodes.resources import Resources
+    from hypernodes.serialization.pickling import Serialized
 
 
 class Task:

@@ -12,8 +12,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from hypernodes._compat.ray import attempt_number
 from hypernodes.exceptions import TransportError
@@ -21,6 +20,9 @@ from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, loads, serialize
 from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults
 from hypernodes.text import described, message_of
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 PlainSerialized: TypeAlias = tuple[bytes, Sequence[Any], Sequence[Any]]
 """The fields of a `Serialized`: Ray pickles a tuple faster than an object of a class."""
