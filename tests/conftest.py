@@ -50,6 +50,12 @@ def ray_cluster():
     return ray
 
 
+@pytest.fixture
+def environment_on_ray(ray_cluster):
+    """The environment of a program that uses the Ray of this process: one of its own takes seconds to start."""
+    return {**os.environ, "RAY_ADDRESS": ray_cluster.get_runtime_context().gcs_address}
+
+
 @pytest.fixture(scope="module")
 def unconnected():
     """No Ray in this process, for a module that makes clusters of its own, or connects by itself."""
@@ -164,7 +170,7 @@ def _make(name, undo):
         case "dask":
             from distributed import Client
 
-            client = Client(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None)
+            client = Client(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0")
             undo.append(client.close)
             return client.get_executor()
         case "AsyncExecutor":
