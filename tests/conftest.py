@@ -20,7 +20,14 @@ os.environ.setdefault("DAFT_RUNNER", "native")
 import pytest
 
 import hypernodes
-from hypernodes import AsyncExecutor, DiskCache, ParallelExecutor, PipelineCallback, RayExecutor
+from hypernodes import (
+    AsyncExecutor,
+    DiskCache,
+    HyperNodesEngine,
+    ParallelExecutor,
+    PipelineCallback,
+    RayExecutor,
+)
 
 ALIASES = ("sequential", "async", "threaded", "parallel", "ray")
 INSTANCES = (
@@ -52,7 +59,7 @@ def ray_cluster():
 
 @pytest.fixture
 def environment_on_ray(ray_cluster):
-    """The environment of a program that uses the Ray of this process: one of its own takes seconds to start."""
+    """The environment of a program that uses the Ray of this process, as one of its own takes seconds."""
     return {**os.environ, "RAY_ADDRESS": ray_cluster.get_runtime_context().gcs_address}
 
 
@@ -108,7 +115,7 @@ LONGEST = (
     "test_process_executors",
     "test_imap",
 )
-"""The files that take longest, in the order in which they begin, so that no worker is left with one at the end."""
+"""The files that take longest, which begin in this order: otherwise a worker could be left with one."""
 
 
 def pytest_configure(config):
@@ -157,6 +164,23 @@ def executor_named(request):
     yield make
     for close in undo:
         close()
+
+
+@pytest.fixture(scope="module")
+def engine_on(request):
+    """Make engines by level and alias, each once for all tests of a module: processes take long to start."""
+    made = {}
+
+    def make(level, alias):
+        if alias == "ray":
+            request.getfixturevalue("ray_cluster")
+        if (level, alias) not in made:
+            made[level, alias] = HyperNodesEngine(**{level: alias})
+        return made[level, alias]
+
+    yield make
+    for engine in made.values():
+        engine.shutdown()
 
 
 def _make(name, undo):
