@@ -9,7 +9,7 @@ ALL      ?=
 
 WORKERS  ?= 2
 CPUS     ?= 1
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 JOBS     := http://127.0.0.1:$(or $(RAY_DASHBOARD_PORT),8299)
 
 # What `make fuzz` draws: the same examples for the same seed.
@@ -24,7 +24,7 @@ help:
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
 	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
 	@echo "make cluster-down                      its end"
-	@echo "make test    [TEST_WORKERS=2]  everything that must pass: format, lint, types, imports, tests, doctests"
+	@echo "make test    [TEST_WORKERS=3]  everything that must pass: format, lint, types, imports, tests, doctests"
 	@echo "make fuzz [SEED=...] [N=5000]   random pipelines on every executor, beside the plain loop"
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"

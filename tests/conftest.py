@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import sys
 from collections import Counter
@@ -18,7 +19,15 @@ os.environ.setdefault("DAFT_RUNNER", "native")
 
 import pytest
 
-from hypernodes import AsyncExecutor, DiskCache, ParallelExecutor, PipelineCallback, RayExecutor
+import hypernodes
+from hypernodes import (
+    AsyncExecutor,
+    DiskCache,
+    HyperNodesEngine,
+    ParallelExecutor,
+    PipelineCallback,
+    RayExecutor,
+)
 
 ALIASES = ("sequential", "async", "threaded", "parallel", "ray")
 INSTANCES = (
@@ -46,6 +55,12 @@ def ray_cluster():
             num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local"
         )
     return ray
+
+
+@pytest.fixture
+def environment_on_ray(ray_cluster):
+    """The environment of a program that uses the Ray of this process, as one of its own takes seconds."""
+    return {**os.environ, "RAY_ADDRESS": ray_cluster.get_runtime_context().gcs_address}
 
 
 @pytest.fixture(scope="module")
@@ -83,23 +98,50 @@ def _disconnect():
         ray.shutdown()
 
 
+LONGEST = (
+    "test_daft_on_ray",
+    "test_cluster_files",
+    "test_daft_examples",
+    "test_cache_cluster",
+    "test_ray_cluster",
+    "test_example",
+    "test_docs",
+    "test_daft_engine",
+    "test_interrupt",
+    "test_fuzz",
+    "test_executors_matrix",
+    "test_ray_pipelines",
+    "test_ray_executor",
+    "test_process_executors",
+    "test_imap",
+)
+"""The files that take longest, which begin in this order: otherwise a worker could be left with one."""
+
+
+def pytest_configure(config):
+    """Compile what worker processes import: where Python writes no bytecode, each would compile it again."""
+    if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
+        for folder in (Path(hypernodes.__file__).parent, Path(__file__).parent):
+            compileall.compile_dir(folder, quiet=2)
+
+
 def pytest_collection_modifyitems(items):
     """Begin with the files that want no Ray in this process, and end with those that share one.
 
     So all others run as they do where there is none, on each worker of xdist, too, which takes whole files.
     """
-    turns = {}
+    shares_ray = {}
     for item in items:
-        uses = set(getattr(item, "fixturenames", ()))
         given = getattr(item, "callspec", None)
-        if "unconnected" in uses:
-            turn = 0
-        elif uses & SHARE_RAY or (given and {"ray", "RayExecutor"} & set(map(str, given.params.values()))):
-            turn = 2
-        else:
-            turn = 1
-        turns[item.path] = max(turn, turns.get(item.path, 0))
-    items.sort(key=lambda item: turns[item.path])
+        uses = SHARE_RAY & set(getattr(item, "fixturenames", ()))
+        shares = bool(uses or (given and {"ray", "RayExecutor"} & set(map(str, given.params.values()))))
+        shares_ray[item.path] = shares or shares_ray.get(item.path, False)
+
+    def turn(item):
+        stem = item.path.stem
+        return shares_ray[item.path], LONGEST.index(stem) if stem in LONGEST else len(LONGEST)
+
+    items.sort(key=turn)
 
 
 # ------------------------------------------------------------------------------------- executors
@@ -124,6 +166,23 @@ def executor_named(request):
         close()
 
 
+@pytest.fixture(scope="module")
+def engine_on(request):
+    """Make engines by level and alias, each once for all tests of a module: processes take long to start."""
+    made = {}
+
+    def make(level, alias):
+        if alias == "ray":
+            request.getfixturevalue("ray_cluster")
+        if (level, alias) not in made:
+            made[level, alias] = HyperNodesEngine(**{level: alias})
+        return made[level, alias]
+
+    yield make
+    for engine in made.values():
+        engine.shutdown()
+
+
 def _make(name, undo):
     match name:
         case "loky":
@@ -135,7 +194,7 @@ def _make(name, undo):
         case "dask":
             from distributed import Client
 
-            client = Client(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=None)
+            client = Client(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0")
             undo.append(client.close)
             return client.get_executor()
         case "AsyncExecutor":

@@ -10,8 +10,8 @@ import pytest
 EXAMPLES = Path(__file__).parents[1] / "examples" / "daft"
 
 
-def printed(name, *options, runner=None):
-    environment = {name: value for name, value in os.environ.items() if name != "DAFT_RUNNER"}
+def printed(name, *options, runner=None, environment=os.environ):
+    environment = {name: value for name, value in environment.items() if name != "DAFT_RUNNER"}
     done = subprocess.run(
         [sys.executable, EXAMPLES / name, *options, *(["--runner", runner] if runner else [])],
         capture_output=True,
@@ -38,10 +38,11 @@ def test_models(runner):
     ]
 
 
-def test_retrieval_finds_the_same_from_the_cache_and_on_ray(tmp_path):
+def test_retrieval_finds_the_same_from_the_cache_and_on_ray(tmp_path, environment_on_ray):
     first = printed("retrieval.py", "--cache", tmp_path / "cache", runner="native")
     assert "time.strptime" in first
-    assert printed("retrieval.py", "--cache", tmp_path / "cache", runner="ray") == first
+    options = ("--cache", tmp_path / "cache")
+    assert printed("retrieval.py", *options, runner="ray", environment=environment_on_ray) == first
 
 
 def test_debugging_a_plan():

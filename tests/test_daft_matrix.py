@@ -15,14 +15,14 @@ OPTIONS = {
     "to debug": {"debug": True},
     "in processes of its own": {"concurrency": 2},
 }
-SOME = ("nested map", "batch functions")  # Processes take a second to start, so only these run in them.
+# Processes take a second to start, so only these run in them, and on Ray only those of `APART`.
+SOME = () if ON_RAY else ("nested map", "batch functions")
 CELLS = [
     pytest.param(way, observed, id=f"{way}, {observed}")
     for way in OPTIONS
     for observed in OBSERVERS
     if way == "by default"
-    or (way, observed) in (("in small batches", "recorder and cache"), ("to debug", "recorder and cache"))
-    if not (ON_RAY and way == "to debug")
+    or (way in ("in small batches", "to debug") and observed == "recorder and cache" and not ON_RAY)
 ]
 APART = [("nested map", "recorder and cache"), ("batch functions", "counting")]
 QUIET = [

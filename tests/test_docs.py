@@ -43,11 +43,12 @@ def snippets(page):
             yield Snippet(code, kind, printed if shown else None)
 
 
-def run(code, directory):
+def run(code, directory, address=None):
     script = directory / "page.py"
     script.write_text(code, encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"PYTHONIOENCODING": "utf-8", "COLUMNS": "120"}
+    environment |= {"RAY_ADDRESS": address} if address else {}
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=directory,
@@ -79,11 +80,18 @@ def test_the_snippets_of_a_page_print_what_the_page_says(page, tmp_path):
 
 
 SCRIPTS = [(page, snippet) for page in PAGES for snippet in snippets(page) if snippet.kind == "script"]
+ON_RAY = [case for case in SCRIPTS if case[0].stem == "ray"]
+ALONE = [case for case in SCRIPTS if case not in ON_RAY]
 
 
-@pytest.mark.parametrize(("page", "snippet"), SCRIPTS, ids=[f"{page.stem}" for page, _ in SCRIPTS])
+@pytest.mark.parametrize(("page", "snippet"), ALONE, ids=[page.stem for page, _ in ALONE])
 def test_the_scripts_of_a_page_run_by_themselves(page, snippet, tmp_path):
     compare(snippet, run(snippet.code, tmp_path))
+
+
+@pytest.mark.parametrize(("page", "snippet"), ON_RAY, ids=[page.stem for page, _ in ON_RAY])
+def test_the_scripts_about_ray_run_on_a_cluster_that_is_there(page, snippet, tmp_path, environment_on_ray):
+    compare(snippet, run(snippet.code, tmp_path, environment_on_ray["RAY_ADDRESS"]))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -596,13 +596,12 @@ def test_stop_iteration_where_only_another_error_can_be_raised(executor):
 
 @pytest.mark.parametrize("kind", [GeneratorExit, SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("executor", ["sequential", "async", "threaded", "parallel"])
-def test_what_ends_more_than_an_item_ends_the_run_as_itself(executor, kind):
+def test_what_ends_more_than_an_item_ends_the_run_as_itself(executor, kind, engine_on):
     for level in ("node_executor", "map_executor"):
-        with HyperNodesEngine(**{level: executor}) as engine:
-            for step in (raise_it, raise_it_async, raise_it_late):
-                pipeline = Pipeline([step], engine=engine)
-                with pytest.raises(kind):
-                    pipeline.map({"kind": [kind]}, "kind", on_error="return")
+        for step in (raise_it, raise_it_async, raise_it_late):
+            pipeline = Pipeline([step], engine=engine_on(level, executor))
+            with pytest.raises(kind):
+                pipeline.map({"kind": [kind]}, "kind", on_error="return")
 
 
 def test_the_note_names_a_renamed_node_by_its_parameters(watched):

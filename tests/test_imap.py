@@ -45,9 +45,8 @@ def alias(request):
 
 
 @pytest.fixture(params=["map_executor", "node_executor"])
-def engine(request, alias):
-    with HyperNodesEngine(**{request.param: alias}) as engine:
-        yield engine
+def engine(request, alias, engine_on):
+    return engine_on(request.param, alias)
 
 
 def test_it_gives_what_map_gives(engine, watched):
@@ -158,9 +157,9 @@ def test_an_engine_of_ones_own_needs_no_imap():
     assert next(itertools.islice(rows, 1500, None)) == (1500, {"y": 3000})
 
 
-def test_aimap(alias):
+def test_aimap(alias, engine_on):
     async def main():
-        engine = HyperNodesEngine(map_executor=alias)
+        engine = engine_on("map_executor", alias)
         ticks = 0
 
         async def tick():
@@ -180,7 +179,6 @@ def test_aimap(alias):
             _ = [row async for row in pipeline.aimap({"x": itertools.count()}, "x")]
         ticking.cancel()
         assert ticks > 5
-        engine.shutdown()
 
     asyncio.run(main())
 

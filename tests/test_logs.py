@@ -80,7 +80,7 @@ def measure(word):
     return len(word)
 
 logging.basicConfig(level=logging.INFO)
-ray.init(num_cpus=1, include_dashboard=False, address="local")
+ray.init()
 engine = HyperNodesEngine(map_executor="ray")
 pipeline = Pipeline([measure], engine, name="words", callbacks=[LoggingCallback()])
 pipeline.map({"word": ["a", "bcd"]}, "word")
@@ -89,7 +89,7 @@ ray.shutdown()
 """
 
 
-def test_what_workers_of_ray_print_and_log_comes_to_the_driver_with_its_label():
+def test_what_workers_of_ray_print_and_log_comes_to_the_driver_with_its_label(environment_on_ray):
     awaited = {
         f"words/measure[{item}] | {said}"
         for item, word in enumerate(["a", "bcd"])
@@ -98,7 +98,7 @@ def test_what_workers_of_ray_print_and_log_comes_to_the_driver_with_its_label():
     said = ""
     with subprocess.Popen(
         [sys.executable, "-c", RAY],
-        env={**os.environ, "RAY_DEDUP_LOGS": "0"},
+        env={**environment_on_ray, "RAY_DEDUP_LOGS": "0"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -56,12 +56,12 @@ class Errors(PipelineCallback):
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_a_nested_pipelines_counting_callback_counts_what_it_would_hear_alone(alias):
+def test_a_nested_pipelines_counting_callback_counts_what_it_would_hear_alone(alias, engine_on):
     inner, outer = Counting(), Counting(deaf=["inner"])
     nested = Pipeline([odd], name="inner", callbacks=[inner])
-    with HyperNodesEngine(map_executor=alias) as engine:
-        pipeline = Pipeline([nested], engine, name="outer", callbacks=[outer])
-        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    engine = engine_on("map_executor", alias)
+    pipeline = Pipeline([nested], engine, name="outer", callbacks=[outer])
+    pipeline.map({"x": range(MANY)}, "x", on_error="return")
     assert inner.numbers == {
         ("node", ("outer", "inner"), "odd"): MANY - 3,
         ("error", ("outer", "inner"), "odd"): 3,
@@ -75,16 +75,16 @@ def test_a_nested_pipelines_counting_callback_counts_what_it_would_hear_alone(al
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_the_context_of_a_counting_callback_is_put_around_every_call(alias):
+def test_the_context_of_a_counting_callback_is_put_around_every_call(alias, engine_on):
     counting = Around()
-    with HyperNodesEngine(map_executor=alias) as engine:
-        pipeline = Pipeline([odd], engine, name="p", callbacks=[counting])
-        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    engine = engine_on("map_executor", alias)
+    pipeline = Pipeline([odd], engine, name="p", callbacks=[counting])
+    pipeline.map({"x": range(MANY)}, "x", on_error="return")
     assert sum(counting.notes.values()) == MANY
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_an_error_that_a_node_catches_is_told_of_no_other_item(alias):
+def test_an_error_that_a_node_catches_is_told_of_no_other_item(alias, engine_on):
     other = Pipeline([odd], name="other")
 
     @node(output_name="z")
@@ -98,20 +98,18 @@ def test_an_error_that_a_node_catches_is_told_of_no_other_item(alias):
         return x
 
     errors = Errors()
-    with HyperNodesEngine(map_executor=alias) as engine:
-        pipeline = Pipeline([careful], engine, name="p", callbacks=[errors])
-        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    engine = engine_on("map_executor", alias)
+    pipeline = Pipeline([careful], engine, name="p", callbacks=[errors])
+    pipeline.map({"x": range(MANY)}, "x", on_error="return")
     assert errors.errors == {(("p",), "careful", "node"): 1}
 
 
 @pytest.mark.parametrize("alias", ["threaded", "parallel", "daft"])
-def test_items_of_a_batch_function_are_counted(alias):
+def test_items_of_a_batch_function_are_counted(alias, engine_on):
     counting = Counting()
-    engine = DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
+    engine = DaftEngine() if alias == "daft" else engine_on("map_executor", alias)
     pipeline = Pipeline([anything_but_two, plus], engine, name="p", callbacks=[counting])
     rows = pipeline.map({"x": [1, 2, 3]}, "x", on_error="return")["z"]
-    if alias != "daft":
-        engine.shutdown()
     assert [rows[0], rows[2]] == [2, 4]
     assert counting.numbers == {
         ("items", ("p",)): 3,
@@ -122,26 +120,24 @@ def test_items_of_a_batch_function_are_counted(alias):
 
 
 @pytest.mark.parametrize("alias", ["threaded", "parallel", "daft"])
-def test_an_error_of_a_batch_function_is_told_of_its_node(alias):
+def test_an_error_of_a_batch_function_is_told_of_its_node(alias, engine_on):
     errors = Errors()
-    engine = DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
+    engine = DaftEngine() if alias == "daft" else engine_on("map_executor", alias)
     pipeline = Pipeline([anything_but_two, plus], engine, name="p", callbacks=[errors])
     with pytest.raises(ValueError, match="two"):
         pipeline.map({"x": [2, 2, 2]}, "x")
-    if alias != "daft":
-        engine.shutdown()
     assert errors.errors[("p",), "anything_but_two", "node"] >= 1
     assert errors.errors[("p",), "p", "pipeline"] == 1
 
 
 @pytest.mark.parametrize("alias", ALIASES)
-def test_nodes_that_were_done_before_an_item_failed_are_counted(alias):
+def test_nodes_that_were_done_before_an_item_failed_are_counted(alias, engine_on):
     first = node(abs, output_name="y")
     second = odd.rename(inputs={"x": "y"}, outputs={"y": "z"})
     counting = Counting()
-    with HyperNodesEngine(map_executor=alias) as engine:
-        pipeline = Pipeline([first, second], engine, name="p", callbacks=[counting])
-        pipeline.map({"x": range(MANY)}, "x", on_error="return")
+    engine = engine_on("map_executor", alias)
+    pipeline = Pipeline([first, second], engine, name="p", callbacks=[counting])
+    pipeline.map({"x": range(MANY)}, "x", on_error="return")
     assert counting.numbers == {
         ("items", ("p",)): MANY,
         ("node", ("p",), "abs"): MANY,
@@ -206,11 +202,11 @@ def test_a_nested_pipeline_that_is_under_way_when_a_node_fails_has_an_end_or_an_
 
 
 @pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
-def test_an_item_whose_nested_map_was_computed_is_not_cached(alias, tmp_path, recorder):
-    with HyperNodesEngine(map_executor=alias) as engine:
-        inner = Pipeline([odd], engine, name="inner").as_node({"xs": "x"}, map_over="xs")
-        pipeline = Pipeline([inner], name="p", cache=DiskCache(tmp_path), callbacks=[recorder])
-        pipeline.map({"xs": [[1, 2], [3]]}, "xs")
+def test_an_item_whose_nested_map_was_computed_is_not_cached(alias, tmp_path, recorder, engine_on):
+    engine = engine_on("map_executor", alias)
+    inner = Pipeline([odd], engine, name="inner").as_node({"xs": "x"}, map_over="xs")
+    pipeline = Pipeline([inner], name="p", cache=DiskCache(tmp_path), callbacks=[recorder])
+    pipeline.map({"xs": [[1, 2], [3]]}, "xs")
     assert recorder.of("item_cached") == []
 
 
@@ -239,12 +235,12 @@ class Called:
 
 
 @pytest.mark.parametrize("alias", ["sequential", "threaded"])
-def test_equal_nodes_of_one_item_are_computed_once_with_a_cache(alias, tmp_path):
+def test_equal_nodes_of_one_item_are_computed_once_with_a_cache(alias, tmp_path, engine_on):
     called = Called()
     twins = [node(called, output_name=name).rename({"x": name.upper()}) for name in ("a", "b")]
-    with HyperNodesEngine(node_executor=alias) as engine:
-        pipeline = Pipeline(twins, engine, cache=DiskCache(tmp_path))
-        assert pipeline.run({"A": 1, "B": 1}) == {"a": 1, "b": 1}
+    engine = engine_on("node_executor", alias)
+    pipeline = Pipeline(twins, engine, cache=DiskCache(tmp_path))
+    assert pipeline.run({"A": 1, "B": 1}) == {"a": 1, "b": 1}
     assert called.times == {1: 1}
 
 

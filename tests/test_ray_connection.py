@@ -61,33 +61,3 @@ def test_a_local_ray_is_stopped_with_its_last_executor(tmp_path):
         """,
     )
     assert done.stdout.splitlines() == ["1 2 True", "False"], done.stderr
-
-
-def test_calls_fail_after_ray_shutdown_and_succeed_after_ray_init(tmp_path):
-    done = run(
-        tmp_path,
-        """
-        import time
-        import ray
-        from hypernodes import RayExecutor
-        from hypernodes.exceptions import ClusterConnectionError
-
-        options = dict(num_cpus=1, include_dashboard=False, address="local", logging_level="error")
-        ray.init(**options)
-        executor = RayExecutor(1)
-        assert executor.submit(abs, -1).result() == 1
-        running, waiting = executor.submit(time.sleep, 60), executor.submit(abs, -1)
-        ray.shutdown()
-        for future in (running, waiting):
-            assert isinstance(future.exception(timeout=20), ClusterConnectionError), future
-        try:
-            executor.submit(abs, -1)
-        except ClusterConnectionError as error:
-            print(error)
-        ray.init(**options)
-        print(executor.submit(abs, -2).result())
-        """,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "ray.init() again" in done.stdout
-    assert done.stdout.endswith("2\n")

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -421,3 +422,44 @@ def test_a_closed_executor_refuses_submissions(ray_cluster):
     closed.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"):
         closed.submit(abs, 1)
+
+
+# ------------------------------------------------------------------------- the connection of the process
+
+RECONNECTS = """
+import sys
+import time
+import ray
+from hypernodes import RayExecutor
+from hypernodes.exceptions import ClusterConnectionError
+
+options = dict(address=sys.argv[1], logging_level="error")
+ray.init(**options)
+executor = RayExecutor(1)
+assert executor.submit(abs, -1).result() == 1
+running, waiting = executor.submit(time.sleep, 60), executor.submit(abs, -1)
+ray.shutdown()
+for future in (running, waiting):
+    assert isinstance(future.exception(timeout=20), ClusterConnectionError), future
+try:
+    executor.submit(abs, -1)
+except ClusterConnectionError as error:
+    print(error)
+ray.init(**options)
+print(executor.submit(abs, -2).result())
+"""
+
+
+def test_calls_fail_after_ray_shutdown_and_succeed_after_ray_init(environment_on_ray):
+    environment = dict(environment_on_ray)
+    address = environment.pop("RAY_ADDRESS")  # Otherwise the executor could connect by itself.
+    done = subprocess.run(
+        [sys.executable, "-c", RECONNECTS, address],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ray.init() again" in done.stdout
+    assert done.stdout.endswith("2\n")

@@ -470,7 +470,7 @@ def add(sizes):
     return sum(sizes), os.getpid()
 
 def main():
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local")
+    ray.init(log_to_driver=False, logging_level="error")
     words = Pipeline([measure], name="words", engine=HyperNodesEngine(node_executor="parallel"))
     on_ray = HyperNodesEngine(map_executor="ray")
     pipeline = Pipeline(
@@ -487,12 +487,18 @@ if __name__ == "__main__":
 """
 
 
-def test_a_nested_map_on_ray_with_nodes_in_processes_arrives_at_a_collector_as_one_tree(collector, tmp_path):
+def test_a_nested_map_on_ray_with_nodes_in_processes_arrives_at_a_collector_as_one_tree(
+    collector, tmp_path, environment_on_ray
+):
     script = tmp_path / "sends.py"
     script.write_text(SENDS)
     ended = subprocess.run(
         [sys.executable, str(script)],
-        env={**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_SERVICE_NAME": "tested"},
+        env={
+            **environment_on_ray,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+            "OTEL_SERVICE_NAME": "tested",
+        },
         capture_output=True,
         text=True,
         check=False,

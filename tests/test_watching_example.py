@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 NIGHTLY = Path(__file__).parents[1] / "examples" / "watching" / "nightly.py"
 
 
-@pytest.mark.parametrize("executor", ["threaded", "parallel"])
-def test_a_run_is_watched(tmp_path, executor):
-    page, log = tmp_path / "report.html", tmp_path / "run.jsonl"
+EXECUTORS = ("threaded", "parallel")
+
+
+def watch(executor, directory):
+    page, log = directory / f"{executor}.html", directory / f"{executor}.jsonl"
     ended = subprocess.run(
         [sys.executable, NIGHTLY, "--executor", executor, "--report", page, "--log", log],
         capture_output=True,
@@ -20,6 +23,20 @@ def test_a_run_is_watched(tmp_path, executor):
         check=False,
         timeout=100,
     )
+    return page, log, ended
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    """The runs by executor, all at the same time, since each mostly waits."""
+    directory = tmp_path_factory.mktemp("watched")
+    with ThreadPoolExecutor() as pool:
+        yield {executor: pool.submit(watch, executor, directory) for executor in EXECUTORS}
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_a_run_is_watched(watched, executor):
+    page, log, ended = watched[executor].result()
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.splitlines()[-2].startswith("nightly: 24/24 ")
     assert "nightly/download, item 9, failed: ConnectionError('feed-09 is gone')" in ended.stdout

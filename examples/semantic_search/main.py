@@ -66,6 +66,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--executor", choices=EXECUTORS, default=EXECUTORS[0], help="where it runs")
     parser.add_argument("--all", action="store_true", help="read every module, not only the well-known ones")
+    parser.add_argument(
+        "--module", action="append", help="read only this; may be given again", metavar="NAME"
+    )
     parser.add_argument("--question", action="append", help="may be given several times", metavar="TEXT")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where results are kept", metavar="DIR")
     options = parser.parse_args()
@@ -73,7 +76,7 @@ def main() -> None:
     started, counter = perf_counter(), Counter()
     questions = options.question or QUESTIONS
     inputs = {
-        "modules": every_module() if options.all else WELL_KNOWN,
+        "modules": options.module or (every_module() if options.all else WELL_KNOWN),
         "python": platform.python_version(),
         "model": Embedder(HERE / "tokenizer.json"),
         "questions": questions,
