@@ -17,8 +17,9 @@ ifndef SEED
 SEED := $(shell date +%s)
 endif
 N ?= 5000
+SECONDS ?= 600
 
-.PHONY: help test lint types fuzz run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help test lint types fuzz chaos run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
@@ -26,6 +27,7 @@ help:
 	@echo "make cluster-down                      its end"
 	@echo "make test    [TEST_WORKERS=3]  everything that must pass: format, lint, types, imports, tests, doctests"
 	@echo "make fuzz [SEED=...] [N=5000]   random pipelines on every executor, beside the plain loop"
+	@echo "make chaos [SEED=...] [SECONDS=600]   a map whose workers and driver are killed, stopped and ended"
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
@@ -45,6 +47,9 @@ $(BIN)/.dev: pyproject.toml
 	@echo "installing what development needs into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(BIN)/.run
+
+chaos: $(BIN)/.dev
+	$(BIN)/python tests/chaos.py --seconds $(SECONDS) --seed $(SEED)
 
 run: $(BIN)/.run
 	@$(BIN)/python examples/semantic_search/main.py --executor $(EXECUTOR) $(if $(ALL),--all) $(if $(Q),--question "$(Q)")
