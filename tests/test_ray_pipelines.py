@@ -396,3 +396,14 @@ def test_a_timeout_inside_another_timeout():
     assert pipeline.run({"x": 0.1}) == {"z": 0.1}
     with pytest.raises(NodeTimeoutError, match=r"0\.6 s"):
         pipeline.run({"x": 3})
+
+
+def test_values_given_for_a_nested_map_are_its_items_on_ray(ray_cluster):
+    add = node(lambda a, b: a + b, output_name="y")
+    double = node(lambda y: y * 2, output_name="z")
+    inner = Pipeline([add, double], name="inner").as_node({"xs": "a"}, map_over="xs")
+    for options in ({"map_executor": "ray"}, {"node_executor": "ray"}):
+        with HyperNodesEngine(**options) as engine:
+            outer = Pipeline([inner], engine=engine)
+            assert outer.run({"y": [7, 8]}) == {"y": [7, 8], "z": [14, 16]}
+            assert outer.map({"y": [[7], [8, 9]]}, map_over="y", output_name="z") == {"z": [[14], [16, 18]]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product, zip_longest
 from math import prod
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from hypernodes.exceptions import MapError, did_you_mean, listing
 from hypernodes.tables import table_of, values_of
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hypernodes.nested import MapMode
+
+
+_NO_LABELS: Final[Mapping[str, str]] = {}
 
 
 class Columns(Sequence[dict[str, Any]]):
@@ -63,7 +66,15 @@ class Columns(Sequence[dict[str, Any]]):
         return f"Columns({self.columns!r})"
 
 
-def expand(inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str) -> Columns:
+def expand(
+    inputs: Mapping[str, Any],
+    map_over: Sequence[str],
+    map_mode: MapMode,
+    where: str,
+    *,
+    beside: Sequence[str] = (),
+    labels: Mapping[str, str] = _NO_LABELS,
+) -> Columns:
     """List the items of a map.
 
     Args:
@@ -72,6 +83,8 @@ def expand(inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode
         map_mode: ``"zip"`` combines the collections element by element, ``"product"`` takes every
             combination, the last collection varying fastest.
         where: What is mapped, for messages, as in ``"pipeline 'p'"``.
+        beside: Those of them that have a value for each item in every mode, and are not combined.
+        labels: The names of inputs in messages, if the user knows them by other names.
 
     Returns:
         For each item, the values of the inputs that vary.
@@ -85,16 +98,24 @@ def expand(inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode
         >>> list(expand({"x": [1, 2], "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'"))
         [{'x': 1, 'y': 3}, {'x': 1, 'y': 4}, {'x': 2, 'y': 3}, {'x': 2, 'y': 4}]
     """
-    columns = [list(_iterable(name, inputs[name], where)) for name in map_over]
+    shown = [labels.get(name, name) for name in map_over]
+    columns = [
+        list(_iterable(label, inputs[name], where, is_named=name not in beside))
+        for label, name in zip(shown, map_over, strict=True)
+    ]
+    lengths = list(map(len, columns))
+    needed = "inputs that are mapped together must have the same length"
     if map_mode == "product":
-        columns = _product(columns)
-    lengths = {name: len(column) for name, column in zip(map_over, columns, strict=True)}
-    if len(set(lengths.values())) > 1:
-        found = ", ".join(f"{name!r} has length {length}" for name, length in lengths.items())
-        raise MapError(
-            f"{where}: inputs that are mapped together must have the same length, but {found}. "
-            f"Use map_mode='product' for every combination."
+        combined = [position for position, name in enumerate(map_over) if name not in beside]
+        for position, column in zip(combined, _product([columns[i] for i in combined]), strict=True):
+            columns[position] = column
+        needed = (
+            f"{listing([labels.get(name, name) for name in beside])} must have a value for each combination"
         )
+    if len(set(map(len, columns))) > 1:
+        found = ", ".join(f"{name!r} has length {n}" for name, n in zip(shown, lengths, strict=True))
+        hint = "" if beside else " Use map_mode='product' for every combination."
+        raise MapError(f"{where}: {needed}, but {found}.{hint}")
     return Columns(dict(zip(map_over, columns, strict=True)))
 
 
@@ -178,19 +199,35 @@ def _product(columns: list[list[Any]]) -> list[list[Any]]:
     ]
 
 
-def _iterable(name: str, value: Any, where: str) -> Iterable[Any]:
+def _iterable(name: str, value: Any, where: str, *, is_named: bool = True) -> Iterable[Any]:
     if table_of(value) is not None:
         raise MapError(
             f"{where}: map_over names {name!r}, whose value is a table, which has columns rather than "
             f"items. Give the table itself as inputs, so that its rows are the items, or a list of its rows."
         )
     value = values_of(value)
-    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+    if value.__class__ is list:
+        items: list[Any] = value
+        return items
+    try:
+        if not isinstance(value, str | bytes | bytearray | Mapping) and isinstance(value, Iterable):
+            return iter(value)
+    except TypeError:  # An array or tensor without dimensions has the method, and refuses.
+        pass
+    if is_named:
         raise MapError(
-            f"{where}: map_over names {name!r}, whose value, of type {type(value).__name__}, is not a "
-            f"collection of items. Give a list, or leave {name!r} out of map_over."
+            f"{where}: map_over names {name!r}, whose value, {_kind(value)}, is not a collection of items. "
+            f"Give a list, or leave {name!r} out of map_over."
         )
-    return value
+    raise MapError(
+        f"{where}: the value given for {name!r}, {_kind(value)}, is not a collection. The pipeline is "
+        f"mapped: give a list with a value for each item."
+    )
+
+
+def _kind(value: Any) -> str:
+    kind = f"of type {type(value).__name__}"
+    return f"{kind} without dimensions" if getattr(value, "ndim", None) == 0 else kind
 
 
 def parse_map_over(map_over: str | Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:

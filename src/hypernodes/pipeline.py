@@ -88,7 +88,8 @@ class Pipeline(PipelineDefinition):
         """Compute the outputs once.
 
         Args:
-            inputs: Values by name. The name of an output is allowed, too: its node is not run then.
+            inputs: Values by name. The name of an output is allowed, too, also of a nested pipeline: its node
+                is not run then.
             output_name: The output or outputs to compute, with the nodes that they need; by default all.
 
         Returns:

@@ -13,7 +13,6 @@ from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import code_parts, taken
 from hypernodes.execution.scheduler.lookup import sign_item
 from hypernodes.execution.signature import Signer
-from hypernodes.mapping import expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -223,7 +222,7 @@ class _Explainer:
             return set(names.values())
         items: list[dict[str, Any]] = [{}]
         if step.map_over:
-            items = list(expand(collections, step.map_over, step.map_mode, f"pipeline {inner.label!r}"))
+            items = list(step.items(collections))
         wanted = {result for result, _ in step.results} if is_needed else set()
         needed = {names[parameter] for parameter in step.map_over}
         for item in items:

@@ -100,7 +100,10 @@ def _read(plan: Plan, fingerprints: Fingerprints) -> dict[str, _Lineage | None]:
             case NestedStep():
                 inside = _read(step.inner, fingerprints)
                 results = tuple(inside[inner] for inner, _ in step.results)
-                mapped = "/".join((*step.map_over, step.map_mode if step.map_over else "")).encode()
+                # Lists given beside a product are not combined, as its other collections are.
+                combined = (name for name in step.map_over if name not in step.beside)
+                mode = step.map_mode if step.map_over else ""
+                mapped = "/".join((*combined, mode, *step.beside)).encode()
                 results = tuple(
                     lineage
                     and _Lineage(combine(mapped, (lineage.digest,)), lineage.inputs | set(step.map_over))

@@ -31,7 +31,6 @@ from hypernodes.execution.calls.location import locate
 from hypernodes.execution.calls.returned import FINAL_TYPES, final_value, final_value_on_loop, unpack
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
-from hypernodes.mapping import expand
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -244,11 +243,10 @@ def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tup
 
     names = step.map_over
     compute_columns = _form(step.inner, names, over=names)
-    where = f"pipeline {step.inner.label!r}"
 
     def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
-        rows = expand(inputs, names, step.map_mode, where)
-        return tuple(map(compute_columns(rows.columns, inputs, items).__getitem__, results))
+        columns = step.items(inputs).columns
+        return tuple(map(compute_columns(columns, inputs, items).__getitem__, results))
 
     return compute_all
 

@@ -17,6 +17,7 @@ from hypernodes.exceptions import (
     listing,
 )
 from hypernodes.execution.plan.engine_call import EngineCall
+from hypernodes.execution.plan.every_output import every_output
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import BATCH_CALLS, COMPILED, COMPILED_ON_LOOP, NESTED_MAP
 from hypernodes.execution.plan.variants import aggregated, inside_chunk
@@ -255,7 +256,7 @@ class _Builder:
 
     def build(self, given: Sequence[str], outputs: tuple[str, ...] | None) -> Plan:
         self.given = {*given, *self.pipeline.bound}
-        wanted = self._all_outputs() if outputs is None else outputs
+        wanted = every_output(self.graph, self.given) if outputs is None else outputs
         self.needed = {name for name in wanted if name not in self.given}
         self.used |= self.given.intersection(wanted)
         steps: list[Step] = []
@@ -280,17 +281,6 @@ class _Builder:
             map_target=settings.placement.map,
             engine=settings.engine,
         )
-
-    def _all_outputs(self) -> tuple[str, ...]:
-        """Return every output, less those that only lead up to values that were given."""
-        cut: set[str] = set()
-        for member in reversed(self.graph.order):
-            names = set(member.output_names)
-            users = [user for user in self.graph.order if not names.isdisjoint(user.input_names)]
-            feeds_cut = bool(users) and all(set(user.output_names) <= cut for user in users)
-            if names <= self.given or (feeds_cut and not names & self.given):
-                cut |= names
-        return tuple(name for name in self.graph.output_names if name not in cut or name in self.given)
 
     def _available(self, name: str) -> bool:
         return name in self.given or name in self.graph.producers
@@ -336,44 +326,48 @@ class _Builder:
     def _nested(self, node: NestedPipeline) -> Step | None:
         pipeline: Any = node.pipeline
         results = tuple((inner, outer) for inner, outer in node.results if outer in self.needed)
-        available = {inner: outer for inner, outer in node.arguments if self._available(outer)}
-        mapped_inner = tuple(
-            inner for name in node.map_over for inner, outer in node.arguments if outer == name
-        )
-        missing = [
-            (outer, node.name)
-            for inner, outer in node.arguments
-            if inner in mapped_inner and inner not in available
-        ]
-        required = set(pipeline.wiring.input_names) - pipeline.optional - set(pipeline.bound)
-        if missing:
-            self.missing += missing
-            available |= {inner: outer for inner, outer in node.arguments if inner in mapped_inner}
+        # Values of its own outputs that are given go to the inner plan, as the inputs of a run of its own.
+        given = {inner: outer for inner, outer in node.results if outer in self.given}
+        mapped = tuple(inner for name in node.map_over for inner, outer in node.arguments if outer == name)
+        takes = {
+            inner: outer for inner, outer in node.arguments if inner in mapped or self._available(outer)
+        } | given
         wanted = tuple(inner for inner, _ in results)
         try:
             path, key = (*self.path, node.name), next(self.common.keys)
             builder = _Builder(self.common, pipeline, self.settings.of(pipeline), path, key)
-            inner = self.common.of(builder, tuple(available), wanted, mapped=bool(node.map_over))
+            inner = self.common.of(builder, tuple(takes), wanted, mapped=bool(node.map_over))
         except MissingInputError as error:
             outer_of = dict(node.arguments)
-            self.missing += [
-                (outer_of[name], node.name) for name in error.names if name in outer_of and name in required
-            ]
+            self.missing += [(outer_of[name], node.name) for name in error.names if name in outer_of]
             if not self.missing:
                 raise
             return None
+        beside = tuple(name for name in given if name in inner.inputs) if mapped else ()
+        if beside:
+            # The given lists tell how many items there are: a collection that no step takes is not needed. Of
+            # a product, all collections are needed, or none.
+            used = tuple(name for name in mapped if name in inner.inputs)
+            mapped = used if node.map_mode == "zip" or not used else mapped
+        missing = [(takes[name], node.name) for name in mapped if not self._available(takes[name])]
+        if missing:
+            self.missing += missing
+            return None
+        varying = (*mapped, *beside)
         arguments = tuple(
-            (name, available[name]) for name in available if name in inner.inputs or name in mapped_inner
+            (name, outer) for name, outer in takes.items() if name in inner.inputs or name in varying
         )
         for _, outer in arguments:
             self._take(outer)
         engine = pipeline.engine
         if engine is not None and engine.placement() is None:
             own = pipeline.with_cache(builder.settings.cache).with_callbacks(builder.settings.callbacks)
-            call = EngineCall(engine, own.with_name(node.name), wanted, mapped_inner, node.map_mode)
+            call = EngineCall(
+                engine, own.with_name(node.name), wanted, varying, node.map_mode, beside, dict(arguments)
+            )
             outputs = tuple(outer for _, outer in results)
             return CallStep(0, node.name, call, arguments, outputs, options=replace(DEFAULTS, cache=False))
-        return NestedStep(0, node.name, inner, arguments, results, mapped_inner, node.map_mode)
+        return NestedStep(0, node.name, inner, arguments, results, varying, node.map_mode, beside)
 
     def _missing_error(self, given: Sequence[str]) -> MissingInputError:
         names = tuple(dict.fromkeys(name for name, _ in self.missing))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Event
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.mapping import expand
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class EngineCall:
         outputs: The inner outputs wanted.
         map_over: The inner inputs that are mapped over.
         map_mode: How several of them are combined.
+        beside: Those of them that have a value for each item in every mode.
+        labels: The names of the inner inputs in the pipeline around.
     """
 
     engine: Any
@@ -28,13 +33,17 @@ class EngineCall:
     outputs: tuple[str, ...]
     map_over: tuple[str, ...]
     map_mode: Any
+    beside: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, **inputs: Any) -> Any:
         """Run the pipeline, and return the values of its outputs."""
         context = _context_around()
         if self.map_over:
             where = f"pipeline {self.pipeline.pipeline_id!r}"
-            items = expand(inputs, self.map_over, self.map_mode, where)
+            items = expand(
+                inputs, self.map_over, self.map_mode, where, beside=self.beside, labels=self.labels
+            )
             fixed = {name: value for name, value in inputs.items() if name not in self.map_over}
             rows = self.engine.map(self.pipeline, items, fixed, self.outputs, context) if len(items) else []
             values = tuple([row[name] for row in rows] for name in self.outputs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hypernodes.cache.reach import Reach
 from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.needs import needs_of_call, needs_of_nested, needs_of_plan
+from hypernodes.mapping import expand
 from hypernodes.options import DEFAULTS, NodeOptions
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from hypernodes.cache.bulk import BulkCache
     from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.mapping import Columns
     from hypernodes.nested import MapMode
 
 
@@ -69,7 +71,10 @@ class NestedStep:
     Attributes:
         arguments: Pairs of an input of the inner plan and the name of the value that fills it.
         results: Pairs of an inner output and its name here.
-        map_over: The inner inputs that are mapped over.
+        map_over: The inner inputs that vary from item to item; if empty, the inner plan runs once.
+        map_mode: How several of them are combined.
+        beside: Those of them that have a value for each item, whatever the mode: given lists of values that
+            the inner plan would compute itself.
     """
 
     index: int
@@ -79,6 +84,18 @@ class NestedStep:
     results: tuple[tuple[str, str], ...]
     map_over: tuple[str, ...]
     map_mode: MapMode
+    beside: tuple[str, ...] = ()
+
+    def items(self, inputs: Mapping[str, Any]) -> Columns:
+        """Return the items of the map, made of the inputs of the inner plan."""
+        return expand(
+            inputs,
+            self.map_over,
+            self.map_mode,
+            f"pipeline {self.inner.label!r}",
+            beside=self.beside,
+            labels=dict(self.arguments),
+        )
 
     @property
     def outputs(self) -> tuple[str, ...]:

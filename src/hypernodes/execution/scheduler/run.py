@@ -15,7 +15,6 @@ from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.scheduler.state import RunState, TargetInfo
 from hypernodes.execution.signature import NO_FINGERPRINTS, Fingerprints
-from hypernodes.mapping import expand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -244,7 +243,7 @@ class Run:
             )
             child.begin(step.name)
             return child
-        rows = expand(arguments, step.map_over, step.map_mode, f"pipeline {inner.label!r}")
+        rows = step.items(arguments)
         fixed = {name: value for name, value in arguments.items() if name not in step.map_over}
         mapped = MapRun(
             state,
