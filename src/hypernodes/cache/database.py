@@ -89,9 +89,10 @@ def open_database(directory: Path, *, has_use_index: bool) -> Database:
         ForeignDatabaseError: The database is not one of this library.
         PermissionError: It can be neither written nor read.
     """
+    # A directory that another thread creates meanwhile must not be taken for a read-only one.
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(directory, os.W_OK) and database_inode(directory) is not None:
         return _ReadOnlyDatabase(directory)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     return _WritableDatabase(directory, has_use_index=has_use_index)
 
 
