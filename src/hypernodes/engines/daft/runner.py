@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from threading import RLock
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from hypernodes._compat.daft import has_runner, select_runner, wait_for_threads_at_exit
@@ -15,6 +16,9 @@ Runner: TypeAlias = Literal["native", "ray"]
 
 MIN_VERSION: Final = (0, 7, 26)
 """The oldest version of Daft that the engine was tested with."""
+
+
+_choosing: Final = RLock()  # Daft refuses to be told twice, and engines may be made in several threads.
 
 
 def import_daft() -> ModuleType:
@@ -39,12 +43,13 @@ def import_daft() -> ModuleType:
 def request_runner(wanted: Runner) -> None:
     """Have Daft use a runner in this process; a Ray runner connects when a pipeline first runs."""
     daft = import_daft()
-    if not has_runner():
-        if wanted == "native":
-            daft.set_runner_native()
-        else:
-            select_runner(wanted)
-        return
+    with _choosing:
+        if not has_runner():
+            if wanted == "native":
+                daft.set_runner_native()
+            else:
+                select_runner(wanted)
+            return
     chosen: str = daft.get_or_infer_runner_type()
     if wanted != chosen:
         raise DaftError(
@@ -58,15 +63,16 @@ def request_runner(wanted: Runner) -> None:
 def ensure_runner(address: str | None = None) -> Runner:
     """Have Daft choose its runner, if it has none yet, and return it; for Ray's, connect to the cluster."""
     daft = import_daft()
-    runner: Runner = daft.get_or_infer_runner_type()
-    if runner == "ray":
-        from hypernodes.executors.ray.connection import join
+    with _choosing:
+        runner: Runner = daft.get_or_infer_runner_type()
+        if runner == "ray":
+            from hypernodes.executors.ray.connection import join
 
-        join(address)
+            join(address)
+            if not has_runner():
+                daft.set_runner_ray(noop_if_initialized=True)
+            return runner
         if not has_runner():
-            daft.set_runner_ray(noop_if_initialized=True)
-        return runner
-    if not has_runner():
-        daft.set_runner_native()
+            daft.set_runner_native()
     wait_for_threads_at_exit()
     return runner
