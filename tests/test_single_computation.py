@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from conftest import Recorder
 
-from hypernodes import AsyncExecutor, DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes import AsyncExecutor, DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.config import MISS
 
 
 @pytest.fixture
@@ -214,3 +215,156 @@ def test_another_run_takes_over_an_interrupted_computation(cache):
     assert pipeline(x=1) == {"y": 1}
     thread.join()
     assert calls == [1, 1]
+
+
+# --------------------------------------------------------------- many threads, quick calls, one store
+
+
+class Quick:
+    """A function, and a batch function, that remember their arguments."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, x):
+        self.calls.append(x)
+        if x == "bad":
+            raise ValueError(x)
+        return x + 1
+
+    def of_many(self, x):
+        self.calls.extend(x.to_pylist())
+        return [value + 1 for value in x.to_pylist()]
+
+    def __cache_key__(self):
+        return "quick"
+
+
+class InMemory:
+    """A cache of the user's own, with `get` and `put` only."""
+
+    def __init__(self):
+        self.entries = {}
+
+    def get(self, signature):
+        return self.entries.get(signature, MISS)
+
+    def put(self, signature, value):
+        self.entries[signature] = value
+
+
+def one_cache_object(directory):
+    return [DiskCache(directory)]
+
+
+def two_cache_objects(directory):
+    return [DiskCache(directory), DiskCache(directory)]
+
+
+def cache_objects_with_other_settings_and_paths(directory):
+    directory.mkdir()
+    link = directory.with_name("link")
+    link.symlink_to(directory)
+    return [DiskCache(link), DiskCache(directory, size_limit=1 << 30), DiskCache(directory, expire=3600)]
+
+
+def a_cache_of_the_users_own(directory):
+    return [InMemory()] * 2
+
+
+def by_run(pipeline, x):
+    return pipeline.run({"x": x})["y"]
+
+
+def by_arun(pipeline, x):
+    return asyncio.run(pipeline.arun({"x": x}))["y"]
+
+
+def by_map(pipeline, x):
+    return pipeline.map({"x": [x]}, map_over="x")["y"][0]
+
+
+@pytest.mark.parametrize(
+    "stores",
+    [
+        one_cache_object,
+        two_cache_objects,
+        cache_objects_with_other_settings_and_paths,
+        a_cache_of_the_users_own,
+    ],
+)
+@pytest.mark.parametrize(
+    "ways", [[by_run], [by_arun], [by_map], [by_run, by_arun, by_map]], ids=["run", "arun", "map", "all"]
+)
+def test_many_threads_make_quick_calls_once(ways, stores, tmp_path):
+    quick, threads = Quick(), 16
+    pipelines = [Pipeline([node(quick, output_name="y")], cache=cache) for cache in stores(tmp_path / "c")]
+    ready = threading.Barrier(threads)
+
+    def work(number):
+        pipeline, way = pipelines[number % len(pipelines)], ways[number % len(ways)]
+        ready.wait()
+        return [way(pipeline, x) for x in range(30)]
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert list(pool.map(work, range(threads))) == [list(range(1, 31))] * threads
+    assert Counter(quick.calls) == dict.fromkeys(range(30), 1)
+
+
+@pytest.mark.parametrize("executor", ["threaded", "async"])
+def test_maps_over_quick_items_compute_each_once(executor, tmp_path):
+    threads = 8
+    for number, quick in enumerate([Quick(), Quick()]):
+        batch = quick.of_many if number else None
+        ready = threading.Barrier(threads)
+
+        def work(_, number=number, quick=quick, batch=batch, ready=ready):
+            with HyperNodesEngine(map_executor=executor) as engine, DiskCache(tmp_path / f"{number}") as own:
+                pipeline = Pipeline([node(quick, output_name="y", batch=batch)], engine=engine, cache=own)
+                ready.wait()
+                return pipeline.map({"x": range(100)}, map_over="x")["y"]
+
+        with ThreadPoolExecutor(threads) as pool:
+            assert list(pool.map(work, range(threads))) == [list(range(1, 101))] * threads
+        assert Counter(quick.calls) == dict.fromkeys(range(100), 1)
+
+
+def test_queries_of_daft_compute_each_item_once(tmp_path):
+    quick = Quick()
+
+    def work(_):
+        engine = DaftEngine(runner="native")
+        pipeline = Pipeline([node(quick, output_name="y")], engine=engine, cache=DiskCache(tmp_path / "c"))
+        return pipeline.map({"x": range(30)}, map_over="x")["y"]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [list(range(1, 31))] * 4
+    assert Counter(quick.calls) == dict.fromkeys(range(30), 1)
+
+
+def test_a_call_that_fails_is_made_again_by_every_thread_and_poisons_nothing(tmp_path):
+    quick = Quick()
+    pipelines = [
+        Pipeline([node(quick, output_name="y")], cache=cache) for cache in two_cache_objects(tmp_path / "c")
+    ]
+    ready = threading.Barrier(8)
+
+    def work(number):
+        ready.wait()
+        rows = pipelines[number % 2].map({"x": [0, 1, "bad", 2]}, map_over="x", on_error="return")["y"]
+        return [str(row) for row in rows]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [["1", "2", "bad", "3"]] * 8
+    assert Counter(quick.calls) == {0: 1, 1: 1, "bad": 8, 2: 1}
+
+
+def test_a_run_finds_what_another_cache_object_has_not_written_yet(tmp_path):
+    """The second run begins when the first one has ended with its last call."""
+    quick = Quick()
+    first, second = (
+        Pipeline([node(quick, output_name="y")], cache=cache) for cache in two_cache_objects(tmp_path / "c")
+    )
+    for x in range(30):
+        assert first(x=x) == second(x=x)
+    assert Counter(quick.calls) == dict.fromkeys(range(30), 1)

@@ -57,6 +57,7 @@ class _BulkAdapter:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
+        self.store_id = id(cache)  # each plan has an adapter of its own
 
     def get(self, signature: str) -> Any:
         return self._cache.get(signature)

@@ -96,6 +96,8 @@ class DiskCache:
 
         Delayed entries stay with the parent process, which writes them.
         """
+        # Caches with the same id have the same entries, so that their calls are made once (`in_flight`).
+        self.store_id = (os.path.realpath(self.path), self._key, self._ray_node)
         self._store = BackendHandle(
             self.path,
             self.size_limit,

@@ -382,7 +382,7 @@ def look_up(job: LookUp) -> Found:
         (signature,) = wanted[0]
         outputs = cache.get(signature.hex())
         if outputs is MISS and job.is_again:
-            CallsInFlight.forget((cache, signature))
+            CallsInFlight.forget(cache, signature)
         return Found(({} if outputs is MISS else {signature: outputs},))
     keys = {signature: signature.hex() for item in wanted for signature in item}
     values = cache.get_many(keys.values()) if keys else {}
