@@ -1,5 +1,6 @@
 """Which nodes would a run find in the cache, and why are the others missing?"""
 
+import numpy as np
 import pytest
 
 from hypernodes import DiskCache, Pipeline, PipelineCallback, node
@@ -209,3 +210,84 @@ def test_a_cache_with_only_get_and_put_is_explained_without_comparisons():
     pipeline.run({"x": 1})
     assert statuses(pipeline.explain({"x": 1})) == {"first": "hit", "second": "hit"}
     assert pipeline.explain({"x": 2})["first"].because == "the cache has no entry of first"
+
+
+# ------------------------------------------------------------- what is upstream, and what failed before
+
+
+@node(output_name="data")
+def table(n):
+    return np.zeros((n, 34))
+
+
+@node(output_name="cell")
+def cell(data, i):
+    return data[i].sum() + i
+
+
+CELLS = Pipeline([cell], name="cells").as_node({"rows": "i"}, {"cell": "found"}, map_over="rows")
+
+
+def test_a_value_that_a_nested_map_takes_from_outside_is_named_by_the_node_that_makes_it(cache):
+    pipeline = Pipeline([table, CELLS], cache=cache)
+    pipeline.run({"n": 199, "rows": [1, 2]})
+    explanation = pipeline.explain({"n": 200, "rows": [1, 2]})
+    assert explanation["cell"].because == "upstream table changed"
+    deep = Pipeline([table, Pipeline([Pipeline([CELLS], name="low")], name="high")], cache=cache)
+    assert deep.explain({"n": 200, "rows": [1, 2]})["cell"].because == "upstream table changed"
+
+
+def test_an_explanation_has_no_empty_sides(cache):
+    pipeline = Pipeline(
+        [table, CELLS, node(sum, output_name="all").rename({"iterable": "found"})], cache=cache
+    )
+    pipeline.run({"n": 199, "rows": [1, 2]})
+    for inputs in ({"n": 200, "rows": [1, 2]}, {"n": 199, "rows": [3]}, {"n": 5, "rows": []}):
+        for verdict in pipeline.explain(inputs):
+            assert all(bool(change.before) == bool(change.after) for change in verdict.changes)
+
+
+@node(output_name="checked")
+def check(a):
+    if a == 7:
+        raise ValueError(a)
+    return a
+
+
+@pytest.mark.parametrize("upstream", [[first], [Pipeline([first], name="made")]], ids=["node", "nested"])
+def test_an_item_that_failed_before_has_nothing_that_changed_upstream(upstream, cache):
+    pipeline = Pipeline([*upstream, check], cache=cache)
+    pipeline.map({"x": [1, 2, 3]}, map_over="x", on_error="return")  # 2 * 1 + 5 is 7
+    verdict = pipeline.explain({"x": 1})["check"]
+    assert verdict.because.startswith("failed before, or was never computed, for this result of ")
+    assert verdict.changes == ()
+    changed = pipeline.explain({"x": 4})["check"]
+    assert changed.because == f"upstream {upstream[0].name or 'made'} changed"
+
+
+def test_what_really_differs_is_named_beside_a_known_result_of_another_node(cache):
+    @node(output_name="s")
+    def added(a, k):
+        return a + k
+
+    pipeline = Pipeline([node(lambda x: x, output_name="a"), added], cache=cache)
+    pipeline.map({"x": [1, 2], "k": 5}, map_over="x", output_name="s")
+    pipeline.run({"x": 3}, "a")
+    assert pipeline.explain({"x": 3, "k": 6})["added"].because == "input k 5 → 6"
+
+
+def test_many_nodes_that_share_code_are_explained_by_the_closest_entry(cache):
+    """It takes seconds if the entries of a node are read for each node of its name."""
+
+    def chain(start):
+        later = [
+            node(scaled, output_name="y").rename({"x": f"v{i}"}, {"y": f"v{i + 1}"}) for i in range(1, 1000)
+        ]
+        return Pipeline([node(start, output_name="v1"), *later], cache=cache)
+
+    chain(lambda v0: v0 + 1).run({"v0": 1}, "v1000")
+    explanation = chain(lambda v0: v0 + 2).explain({"v0": 1})
+    assert [verdict.because for verdict in explanation][1:] == [
+        "upstream <lambda> changed",
+        *["upstream scaled changed"] * 998,
+    ]

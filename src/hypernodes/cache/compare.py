@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,22 +32,40 @@ class Change:
         return f"{self.what} {self.before} → {self.after}"
 
 
-def most_similar(provenance: Provenance, candidates: Iterable[Provenance]) -> Provenance | None:
-    """Return the candidate that has most arguments, and the code, in common with a computation.
+class Candidates:
+    """Earlier computations of a node, indexed by their code and arguments.
 
-    Of equally similar ones, those with the same code win: another item of the same map explains more than an
-    old version of the code. After that, the first one wins.
+    Args:
+        provenances: The computations.
     """
 
-    def similarity(other: Provenance) -> tuple[int, bool]:
-        equal = sum(
-            name in other.arguments and other.arguments[name].identity == argument.identity
-            for name, argument in provenance.arguments.items()
-        )
-        has_same_code = provenance.code == other.code
-        return equal + has_same_code, has_same_code
+    def __init__(self, provenances: Iterable[Provenance]) -> None:
+        self._all = list(provenances)
+        self._with_code: dict[str, list[int]] = {}
+        self._with_argument: dict[tuple[str, str], list[int]] = {}
+        for position, provenance in enumerate(self._all):
+            self._with_code.setdefault(provenance.code, []).append(position)
+            for name, argument in provenance.arguments.items():
+                self._with_argument.setdefault((name, argument.identity), []).append(position)
 
-    return max(candidates, key=similarity, default=None)
+    def most_similar(self, provenance: Provenance) -> Provenance | None:
+        """Return the one that has most arguments, and the code, in common with a computation.
+
+        Of equally similar ones, those with the same code win: another item of the same map explains more than
+        an old version of the code. After that, the first one wins.
+        """
+        equal: Counter[int] = Counter()
+        for name, argument in provenance.arguments.items():
+            equal.update(self._with_argument.get((name, argument.identity), ()))
+        most = max(equal.values(), default=0)
+        # One with the same code may have an argument less in common.
+        for count in (most, most - 1):
+            for position in self._with_code.get(provenance.code, ()):
+                if equal.get(position, 0) == count:
+                    return self._all[position]
+        if not most:
+            return self._all[0] if self._all else None
+        return self._all[min(position for position, count in equal.items() if count == most)]
 
 
 def differences(
@@ -63,21 +82,29 @@ def differences(
         code_after: The parts of its code.
         code_before: The parts of the earlier code; empty if they are not known.
     """
-    changes = []
-    if after.code != before.code:
-        changes += _code_changes(code_after, code_before)
-    for name in dict.fromkeys((*after.arguments, *before.arguments)):
-        new, old = after.arguments.get(name), before.arguments.get(name)
+    changes = code_changes(code_after, code_before) if after.code != before.code else []
+    return [*changes, *argument_changes(after.arguments, before.arguments).values()]
+
+
+def argument_changes(
+    after: Mapping[str, ArgumentProvenance], before: Mapping[str, ArgumentProvenance]
+) -> dict[str, Change]:
+    """Return the differences between the arguments of a computation and those of an earlier one."""
+    changes = {}
+    for name in dict.fromkeys((*after, *before)):
+        new, old = after.get(name), before.get(name)
         if new is None or old is None:
-            changes.append(Change(f"input {name}", _argument_text(old), _argument_text(new)))
+            changes[name] = Change(f"input {name}", _argument_text(old), _argument_text(new))
         elif new.identity != old.identity:
-            what = f"upstream {new.producer}" if new.producer else f"input {name}"
-            has_texts = not new.producer and old.summary != new.summary
-            changes.append(Change(what, *((old.summary, new.summary) if has_texts else ("", ""))))
+            if new.producer:
+                changes[name] = Change(f"upstream {new.producer}")
+            else:
+                changes[name] = Change(f"input {name}", *_texts(old.summary, new.summary))
     return changes
 
 
-def _code_changes(after: Mapping[str, CodePart], before: Mapping[str, CodePart]) -> list[Change]:
+def code_changes(after: Mapping[str, CodePart], before: Mapping[str, CodePart]) -> list[Change]:
+    """Return the differences between the parts of some code and those of an earlier version."""
     if not before or not after:
         return [Change("code")]
     changes = []
@@ -86,9 +113,13 @@ def _code_changes(after: Mapping[str, CodePart], before: Mapping[str, CodePart])
         if new is None or old is None:
             changes.append(Change(name, _part_text(old), _part_text(new)))
         elif new.digest != old.digest:
-            has_texts = old.summary != new.summary
-            changes.append(Change(name, *((old.summary, new.summary) if has_texts else ("", ""))))
+            changes.append(Change(name, *_texts(old.summary, new.summary)))
     return changes or [Change("code")]
+
+
+def _texts(before: str, after: str) -> tuple[str, str]:
+    """Return two descriptions if both are known, and they differ."""
+    return (before, after) if before and after and before != after else ("", "")
 
 
 def _own_code_first(name: str) -> tuple[bool, str]:

@@ -165,7 +165,7 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
 
     The entry is compared with the most similar entry of the same node, preferably an earlier one.
     """
-    from hypernodes.cache.compare import differences, most_similar
+    from hypernodes.cache.compare import Candidates, differences
 
     entry = _find(cache, signature)
     if entry.about is None:
@@ -175,10 +175,9 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
     others = [other for other in cache.entries(entry.node) if other.signature != entry.signature]
     earlier = [other for other in others if other.stored <= entry.stored] or others
     by_provenance = {id(other.about): other for other in earlier if other.about is not None}
-    like = most_similar(
-        entry.about,
-        [other.about for other in by_provenance.values() if other.about is not None],
-    )
+    like = Candidates(
+        [other.about for other in by_provenance.values() if other.about is not None]
+    ).most_similar(entry.about)
     if like is None:
         changes, other = [], None
     else:
