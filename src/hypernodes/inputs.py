@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
-from hypernodes.mapping import Columns, expand, parse_map_over, stream
+from hypernodes.mapping import Columns, check_shared, expand, parse_map_over, stream
 from hypernodes.tables import DataFrame, Table, table_of
 from hypernodes.text import short
 
@@ -81,7 +81,8 @@ def map_inputs(
         MapError: ``map_over`` or a value that it names cannot be mapped over.
     """
     names, values = _values(inputs, map_over, graph, where)
-    return MapInputs(names, expand(values, names, map_mode, where), _others(values, names))
+    fixed = _others(values, names, where)
+    return MapInputs(names, expand(values, names, map_mode, where), fixed)
 
 
 def stream_inputs(
@@ -98,7 +99,8 @@ def stream_inputs(
             rows = (dict(zip(names, row, strict=True)) for row in table.rows(names))
             return MapInputs(names, rows, {})
     names, values = _values(inputs, map_over, graph, where)
-    return MapInputs(names, stream(values, names, map_mode, where), _others(values, names))
+    fixed = _others(values, names, where)
+    return MapInputs(names, stream(values, names, map_mode, where), fixed)
 
 
 def input_columns(
@@ -163,5 +165,7 @@ def _values(
     return parse_map_over(map_over, values, where), values
 
 
-def _others(values: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name not in names}
+def _others(values: Mapping[str, Any], names: tuple[str, ...], where: str) -> dict[str, Any]:
+    others = {name: value for name, value in values.items() if name not in names}
+    check_shared(others, where)
+    return others

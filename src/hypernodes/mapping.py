@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final, overload
 
 from hypernodes.exceptions import MapError, did_you_mean, listing
+from hypernodes.iterators import is_consumed_once
 from hypernodes.tables import table_of, values_of
 
 if TYPE_CHECKING:
@@ -175,6 +176,20 @@ def collect(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
         name: [row if is_error else row[name] for row, is_error in zip(rows, failed, strict=True)]
         for name in names
     }
+
+
+def check_shared(values: Mapping[str, Any], where: str) -> None:
+    """Check the inputs that are the same for all items of a map.
+
+    Raises:
+        MapError: One of them is an iterator: the first item would leave nothing for the others.
+    """
+    for name, value in values.items():
+        if hasattr(type(value), "__next__") and is_consumed_once(value):
+            raise MapError(
+                f"{where}: every item takes the input {name!r}, but its {type(value).__name__} can be "
+                f"consumed only once. Give a list, or name {name!r} in map_over."
+            )
 
 
 def _zipped(names: Sequence[str], columns: list[Iterable[Any]], where: str) -> Iterator[tuple[Any, ...]]:

@@ -65,6 +65,11 @@ def table_of(value: object) -> Table | None:
     return None
 
 
+def is_table(value: object) -> bool:
+    """Whether a value is a table of a supported library."""
+    return any((cls.__module__.partition(".")[0], cls.__name__) in _TABLES for cls in type(value).__mro__)
+
+
 def values_of(column: Any) -> Any:
     """Return a column of polars, Arrow or Daft as a list of Python objects, any other value unchanged."""
     for cls in type(column).__mro__:

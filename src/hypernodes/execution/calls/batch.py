@@ -12,6 +12,7 @@ from hypernodes.exceptions import BatchError
 from hypernodes.execution.calls.call import call_node, node_contexts
 from hypernodes.execution.calls.location import UNKNOWN, note, without_frame
 from hypernodes.execution.calls.mutation import watch
+from hypernodes.execution.calls.returned import collected, has_no_order
 from hypernodes.execution.calls.timeout import call_with_timeout
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import BatchOutcome, Outcome
@@ -138,8 +139,9 @@ def _attempts(
     if watched is not None:
         watched.check(step, scope)
     columns = (returned,) if len(step.outputs) == 1 else _several(returned, step)
+    columns = tuple(map(_collected, columns))
     for column in columns:
-        if isinstance(column, str | bytes | dict) or not hasattr(column, "__len__"):
+        if isinstance(column, str | bytes) or has_no_order(column) or not hasattr(column, "__len__"):
             raise BatchError(
                 f"it returned a {type(column).__name__} for {count} items. It is to return an array, a list "
                 f"or an ndarray that has a value for each."
@@ -147,6 +149,14 @@ def _attempts(
         if len(column) != count:
             raise BatchError(f"it returned {len(column)} values for {count} items, and not one for each.")
     return columns
+
+
+def _collected(column: Any) -> Any:
+    """Return a column that has been returned, with a list for each iterator in it, itself included."""
+    column = collected(column)
+    if column.__class__ is list and any(hasattr(kind, "__next__") for kind in set(map(type, column))):
+        return list(map(collected, column))
+    return column
 
 
 def _several(returned: Any, step: CallStep) -> tuple[Any, ...]:

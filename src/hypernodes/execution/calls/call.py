@@ -13,12 +13,20 @@ from hypernodes.callbacks.event import Event, current_worker
 from hypernodes.callbacks.node_context import NodeCall, enter_node_contexts
 from hypernodes.execution.calls.location import UNKNOWN, locate, without_frame
 from hypernodes.execution.calls.mutation import watch
-from hypernodes.execution.calls.returned import awaitable_of, called_and_collected, final_value, unpack
+from hypernodes.execution.calls.returned import (
+    awaitable_of,
+    called_and_collected,
+    collected,
+    final_value,
+    unpack,
+    unpack_on_loop,
+)
 from hypernodes.execution.calls.timeout import await_with_timeout, call_with_timeout
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.executors.settled import Settled, settle
+from hypernodes.iterators import is_consumed_once
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -86,7 +94,12 @@ async def _attempts(
                     value = final_value(call()) if options.timeout is None else _within(options.timeout, call)
                 else:
                     value = (await _on_loop(step, call, in_thread)).get()
-                outputs = (value,) if len(step.outputs) == 1 else unpack(value, step, scope.path)
+                if len(step.outputs) == 1:
+                    outputs: tuple[Any, ...] = (value,)
+                elif in_thread is None:
+                    outputs = unpack(value, step, scope.path)
+                else:
+                    outputs = await unpack_on_loop(value, step, scope.path)
                 if watched is not None:
                     watched.check(step, scope)
                 return Outcome(
@@ -113,25 +126,31 @@ async def _attempts(
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
     value = call_with_timeout(seconds, called_and_collected, call)
     awaitable = awaitable_of(value)
-    return value if awaitable is None else run_awaitable(await_with_timeout(seconds, awaitable))
+    return value if awaitable is None else collected(run_awaitable(await_with_timeout(seconds, awaitable)))
 
 
 async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread) -> Settled[Any]:
     """Call a function on an event loop, and return an error: a coroutine cannot raise a StopIteration."""
     seconds = step.options.timeout
+    settled: Settled[Any]
     if step.is_async:
         value = call()
     else:
         # A plain function would hold up the loop; so would the body of a generator.
         plain = called_and_collected
         bounded = plain if seconds is None else partial(call_with_timeout, seconds, plain)
-        settled: Settled[Any] = await in_thread(settle, copy_context().run, bounded, call)
+        settled = await in_thread(settle, copy_context().run, bounded, call)
         if settled.error is not None:
             return settled
         value = settled.value
     awaitable = awaitable_of(value)
     if awaitable is not None:
         value = await (awaitable if seconds is None else await_with_timeout(seconds, awaitable))
+        if is_consumed_once(value):
+            settled = await in_thread(settle, copy_context().run, collected, value)
+            if settled.error is not None:
+                return settled
+            value = settled.value
     return Settled(value)
 
 

@@ -28,7 +28,14 @@ from weakref import WeakKeyDictionary
 
 from hypernodes.callbacks.event import Scope
 from hypernodes.execution.calls.location import locate
-from hypernodes.execution.calls.returned import FINAL_TYPES, final_value, final_value_on_loop, unpack
+from hypernodes.execution.calls.returned import (
+    FINAL_TYPES,
+    collected,
+    final_value,
+    final_value_on_loop,
+    unpack,
+    unpack_on_loop,
+)
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
 
@@ -121,7 +128,8 @@ def _compile(
         "blame": _blame(marker, plan, variable),
         "count": count,
         "final_value": final_value_on_loop if on_loop else final_value,
-        "take": _taker(plan.path, plan.steps),
+        "collected": collected,
+        "take": _taker(plan.path, plan.steps, on_loop=on_loop),
         "FINAL_TYPES": FINAL_TYPES,
     }
     columns = "columns, " if over else ""
@@ -214,23 +222,25 @@ def _assign(step: CallStep, call: str, variable: dict[str, str], *, on_loop: boo
         variable[name or f"{step.index}.{position}"] = target = f"v{len(variable)}"
         targets.append(target)
     first = targets[0]
+    awaiting = "await " if on_loop else ""
     if on_loop and inspect.iscoroutinefunction(step.function):
-        lines = [f"        {first} = await {call}"]
+        call, final = f"await {call}", f"collected({first})"
     else:
-        final = f"{'await ' if on_loop else ''}final_value({first})"
-        lines = [
-            f"        {first} = {call}",
-            f"        if type({first}) not in FINAL_TYPES: {first} = {final}",
-        ]
+        final = f"{awaiting}final_value({first})"
+    lines = [
+        f"        {first} = {call}",
+        f"        if type({first}) not in FINAL_TYPES: {first} = {final}",
+    ]
     if len(targets) > 1:
-        lines.append(f"        {', '.join(targets)} = take({step.index}, {first})")
+        lines.append(f"        {', '.join(targets)} = {awaiting}take({step.index}, {first})")
     return lines
 
 
-def _taker(path: tuple[str, ...], steps: Sequence[Step]) -> Callable[[int, Any], tuple[Any, ...]]:
-    def take(index: int, value: Any) -> tuple[Any, ...]:
-        step: Any = steps[index]
-        return unpack(value, step, path)
+def _taker(path: tuple[str, ...], steps: Sequence[Step], *, on_loop: bool) -> Callable[[int, Any], Any]:
+    unpacked: Callable[..., Any] = unpack_on_loop if on_loop else unpack
+
+    def take(index: int, value: Any) -> Any:
+        return unpacked(value, steps[index], path)
 
     return take
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Event
 from hypernodes.execution.current import CURRENT_CALL
-from hypernodes.mapping import expand
+from hypernodes.mapping import check_shared, expand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,9 @@ class EngineCall:
         context = _context_around()
         if self.map_over:
             where = f"pipeline {self.pipeline.pipeline_id!r}"
+            check_shared(
+                {self.labels[name]: inputs[name] for name in inputs if name not in self.map_over}, where
+            )
             items = expand(
                 inputs, self.map_over, self.map_mode, where, beside=self.beside, labels=self.labels
             )

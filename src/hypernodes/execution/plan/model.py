@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from hypernodes.cache.reach import Reach
 from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.needs import needs_of_call, needs_of_nested, needs_of_plan
-from hypernodes.mapping import expand
+from hypernodes.mapping import check_shared, expand
 from hypernodes.options import DEFAULTS, NodeOptions
 
 if TYPE_CHECKING:
@@ -88,14 +88,9 @@ class NestedStep:
 
     def items(self, inputs: Mapping[str, Any]) -> Columns:
         """Return the items of the map, made of the inputs of the inner plan."""
-        return expand(
-            inputs,
-            self.map_over,
-            self.map_mode,
-            f"pipeline {self.inner.label!r}",
-            beside=self.beside,
-            labels=dict(self.arguments),
-        )
+        where, labels = f"pipeline {self.inner.label!r}", dict(self.arguments)
+        check_shared({labels[name]: inputs[name] for name in inputs if name not in self.map_over}, where)
+        return expand(inputs, self.map_over, self.map_mode, where, beside=self.beside, labels=labels)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -1,0 +1,33 @@
+"""Which values can be consumed only once? Iterators, less those that are open resources."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, Final
+
+_OF_RESOURCES: Final = ("__enter__", "__aenter__", "close", "aclose", "read")
+"""Methods of open files, cursors and connections. Of other iterators, only generators have one of them."""
+
+
+def is_consumed_once(value: Any) -> bool:
+    """Whether a value is an iterator, and no resource.
+
+    >>> is_consumed_once(map(abs, [1])), is_consumed_once([1])
+    (True, False)
+    """
+    kind = type(value)
+    if not (hasattr(kind, "__next__") and hasattr(kind, "__iter__")):
+        return False
+    return isinstance(value, Generator) or not _is_resource(kind)
+
+
+def is_async_and_consumed_once(value: Any) -> bool:
+    """Whether a value is an async iterator, and no resource."""
+    kind = type(value)
+    if not (hasattr(kind, "__anext__") and hasattr(kind, "__aiter__")):
+        return False
+    return isinstance(value, AsyncGenerator) or not _is_resource(kind)
+
+
+def _is_resource(kind: type) -> bool:
+    return any(hasattr(kind, name) for name in _OF_RESOURCES)
