@@ -99,21 +99,16 @@ def _disconnect():
 
 
 LONGEST = (
-    "test_daft_on_ray",
-    "test_cluster_files",
-    "test_daft_examples",
-    "test_cache_cluster",
-    "test_ray_cluster",
-    "test_example",
-    "test_docs",
-    "test_daft_engine",
-    "test_interrupt",
-    "test_fuzz",
-    "test_executors_matrix",
-    "test_ray_pipelines",
-    "test_ray_executor",
-    "test_process_executors",
-    "test_imap",
+    *(
+        "test_daft_on_ray",
+        "test_cluster_files",
+        "test_cache_cluster",
+        "test_ray_cluster",
+        "test_ray_connection",
+    ),
+    *("test_interrupt", "test_daft_engine", "test_daft_matrix", "test_fuzz", "test_pictures", "test_store"),
+    *("test_ray_pipelines", "test_executors_matrix", "test_daft_examples", "test_ray_executor", "test_docs"),
+    *("test_process_executors", "test_telemetry", "test_imap", "test_example", "test_paths_agree"),
 )
 """The files that take longest, which begin in this order: otherwise a worker could be left with one."""
 

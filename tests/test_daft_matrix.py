@@ -15,8 +15,8 @@ OPTIONS = {
     "to debug": {"debug": True},
     "in processes of its own": {"concurrency": 2},
 }
-# Processes take a second to start, so only these run in them, and on Ray only those of `APART`.
-SOME = () if ON_RAY else ("nested map", "batch functions")
+# Processes take a second to start, so only this runs in them, and what is in `APART`; on Ray only that.
+SOME = () if ON_RAY else ("batch functions",)
 CELLS = [
     pytest.param(way, observed, id=f"{way}, {observed}")
     for way in OPTIONS
