@@ -2,6 +2,7 @@
 
 import asyncio
 import decimal
+import os
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -233,3 +234,27 @@ def change_precision(x):
     decimal.getcontext().prec = 30 + x
     REQUEST.set(f"that of {x}")
     return found
+
+
+class Counted:
+    """A small object that notes in a directory each time that it is unpickled, and by which process."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def __reduce__(self):
+        return _counted, (self.directory,)
+
+
+def _counted(directory):
+    with (Path(directory) / str(os.getpid())).open("a") as file:
+        file.write("x")
+    return Counted(directory)
+
+
+def with_model(model, x):
+    return x
+
+
+def with_model_too(model, with_model):
+    return with_model
