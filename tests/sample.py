@@ -1,7 +1,10 @@
 """Pipelines that every executor must run alike. A module of its own, so that workers can import it."""
 
 import asyncio
+import decimal
+import os
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -220,3 +223,38 @@ CASES = {
     "failing node": Case(failing, {"x": 1}, "x", [1, 2, 3], [2, *NUMBERS, 2, 1]),
     "failing inside": Case(failing, {"x": 1}, "x", [1, 3, 5], [3, *NUMBERS, 3, 1], failing_inside_of),
 }
+
+
+REQUEST = ContextVar("request", default="none")
+
+
+def change_precision(x):
+    """Change what is found in the context, and return what was found."""
+    found = decimal.getcontext().prec, REQUEST.get()
+    decimal.getcontext().prec = 30 + x
+    REQUEST.set(f"that of {x}")
+    return found
+
+
+class Counted:
+    """A small object that notes in a directory each time that it is unpickled, and by which process."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+    def __reduce__(self):
+        return _counted, (self.directory,)
+
+
+def _counted(directory):
+    with (Path(directory) / str(os.getpid())).open("a") as file:
+        file.write("x")
+    return Counted(directory)
+
+
+def with_model(model, x):
+    return x
+
+
+def with_model_too(model, with_model):
+    return with_model

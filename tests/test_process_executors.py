@@ -373,3 +373,50 @@ def test_an_error_whose_class_defines_reduce_is_rebuilt_with_its_note():
             numbers.map({"x": ["1", "two"]}, "x")
     assert caught.value.errors()[0]["input"] == "two"
     assert "item 1" in caught.value.__notes__[0]
+
+
+# ------------------------------------------------------------------------------- fixed inputs
+
+
+def mapped(pipeline, model):
+    pipeline.map({"x": list(range(20)), "model": model}, map_over="x")
+
+
+def mapped_within_items(pipeline, model):
+    outer = Pipeline([pipeline.as_node(map_over="x", name="inner")], engine=pipeline.engine)
+    outer.map({"x": [[item, item + 1] for item in range(10)], "model": model}, map_over="x")
+
+
+def bound_within_items(pipeline, model):
+    outer = Pipeline([pipeline.bind(model=model).as_node(name="inner")], engine=pipeline.engine)
+    outer.map({"x": list(range(20))}, map_over="x")
+
+
+def bound_within_items_of_a_map(pipeline, model):
+    outer = Pipeline([pipeline.bind(model=model).as_node(map_over="x", name="inner")], engine=pipeline.engine)
+    outer.map({"x": [[item, item + 1] for item in range(10)]}, map_over="x")
+
+
+def given_to_several_nodes(pipeline, model):
+    pipeline.run({"x": 1, "model": model})
+
+
+WAYS = (
+    mapped,
+    mapped_within_items,
+    bound_within_items,
+    bound_within_items_of_a_map,
+    given_to_several_nodes,
+)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("alias", ["parallel", "ray"])
+def test_a_fixed_input_is_unpickled_once_in_each_worker_where_nodes_go_one_by_one(
+    engine_on, tmp_path, alias, way
+):
+    nodes = [node(sample.with_model), node(sample.with_model_too)]
+    way(Pipeline(nodes, engine=engine_on("node_executor", alias)), sample.Counted(str(tmp_path)))
+    unpickled = {path.name: len(path.read_text()) for path in tmp_path.iterdir()}
+    assert unpickled, "no worker has got the input"
+    assert set(unpickled.values()) == {1}

@@ -186,8 +186,7 @@ def test_a_fixed_input_is_unpickled_once_in_each_worker(ray_cluster, tmp_path, l
             codes = pipeline.map({"x": items, "encoder": encoder}, "x")
     assert codes == {"code": [x + 1.0 for x in items]}
     pids = [path.name.partition("-")[0] for path in tmp_path.iterdir()]
-    if size > 10 or level == "map_executor":
-        assert 1 <= len(pids) == len(set(pids)) < len(items) // 10
+    assert 1 <= len(pids) == len(set(pids)) < len(items) // 10
 
 
 def test_a_fixed_input_can_be_a_remote_value(engine, tmp_path, fetched):

@@ -32,6 +32,7 @@ from hypernodes.execution.jobs import (
     Outcome,
 )
 from hypernodes.execution.provenance import store
+from hypernodes.executors.context import isolated
 from hypernodes.serialization.remote import is_remote, resolve
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def drive(
     target_of: Callable[[TargetRef], ExecutionTarget],
     emit: Callable[[list[Event]], object] | None = None,
 ) -> None:
-    """Work until the run is over; see `proceed`."""
-    for _ in proceed(run, target_of, emit or ignore_events):
+    """Work until the run is over, in a worker; see `proceed`."""
+    for _ in proceed(run, target_of, emit or ignore_events, in_worker=True):
         pass
 
 
@@ -102,6 +103,8 @@ def proceed(
     target_of: Callable[[TargetRef], ExecutionTarget],
     emit: Callable[[list[Event]], object],
     completed: Completed | None = None,
+    *,
+    in_worker: bool = False,
 ) -> Iterator[None]:
     """Work until the run is over, and stop each time when there is nothing to do but wait.
 
@@ -110,12 +113,13 @@ def proceed(
         target_of: Returns the execution target that a plan names.
         emit: Takes the events as they come, and may empty the list.
         completed: Where futures arrive, for a run that is ended from another thread.
+        in_worker: Whether each call is made in a context of its own, and not in that of the caller.
 
     Raises:
         RunStopped: ``None`` was put into the queue.
         BaseException: What interrupted it, such as KeyboardInterrupt; what had not started is cancelled.
     """
-    driver = _Driver(run, target_of, completed or Completed())
+    driver = _Driver(run, target_of, completed or Completed(), in_worker=in_worker)
     try:
         while not run.is_over:
             job = run.ready()
@@ -150,7 +154,12 @@ class _Driver:
     """
 
     def __init__(
-        self, run: Run, target_of: Callable[[TargetRef], ExecutionTarget], completed: Completed
+        self,
+        run: Run,
+        target_of: Callable[[TargetRef], ExecutionTarget],
+        completed: Completed,
+        *,
+        in_worker: bool,
     ) -> None:
         self._run = run
         self._target_of = target_of
@@ -158,6 +167,8 @@ class _Driver:
         self._sessions: dict[TargetRef, Session] = {}
         self.under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
         self._in_flight = CallsInFlight()
+        self._call_node = isolated(call_node) if in_worker else call_node
+        self._call_batch = isolated(call_batch_of) if in_worker else call_batch_of
 
     def begin(self, job: Call | BatchCall) -> Call | BatchCall | None:
         """Say that calls begin; those that are made elsewhere already are waited for, and left out."""
@@ -204,7 +215,7 @@ class _Driver:
             except Exception as error:
                 self._fail(call, error)
                 return
-        self._settle(call, call_node(call.step, arguments, call.scope))
+        self._settle(call, self._call_node(call.step, arguments, call.scope))
 
     def _fetch(self, job: Fetch) -> None:
         try:
@@ -215,7 +226,7 @@ class _Driver:
             self._run.settle(job.key, fetched)
 
     def _settle_batch(self, job: BatchCall) -> None:
-        made = call_batch_of(job)
+        made = self._call_batch(job)
         self._run.events.extend(made.events)
         for call, outcome in zip(job.calls, made.outcomes, strict=True):
             self._settle(call, outcome)

@@ -28,6 +28,7 @@ from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
 from hypernodes.execution.plan.needs import MAP_TARGET, NODE_TARGET, STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.stages import compute_stages
+from hypernodes.executors.context import isolated, own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,11 +82,25 @@ def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | Chun
         job: The job.
         worker_of: The target whose worker this is.
     """
-    token = OCCUPIED.set(OCCUPIED.get() | {worker_of.id})
-    try:
-        return execute(job)
-    finally:
-        OCCUPIED.reset(token)
+    return execute_isolated(job, worker_of.id, no_targets)
+
+
+def execute_isolated(
+    job: Call | Chunk, worker_of: int, target_of: Callable[[TargetRef], ExecutionTarget]
+) -> Outcome | ChunkOutcome:
+    """Execute a job in a worker, in a context of its own.
+
+    Args:
+        job: The job.
+        worker_of: What stands in `OCCUPIED` for the target whose worker this is.
+        target_of: Returns this worker's own target for one that a nested plan names.
+    """
+
+    def occupied() -> Outcome | ChunkOutcome:
+        OCCUPIED.set(OCCUPIED.get() | {worker_of})
+        return execute(job, target_of)
+
+    return own_context().run(occupied)
 
 
 def is_async(job: Call | Chunk) -> bool:
@@ -105,6 +120,8 @@ async def _execute_chunk(
             return ChunkOutcome(rows, (), perf_counter() - started, executed=len(plan.steps))
     else:
         compute = compiled(plan) if in_thread is None else compiled_on_loop(plan)
+        if compute is not None and in_thread is None:
+            compute = isolated(compute)  # on a loop, a chunk is a single item, and a task of its own
     if compute is not None:
         return ChunkOutcome(
             *await compute_rows(context, compute, chunk.indices, chunk.items, on_loop=in_thread is not None),

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hypernodes.callbacks.event import Scope
 from hypernodes.execution.calls.batch import call_batch, values
 from hypernodes.execution.calls.call import call_node_on_loop
-from hypernodes.execution.compiled.codegen import compiled_over_columns
+from hypernodes.execution.compiled.codegen import compiled
 from hypernodes.execution.driver import drive, drive_on_loop
 from hypernodes.execution.jobs import MapContext
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.signature import fingerprint_plan
+from hypernodes.executors.context import isolated, own_context
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper
 
@@ -171,9 +173,15 @@ def compute(
         made = dict(zip(step.outputs, call_batch(step, varying, others, indices, scope), strict=True))
         return {name: made[name] for name in stage.makes}
     columns = {name: values(columns[name]) for name in stage.takes}
-    compute_columns = compiled_over_columns(plan, stage.takes) if stage.takes else None
-    if compute_columns is not None:
-        return compute_columns(columns, fixed, scope.items, indices)
+    compute_item = compiled(plan)
+    if compute_item is not None:
+        compute_item = isolated(compute_item)
+        items = zip(*columns.values(), strict=True) if columns else repeat((), len(indices))
+        rows = [
+            compute_item({**fixed, **dict(zip(columns, item, strict=True))}, (*scope.items, index))
+            for item, index in zip(items, indices, strict=True)
+        ]
+        return {name: [row[name] for row in rows] for name in stage.makes}
     run = _run(stage, columns, given, indices, scope)
     drive(run, no_targets)
     return _columns(stage, run)
@@ -239,7 +247,9 @@ async def compute_on_loop(
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(position)) for position in range(len(indices))]
+            tasks = [
+                group.create_task(one(position), context=own_context()) for position in range(len(indices))
+            ]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
     rows = [task.result() for task in tasks]

@@ -15,7 +15,6 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
-from contextvars import Context, copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
@@ -23,13 +22,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.concurrent_futures import cancel_running, replace_wait_events
 from hypernodes._compat.nest_asyncio import can_reenter
+from hypernodes.executors.context import own_context
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import coroutine_loop
-from hypernodes.executors.settled import ExecutorFuture, raisable, settle
+from hypernodes.executors.settled import ExecutorFuture, Settled, raisable, settle
 from hypernodes.text import described
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class AsyncExecutor(Executor):
         """
         loop = coroutine_loop()
         future = AsyncFuture(loop)
-        submission = _Submission(future, fn, args, kwargs, loop, copy_context(), _is_async(fn))
+        submission = _Submission(future, fn, args, kwargs, loop, own_context(), _is_async(fn))
         with self._lock:
             if self._broken is not None:
                 raise BrokenExecutor(str(self._broken)) from self._broken
@@ -113,10 +114,13 @@ class AsyncExecutor(Executor):
     async def in_thread(self, fn: Callable[..., T], /, *args: Any) -> T:
         """Run a plain callable in one of the threads, for a coroutine that occupies a slot already.
 
+        It runs in a copy of the context of the coroutine.
+
         Raises:
             RuntimeError: The callable raised StopIteration, which a coroutine cannot raise.
         """
-        settled = await asyncio.wrap_future(self._threads.submit(settle, fn, *args))
+        future = self._threads.submit(settle, own_context().run, fn, *args)
+        settled: Settled[T] = await asyncio.wrap_future(future)
         if settled.error is not None:
             raise raisable(settled.error)
         return settled.get()

@@ -15,12 +15,13 @@ import functools
 import os
 import threading
 import time
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
+from hypernodes.executors.context import own_context
 from hypernodes.executors.settled import Settled, raisable, settle
 
 if TYPE_CHECKING:
@@ -123,6 +124,11 @@ async def _settle(awaitable: Awaitable[T]) -> Settled[T]:
         return Settled(error=error)
 
 
+async def in_thread(function: Callable[..., T], /, *args: Any) -> T:
+    """Call a plain function in a thread of the running loop, in a copy of this context."""
+    return await asyncio.to_thread(own_context().run, function, *args)
+
+
 async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
     """Yield the values of an iterator that is advanced in threads; its coroutines run on this loop.
 
@@ -163,7 +169,7 @@ async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None
     If this coroutine, for which the caller stands, is cancelled, the work is ended as soon as it can be.
     """
     loop = asyncio.get_running_loop()
-    caller, context = AsyncCaller(loop) if caller is None else caller, copy_context()
+    caller, context = AsyncCaller(loop) if caller is None else caller, own_context()
     context.run(ASYNC_CALLER.set, caller)
     done: asyncio.Future[Settled[T]] = loop.create_future()
 

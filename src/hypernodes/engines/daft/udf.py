@@ -27,7 +27,8 @@ from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import Stage, compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
 from hypernodes.execution.targets.in_process import target_in_worker
-from hypernodes.executors.loops import run_awaitable
+from hypernodes.executors.context import own_context
+from hypernodes.executors.loops import in_thread, run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
 
@@ -76,17 +77,26 @@ class StageUdf:
         self._reporting: ReportingTransport | None = transport.reporting
         self._context = task.context and replace(task.context, fixed=dict(task.fixed))
         self._is_remote = is_remote
+        self._base = own_context()  # of the code that made the query, which Daft's threads do not have
         self._key = next(_keys)
         if not is_remote:
             _udfs[self._key] = self
 
     def __call__(self, *series: Series) -> Series:
         """Compute the stage for the items of some rows."""
+        return own_context(self._base).run(self._call, *series)
+
+    async def on_loop(self, *series: Series) -> Series:
+        """Compute the stage for the items of some rows, several items at once."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_task(self._call_on_loop(*series), context=own_context(self._base))
+
+    def _call(self, *series: Series) -> Series:
         if self._task.stage.kind == "async":
-            returned: Series = run_awaitable(self.on_loop(*series))
+            returned: Series = run_awaitable(self._call_on_loop(*series))
             return returned
         positions = self._positions(series[0])
-        token = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
+        OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
         try:
             self._transport.begin_call()
             columns = self._inputs(series, positions)
@@ -99,12 +109,10 @@ class StageUdf:
             self._transport.raise_error(error)
         finally:
             self._transport.end_call()
-            OCCUPIED.reset(token)
 
-    async def on_loop(self, *series: Series) -> Series:
-        """Compute the stage for the items of some rows, several items at once."""
+    async def _call_on_loop(self, *series: Series) -> Series:
         positions = self._positions(series[0])
-        OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})  # This is in the context of the coroutine only.
+        OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
         try:
             self._transport.begin_call()
             columns = self._inputs(series, positions)
@@ -113,14 +121,20 @@ class StageUdf:
                 chunk = _chunk(self._current(self._context), columns, indices)
                 single_items = [chunk.part(position, position + 1) for position in range(len(indices))]
                 slots = asyncio.Semaphore(self._task.max_concurrent)
-                outcomes = await asyncio.gather(*(_execute_on_loop(item, slots) for item in single_items))
+                loop = asyncio.get_running_loop()
+                outcomes = await asyncio.gather(
+                    *(
+                        loop.create_task(_execute_on_loop(item, slots), context=own_context())
+                        for item in single_items
+                    )
+                )
                 return self._return_outcomes(positions, chunk, outcomes)
             computed = await compute_on_loop(
                 self._task.stage,
                 columns,
                 self._task.fixed,
                 indices,
-                asyncio.to_thread,
+                in_thread,
                 self._task.max_concurrent,
                 self._task.scope,
             )
@@ -297,6 +311,6 @@ def _execute_chunk(chunk: Chunk) -> ChunkOutcome:
 async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutcome:
     async with slots:
         try:
-            return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread, target_in_worker))
+            return cast("ChunkOutcome", await execute_on_loop(chunk, in_thread, target_in_worker))
         except (KeyboardInterrupt, SystemExit) as error:
             raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from time import perf_counter, time
@@ -53,8 +52,8 @@ async def call_node_on_loop(
         step: What is called.
         arguments: Values by parameter.
         scope: Where the call is.
-        in_thread: Calls a plain function beside the event loop that this runs on. ``None`` where there is no
-            loop: then this never suspends, so that `run_sync` can run it.
+        in_thread: Calls a plain function beside the event loop that this runs on, in a copy of the context.
+            ``None`` where there is no loop: then this never suspends, so that `run_sync` can run it.
     """
     if not scope.node_contexts:
         return await _attempts(step, arguments, scope, in_thread)
@@ -139,7 +138,7 @@ async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread)
         # A plain function would hold up the loop; so would the body of a generator.
         plain = called_and_collected
         bounded = plain if seconds is None else partial(call_with_timeout, seconds, plain)
-        settled = await in_thread(settle, copy_context().run, bounded, call)
+        settled = await in_thread(settle, bounded, call)
         if settled.error is not None:
             return settled
         value = settled.value
@@ -147,7 +146,7 @@ async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread)
     if awaitable is not None:
         value = await (awaitable if seconds is None else await_with_timeout(seconds, awaitable))
         if is_consumed_once(value):
-            settled = await in_thread(settle, copy_context().run, collected, value)
+            settled = await in_thread(settle, collected, value)
             if settled.error is not None:
                 return settled
             value = settled.value

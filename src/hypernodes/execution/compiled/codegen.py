@@ -85,7 +85,7 @@ def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
 
 
 def compiled_over_columns(plan: Plan, names: Sequence[str]) -> ComputeColumns | None:
-    """Return a function ``(columns, inputs, items=(), numbers=None) -> columns``; ``None`` as in `compiled`.
+    """Return a function ``(columns, inputs, items=()) -> columns``; ``None`` as in `compiled`.
 
     Args:
         plan: The plan.
@@ -133,8 +133,7 @@ def _compile(
         "FINAL_TYPES": FINAL_TYPES,
     }
     columns = "columns, " if over else ""
-    numbers = ", numbers=None" if over else ""
-    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=(){numbers}):"]
+    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=()):"]
     for name in over:
         variable[name] = f"v{len(variable)}"
     for name in plan.inputs:
@@ -174,7 +173,7 @@ def _compile(
             for target in dict.fromkeys(result.values())
         ]
         lines = [
-            f"        for number, ({each},) in zip(count() if numbers is None else numbers, zip({drawn})):",
+            f"        for number, ({each},) in zip(count(), zip({drawn})):",
             *(f"    {line}" for line in lines),
         ]
         result = {name: f"all{target}" for name, target in result.items()}

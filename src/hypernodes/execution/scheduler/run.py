@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hypernodes.callbacks.event import Scope
+from hypernodes.execution.jobs import CommonValue
+from hypernodes.execution.plan.needs import NODE_TARGET
 from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.scheduler.state import RunState, TargetInfo
@@ -19,7 +21,7 @@ from hypernodes.execution.signature import NO_FINGERPRINTS, Fingerprints
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from hypernodes.execution.jobs import CommonValue, Job, JobKey, MapContext, OnError, Store, Values
+    from hypernodes.execution.jobs import Job, JobKey, MapContext, OnError, Store, Values
     from hypernodes.execution.plan.model import NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.items import Rows
@@ -75,13 +77,16 @@ class Run:
     ) -> Run:
         """Run a plan over one set of inputs."""
         run = cls(fingerprints, target_info)
+        values = {**plan.bound, **inputs}
+        sends_calls = NODE_TARGET in plan.needs  # of which several may take the same input
         root = PlanRun(
             run._state,
             plan,
             scope or Scope(plan.key, plan.path),
             _Root(run),
-            {**plan.bound, **inputs},
+            values,
             identities={},
+            common={name: CommonValue(value) for name, value in values.items()} if sends_calls else {},
             returns_here=True,
         )
         run.root = root
@@ -236,6 +241,9 @@ class Run:
     ) -> PlanRun | MapRun:
         inner, state = step.inner, self._state
         inside = scope.of_nested(inner.key, inner.path)
+        if inner.bound:
+            bound = state.common_of_bound(inner)
+            common = {**{name: bound[name] for name in bound if name not in arguments}, **common}
         if not step.map_over:
             values = {**inner.bound, **arguments}
             child = PlanRun(

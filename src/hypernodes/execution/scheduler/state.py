@@ -7,14 +7,14 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from hypernodes.execution.jobs import BatchCall
+from hypernodes.execution.jobs import BatchCall, CommonValue
 from hypernodes.execution.signature import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hypernodes.callbacks.event import Event, Scope
-    from hypernodes.execution.jobs import Call, CommonValue, JobKey, KeyedJob, Store, Values
+    from hypernodes.execution.jobs import Call, JobKey, KeyedJob, Store, Values
     from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.signature import Fingerprints
@@ -138,6 +138,7 @@ class RunState:
         self.waiting: dict[JobKey, Continuation] = {}
         self._batches: dict[tuple[JobOwner, CallStep], list[Call]] = {}
         self._signers: dict[int, Signer] = {}
+        self._bound: dict[int, dict[str, CommonValue]] = {}
 
     def later(self, follow: Callable[..., None], *args: Any) -> None:
         """Put on the agenda what follows, so that long chains need no deep recursion."""
@@ -192,6 +193,13 @@ class RunState:
         for held in (self.jobs, self.agenda, self.waiting, self._batches, self.stores, self.events):
             held.clear()
         del self.open_nested
+        self._bound.clear()
+
+    def common_of_bound(self, plan: Plan) -> dict[str, CommonValue]:
+        """Return the bound values of a nested plan, which all its parts in this run have in common."""
+        if plan.key not in self._bound:
+            self._bound[plan.key] = {name: CommonValue(value) for name, value in plan.bound.items()}
+        return self._bound[plan.key]
 
     def signer(self, plan: Plan) -> Signer:
         """Return what signs the steps of a plan of this run."""

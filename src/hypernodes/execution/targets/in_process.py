@@ -9,6 +9,7 @@ from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.execute import execute_in_worker, execute_on_loop, is_async
 from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.targets.executor import ExecutorTarget
+from hypernodes.executors.context import own_context
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -30,7 +31,7 @@ class InProcessTarget(ExecutorTarget):
         if self.capabilities.runs_coroutines and is_async(job):
             on_loop: Future[Any] = executor.submit(_execute_on_loop, job, self.ref.id, executor.in_thread)
             return on_loop
-        future: Future[Any] = executor.submit(execute_in_worker, job, self.ref)
+        future: Future[Any] = executor.submit(own_context().run, execute_in_worker, job, self.ref)
         return future
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.execution.calls.timeout import MAY_END_PROCESS
-from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
-from hypernodes.execution.execute import execute
+from hypernodes.execution.current import OTHER_PROCESS
+from hypernodes.execution.execute import execute_isolated
 from hypernodes.execution.jobs import Call, Chunk
 from hypernodes.execution.target import Session
 from hypernodes.execution.targets.executor import ExecutorTarget
@@ -94,11 +94,7 @@ def execute_serialized(serialized: SerializedJob) -> SerializedOutcome | Seriali
 
 def execute_here(job: Any) -> Any:
     """Execute a job in this process, which nested engines must not multiply."""
-    token = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
-    try:
-        return execute(job, target_in_worker)
-    finally:
-        OCCUPIED.reset(token)
+    return execute_isolated(job, OTHER_PROCESS, target_in_worker)
 
 
 def execute_chunk_here(job: Chunk, nbytes: int) -> SerializedChunkOutcome:

@@ -13,7 +13,7 @@ import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import Event, NotSent
 from hypernodes.execution.calls.location import locate
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("hypernodes")
 
+_SIMPLE_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
+"""Types whose values are unpickled faster than they are found among those that a worker has."""
+
 
 @dataclass(frozen=True, slots=True)
 class SerializedJob:
@@ -49,7 +52,7 @@ class SerializedJob:
 
     Attributes:
         shared: The step of a call, or the context of a chunk.
-        inputs: Large inputs that many jobs have in common, by name.
+        inputs: Inputs that many jobs have in common, by name, unless they are small and simple.
         payload: What is the job's own.
     """
 
@@ -116,7 +119,7 @@ class JobSerializer:
     places_calls: bool = False
     _sends_code: bool = False
     _sent_with_code: set[JobKey] = field(default_factory=set)
-    _broadcasts: dict[object, Broadcast | None] = field(default_factory=dict)
+    _broadcasts: dict[object, Broadcast] = field(default_factory=dict)
     # dask takes submissions with equal arguments for one, and hands out its result again.
     _numbers: count[int] = field(default_factory=lambda: count(secrets.randbits(62)))
     _is_cache_portable: dict[object, bool] = field(default_factory=dict)
@@ -146,8 +149,8 @@ class JobSerializer:
         return True
 
     def _call(self, call: Call) -> SerializedJob:
-        large = self._large(call.common)
-        own = {name: value for name, value in call.arguments.items() if name not in large}
+        common = self._common(call.common)
+        own = {name: value for name, value in call.arguments.items() if name not in common}
         if not self.places_calls:
             own = {name: resolve(value) for name, value in own.items()}
         entry = call.entry
@@ -156,15 +159,15 @@ class JobSerializer:
         takes = None if entry is None else call.takes
         payload = serialize((next(self._numbers), own, call.scope, entry, takes))
         signed = signed_step(call)
-        return SerializedJob(self._shared((call.step, signed.code), signed), large, payload)
+        return SerializedJob(self._shared((call.step, signed.code), signed), common, payload)
 
     def _chunk(self, chunk: Chunk) -> SerializedJob:
         context = chunk.context
-        large = self._large(context.common)
+        large = self._common(context.common, least_bytes=BROADCAST_MIN_BYTES)  # the others are in the context
         if context not in self._broadcasts:
             small = {name: resolve(value) for name, value in context.fixed.items() if name not in large}
             self._shared(context, replace(context, fixed=small, common={}))
-        shared: Any = self._broadcasts[context]
+        shared = self._broadcasts[context]
         payload = serialize((next(self._numbers), chunk.indices, chunk.items, chunk.known))
         return SerializedJob(shared, large, payload)
 
@@ -174,8 +177,8 @@ class JobSerializer:
             self._is_cache_portable[cache] = is_serializable(cache)
         return self._is_cache_portable[cache]
 
-    def _large(self, values: Mapping[str, CommonValue]) -> dict[str, Broadcast]:
-        """Return those common values that are broadcast by themselves, since they are large."""
+    def _common(self, values: Mapping[str, CommonValue], least_bytes: int = 0) -> dict[str, Broadcast]:
+        """Return the common values that are broadcast by themselves: all but small ones of simple types."""
         found = {}
         for name, common in values.items():
             value = common.value
@@ -183,11 +186,9 @@ class JobSerializer:
                 found[name] = Broadcast(*value.as_placed(), value.size)
                 continue
             if common not in self._broadcasts:
-                serialized = serialize(resolve(value))
-                is_large = serialized.size >= BROADCAST_MIN_BYTES
-                self._broadcasts[common] = broadcast(serialized, self.place) if is_large else None
+                self._broadcasts[common] = broadcast(serialize(resolve(value)), self.place)
             made = self._broadcasts[common]
-            if made is not None:
+            if made.size >= (BROADCAST_MIN_BYTES if type(value) in _SIMPLE_TYPES else least_bytes):
                 found[name] = made
         return found
 

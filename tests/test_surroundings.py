@@ -1,0 +1,251 @@
+"""What a call finds around it: context variables, of the caller and of the calls before it."""
+
+from __future__ import annotations
+
+import asyncio
+import decimal
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import sample
+
+from hypernodes import (
+    AsyncExecutor,
+    DaftEngine,
+    DiskCache,
+    HyperNodesEngine,
+    Pipeline,
+    PipelineCallback,
+    node,
+)
+
+REQUEST = ContextVar("request", default="none")
+
+ITEMS = {"x": [1, 2, 3, 4, 5, 6]}
+
+
+@node
+def third(x):
+    return Decimal(x) / 3
+
+
+@node(cache_version="1")
+def request(x):
+    return f"{REQUEST.get()}{x}"
+
+
+@node(output_name="requests", cache_version="1")
+def yielded(x):
+    yield REQUEST.get()
+
+
+@node(cache_version="1")
+async def awaited(x):
+    await asyncio.sleep(0)
+    return REQUEST.get()
+
+
+@node
+def quotient(x):
+    try:
+        return np.float64(x) / np.float64(0)
+    except FloatingPointError:
+        return "an error"
+
+
+def all_requests(x):
+    return [REQUEST.get()] * len(x)
+
+
+@node(batch=all_requests, cache_version="1")
+def batched(x):
+    return REQUEST.get()
+
+
+@node(cache_version="1")
+def change(x):
+    found = REQUEST.get(), decimal.getcontext().prec
+    REQUEST.set(f"that of {x}")
+    decimal.getcontext().prec = 30 + x
+    return found
+
+
+@node
+def change_later(x):
+    REQUEST.set(f"that of {x}")
+    yield REQUEST.get()
+
+
+@node(cache_version="1")
+async def change_on_loop(x):
+    await asyncio.sleep(0)
+    found = REQUEST.get(), decimal.getcontext().prec
+    REQUEST.set(f"that of {x}")
+    decimal.getcontext().prec = 30 + x
+    await asyncio.sleep(0)
+    return found
+
+
+def in_request(work):
+    """Do work as a web framework does: in a context of its own, with an id and a precision."""
+
+    def inside():
+        REQUEST.set("mine")
+        decimal.setcontext(decimal.Context(prec=5))
+        with np.errstate(divide="raise"):
+            done = work()
+        assert (REQUEST.get(), decimal.getcontext().prec) == ("mine", 5), "a call has changed its caller"
+        return done
+
+    return copy_context().run(inside)
+
+
+THREADS = {
+    "items in threads": lambda: HyperNodesEngine(map_executor="threaded"),
+    "nodes in threads": lambda: HyperNodesEngine(node_executor="threaded"),
+    "items on a loop": lambda: HyperNodesEngine(map_executor="async"),
+    "nodes on a loop": lambda: HyperNodesEngine(node_executor="async"),
+    "both": lambda: HyperNodesEngine(node_executor="async", map_executor="threaded"),
+    "a pool": lambda: HyperNodesEngine(map_executor=ThreadPoolExecutor(2)),
+    "Daft": lambda: DaftEngine(runner="native"),
+}
+
+
+@pytest.fixture(scope="module")
+def engines():
+    made = {name: make() for name, make in THREADS.items()}
+    yield made
+    for engine in made.values():
+        engine.shutdown()
+
+
+@pytest.fixture(params=["compiled", "observed", "cached"])
+def path(request, tmp_path):
+    return {
+        "compiled": {},
+        "observed": {"callbacks": [PipelineCallback()]},
+        "cached": {"cache": DiskCache(tmp_path / "cache")},
+    }[request.param]
+
+
+EXPECTED = {
+    "third": (third, [Decimal(text) for text in ("0.33333", "0.66667", "1", "1.3333", "1.6667", "2")]),
+    "request": (request, [f"mine{x}" for x in ITEMS["x"]]),
+    "requests": (yielded, [["mine"]] * 6),
+    "awaited": (awaited, ["mine"] * 6),
+    "quotient": (quotient, ["an error"] * 6),
+    "batched": (batched, ["mine"] * 6),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("where", THREADS)
+def test_a_call_in_a_thread_finds_the_context_variables_of_its_caller(engines, where, name, path):
+    one, expected = EXPECTED[name]
+    pipeline = Pipeline([one], engine=engines[where], **path)
+    assert in_request(lambda: pipeline.map(ITEMS, map_over="x"))[name] == expected
+
+
+@pytest.mark.parametrize("change_it", [change, change_on_loop])
+@pytest.mark.parametrize("where", THREADS)
+def test_what_a_call_in_a_thread_sets_reaches_neither_the_next_item_nor_the_caller(
+    engines, where, change_it, path
+):
+    pipeline = Pipeline([change_it], engine=engines[where], **path)
+    found = in_request(lambda: pipeline.map(ITEMS, map_over="x"))
+    assert found == {change_it.name: [("mine", 5)] * 6}
+
+
+@pytest.mark.parametrize("where", THREADS)
+def test_what_a_generator_sets_reaches_no_other_item(engines, where):
+    pipeline = Pipeline([change_later, request], engine=engines[where])
+    found = in_request(lambda: pipeline.map(ITEMS, map_over="x"))
+    assert found["change_later"] == [[f"that of {x}"] for x in ITEMS["x"]]
+    assert in_request(lambda: pipeline.run({"x": 1}, "request")) == {"request": "mine1"}
+
+
+@pytest.mark.parametrize("where", THREADS)
+def test_nested_and_streamed_items_find_the_context_variables_of_the_caller(engines, where):
+    inner = Pipeline([request], name="inner")
+    pipeline = Pipeline([inner.as_node(map_over="x")], engine=engines[where])
+    expected = [f"mine{x}" for x in ITEMS["x"]]
+    assert in_request(lambda: pipeline.run(ITEMS)) == {"request": expected}
+    streamed = Pipeline([request], engine=engines[where])
+    rows = in_request(lambda: list(streamed.imap(ITEMS, map_over="x")))
+    assert [row["request"] for _, row in rows] == expected
+
+
+@pytest.mark.parametrize("where", ["items in threads", "items on a loop", "Daft"])
+def test_calls_of_an_awaited_map_find_the_context_variables_of_the_coroutine(engines, where):
+    pipeline = Pipeline([request, third, awaited], engine=engines[where])
+
+    async def main():
+        REQUEST.set("mine")
+        decimal.setcontext(decimal.Context(prec=5))
+        mapped = await pipeline.amap(ITEMS, map_over="x")
+        streamed = [row async for _, row in pipeline.aimap({"x": [1]}, map_over="x")]
+        return mapped, streamed, await pipeline.arun({"x": 1})
+
+    first = {"request": "mine1", "third": Decimal("0.33333"), "awaited": "mine"}
+    mapped, streamed, once = asyncio.run(main())
+    assert mapped == {name: EXPECTED[name][1] for name in first}
+    assert (streamed, once) == ([first], first)
+
+
+def test_an_awaited_run_in_a_plain_loop_leaves_the_coroutine_as_it_is():
+    async def main():
+        REQUEST.set("mine")
+        decimal.setcontext(decimal.Context(prec=5))
+        await Pipeline([change]).arun({"x": 1})
+        return REQUEST.get(), decimal.getcontext().prec
+
+    assert asyncio.run(main()) == ("mine", 5)
+
+
+def test_a_plain_loop_calls_functions_as_python_does():
+    def inside():
+        REQUEST.set("mine")
+        decimal.setcontext(decimal.Context(prec=5))
+        return Pipeline([change]).map({"x": [1, 2]}, map_over="x")["change"]
+
+    assert copy_context().run(inside) == [("mine", 5), ("that of 1", 31)]
+
+
+def test_worker_processes_begin_each_call_with_the_context_of_a_new_process(executor_named):
+    engine = HyperNodesEngine(map_executor=executor_named("ParallelExecutor"))
+    pipeline = Pipeline([node(sample.change_precision, output_name="found")], engine=engine)
+    with decimal.localcontext(prec=5):
+        found = pipeline.map({"x": list(range(40))}, map_over="x")["found"]
+    assert found == [(28, "none")] * 40
+
+
+def test_async_executor_by_itself_gives_each_call_a_copy_of_the_context():
+    with AsyncExecutor(2) as executor:
+
+        def work():
+            changed = [executor.submit(change.function, x) for x in (1, 2, 3)]
+            return [future.result() for future in changed]
+
+        assert in_request(work) == [("mine", 5)] * 3
+
+
+def test_node_contexts_of_callbacks_are_entered_in_the_context_of_the_call(engines):
+    from contextlib import contextmanager
+
+    seen = []
+
+    @contextmanager
+    def note(call):
+        seen.append(REQUEST.get())
+        yield
+
+    class Noting(PipelineCallback):
+        def node_context(self, ctx):
+            return note
+
+    pipeline = Pipeline([request], engine=engines["items in threads"], callbacks=[Noting()])
+    in_request(lambda: pipeline.map(ITEMS, map_over="x"))
+    assert seen == ["mine"] * 6
