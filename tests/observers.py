@@ -249,8 +249,9 @@ def check_case(name, observed, engine, directory, wanted):
         assert one == other, (name, aspect)
 
 
-def check_all_cases(engine, observed, directory, expected):
+def check_all_cases(engine, observed, directory, expected, names=tuple(sample.CASES)):
     """Check every case in which an observer may see something."""
-    for number, (name, case) in enumerate(sample.CASES.items()):
+    for number, name in enumerate(names):
+        case = sample.CASES[name]
         if OBSERVERS[observed].inside is None or case.has_nested:
             check_case(name, observed, engine, directory / str(number), expected(name, observed))
