@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 _MAX_CHARACTERS: Final = 60
+_MAX_ERROR_LENGTH: Final = 500
+"""Characters of an error. A forged database can have names of any length."""
 _SHOWN_BY_REPR: Final = frozenset({int, float, complex, bool, type(None), str, bytes})
 
 
@@ -35,3 +37,16 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join([sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text])
+
+
+def describe(error: BaseException) -> str:
+    r"""Return the type and text of an error, safe to print and cut to a length that fits a warning.
+
+    >>> describe(ValueError("no \x1b[2J"))
+    'ValueError: no \\x1b[2J'
+    """
+    try:
+        text = str(error)[:_MAX_ERROR_LENGTH]
+    except Exception:  # The class may be the user's own.
+        text = ""
+    return f"{type(error).__name__}: {printable(text)}" if text else type(error).__name__
