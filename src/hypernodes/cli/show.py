@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+_MAX_CELL_LENGTH: Final = 5000
+"""Characters. Formatting a forged name of many megabytes would take minutes."""
 
 
 def print_json(value: Any) -> None:
@@ -29,7 +32,7 @@ def print_table(
 
     Args:
         titles: The titles of the columns; without any text, there is no header.
-        rows: The cells of each row. Control characters are replaced.
+        rows: The cells of each row. Control characters are replaced, and long cells are cut off.
         total: The cells of a last row, set off from the others.
         right: The positions of the columns that are aligned to the right.
     """
@@ -50,7 +53,7 @@ def print_table(
         )
     for row in rows:
         # Cells come from cache entries, which another user may have written with control characters.
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell[:_MAX_CELL_LENGTH])) for cell in row))
     # Output to a pipe is not cut to the width of a terminal.
     console = Console(width=None if "COLUMNS" in os.environ or os.isatty(1) else 160)
     console.print(table)
