@@ -672,6 +672,27 @@ def test_storing_and_loading_takes_at_most_twice_the_memory_of_a_value(directory
         assert float(output_of(PEAK, action, kind, directory, key)) < 2.2
 
 
+MANY_RESULTS = """
+    import resource, sys
+    import numpy
+    from hypernodes import DiskCache
+    from hypernodes.cache import value_files
+    value_files._MIN_MAPPED_SIZE = 1 << 16
+    with DiskCache(sys.argv[1]) as cache:
+        for number in range(400):
+            cache.put(str(number), numpy.full(100_000, number % 256, numpy.uint8))
+        cache.flush()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (330, 330))
+        values = [cache.get(str(number)) for number in range(400)]
+        print(all((value == number % 256).all() for number, value in enumerate(values)))
+        open(sys.executable).close()
+"""
+
+
+def test_a_program_can_hold_more_large_results_than_it_may_open_files(directory):
+    assert output_of(MANY_RESULTS, directory) == "True\n"
+
+
 class TooLarge:
     def __reduce__(self):
         raise MemoryError

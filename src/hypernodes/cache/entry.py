@@ -13,7 +13,6 @@ they are written without a copy, and mapped from the file.
 
 from __future__ import annotations
 
-import contextlib
 import hmac
 import io
 import math
@@ -22,7 +21,6 @@ import struct
 import sys
 import time
 from hashlib import blake2b
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from hypernodes.cache.summary import describe
@@ -103,7 +101,7 @@ def seal(
         Exception: The value cannot be pickled.
     """
     body, buffers = _pickle(value)
-    body_size = sum([memoryview(piece).nbytes for piece in body])
+    body_size = len(body[0]) if len(body) == 1 else sum([memoryview(piece).nbytes for piece in body])
     lengths = _LENGTHS.pack(len(provenance), len(buffers), body_size, expiry)
     if not buffers and body_size < _MIN_TAIL_SIZE:
         head = b"".join((lengths, provenance, *body))
@@ -228,9 +226,8 @@ def _pickle(value: object) -> tuple[list[Blob], list[memoryview]]:
     """
     import cloudpickle
 
-    pieces: list[Blob] = []
+    pieces = _Pieces()
     buffers: list[memoryview] = []
-    file = SimpleNamespace(write=pieces.append)
 
     def keeps_in_band(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
@@ -240,14 +237,23 @@ def _pickle(value: object) -> tuple[list[Blob], list[memoryview]]:
         return False
 
     if not cloudpickle.list_registry_pickle_by_value():
-        with contextlib.suppress(Exception):  # cloudpickle may be able to pickle it.
-            pickle.dump(value, file, 5, buffer_callback=keeps_in_band)
-            if not any(b"__main__" in piece for piece in pieces):
+        try:
+            pickle.dump(value, pieces, 5, buffer_callback=keeps_in_band)
+        except Exception:  # cloudpickle may be able to pickle it.
+            pieces.clear()
+        else:
+            if not [piece for piece in pieces if b"__main__" in piece]:
                 return pieces, buffers
-        pieces.clear()
+            pieces.clear()
         buffers.clear()
-    cloudpickle.dump(value, file, protocol=5, buffer_callback=keeps_in_band)
+    cloudpickle.dump(value, pieces, protocol=5, buffer_callback=keeps_in_band)
     return pieces, buffers
+
+
+class _Pieces(list[Blob]):
+    """What is written to a file, in pieces."""
+
+    write = list.append
 
 
 def _load_with_present_classes(body: memoryview, buffers: Sequence[Any] = ()) -> Any:
