@@ -213,6 +213,18 @@ def test_forged_rows_are_damaged_entries_on_all_nodes(cluster, cache, tmp_path):
     assert outside.read_text() == "mine"
 
 
+@pytest.mark.timeout(180)
+def test_a_value_above_the_size_limit_is_not_stored_on_another_node(cluster, tmp_path):
+    with (
+        DiskCache(tmp_path / "cache", size_limit=400_000) as cache,
+        HyperNodesEngine(map_executor="ray") as engine,
+    ):
+        pipeline = Pipeline([slow, big], cache=cache, engine=engine)
+        pipeline.map({"x": range(10)}, map_over="x")
+        assert {entry.node for entry in cache.entries()} == {"slow"}
+        assert len(cache) == 10
+
+
 def shorten_call_timeout():
     cluster_module._CALL_TIMEOUT_S = 1.0
 

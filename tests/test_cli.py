@@ -231,7 +231,9 @@ def test_forged_rows_are_damaged_entries(cache):
 def test_a_database_of_another_program_is_an_error_in_one_line(cache):
     with contextlib.closing(sqlite3.connect(cache.path / "cache.db")) as database, database:
         database.execute("CREATE TRIGGER t AFTER DELETE ON Cache BEGIN DELETE FROM Settings; END")
-    for arguments in (["ls"], ["stats"], ["show", "a"], ["verify"], ["explain", "a"], ["clear", "--yes"]):
+    for arguments in (["ls"], ["stats"], ["show", "a"], ["verify"], ["explain", "a"]):
         text = command(cache, *arguments, exit_code=1)
         assert text.startswith("Error: cache ")
-        assert "delete the directory" in text
+        assert f"run 'hypernodes cache --path {cache.path} clear', or delete the directory" in text
+    command(cache, "clear", "--yes")
+    assert as_json(cache, "stats")["entries"] == 0

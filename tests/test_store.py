@@ -612,7 +612,7 @@ def test_a_file_that_a_forged_row_names_is_not_removed(forgery, form, key):
             other.put("another", 1)
         assert forgery.sql("SELECT * FROM Cache WHERE key = 'forged'") == []
         forgery.forge(form)
-        with DiskCache(forgery.directory, key=key, size_limit=1) as other:
+        with DiskCache(forgery.directory, key=key, size_limit=100) as other:
             other.put("another", 1)
         assert forgery.sql("SELECT * FROM Cache WHERE key = 'forged'") == []
         forgery.forge(form)

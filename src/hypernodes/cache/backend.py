@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 import sys
 import threading
@@ -29,8 +30,8 @@ class Backend(Protocol):
     def contains(self, keys: Iterable[str]) -> set[str]:
         """Return those keys that exist."""
 
-    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> None:
-        """Store records and add to counters."""
+    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> bool:
+        """Store records and add to counters; return whether this was possible without waiting for long."""
 
     def delete(self, keys: Iterable[str]) -> int:
         """Drop the entries with these keys, and return their number."""
@@ -53,8 +54,8 @@ class Backend(Protocol):
     def remove_orphans(self) -> int:
         """Remove files that writers have left behind when they died, and return their number."""
 
-    def clear(self) -> int:
-        """Drop everything, and return the number of entries."""
+    def clear(self, tag: str | None = None, used_before: float | None = None) -> int:
+        """Drop everything, or the entries of a node or not used since a time; return their number."""
 
     def close(self) -> None:
         """Close the files."""
@@ -105,7 +106,7 @@ class BackendHandle:
 
         Raises:
             OSError: The directory cannot be read.
-            ForeignDatabaseError: The database is not one of this library.
+            ForeignDatabaseError: The database is damaged, or not one of this library.
         """
         backend = self._backend
         if backend is None:
@@ -123,6 +124,29 @@ class BackendHandle:
         """
         with contextlib.suppress(ImportError):  # `get` raises it again.
             import_module("hypernodes.cache.cluster" if self._is_remote() else "hypernodes.cache.store")
+
+    def clear(self) -> int:
+        """Drop everything, whatever the directory contains, and return the number of entries as far as known.
+
+        Raises:
+            OSError: The directory cannot be written to.
+            sqlite3.OperationalError: The transaction of another process does not end.
+        """
+        import sqlite3
+
+        from hypernodes.cache.database import database_inode, is_locked
+        from hypernodes.cache.store import clear_directory
+
+        if self._is_remote() or database_inode(self._path) is not None or not self._path.is_dir():
+            try:
+                return self.get().clear()
+            except sqlite3.Error as error:
+                if is_locked(error):
+                    raise
+        self.close()
+        number = clear_directory(self._path)
+        self.get()  # This creates an empty database.
+        return number
 
     def close(self) -> None:
         """Close the store, if it is open."""
@@ -143,10 +167,26 @@ class BackendHandle:
 
         # Other processes could change a mapped file after its seal was checked.
         store = Store(self._path, self._size_limit, self._expire, can_map=not self._is_sealed)
-        if not self._is_sealed and stat.S_IMODE(self._path.stat().st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
-            self._warn(
-                "writable by others",
-                "can be written to by other users, and what they write is unpickled here. Take their right "
-                f"to write (chmod go-w), or give a key: DiskCache(path, key=...) or {KEY_VARIABLE}",
-            )
+        if not self._is_sealed:
+            self._warn_of_other_writers()
         return store
+
+    def _warn_of_other_writers(self) -> None:
+        from hypernodes.cache.database import database_files
+
+        present = [(self._path, self._path.stat()), *database_files(self._path)]
+        remedy = f"give a key: DiskCache(path, key=...) or {KEY_VARIABLE}"
+        for path, state in present:
+            its = "" if path == self._path else f"has a {path.name} that "
+            if state.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                self._warn(
+                    "writable by others",
+                    f"{its}can be written to by other users, and what they write is unpickled here. Take "
+                    f"their right to write (chmod go-w), or {remedy}",
+                )
+            elif state.st_uid not in {0, os.geteuid()}:
+                self._warn(
+                    "owned by another",
+                    f"{its}belongs to another user, who can write to it, and what is written is unpickled "
+                    f"here. Use a directory of your own, or {remedy}",
+                )

@@ -95,12 +95,12 @@ class RemoteStore:
         missing = [key for key in wanted if key not in copied]
         return copied.union(self._call("contains", missing) or () if missing else ())
 
-    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> None:
-        """Store records and add to counters."""
+    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> bool:
+        """Store records and add to counters; return whether this was possible without waiting for long."""
         joined = [(record.key, record.tag, b"".join(record.pieces)) for record in records]
         for key, tag, blob in joined:
             self._add_copy(key, tag or "", blob)
-        self._call("write", joined, counts or {})
+        return self._call("write", joined, counts or {}) is not False
 
     def delete(self, keys: Iterable[str]) -> int:
         """Drop the entries with these keys, and return their number."""
@@ -132,10 +132,10 @@ class RemoteStore:
         """Drop rows by their ids, and return their number."""
         return self._call("delete_rows", list(row_ids)) or 0
 
-    def clear(self) -> int:
-        """Drop everything, and return the number of entries."""
+    def clear(self, tag: str | None = None, used_before: float | None = None) -> int:
+        """Drop everything, or the entries of a node or not used since a time; return their number."""
         self._drop_copies(list(self._copies))
-        return self._call("clear") or 0
+        return self._call("clear", tag, used_before) or 0
 
     def close(self) -> None:
         """Drop the copies."""

@@ -1,99 +1,179 @@
 """The SQLite database of a cache, opened so that nothing in it acts by itself.
 
-Whoever can write to the directory can write the database: settings that diskcache would obey, triggers and
-views that run inside this library's statements, links to other databases. So the settings are overridden,
-the schema must be exactly the one that diskcache creates, and an authorizer refuses all other actions.
+Whoever can write to the directory can write the database: triggers and views that run inside this library's
+statements, links to other databases. So the schema must be exactly the known one, and an authorizer refuses
+all other actions.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
-import json
 import os
+import shlex
+import shutil
 import sqlite3
 import stat
-from typing import TYPE_CHECKING, Any, Final, Protocol
+import threading
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from hypernodes._compat.diskcache import (
-    COUNTER_SETTINGS,
-    DATABASE_NAME,
-    SCHEMA,
-    SETTING_NAMES,
-    TRIGGERS,
-    Tables,
-)
+from hypernodes.cache.schema import DATABASE_NAME, KNOWN, SCHEMA, SETTINGS, TRIGGERS, USE_INDEX
+from hypernodes.cache.summary import printable
+from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 _DATABASE_FILES: Final = tuple(f"{DATABASE_NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal"))
-_BUSY_TIMEOUT_S: Final = 60.0
+_WRITE_TIMEOUT_S: Final = 60.0
 """A write waits for so long for the transaction of another process."""
-_NO_SIZE_LIMIT: Final = 1 << 62  # bytes
-
-_SETTINGS: Final[dict[str, Any]] = {
-    "statistics": 0,  # Counting hits would turn every read into a write.
-    "tag_index": 1,  # The tag is the name of the node, and entries are listed by node.
-    "eviction_policy": "none",
-    "size_limit": _NO_SIZE_LIMIT,
-    "cull_limit": 0,  # It would use the size of the database file, which shrinks only after a transaction.
-    "sqlite_auto_vacuum": 1,
-    "sqlite_cache_size": 1 << 13,  # pages
-    "sqlite_journal_mode": "wal",
-    "sqlite_mmap_size": 0,  # Truncating a mapped file would end this process.
-    "sqlite_synchronous": 1,
-    "disk_min_file_size": 0,
-    "disk_pickle_protocol": 0,
-}
-_FOREIGN_SETTINGS: Final = (
-    "typeof(key) <> 'text' OR key NOT IN (SELECT value FROM json_each(?)) "
-    "OR (key IN (SELECT value FROM json_each(?)) AND typeof(value) <> 'integer')"
+_READ_TIMEOUT_S: Final = 10.0
+"""Reading waits for no transaction, only while another process recovers or converts the database."""
+_SET_UP: Final = (
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA cache_size = 8192",  # pages
+    "PRAGMA mmap_size = 0",  # Truncating a mapped file would end this process.
+    "PRAGMA synchronous = NORMAL",
 )
 _REFUSED_ACTIONS: Final = frozenset(
     {sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_CREATE_VTABLE}
 )
-_ADVICE: Final = "delete the directory, and it is made anew"
+_LOCKED: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 class ForeignDatabaseError(sqlite3.DatabaseError):
-    """A database that another program has created or changed."""
+    """A database that is damaged, or that another program has created or changed."""
 
 
-class Database(Protocol):
-    """A database of entries."""
-
-    def rows(self, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:
-        """Return the rows that a query finds; a string that is not UTF-8 is returned as bytes."""
-
-    def execute_many(self, statement: str, arguments: Iterable[tuple[Any, ...]]) -> None:
-        """Execute a statement for each tuple of arguments."""
-
-    def transaction(self) -> AbstractContextManager[None]:
-        """Return a context in which all writes take effect together or not at all."""
-
-    def close(self) -> None:
-        """Close the files."""
-
-
-def open_database(directory: Path, *, has_use_index: bool) -> Database:
-    """Open the database of a directory, and create both if they do not exist.
+class Database:
+    """The database of a directory, with one connection for each thread; both are created if need be.
 
     Args:
         directory: The directory.
         has_use_index: Whether there is an index by the time of last use.
 
     Raises:
-        ForeignDatabaseError: The database is not one of this library.
+        ForeignDatabaseError: The database is damaged, or not one of this library.
         PermissionError: It can be neither written nor read.
     """
-    # A directory that another thread creates meanwhile must not be taken for a read-only one.
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not os.access(directory, os.W_OK) and database_inode(directory) is not None:
-        return _ReadOnlyDatabase(directory)
-    return _WritableDatabase(directory, has_use_index=has_use_index)
+
+    def __init__(self, directory: Path, *, has_use_index: bool) -> None:
+        self._directory = directory
+        self._options: str | None = None
+        self._local = threading.local()
+        # A directory that another thread creates meanwhile must not be taken for a read-only one.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK) and database_inode(directory) is not None:
+            self._options = self._read_only_options()
+            return
+        with contextlib.suppress(FileExistsError):
+            # SQLite gives its other files the rights of this one.
+            os.close(os.open(directory / DATABASE_NAME, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+        is_new = not SCHEMA.keys() <= self._names()
+        if is_new:
+            self.rows("PRAGMA auto_vacuum = FULL")  # It must be set before there are tables.
+        # In another mode reading waits for transactions, but the mode of a database in use cannot be changed.
+        with (
+            contextlib.suppress(sqlite3.OperationalError),
+            _waiting(self._connection, _WRITE_TIMEOUT_S if is_new else 0),
+        ):
+            self.rows("PRAGMA journal_mode = WAL")
+        if is_new:
+            self._complete(SCHEMA, _WRITE_TIMEOUT_S)
+        if has_use_index and not USE_INDEX.keys() <= self._names():
+            with contextlib.suppress(sqlite3.OperationalError):  # The index only saves time.
+                self._complete(USE_INDEX, 0)
+
+    def _complete(self, schema: Mapping[str, str], timeout_s: float) -> None:
+        """Create what the database lacks."""
+        with self.transaction(timeout_s):
+            present = self._names()
+            for name, statement in schema.items():
+                if name not in present:
+                    self.rows(statement)
+            self.execute_many("INSERT OR IGNORE INTO Settings VALUES (?, ?)", SETTINGS.items())
+
+    def _names(self) -> set[str]:
+        return {name for (name,) in self.rows("SELECT name FROM sqlite_master")}
+
+    def _read_only_options(self) -> str:
+        """Return the options with which a database can be read in a directory that cannot be written to."""
+        # Without a file for its locks, SQLite reads only a database that is declared immutable.
+        for options in ("?mode=ro", "?mode=ro&immutable=1"):
+            with (
+                contextlib.suppress(sqlite3.OperationalError),
+                contextlib.closing(_connect(self._directory, options)) as connection,
+            ):
+                connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
+                return options
+        raise PermissionError(f"{self._directory / DATABASE_NAME} can be neither written nor read")
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = _connect(self._directory, self._options)
+        return connection
+
+    def rows(self, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:
+        """Return the rows that a statement finds; a string that is not UTF-8 is returned as bytes."""
+        try:
+            return _rows(self._connection, statement, arguments)
+        except sqlite3.DatabaseError as error:
+            self._raise(error)
+
+    def execute_many(self, statement: str, arguments: Iterable[tuple[Any, ...]]) -> None:
+        """Execute a statement for each tuple of arguments."""
+        try:
+            self._connection.executemany(statement, arguments)
+        except sqlite3.DatabaseError as error:
+            self._raise(error)
+
+    @contextlib.contextmanager
+    def transaction(self, timeout_s: float = _WRITE_TIMEOUT_S) -> Iterator[None]:
+        """Return a context in which all writes take effect together or not at all.
+
+        Args:
+            timeout_s: Seconds to wait for the transaction of another process.
+
+        Raises:
+            PermissionError: The directory is read-only.
+            sqlite3.OperationalError: The transaction of another process takes longer; see `is_locked`.
+        """
+        if self._options is not None:
+            raise PermissionError("the directory is read-only")
+        try:
+            with _waiting(self._connection, timeout_s) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    connection.execute("COMMIT")
+                finally:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            self._raise(error)
+
+    def _raise(self, error: sqlite3.DatabaseError) -> NoReturn:
+        """Raise an error of SQLite, with advice if it means that the database is damaged."""
+        if type(error) is sqlite3.DatabaseError:
+            raise ForeignDatabaseError(
+                f"its {DATABASE_NAME} is damaged ({printable(str(error))}): {_advice(self._directory)}"
+            ) from error
+        raise error
+
+    def close(self) -> None:
+        """Close the connections; those of other threads, when these do not use them any more."""
+        connection = getattr(self._local, "connection", None)
+        self._local = threading.local()
+        if connection is not None:
+            connection.close()
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether an error says that another process is writing to the database."""
+    return getattr(error, "sqlite_errorcode", None) in _LOCKED
 
 
 def database_inode(directory: Path) -> int | None:
@@ -104,96 +184,78 @@ def database_inode(directory: Path) -> int | None:
         return None
 
 
-class _WritableDatabase:
-    def __init__(self, directory: Path, *, has_use_index: bool) -> None:
-        if os.path.lexists(directory / DATABASE_NAME):
-            with contextlib.closing(_connect(directory)) as connection:
-                _drop_foreign_settings(connection)
-        policy = "least-recently-used" if has_use_index else "none"
-        self._tables = Tables(
-            directory,
-            connect=functools.partial(_connect, directory),
-            settings={**_SETTINGS, "eviction_policy": policy},
-            busy_timeout=_BUSY_TIMEOUT_S,
-        )
-
-    def rows(self, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:
-        return _rows(self._tables.connection, statement, arguments)
-
-    def execute_many(self, statement: str, arguments: Iterable[tuple[Any, ...]]) -> None:
-        self._tables.connection.executemany(statement, arguments)
-
-    def transaction(self) -> AbstractContextManager[None]:
-        return self._tables.transact()
-
-    def close(self) -> None:
-        self._tables.close()
-
-
-class _ReadOnlyDatabase:
-    """A database in a directory that this process must not write to."""
-
-    def __init__(self, directory: Path) -> None:
-        self._connection = self._connect(directory)
-
-    def _connect(self, directory: Path) -> sqlite3.Connection:
-        # Without a file for its locks, SQLite reads only a database that is declared immutable.
-        for options in ("?mode=ro", "?mode=ro&immutable=1"):
-            try:
-                connection = _connect(directory, options)
-            except sqlite3.OperationalError:
-                continue
-            try:
-                connection.execute("SELECT 1 FROM Cache LIMIT 1").fetchone()
-            except sqlite3.OperationalError:
-                connection.close()
-            else:
-                return connection
-        raise PermissionError(f"{directory / DATABASE_NAME} can be neither written nor read")
-
-    def rows(self, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:
-        return _rows(self._connection, statement, arguments)
-
-    def execute_many(self, statement: str, arguments: Iterable[tuple[Any, ...]]) -> None:
-        del statement, arguments
-        raise PermissionError("the directory is read-only")
-
-    def transaction(self) -> AbstractContextManager[None]:
-        raise PermissionError("the directory is read-only")
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def _connect(directory: Path, options: str | None = None) -> sqlite3.Connection:
-    """Connect to a directory's database, if it is one of this library or does not exist yet."""
+def database_files(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Iterate over the files of a directory's database, whatever they are, with their state."""
     for name in _DATABASE_FILES:
         with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(os.lstat(directory / name).st_mode):
-                raise ForeignDatabaseError(f"its {name} is no regular file: {_ADVICE}")
+            yield directory / name, os.lstat(directory / name)
+
+
+def remove_database(directory: Path) -> None:
+    """Remove the files of a directory's database, whatever they are. Links are not followed."""
+    for path, state in database_files(directory):
+        if stat.S_ISDIR(state.st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _waiting(connection: sqlite3.Connection, seconds: float) -> Iterator[sqlite3.Connection]:
+    """Return a context in which statements wait so long for other processes."""
+    connection.execute(f"PRAGMA busy_timeout = {seconds * 1000:.0f}")
+    try:
+        yield connection
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {_READ_TIMEOUT_S * 1000:.0f}")
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that is closed when the thread that uses it ends."""
+
+    def __del__(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # The file could not be opened.
+            self.close()
+
+
+def _connect(directory: Path, options: str | None) -> sqlite3.Connection:
+    """Connect to a directory's database, if it is one of this library or is empty."""
+    for path, state in database_files(directory):
+        if not stat.S_ISREG(state.st_mode):
+            raise ForeignDatabaseError(f"its {path.name} is no regular file: {_advice(directory)}")
     path = directory / DATABASE_NAME
     connection = sqlite3.connect(
         str(path) if options is None else f"{path.as_uri()}{options}",
-        timeout=_BUSY_TIMEOUT_S,
+        timeout=_READ_TIMEOUT_S,
         isolation_level=None,
+        factory=_Connection,
         uri=options is not None,
-        check_same_thread=options is None,
+        check_same_thread=False,
     )
     try:
         connection.set_authorizer(_authorize)
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        _check_schema(connection)
+        for statement in _SET_UP:
+            connection.execute(statement)
+        _check_schema(connection, directory)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _check_schema(connection: sqlite3.Connection) -> None:
+def _check_schema(connection: sqlite3.Connection, directory: Path) -> None:
     for name, sql in _rows(connection, "SELECT name, sql FROM sqlite_master"):
-        if name not in SCHEMA or sql != SCHEMA[name]:
-            raise ForeignDatabaseError(f"its {DATABASE_NAME} has a {name!r} of another program: {_ADVICE}")
+        if name not in KNOWN or sql != KNOWN[name]:
+            raise ForeignDatabaseError(
+                f"its {DATABASE_NAME} has a {short(name)} of another program: {_advice(directory)}"
+            )
+    if _rows(connection, "PRAGMA encoding") != [("UTF-8",)]:  # The names of files would have other lengths.
+        raise ForeignDatabaseError(f"its {DATABASE_NAME} has another encoding: {_advice(directory)}")
+
+
+def _advice(directory: Path) -> str:
+    command = f"hypernodes cache --path {shlex.quote(str(directory))} clear"
+    return f"run '{command}', or delete the directory, and it is made anew"
 
 
 def _authorize(action: int, first: str | None, second: str | None, _: str | None, source: str | None) -> int:
@@ -216,17 +278,6 @@ def _authorize(action: int, first: str | None, second: str | None, _: str | None
             or (action == sqlite3.SQLITE_UPDATE and (first, second) == ("Settings", "value"))
         )
     return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
-
-
-def _drop_foreign_settings(connection: sqlite3.Connection) -> None:
-    """Drop the settings that diskcache does not know, so that it cannot obey them."""
-    counters = list(COUNTER_SETTINGS)
-    known = (json.dumps([*SETTING_NAMES, *counters]), json.dumps(counters))
-    with contextlib.suppress(sqlite3.OperationalError):  # The table does not exist yet.
-        if _rows(connection, f"SELECT 1 FROM Settings WHERE {_FOREIGN_SETTINGS} LIMIT 1", known):
-            connection.execute(f"DELETE FROM Settings WHERE {_FOREIGN_SETTINGS}", known)
-            # A negative size makes the store add up the sizes of all entries.
-            connection.execute("INSERT OR IGNORE INTO Settings VALUES ('size', -1)")
 
 
 def _rows(connection: sqlite3.Connection, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:

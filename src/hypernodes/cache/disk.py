@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -16,10 +18,10 @@ from hypernodes.cache import entry, inspection, processes
 from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
+from hypernodes.cache.summary import describe
 from hypernodes.cache.warn_once import WarnOnce
 from hypernodes.cache.write_behind import THREAD_NAME, WriteBehind
 from hypernodes.config import MISS
-from hypernodes.text import message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from hypernodes.cache.inventory import Entry, Stats, Verification
     from hypernodes.cache.provenance import CodePart, Provenance
 
-_MAX_KEY_SIZE: Final = hashlib.blake2b.MAX_KEY_SIZE
+_ANY_KEY: Final = "any"
 _MAX_PROVENANCES: Final = 500
 """The latest entries of a node that a miss is compared with; more of them would hardly explain more."""
 _CODE_PREFIX: Final = "code/"
@@ -50,7 +52,8 @@ class DiskCache:
 
     Raises:
         NotADirectoryError: The path is a file.
-        ValueError: A limit is not positive.
+        TypeError: The key is neither bytes nor text.
+        ValueError: A limit is not positive, or the key is empty.
 
     Example:
         >>> import tempfile
@@ -81,10 +84,7 @@ class DiskCache:
         self._hash = hash(self.path)
         self.size_limit = size_limit
         self.expire = expire
-        key = os.environ.get(KEY_VARIABLE) if key is None else key
-        key = key.encode() if isinstance(key, str) else key
-        # blake2b takes keys of up to 64 bytes. A longer one is replaced by its digest, as HMAC does.
-        self._key = hashlib.blake2b(key).digest() if key is not None and len(key) > _MAX_KEY_SIZE else key
+        self._key = _key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else _key_bytes(key)
         self._ray_node: str | None = None
         self._known_codes: set[str] = set()
         self._warn = WarnOnce(self.path, THREAD_NAME)
@@ -126,7 +126,7 @@ class DiskCache:
         values: dict[str, Any] = {}
         for signature, (node, blob) in self._read(signatures).items():
             try:
-                values[signature] = entry.open_entry(signature, blob, self._key)
+                value = entry.open_entry(signature, blob, self._key)
             except entry.OutdatedEntryError:
                 continue
             except entry.UnreadableEntryError as error:  # Another program may have the classes it needs.
@@ -134,7 +134,9 @@ class DiskCache:
             except entry.EntryError as error:
                 self._drop_damaged(signature, str(error))
             else:
-                self._delayed.count(inspection.HITS_PREFIX + node)
+                if value is not MISS:
+                    values[signature] = value
+                    self._delayed.count(inspection.HITS_PREFIX + node)
         return values
 
     def contains(self, signatures: Iterable[str]) -> set[str]:
@@ -170,11 +172,11 @@ class DiskCache:
         try:
             self._store.get().delete([signature])
         except Exception as error:
-            reason += f" and cannot be dropped ({error!r})"
+            reason += f" and cannot be dropped ({describe(error)})"
         self._warn("damage", f"an entry {reason}; it is dropped and computed again")
 
     def _warn_of_failed_read(self, error: Exception) -> None:
-        self._warn("read", f"cannot be read ({error!r}); everything is computed")
+        self._warn("read", f"cannot be read ({describe(error)}); everything is computed")
 
     # ------------------------------------------------------------------------------------ writing
 
@@ -189,18 +191,32 @@ class DiskCache:
             provenance: The provenance of the value.
         """
         node = "" if provenance is None else provenance.node
+        of_node = f" of node {node!r}" if node else ""
+        expiry = math.inf if self.expire is None else time.time() + self.expire
         try:
             text = b"" if provenance is None else provenance.to_json()
-            pieces = entry.seal(signature, value, text, self._key)
+            record = Record.of(signature, node, entry.seal(signature, value, text, self._key, expiry=expiry))
+        except MemoryError:
+            self._warn(
+                f"memory {node}",
+                f"cannot store a result{of_node}, since there is not enough memory to pickle it; it is only "
+                "returned",
+            )
         except Exception as error:
-            of_node = f" of node {node!r}" if node else ""
             self._warn(
                 f"pickle {node}",
-                f"cannot store a result{of_node} that is not picklable ({message_of(error)}); it is only "
-                f"returned",
+                f"cannot store a result{of_node} that is not picklable ({describe(error)}); it is only "
+                "returned",
             )
-            return
-        self._delayed.add(Record.of(signature, node, pieces))
+        else:
+            if self.size_limit is not None and record.size > self.size_limit:
+                self._warn(
+                    f"size {node}",
+                    f"cannot store a result{of_node} of {record.size:,} bytes, which is more than its size "
+                    f"limit of {self.size_limit:,} bytes; it is only returned. Give a higher size_limit",
+                )
+                return
+            self._delayed.add(record)
 
     def flush(self) -> None:
         """Write all delayed entries."""
@@ -226,8 +242,7 @@ class DiskCache:
         """Return the parts of the code with a fingerprint; empty if the cache does not know them."""
         for key, (_, blob) in self._read([_CODE_PREFIX + code]).items():
             try:
-                entry.check(key, blob, self._key)
-                return code_parts_from_json(entry.read_provenance(blob))
+                return code_parts_from_json(entry.read_provenance(key, blob, self._key))
             except (entry.EntryError, ValueError):
                 return {}
         return {}
@@ -235,7 +250,7 @@ class DiskCache:
     def about(self, signature: str) -> Provenance | None:
         """Return the provenance of an entry; ``None`` if it is not known."""
         for _, blob in self._read([signature]).values():
-            return inspection.provenance_of(blob)
+            return inspection.provenance_of(signature, blob, self._key)
         return None
 
     def provenances(self, node: str) -> Iterator[Provenance]:
@@ -260,7 +275,7 @@ class DiskCache:
             limit: The largest number of entries; -1 for all.
         """
         self.flush()
-        yield from inspection.entries(self._store.get(), node, start, limit)
+        yield from inspection.entries(self._store.get(), self._key, node, start, limit)
 
     def stats(self) -> Stats:
         """Return the number of entries, bytes and hits, in all and by node."""
@@ -270,13 +285,17 @@ class DiskCache:
     def clear(self, *, node: str | None = None, older_than: float | None = None) -> int:
         """Drop entries, and return their number.
 
+        Without arguments this works on a directory with a damaged database, too, which is then removed.
+
         Args:
             node: The node whose entries are dropped; all by default.
             older_than: Seconds. Entries that were used since then are kept.
         """
         self.flush()
         self._known_codes.clear()
-        return inspection.clear(self._store.get(), node, older_than)
+        if node is None and older_than is None:
+            return self._store.clear()
+        return self._store.get().clear(node, None if older_than is None else time.time() - older_than)
 
     def delete(self, *signatures: str) -> int:
         """Drop the entries with these signatures, and return their number."""
@@ -339,7 +358,29 @@ def _unpickle(
 def _make(
     path: str, size_limit: int | None, key: bytes | None, expire: float | None, ray_node: str | None
 ) -> DiskCache:
-    cache = DiskCache(path, size_limit, key, expire=expire)
+    cache = DiskCache(path, size_limit, _ANY_KEY, expire=expire)
+    cache._key = key  # The environment of this process may have another key, or an empty one.
     cache._ray_node = ray_node
     cache._reset()
     return cache
+
+
+def _key_bytes(key: str | bytes | None, source: str = "key") -> bytes | None:
+    """Return a key in the form that blake2b takes.
+
+    Raises:
+        TypeError: The key is neither bytes nor text.
+        ValueError: The key is empty: the secret that it should be is missing.
+    """
+    if key is None:
+        return None
+    if not isinstance(key, str | bytes):
+        raise TypeError(f"DiskCache: {source} must be bytes or text, not {type(key).__name__}.")
+    if not key.strip():
+        raise ValueError(
+            f"DiskCache: {source} is empty, so that entries would not be protected. Set it to a secret, or "
+            "leave it out if there shall be no key."
+        )
+    raw = key.encode(errors="surrogateescape") if isinstance(key, str) else key
+    # blake2b takes keys of up to 64 bytes. A longer one is replaced by its digest, as HMAC does.
+    return hashlib.blake2b(raw).digest() if len(raw) > hashlib.blake2b.MAX_KEY_SIZE else raw

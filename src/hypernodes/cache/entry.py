@@ -1,27 +1,34 @@
 """The format of an entry: a pickled value with its provenance, sealed.
 
-    magic | seal | lengths | provenance (JSON) | pickle | buffers, each at a multiple of 64
+    magic | seal | head: lengths | time of expiry | provenance | digest of the tail | tail
 
-The seal is a digest of the signature and of all that follows the seal; with a key, it is an HMAC. It is
-checked before anything is unpickled, so that a torn or forged entry runs no code. Large buffers, such as
-those of arrays, are out of band of the pickle: they are written without a copy, and mapped from the file.
+The tail is the sizes of buffers, the pickle, and the buffers, each at a multiple of 64. A short tail without
+buffers is a part of the head, in the place of its digest.
+
+The seal is a digest of the signature and of the head; with a key, it is an HMAC. It is checked before
+anything is unpickled, so that a torn or forged entry runs no code. The provenance of an entry of any size can
+be checked without reading its tail. Large buffers, such as those of arrays, are out of band of the pickle:
+they are written without a copy, and mapped from the file.
 """
 
 from __future__ import annotations
 
 import hmac
+import io
+import math
 import pickle
 import struct
 import sys
+import time
 from hashlib import blake2b
-from io import BytesIO
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from hypernodes.cache.file import ChangedFileError, kept_with_digests
-from hypernodes.text import described
+from hypernodes.cache.file import IS_RESULT, ChangedFileError
+from hypernodes.cache.summary import describe
+from hypernodes.config import MISS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterable, Sequence
 
 Blob: TypeAlias = Any  # bytes, or anything else that has the buffer protocol
 
@@ -29,14 +36,20 @@ FOREIGN_BLOB: Final = b""
 """Stands for the content of an entry that this library has not written."""
 FOREIGN_REASON: Final = "is not of the form that this library writes"
 
-_MAGIC: Final = b"hn02"
+_MAGIC: Final = b"hn03"
 _SEAL_SIZE: Final = 16
-_LENGTHS: Final = struct.Struct("<III")  # provenance, pickle, number of buffers
+_TAIL_DIGEST_SIZE: Final = 32
+"""Bytes. The digest has no key, so that it must resist a search for two values with the same digest."""
+_LENGTHS: Final = struct.Struct("<IIQd")  # provenance, number of buffers, pickle; the time of expiry
 _START: Final = len(_MAGIC) + _SEAL_SIZE
 _BODY: Final = _START + _LENGTHS.size
 _ALIGNMENT: Final = 64
+_MIN_TAIL_SIZE: Final = 1 << 15
+"""Bytes. A shorter pickle without buffers is a part of the head."""
 _MIN_OUT_OF_BAND_SIZE: Final = 1 << 15
 """Bytes. Copying a smaller buffer into the pickle costs less than writing it separately."""
+_MAX_JOINED_SIZE: Final = 1 << 20
+"""Bytes. An entry in one piece can be written later, together with others, but is a copy of the value."""
 _CLASS_BY_VALUE: Final = b"_make_skeleton_class"
 """The function that cloudpickle names in a pickle that contains a class by value."""
 
@@ -61,55 +74,69 @@ class OutdatedEntryError(EntryError):
     """An entry whose value names a file that is gone, or has other content now."""
 
 
-def seal(signature: str, value: object, provenance: bytes = b"", key: bytes | None = None) -> list[Blob]:
+class _Head(NamedTuple):
+    """The checked head of an entry. All positions are counted from the start of the entry."""
+
+    provenance_end: int
+    end: int
+    buffers: int
+    body_size: int
+    has_tail: bool
+    expiry: float
+
+
+def seal(
+    signature: str,
+    value: object,
+    provenance: bytes = b"",
+    key: bytes | None = None,
+    *,
+    expiry: float = math.inf,
+) -> list[Blob]:
     """Return the bytes of an entry, in pieces that may refer to the value's own memory.
+
+    Args:
+        signature: The signature under which it is stored.
+        value: The value.
+        provenance: The provenance of the value, as JSON.
+        key: The secret with which entries are sealed.
+        expiry: The time from which the entry counts as absent, in seconds since the epoch.
 
     Raises:
         Exception: The value cannot be pickled.
     """
-    buffers: list[memoryview] = []
-
-    def keeps_in_band(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < _MIN_OUT_OF_BAND_SIZE:
-            return True
-        buffers.append(raw)
-        return False
-
-    with kept_with_digests():
-        body = _pickle(value, keeps_in_band, buffers)
-    lengths = _LENGTHS.pack(len(provenance), len(body), len(buffers))
-    if not buffers:
-        rest = b"".join((lengths, provenance, body))
-        return [b"".join((_MAGIC, _digest(signature, [rest], key), rest))]
-    sizes = struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers))
-    pieces: list[Blob] = [b"".join((lengths, sizes, provenance, body))]
-    position = _START + len(pieces[0])
+    token = IS_RESULT.set(True)
+    try:
+        body, buffers = _pickle(value)
+    finally:
+        IS_RESULT.reset(token)
+    body_size = len(body[0]) if len(body) == 1 else sum([memoryview(piece).nbytes for piece in body])
+    lengths = _LENGTHS.pack(len(provenance), len(buffers), body_size, expiry)
+    if not buffers and body_size < _MIN_TAIL_SIZE:
+        head = b"".join((lengths, provenance, *body))
+        return [b"".join((_MAGIC, _digest(signature, head, key), head))]
+    tail: list[Blob] = [struct.pack(f"<{len(buffers)}Q", *(buffer.nbytes for buffer in buffers)), *body]
+    position = _BODY + len(provenance) + _TAIL_DIGEST_SIZE + len(tail[0]) + body_size
     for buffer in buffers:
-        pieces += (b"\0" * (-position % _ALIGNMENT), buffer)
+        tail += (b"\0" * (-position % _ALIGNMENT), buffer)
         position += -position % _ALIGNMENT + buffer.nbytes
-    return [_MAGIC + _digest(signature, pieces, key), *pieces]
+    head = b"".join((lengths, provenance, _tail_digest(tail)))
+    pieces = [b"".join((_MAGIC, _digest(signature, head, key), head)), *tail]
+    return pieces if buffers or position > _MAX_JOINED_SIZE else [b"".join(pieces)]
 
 
 def check(signature: str, blob: Blob, key: bytes | None = None) -> None:
-    """Check the seal of an entry.
+    """Check the seal of an entry, and all that it covers.
 
     Raises:
         ForeignEntryError: The entry is of another version.
         DamagedEntryError: The entry is damaged, or was sealed with another key.
     """
-    if not blob:
-        raise ForeignEntryError(FOREIGN_REASON)
-    if blob[: len(_MAGIC)] != _MAGIC:
-        raise ForeignEntryError("is of another version")
-    with memoryview(blob) as view, view[_START:] as rest:
-        is_intact = hmac.compare_digest(blob[len(_MAGIC) : _START], _digest(signature, [rest], key))
-    if not is_intact or len(blob) < _BODY:
-        raise DamagedEntryError("is damaged, or was written with another key")
+    _check(signature, blob, key)
 
 
 def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
-    """Check an entry and return its value.
+    """Check an entry and return its value; `MISS` if it has expired.
 
     Args:
         signature: The signature under which it is stored.
@@ -119,19 +146,20 @@ def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
     Raises:
         EntryError: The entry cannot be used; the text of the error says why.
     """
-    check(signature, blob, key)
-    provenance_size, body_size, count = _LENGTHS.unpack_from(blob, _START)
-    start = _BODY + 8 * count + provenance_size
-    end = start + body_size
+    head = _check(signature, blob, key)
+    if head.expiry < time.time():
+        return MISS
+    start = head.end + 8 * head.buffers if head.has_tail else head.provenance_end
+    end = start + head.body_size
     try:
         load = pickle.loads if blob.find(_CLASS_BY_VALUE, start, end) < 0 else _load_with_present_classes
         view = memoryview(blob)
-        if not count:
+        if not head.buffers:
             return load(view[start:end])
         if view.readonly:
             view = memoryview(bytearray(view))  # Arrays from the cache can be changed like fresh ones.
         buffers, position = [], end
-        for size in struct.unpack_from(f"<{count}Q", blob, _BODY):
+        for size in struct.unpack_from(f"<{head.buffers}Q", blob, head.end):
             position += -position % _ALIGNMENT
             buffers.append(view[position : position + size])
             position += size
@@ -139,54 +167,125 @@ def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
     except ChangedFileError as error:
         raise OutdatedEntryError(str(error)) from None
     except Exception as error:
-        raise UnreadableEntryError(f"cannot be unpickled here ({described(error)})") from error
+        raise UnreadableEntryError(f"cannot be unpickled here ({describe(error)})") from error
 
 
-def read_provenance(blob: Blob) -> bytes:
-    """Return the provenance that was given to `seal`. The first 64 KiB of the entry suffice.
+def read_provenance(signature: str, blob: Blob, key: bytes | None = None) -> bytes:
+    """Check the seal of an entry, and return the provenance that was given to `seal`.
+
+    Args:
+        signature: The signature under which it is stored.
+        blob: The start of its bytes, which contains the head.
+        key: The secret with which entries are sealed.
 
     Raises:
-        ForeignEntryError: The entry is of another version, or is cut off.
+        EntryError: The entry cannot be used.
     """
-    try:
-        size, _, count = _LENGTHS.unpack_from(blob, _START)
-    except struct.error:
-        raise ForeignEntryError("is cut off") from None
-    start = _BODY + 8 * count
-    if blob[: len(_MAGIC)] != _MAGIC or len(blob) < start + size:
+    return bytes(blob[_BODY : _check_head(signature, blob, key).provenance_end])
+
+
+def _check(signature: str, blob: Blob, key: bytes | None) -> _Head:
+    head = _check_head(signature, blob, key)
+    if head.has_tail:
+        with memoryview(blob) as view, view[head.end :] as tail:
+            is_intact = blob[head.end - _TAIL_DIGEST_SIZE : head.end] == _tail_digest([tail])
+    else:
+        is_intact = len(blob) == head.end
+    if not is_intact:
+        raise DamagedEntryError("is damaged")
+    return head
+
+
+def _check_head(signature: str, blob: Blob, key: bytes | None) -> _Head:
+    if not blob:
+        raise ForeignEntryError(FOREIGN_REASON)
+    if blob[: len(_MAGIC)] != _MAGIC:
         raise ForeignEntryError("is of another version")
-    return bytes(blob[start : start + size])
+    if len(blob) >= _BODY:
+        provenance_size, buffers, body_size, expiry = _LENGTHS.unpack_from(blob, _START)
+        has_tail = buffers > 0 or body_size >= _MIN_TAIL_SIZE
+        provenance_end = _BODY + provenance_size
+        end = provenance_end + (_TAIL_DIGEST_SIZE if has_tail else body_size)
+        # A slice of bytes that are cut off is short, so that its digest is another one.
+        if hmac.compare_digest(blob[len(_MAGIC) : _START], _digest(signature, blob[_START:end], key)):
+            return _Head(provenance_end, end, buffers, body_size, has_tail, expiry)
+    raise DamagedEntryError("is damaged, or was written with another key")
 
 
-def _digest(signature: str, pieces: Sequence[Blob], key: bytes | None) -> bytes:
+def _digest(signature: str, head: Blob, key: bytes | None) -> bytes:
     # The digest includes the signature, so that an entry is not valid under another signature.
-    state = blake2b(signature.encode(), digest_size=_SEAL_SIZE, key=key or b"")
+    text = signature.encode()
+    state = blake2b(len(text).to_bytes(8, "little"), digest_size=_SEAL_SIZE, key=key or b"")
+    state.update(text)
+    state.update(head)
+    return state.digest()
+
+
+def _tail_digest(pieces: Iterable[Blob]) -> bytes:
+    state = blake2b(digest_size=_TAIL_DIGEST_SIZE)
     for piece in pieces:
         state.update(piece)
     return state.digest()
 
 
-def _pickle(
-    value: object, keeps_in_band: Callable[[pickle.PickleBuffer], bool], buffers: list[memoryview]
-) -> bytes:
-    """Pickle a value as cloudpickle does, with the faster standard pickle where the result is the same."""
+def _pickle(value: object) -> tuple[list[Blob], list[memoryview]]:
+    """Pickle a value as cloudpickle does, with the faster standard pickle where the result is the same.
+
+    Returns:
+        The pickle in pieces, and the buffers out of band. Large bytes in the value are pieces themselves: a
+        pickle in one piece would be a copy of them.
+    """
     import cloudpickle
+
+    pieces = _Pieces()
+    buffers: list[memoryview] = []
+
+    def keeps_in_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _MIN_OUT_OF_BAND_SIZE:
+            return True
+        buffers.append(raw)
+        return False
 
     if not cloudpickle.list_registry_pickle_by_value():
         try:
-            body = pickle.dumps(value, 5, buffer_callback=keeps_in_band)
+            pickle.dump(value, pieces, 5, buffer_callback=keeps_in_band)
         except Exception:  # cloudpickle may be able to pickle it.
-            buffers.clear()
+            pieces.clear()
         else:
-            if b"__main__" not in body:
-                return body
-            buffers.clear()
-    by_cloudpickle: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=keeps_in_band)
-    return by_cloudpickle
+            if not [piece for piece in pieces if b"__main__" in piece]:
+                return pieces, buffers
+            pieces.clear()
+        buffers.clear()
+    cloudpickle.dump(value, pieces, protocol=5, buffer_callback=keeps_in_band)
+    return pieces, buffers
 
 
-def _load_with_present_classes(body: Blob, buffers: Sequence[Any] = ()) -> Any:
-    return _PresentClassUnpickler(BytesIO(body), buffers=buffers).load()
+class _Pieces(list[Blob]):
+    """What is written to a file, in pieces."""
+
+    write = list.append
+
+
+def _load_with_present_classes(body: memoryview, buffers: Sequence[Any] = ()) -> Any:
+    return _PresentClassUnpickler(_Reader(body), buffers=buffers).load()
+
+
+class _Reader(io.RawIOBase):
+    """Reads from memory without copying all of it, as `io.BytesIO` would."""
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        found = self._view[self._position : self._position + len(buffer)]
+        buffer[: len(found)] = found
+        self._position += len(found)
+        return len(found)
 
 
 class _PresentClassUnpickler(pickle.Unpickler):

@@ -6,16 +6,12 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from hypernodes.exceptions import SignatureError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _MAX_DIGESTS: Final = 4096
 _TIMESTAMP_RESOLUTION_S: Final = 2.0
@@ -76,7 +72,7 @@ class File(os.PathLike[str]):
         return hash(self.path)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if _is_result.get():
+        if IS_RESULT.get():
             return _unchanged, (type(self), str(self.path), self.__cache_key__())
         return type(self), (str(self.path),)
 
@@ -88,17 +84,8 @@ class ChangedFileError(Exception):
     """A file of a result is gone, or has other content than when the result was put into the cache."""
 
 
-_is_result: Final[ContextVar[bool]] = ContextVar("hypernodes_is_result", default=False)
-
-
-@contextmanager
-def kept_with_digests() -> Iterator[None]:
-    """Pickle files with the digest of their content, which is compared when they are unpickled."""
-    token = _is_result.set(True)
-    try:
-        yield
-    finally:
-        _is_result.reset(token)
+IS_RESULT: Final[ContextVar[bool]] = ContextVar("hypernodes_is_result", default=False)
+"""Whether the value that is being pickled is an entry of a cache: its files are kept with their digests."""
 
 
 def _unchanged(kind: type[File], path: str, digest: bytes) -> File:

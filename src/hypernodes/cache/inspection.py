@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.cache import entry
 from hypernodes.cache.inventory import Entry, NodeStats, Stats, Verification
 from hypernodes.cache.provenance import Provenance
+from hypernodes.cache.summary import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,23 +19,30 @@ HITS_PREFIX: Final = "hits/"
 """The key of a node's counter of hits is this prefix with the node's name."""
 
 
-def entries(store: Backend, node: str | None, prefix: str, limit: int) -> Iterator[Entry]:
+def entries(store: Backend, key: bytes | None, node: str | None, prefix: str, limit: int) -> Iterator[Entry]:
     """Iterate over entries, the latest first.
 
     Args:
         store: The store.
+        key: The secret with which entries are sealed.
         node: The node whose entries are wanted; ``None`` for all.
         prefix: The first characters of their signatures.
         limit: The largest number of entries; -1 for all.
     """
     for row in store.rows(node, limit, prefix):
-        yield Entry(row.key, row.tag, row.size, row.stored, row.used, provenance_of(row.head))
+        about = provenance_of(row.key, row.head, key)
+        name = row.tag
+        if about is not None and about.node != printable(name):  # The seal covers the provenance only.
+            if node is not None:
+                continue
+            name = about.node
+        yield Entry(row.key, name, row.size, row.stored, row.used, about)
 
 
-def provenance_of(blob: Blob) -> Provenance | None:
-    """Return the provenance in the bytes of an entry; ``None`` if there is none, or it is damaged."""
+def provenance_of(signature: str, blob: Blob, key: bytes | None) -> Provenance | None:
+    """Return the provenance in the bytes of an entry; ``None`` if there is none, or the seal is broken."""
     try:
-        text = entry.read_provenance(blob)
+        text = entry.read_provenance(signature, blob, key)
         return Provenance.from_json(text) if text else None
     except (entry.EntryError, ValueError):
         return None
@@ -56,20 +63,6 @@ def stats(store: Backend) -> Stats:
     )
 
 
-def clear(store: Backend, node: str | None, older_than: float | None) -> int:
-    """Drop entries, and return their number.
-
-    Args:
-        store: The store.
-        node: The node whose entries are dropped; ``None`` for all.
-        older_than: Seconds. Entries that were used since then are kept.
-    """
-    if node is None and older_than is None:
-        return store.clear()
-    latest = time.time() - older_than if older_than is not None else float("inf")
-    return store.delete([row.key for row in store.rows(node) if row.used < latest])
-
-
 def verify(store: Backend, key: bytes | None, *, drop: bool) -> Verification:
     """Read every entry and check its seal.
 
@@ -80,7 +73,10 @@ def verify(store: Backend, key: bytes | None, *, drop: bool) -> Verification:
     """
     whole, damaged = 0, {}
     for row in store.rows():
-        for signature, (_, blob) in store.read([row.key]).items():
+        found = store.read([row.key])
+        if not found and store.contains([row.key]):
+            damaged[row.key] = "has lost its file"
+        for signature, (_, blob) in found.items():
             try:
                 entry.check(signature, blob, key)
                 whole += 1

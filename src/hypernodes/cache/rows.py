@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from hypernodes._compat.diskcache import FILE_MODE, SMALL_VALUE_MODE
+from hypernodes.cache.schema import FILE_MODE, SMALL_VALUE_MODE
 from hypernodes.cache.value_files import is_value_file_name
 
 SMALL: Final = SMALL_VALUE_MODE
@@ -62,7 +62,9 @@ FILE_OF: Final = f"CASE WHEN {HAS_FILE} THEN filename END"
 """SQL: the name of a row's file, if the library may remove it."""
 
 
-def has_valid_value(tag: object, used: object, mode: object, filename: Any, value: object) -> bool:
+def has_valid_value(
+    tag: object, used: object, size: object, mode: object, filename: Any, value: object
+) -> bool:
     """Return whether a row that was read has a value in one of the two forms, faster than SQL would."""
     return (
         (
@@ -71,4 +73,5 @@ def has_valid_value(tag: object, used: object, mode: object, filename: Any, valu
         )
         and (tag is None or type(tag) is str)
         and type(used) is float
+        and type(size) is int
     )

@@ -1,23 +1,21 @@
 """The store of a cache: bytes by key, in a directory that many processes share.
 
-It is a `diskcache`, used in another way. By default diskcache keeps 1 GiB, drops the least recently *stored*
-entries first, and unpickles what it finds. A `Store` drops nothing unless it has a limit, then drops the
-least recently *used* entries first, and lets diskcache see neither values nor files:
-
     Store ─▶ rows.py         which rows are this library's own
           ─▶ value_files.py  large values, in files that are opened without following links
-          ─▶ database.py     the database: diskcache's tables and transactions
+          ─▶ database.py     the database: tables as those of diskcache, connections, transactions
+
+A `Store` drops nothing unless it has a limit. Then it drops the least recently used entries first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
+import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.cache.database import database_inode, open_database
+from hypernodes.cache.database import Database, database_inode, is_locked, remove_database
 from hypernodes.cache.entry import FOREIGN_BLOB
 from hypernodes.cache.record import Row
 from hypernodes.cache.rows import (
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from hypernodes.cache.database import Database
     from hypernodes.cache.entry import Blob
     from hypernodes.cache.record import Record
 
@@ -48,13 +45,9 @@ _DROP_EXPIRED_EVERY_S: Final = 60.0
 _IS_PRESENT: Final = "(expire_time IS NULL OR expire_time > ?)"
 _IS_ONE_OF: Final = "raw = 1 AND key IN (SELECT value FROM json_each(?))"
 _IS_FOREIGN: Final = f"({IS_VALUE_ROW} OR {IS_COUNTER}) IS NOT TRUE"
-_READ_ONE: Final = (
-    "SELECT key, tag, access_time, mode, filename, value FROM Cache "
-    f"WHERE raw = 1 AND key = ? AND {_IS_PRESENT}"
-)
-_READ_MANY: Final = (
-    f"SELECT key, tag, access_time, mode, filename, value FROM Cache WHERE {_IS_ONE_OF} AND {_IS_PRESENT}"
-)
+_READ: Final = "SELECT key, tag, access_time, size, mode, filename, value FROM Cache WHERE "
+_READ_ONE: Final = f"{_READ} raw = 1 AND key = ? AND {_IS_PRESENT}"
+_READ_MANY: Final = f"{_READ} {_IS_ONE_OF} AND {_IS_PRESENT}"
 _STORE: Final = (
     "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, value) "
     "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET "
@@ -69,13 +62,20 @@ _COUNT: Final = (
     "store_time = excluded.store_time, access_time = excluded.access_time, expire_time = NULL, "
     "tag = NULL, size = 0, mode = excluded.mode, filename = NULL"
 )
+_USE: Final = "UPDATE Cache SET access_time = ? WHERE raw = 1 AND key = ?"
 _FILES_OF: Final = f"SELECT filename FROM Cache WHERE {_IS_ONE_OF} AND {HAS_FILE}"
-_DROPPED_AT_ONCE: Final = 500
-"""Rows that one transaction drops; other processes wait for so long."""
+_DROPPED_AT_ONCE: Final = 100_000
+"""Rows that one transaction drops; other processes wait for so long (10 µs a row)."""
+_LEAST_USED_AT_ONCE: Final = 500
+"""Rows that one transaction considers for the size limit."""
 _MAX_EXCESS: Final = 1 << 30
 """Bytes above twice the limit that a batch may have written. A larger total must be forged."""
 _USE_RESOLUTION_S: Final = 3600.0
 """Without a size limit, the time of last use is as coarse as this, so that reading seldom writes."""
+_MAX_UNWRITTEN_USES: Final = 100_000
+"""Times of use that are kept in memory until the next write. Reading itself never writes."""
+_COUNT_TIMEOUT_S: Final = 0.1
+"""Counts and times of use wait no longer for another process that is writing."""
 _MIN_ORPHAN_AGE_S: Final = 600.0
 """The row of a younger file may not be written yet. The writer of an older one has died."""
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -93,7 +93,7 @@ class Store:
 
     Raises:
         OSError: The directory cannot be read.
-        ForeignDatabaseError: The database is not one of this library.
+        ForeignDatabaseError: The database is damaged, or not one of this library.
     """
 
     def __init__(
@@ -104,10 +104,12 @@ class Store:
         self._expire = expire
         self._last_expiry = 0.0  # when expired entries were last dropped, by the monotonic clock
         self._files = ValueFiles(path, can_map=can_map)
+        self._may_have_oversized = True
+        self._uses: dict[str, float] = {}  # times of use that are not written yet
         self._database, self._inode = self._open()
 
     def _open(self) -> tuple[Database, int | None]:
-        database = open_database(self.path, has_use_index=self._size_limit is not None)
+        database = Database(self.path, has_use_index=self._size_limit is not None)
         return database, database_inode(self.path)
 
     def _reopen_if_deleted(self) -> None:
@@ -121,31 +123,28 @@ class Store:
     def read(self, keys: Iterable[str]) -> dict[str, tuple[str, Blob]]:
         """Return the tag and bytes of those keys that exist; `FOREIGN_BLOB` for a row of another program."""
         found: dict[str, tuple[str, Blob]] = {}
-        used: list[str] = []
         now, wanted = time.time(), list(keys)
         if len(wanted) == 1:
             found_rows = self._database.rows(_READ_ONE, (wanted[0], now))
         else:
             found_rows = self._database.rows(_READ_MANY, (json.dumps(wanted), now))
-        for key, tag, last_use, mode, filename, value in found_rows:
-            if not has_valid_value(tag, last_use, mode, filename, value):
+        for key, tag, last_use, size, mode, filename, value in found_rows:
+            if not has_valid_value(tag, last_use, size, mode, filename, value):
                 found[key] = ("", FOREIGN_BLOB)
                 continue
-            blob = value if filename is None else self._content(filename)
+            blob = value if filename is None else self._content(filename, size)
             if blob is None:
                 continue
             found[key] = (tag or "", blob)
-            if self._size_limit or now - last_use > _USE_RESOLUTION_S:
-                used.append(key)
-        if used:
-            with contextlib.suppress(Exception):  # The directory may be read-only.
-                self._touch(used, now)
+            is_news = self._size_limit or now - last_use > _USE_RESOLUTION_S
+            if is_news and len(self._uses) < _MAX_UNWRITTEN_USES:
+                self._uses[key] = now
         return found
 
-    def _content(self, name: str) -> Blob | None:
+    def _content(self, name: str, size: int) -> Blob | None:
         """Return the content of a file; ``None`` if another process has just dropped it."""
         try:
-            return self._files.read(name)
+            return self._files.read(name, size)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -182,8 +181,6 @@ class Store:
                     continue
                 try:
                     head = value if filename is None else self._files.head(filename)
-                except FileNotFoundError:
-                    continue
                 except OSError:
                     head = FOREIGN_BLOB
                 yield Row(key, name, size, stored, used, head)
@@ -218,26 +215,38 @@ class Store:
 
     # ------------------------------------------------------------------------------------ writing
 
-    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> None:
-        """Store records and add to counters, in one transaction."""
+    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> bool:
+        """Store records and add to counters, in one transaction.
+
+        Records that are larger than the size limit are not stored: all others would be dropped for them.
+
+        Returns:
+            Whether this was possible: for counters alone it does not wait until another process has written.
+        """
         self._reopen_if_deleted()
+        stored = [record for record in records if record.size <= (self._size_limit or record.size)]
         written: list[str] = []
         try:
-            replaced = self._write(records, counts or {}, written)
-        except BaseException:
+            replaced = self._write(stored, counts or {}, written)
+        except BaseException as error:
             for name in written:
                 self._files.remove(name)
+            if not stored and isinstance(error, Exception) and is_locked(error):
+                return False
             raise
         for name in replaced:
             self._files.remove(name)
+        if not stored:
+            return True
         if self._size_limit is not None:
             self._drop_least_used(self._size_limit)
         if self._expire is not None and time.monotonic() - self._last_expiry > _DROP_EXPIRED_EVERY_S:
             self._last_expiry = time.monotonic()
             self._drop("expire_time < ?", time.time())
+        return True
 
     def _write(self, records: Sequence[Record], counts: dict[str, int], written: list[str]) -> list[str]:
-        """Store records with one statement: calls of diskcache's `set` cost three times as much.
+        """Store records with one statement.
 
         Args:
             records: The records.
@@ -260,31 +269,35 @@ class Store:
                 written.append(self._files.write(record.pieces))
                 form = (LARGE, written[-1], None)
             rows.append((record.key, now, expires, now, record.tag, record.size, *form))
-        if not (rows or counts):
+        uses = [(used, key) for key, used in self._uses.copy().items()]
+        if not (rows or counts or uses):
             return []
         keys = json.dumps([*(record.key for record in records), *counts])
-        with self._database.transaction():
+        with self._database.transaction() if rows else self._database.transaction(_COUNT_TIMEOUT_S):
             replaced = self._database.rows(_FILES_OF, (keys,))
+            self._database.execute_many(_USE, uses)
             self._database.execute_many(_STORE, rows)
             self._database.execute_many(_COUNT, [(key, now, now, number) for key, number in counts.items()])
+        for used, key in uses:
+            if self._uses.get(key) == used:
+                self._uses.pop(key, None)
         return [name for (name,) in replaced]
-
-    def _touch(self, keys: list[str], now: float) -> None:
-        with self._database.transaction():
-            self._database.execute_many(
-                "UPDATE Cache SET access_time = ? WHERE raw = 1 AND key = ?", [(now, key) for key in keys]
-            )
 
     # ----------------------------------------------------------------------------------- dropping
 
     def _drop_least_used(self, limit: int) -> None:
         excess = self._size(limit) - limit
+        if excess > 0 and self._may_have_oversized:
+            # A cache with a higher limit has stored them. All others would be dropped before them.
+            self._drop("size > ?", limit)
+            self._may_have_oversized = False
+            excess = self._size(limit) - limit
         while excess > 0:
             with self._database.transaction():
                 found = self._database.rows(
-                    f"SELECT rowid, {FILE_OF}, CASE WHEN {IS_VALUE_ROW} THEN size ELSE 0 END "
-                    "FROM Cache ORDER BY access_time LIMIT ?",
-                    (_DROPPED_AT_ONCE,),
+                    f"SELECT rowid, {FILE_OF}, CASE WHEN {IS_VALUE_ROW} THEN size ELSE 0 END FROM Cache "
+                    f"WHERE ({IS_COUNTER}) IS NOT TRUE ORDER BY access_time, rowid LIMIT ?",
+                    (_LEAST_USED_AT_ONCE,),
                 )
                 dropped = []
                 for rowid, name, size in found:
@@ -292,8 +305,10 @@ class Store:
                         break
                     dropped.append((rowid, name))
                     excess -= size
-                self._delete(dropped)
-            self._remove_files(dropped)
+                self._database.execute_many("DELETE FROM Cache WHERE rowid = ?", [row[:1] for row in dropped])
+            for _, name in dropped:
+                if name is not None:
+                    self._files.remove(name)
             if not found:
                 return
 
@@ -317,11 +332,16 @@ class Store:
         """Drop rows by their ids, and return their number."""
         return self._drop("rowid IN (SELECT value FROM json_each(?))", json.dumps(list(row_ids)))
 
-    def clear(self) -> int:
-        """Drop everything, and return the number of entries."""
-        number = sum(count for count, _ in self.by_tag().values())
-        self._drop("TRUE")
-        return number
+    def clear(self, tag: str | None = None, used_before: float | None = None) -> int:
+        """Drop everything, or the entries of a node or not used since a time; return their number."""
+        if tag is None and used_before is None:
+            number = sum(count for count, _ in self.by_tag().values())
+            self._drop("TRUE")
+            return number
+        return self._drop(
+            f"tag IS NOT NULL AND (? IS NULL OR tag = ?) AND access_time < ? AND {IS_VALUE_ROW}",
+            *(tag, tag, math.inf if used_before is None else used_before),
+        )
 
     def remove_orphans(self) -> int:
         """Remove files that writers have left behind when they died, and return their number."""
@@ -335,26 +355,30 @@ class Store:
     def _drop(self, condition: str, *arguments: Any) -> int:
         """Drop the rows that satisfy a condition in SQL, and the files that they name."""
         number = 0
+        rows = (
+            f"FROM Cache WHERE rowid IN (SELECT rowid FROM Cache WHERE {condition} LIMIT {_DROPPED_AT_ONCE})"
+        )
         while True:
             with self._database.transaction():
-                dropped = self._database.rows(
-                    f"SELECT rowid, {FILE_OF} FROM Cache WHERE {condition} LIMIT ?",
-                    (*arguments, _DROPPED_AT_ONCE),
-                )
-                self._delete(dropped)
-            self._remove_files(dropped)
-            number += len(dropped)
-            if len(dropped) < _DROPPED_AT_ONCE:
-                return number
-
-    def _delete(self, dropped: Sequence[tuple[Any, ...]]) -> None:
-        self._database.execute_many("DELETE FROM Cache WHERE rowid = ?", [(row[0],) for row in dropped])
-
-    def _remove_files(self, dropped: Sequence[tuple[Any, ...]]) -> None:
-        for _, name in dropped:
-            if name is not None:
+                files = self._database.rows(f"SELECT filename {rows} AND {HAS_FILE}", arguments)
+                self._database.rows(f"DELETE {rows}", arguments)
+                dropped: int = self._database.rows("SELECT changes()")[0][0]
+            for (name,) in files:
                 self._files.remove(name)
+            number += dropped
+            if dropped < _DROPPED_AT_ONCE:
+                return number
 
     def close(self) -> None:
         """Close the files."""
         self._database.close()
+
+
+def clear_directory(path: Path) -> int:
+    """Remove the database of a directory, whatever it is, and all value files; return their number."""
+    remove_database(path)
+    files = ValueFiles(path, can_map=False)
+    names = list(files.older_than(-1))
+    for name in names:
+        files.remove(name)
+    return len(names)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from hypernodes.text import message_of
+
 _MAX_CHARACTERS: Final = 60
+_MAX_ERROR_LENGTH: Final = 500
+"""Characters of an error. A forged database can have names of any length."""
 _SHOWN_BY_REPR: Final = frozenset({int, float, complex, bool, type(None), str, bytes})
 
 
@@ -42,3 +46,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join([sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text])
+
+
+def describe(error: BaseException) -> str:
+    r"""Return the type and text of an error, safe to print and cut to a length that fits a warning.
+
+    >>> describe(ValueError("no \x1b[2J"))
+    'ValueError: no \\x1b[2J'
+    """
+    text = message_of(error)[:_MAX_ERROR_LENGTH]
+    return f"{type(error).__name__}: {printable(text)}" if text else type(error).__name__

@@ -8,12 +8,14 @@ links (a check before opening would be a race), and only regular files are read.
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import re
 import stat
 import sys
 import time
+import weakref
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -26,7 +28,10 @@ _NAME: Final = re.compile(r"([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{28}\.val)")
 _FOLDER_NAME: Final = re.compile(r"[0-9a-f]{2}")
 _FILE_NAME: Final = re.compile(r"[0-9a-f]{28}\.val")
 _MIN_MAPPED_SIZE: Final = 4 << 20
-"""Bytes. Before Python 3.13 a mapped file holds a file descriptor, of which a process may have only 1024."""
+"""Bytes. Mapping a smaller file saves no time."""
+_MAX_MAPPED: Final = 256 if sys.version_info < (3, 13) else 10_000
+"""Files that are mapped at the same time. Before Python 3.13 each of them holds a file descriptor, of which a
+process may have only 1024, and the system limits the number of mappings (to 65530 on Linux)."""
 _HEAD_SIZE: Final = 1 << 16
 """Bytes at the start of a file, which contain the provenance of the entry."""
 _MAX_TRIES: Final = 10
@@ -76,20 +81,25 @@ class ValueFiles:
             raise
         return name
 
-    def read(self, name: str) -> Blob:
+    def read(self, name: str, size: int) -> Blob:
         """Return the content of a file, in memory that can be changed without changing the file.
 
         A mapping lasts as long as a reference to the returned object, or to a view of it.
 
+        Args:
+            name: The name of the file.
+            size: The number of its bytes.
+
         Raises:
-            NotAValueFileError: The name is not that of a value file.
+            NotAValueFileError: The name is not that of a value file, or the file has another size.
             OSError: The file cannot be read, or does not exist any more.
         """
         with os.fdopen(self._open(name), "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if self._can_map and size >= _MIN_MAPPED_SIZE:
-                with contextlib.suppress(OSError):
-                    return _map(file.fileno())
+            if os.fstat(file.fileno()).st_size != size:
+                raise NotAValueFileError(f"{name!r} has not {size} bytes")
+            if self._can_map and size >= _MIN_MAPPED_SIZE and len(_mapped) < _MAX_MAPPED:
+                with contextlib.suppress(OSError, ValueError):  # The file was cut off just now.
+                    return _map(file.fileno(), size)
             blob = bytearray(size)  # Arrays on top of it can be changed, unlike on top of bytes.
             rest = memoryview(blob)
             while rest.nbytes and (number := file.readinto(rest)):
@@ -115,8 +125,12 @@ class ValueFiles:
             os.rmdir(first, dir_fd=root)
 
     def older_than(self, seconds: float) -> Iterator[str]:
-        """Iterate over the names of the files that were last written that many seconds ago, or more."""
-        latest = time.time() - seconds
+        """Iterate over the names of the files that were last written that many seconds ago, or more.
+
+        Args:
+            seconds: The age; negative for files of any age, also those that a clock has dated later than now.
+        """
+        latest = time.time() - seconds if seconds >= 0 else math.inf
         with _opened(self._directory, _LISTED_FOLDER & ~os.O_NOFOLLOW) as root:
             for first in _folders(root):
                 with contextlib.suppress(OSError), _opened(first, _LISTED_FOLDER, root) as outer:
@@ -140,7 +154,7 @@ class ValueFiles:
             _made(first, root) as outer,
             _made(second, outer) as inner,
         ):
-            return f"{first}/{second}/{file}", os.open(file, _NEW, 0o666, dir_fd=inner)
+            return f"{first}/{second}/{file}", os.open(file, _NEW, 0o600, dir_fd=inner)
 
     def _open(self, name: str) -> int:
         found = _NAME.fullmatch(name)
@@ -159,11 +173,17 @@ class ValueFiles:
         return descriptor
 
 
-def _map(descriptor: int) -> mmap.mmap:
+_mapped: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
+
+def _map(descriptor: int, size: int) -> mmap.mmap:
     """Map a file into memory; writes to it change a private copy."""
     if sys.version_info >= (3, 13):
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY, trackfd=False)
-    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+        mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY, trackfd=False)
+    else:
+        mapped = mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
+    _mapped.add(mapped)
+    return mapped
 
 
 @contextlib.contextmanager
@@ -177,7 +197,7 @@ def _opened(path: str | Path, flags: int, parent: int | None = None) -> Iterator
 
 def _made(name: str, parent: int) -> contextlib.AbstractContextManager[int]:
     with contextlib.suppress(FileExistsError):
-        os.mkdir(name, dir_fd=parent)
+        os.mkdir(name, 0o700, dir_fd=parent)
     return _opened(name, _FOLDER, parent)
 
 

@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
+from hypernodes.cache.summary import describe
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -23,8 +25,8 @@ _MAX_PENDING_SIZE: Final = 4 << 20
 """Bytes of pending records in memory."""
 _FLUSH_DELAY_S: Final = 0.05
 """A record waits at most so long for others to be written with; other processes do not see it until then."""
-
-
+_COUNT_BACKOFF_S: Final = 1.0
+"""Counts without records are not written for so long after another process has been found writing."""
 _MAX_PAUSE_DELAY_S: Final = 5.0
 """Writing a batch takes milliseconds, unless another process holds the database or the disk is very slow."""
 
@@ -44,9 +46,11 @@ class WriteBehind:
         self._writing = threading.RLock()  # held during a write, so that batches are written in order
         self._pending: dict[str, Record] = {}
         self._in_flight: dict[str, Record] = {}
+        self._is_writing = False
         self._pending_size = 0
         self._oldest = 0.0  # when the first pending record was added, by the monotonic clock
         self._counts: Counter[str] = Counter()
+        self._next_count_at = 0.0  # by the monotonic clock
         self._has_thread = False
 
     def get(self, key: str) -> Record | None:
@@ -75,8 +79,12 @@ class WriteBehind:
             self._start_thread()
 
     def flush(self) -> None:
-        """Write all records and counts, and wait for batches that another thread is writing."""
-        if self._pending or self._counts or self._in_flight:
+        """Write all records and counts, and wait for batches that another thread is writing.
+
+        While another process is writing to the database for long, counts without records are kept.
+        """
+        has_due_counts = self._counts and time.monotonic() >= self._next_count_at
+        if self._pending or has_due_counts or self._is_writing:
             self._write_batch()
 
     def pause(self) -> bool:
@@ -94,17 +102,24 @@ class WriteBehind:
     def _write_batch(self) -> None:
         with self._writing:
             with self._lock:
+                self._is_writing = True
                 records, self._in_flight = list(self._pending.values()), self._pending
                 self._pending, self._pending_size = {}, 0
                 counts, self._counts = self._counts, Counter()
             try:
-                if records or counts:  # An empty batch would open a closed store again.
-                    self._backend.get().write(records, counts)
+                # An empty batch would open a closed store again.
+                if (records or counts) and not self._backend.get().write(records, counts):
+                    self._next_count_at = time.monotonic() + _COUNT_BACKOFF_S
+                    with self._lock:
+                        self._counts += counts
             except Exception as error:
                 if records:
-                    self._warn("write", f"cannot be written ({error!r}); results are returned but not stored")
+                    self._warn(
+                        "write", f"cannot be written ({describe(error)}); results are returned but not stored"
+                    )
             finally:
                 self._in_flight = {}
+                self._is_writing = False
 
     def _start_thread(self) -> None:
         self._backend.preload()

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _PATH_VARIABLE: Final = "HYPERNODES_CACHE"
 _DEFAULT_PATH: Final = Path(".cache")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_MAX_LIMIT: Final = 10**9
+_MAX_CELL_LENGTH: Final = 5000
+"""Characters. Formatting a forged name of many megabytes would take minutes."""
 SHOWN_DIGITS: Final = 12
 """Digits of a signature that are shown: 48 bits, which are distinct for all entries of a cache."""
 
@@ -52,7 +55,7 @@ class _CacheGroup(click.Group):
             return super().invoke(ctx)
         except (sqlite3.Error, OSError) as error:
             raise click.ClickException(
-                f"cache {str(ctx.params['path'])!r} cannot be used: {error}."
+                f"cache {str(ctx.params['path'])!r} cannot be used: {printable(str(error))}."
             ) from error
 
 
@@ -74,14 +77,19 @@ class _CacheGroup(click.Group):
 @click.pass_context
 def cache(ctx: click.Context, path: Path, key_file: Path | None) -> None:
     """Inspect and maintain a cache."""
-    if not (path / "cache.db").is_file():
+    is_cleared = ctx.invoked_subcommand == "clear" and any(path.glob("??/??/*.val"))
+    if not (os.path.lexists(path / "cache.db") or is_cleared):
         raise click.UsageError(
             f"there is no cache in {str(path)!r}. Name its directory: hypernodes cache --path DIR, or set "
             f"{_PATH_VARIABLE}."
         )
     from hypernodes.cache.disk import DiskCache
 
-    ctx.obj = ctx.with_resource(DiskCache(path, key=key_file.read_bytes().strip() if key_file else None))
+    try:
+        made = DiskCache(path, key=key_file.read_bytes().strip() if key_file else None)
+    except ValueError as error:  # The key is empty.
+        raise click.UsageError(str(error)) from error
+    ctx.obj = ctx.with_resource(made)
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -106,7 +114,13 @@ def stats(cache: DiskCache, *, as_json: bool) -> None:
 
 @cache.command("ls")
 @click.option("--node", help="Entries of this node only.")
-@click.option("--limit", default=50, show_default=True, help="The maximal number of entries.")
+@click.option(
+    "--limit",
+    type=click.IntRange(0, _MAX_LIMIT),
+    default=50,
+    show_default=True,
+    help="The maximal number of entries.",
+)
 @_as_json
 @click.pass_obj
 def list_entries(cache: DiskCache, node: str | None, limit: int, *, as_json: bool) -> None:
@@ -297,7 +311,7 @@ def print_table(
         )
     for row in rows:
         # Cells come from cache entries, which another user may have written with control characters.
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell[:_MAX_CELL_LENGTH])) for cell in row))
     # Output to a pipe is not cut to the width of a terminal.
     console = Console(width=None if "COLUMNS" in os.environ or os.isatty(1) else 160)
     console.print(table)
