@@ -11,6 +11,7 @@ import hashlib
 import math
 import os
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -124,6 +125,7 @@ class DiskCache:
     def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
         """Return the values stored under signatures, without those that are missing or damaged."""
         values: dict[str, Any] = {}
+        hits: list[str] = []
         for signature, (node, blob) in self._read(signatures).items():
             try:
                 value = entry.open_entry(signature, blob, self._key)
@@ -136,13 +138,15 @@ class DiskCache:
             else:
                 if value is not MISS:
                     values[signature] = value
-                    self._delayed.count(inspection.HITS_PREFIX + node)
+                    hits.append(node)
+        if hits:
+            self._delayed.count({inspection.HITS_PREFIX + node: n for node, n in Counter(hits).items()})
         return values
 
     def contains(self, signatures: Iterable[str]) -> set[str]:
         """Return those signatures that have an entry."""
         wanted = list(signatures)
-        found = {signature for signature in wanted if self._delayed.get(signature) is not None}
+        found = set(self._delayed.get_many(wanted))
         try:
             return found.union(self._store.get().contains(wanted))
         except Exception as error:
@@ -150,14 +154,10 @@ class DiskCache:
             return found
 
     def _read(self, signatures: Iterable[str]) -> dict[str, tuple[str, entry.Blob]]:
-        found: dict[str, tuple[str, entry.Blob]] = {}
-        missing = []
-        for signature in signatures:
-            record = self._delayed.get(signature)
-            if record is None:
-                missing.append(signature)
-            else:
-                found[signature] = (record.tag or "", b"".join(record.pieces))
+        wanted = list(signatures)
+        delayed = self._delayed.get_many(wanted)
+        found = {key: (record.tag or "", b"".join(record.pieces)) for key, record in delayed.items()}
+        missing = [key for key in wanted if key not in found] if found else wanted
         if missing:
             try:
                 found |= self._store.get().read(missing)

@@ -21,7 +21,7 @@ import struct
 import sys
 import time
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.cache.file import IS_RESULT, ChangedFileError
 from hypernodes.cache.summary import describe
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Blob: TypeAlias = Any  # bytes, or anything else that has the buffer protocol
+_Head: TypeAlias = tuple[int, int, int, int, bool, float]
+"""The checked head of an entry: the ends of provenance and head, the number of buffers, the bytes of the
+pickle, whether there is a tail, and the time of expiry."""
 
 FOREIGN_BLOB: Final = b""
 """Stands for the content of an entry that this library has not written."""
@@ -72,17 +75,6 @@ class UnreadableEntryError(EntryError):
 
 class OutdatedEntryError(EntryError):
     """An entry whose value names a file that is gone, or has other content now."""
-
-
-class _Head(NamedTuple):
-    """The checked head of an entry. All positions are counted from the start of the entry."""
-
-    provenance_end: int
-    end: int
-    buffers: int
-    body_size: int
-    has_tail: bool
-    expiry: float
 
 
 def seal(
@@ -146,20 +138,20 @@ def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
     Raises:
         EntryError: The entry cannot be used; the text of the error says why.
     """
-    head = _check(signature, blob, key)
-    if head.expiry < time.time():
+    provenance_end, head_end, count, body_size, has_tail, expiry = _check(signature, blob, key)
+    if expiry != math.inf and expiry < time.time():
         return MISS
-    start = head.end + 8 * head.buffers if head.has_tail else head.provenance_end
-    end = start + head.body_size
+    start = head_end + 8 * count if has_tail else provenance_end
+    end = start + body_size
     try:
         load = pickle.loads if blob.find(_CLASS_BY_VALUE, start, end) < 0 else _load_with_present_classes
         view = memoryview(blob)
-        if not head.buffers:
+        if not count:
             return load(view[start:end])
         if view.readonly:
             view = memoryview(bytearray(view))  # Arrays from the cache can be changed like fresh ones.
         buffers, position = [], end
-        for size in struct.unpack_from(f"<{head.buffers}Q", blob, head.end):
+        for size in struct.unpack_from(f"<{count}Q", blob, head_end):
             position += -position % _ALIGNMENT
             buffers.append(view[position : position + size])
             position += size
@@ -181,16 +173,18 @@ def read_provenance(signature: str, blob: Blob, key: bytes | None = None) -> byt
     Raises:
         EntryError: The entry cannot be used.
     """
-    return bytes(blob[_BODY : _check_head(signature, blob, key).provenance_end])
+    provenance_end, *_ = _check_head(signature, blob, key)
+    return bytes(blob[_BODY:provenance_end])
 
 
 def _check(signature: str, blob: Blob, key: bytes | None) -> _Head:
     head = _check_head(signature, blob, key)
-    if head.has_tail:
-        with memoryview(blob) as view, view[head.end :] as tail:
-            is_intact = blob[head.end - _TAIL_DIGEST_SIZE : head.end] == _tail_digest([tail])
+    _, end, _, _, has_tail, _ = head
+    if has_tail:
+        with memoryview(blob) as view, view[end:] as tail:
+            is_intact = blob[end - _TAIL_DIGEST_SIZE : end] == _tail_digest([tail])
     else:
-        is_intact = len(blob) == head.end
+        is_intact = len(blob) == end
     if not is_intact:
         raise DamagedEntryError("is damaged")
     return head
@@ -208,15 +202,14 @@ def _check_head(signature: str, blob: Blob, key: bytes | None) -> _Head:
         end = provenance_end + (_TAIL_DIGEST_SIZE if has_tail else body_size)
         # A slice of bytes that are cut off is short, so that its digest is another one.
         if hmac.compare_digest(blob[len(_MAGIC) : _START], _digest(signature, blob[_START:end], key)):
-            return _Head(provenance_end, end, buffers, body_size, has_tail, expiry)
+            return provenance_end, end, buffers, body_size, has_tail, expiry
     raise DamagedEntryError("is damaged, or was written with another key")
 
 
 def _digest(signature: str, head: Blob, key: bytes | None) -> bytes:
     # The digest includes the signature, so that an entry is not valid under another signature.
     text = signature.encode()
-    state = blake2b(len(text).to_bytes(8, "little"), digest_size=_SEAL_SIZE, key=key or b"")
-    state.update(text)
+    state = blake2b(b"%d:%b" % (len(text), text), digest_size=_SEAL_SIZE, key=key or b"")
     state.update(head)
     return state.digest()
 

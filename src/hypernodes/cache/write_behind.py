@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from hypernodes.cache.summary import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from hypernodes.cache.backend import BackendHandle
     from hypernodes.cache.record import Record
@@ -53,13 +53,16 @@ class WriteBehind:
         self._next_count_at = 0.0  # by the monotonic clock
         self._has_thread = False
 
-    def get(self, key: str) -> Record | None:
-        """Return a record that is not written yet."""
-        return self._pending.get(key) or self._in_flight.get(key)
+    def get_many(self, keys: Iterable[str]) -> dict[str, Record]:
+        """Return those records that are not written yet."""
+        if not self._pending and not self._in_flight:
+            return {}
+        found = ((key, self._pending.get(key) or self._in_flight.get(key)) for key in keys)
+        return {key: record for key, record in found if record is not None}
 
-    def count(self, key: str) -> None:
-        """Add one to a counter, with the next batch."""
-        self._counts[key] += 1
+    def count(self, counts: Mapping[str, int]) -> None:
+        """Add to counters, with the next batch."""
+        self._counts.update(counts)
 
     def add(self, record: Record) -> None:
         """Add a record, and write the batch if it is full."""
