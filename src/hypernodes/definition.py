@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from hypernodes.checks import check_cache, check_callbacks, check_engine, check_name, immutable_error
@@ -199,12 +200,15 @@ def _members(
             f"{where}: nodes={short(nodes)} is not a list of nodes. Give a list: Pipeline([...])."
         )
     members: list[Member] = []
+    member: Any
     for position, member in enumerate(nodes):
         match member:
             case PipelineDefinition():
                 members.append(NestedPipeline(member))
             case Node() | NestedPipeline():
                 members.append(member)
+            case MethodType(__func__=Node()):  # @classmethod above @node, from Python 3.13 on
+                members.append(member.__func__.__get__(member.__self__))
             case _:
                 hint = " Mark it with @node." if callable(member) else ""
                 raise NotANodeError(

@@ -7,16 +7,22 @@ import inspect
 import sys
 from dataclasses import replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Final, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
 from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_option_names
+from hypernodes.parameters import (
+    Positional,
+    check_callable,
+    inputs_of,
+    named_parameters,
+    positional_of,
+    takes_any_keyword,
+)
 from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Node:
@@ -34,7 +40,8 @@ class Node:
         options: How the node is executed and cached. Each option is also an attribute of the node, as in
             ``node.retries``.
         is_async: Whether a call of the function returns a coroutine or an async generator.
-        positional: Pairs of a positional-only parameter and its default.
+        positional: The parameters that can be passed by position.
+        batch_positional: Those of its batch function.
     """
 
     __name__: str
@@ -54,7 +61,7 @@ class Node:
         self.options = options
         self.renamed = {parameter: identifier(name) for parameter, name in (renamed or {}).items()}
 
-        parameters = _parameters(function, self.name)
+        parameters = inputs_of(function, self.name)
         self.arguments: tuple[tuple[str, str], ...] = tuple(
             (parameter, self.renamed.get(parameter, parameter)) for parameter in parameters
         )
@@ -64,13 +71,12 @@ class Node:
             for parameter, name in self.arguments
             if parameters[parameter].default is not inspect.Parameter.empty
         )
-        self.positional: tuple[tuple[str, Any], ...] = tuple(
-            (name, p.default) for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_ONLY
-        )
+        self.positional = positional_of(function, parameters)
         called = _innermost(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
         self._check_names()
         options.check(self.name)
+        self.batch_positional: tuple[Positional, ...] = ()
         self._check_batch(parameters)
         functools.update_wrapper(self, function)
         self.__name__ = self.name
@@ -105,18 +111,17 @@ class Node:
                 f"node {self.name!r}: its batch function must return an array for many items, so that it "
                 f"can be neither async nor a generator. Make it a plain function."
             )
-        all_parameters = inspect.signature(batch).parameters
-        own = {name: p for name, p in all_parameters.items() if p.kind not in _VARIADIC}
-        takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in all_parameters.values())
-        missing = [name for name in parameters if name not in own and not takes_any_keyword]
-        positional = [name for name, p in own.items() if p.kind is p.POSITIONAL_ONLY]
+        own = named_parameters(batch, callable_name(batch))
+        missing = [name for name in parameters if name not in own and not takes_any_keyword(batch)]
         extra = [name for name, p in own.items() if name not in parameters and p.default is p.empty]
+        positional = [name for name, p in own.items() if p.kind is p.POSITIONAL_ONLY]
         if missing or extra or positional:
             raise GraphError(
                 f"node {self.name!r}: its batch function is called with the parameters of its function as "
                 f"keywords, {listing(parameters)}, but {callable_name(batch)!r} takes {listing(own)}"
                 f"{' by position only' if positional else ''}. Give both functions the same parameters."
             )
+        self.batch_positional = positional_of(batch, own)
 
     def __getattr__(self, name: str) -> Any:
         if name in NodeOptions.__dataclass_fields__ and "options" in vars(self):
@@ -303,10 +308,7 @@ def node(
             raise NotANodeError(
                 f"{function!r} is a node already. Use rename(...) for a copy with other names."
             )
-        if not callable(function):
-            raise NotANodeError(
-                f"{short(function)} cannot be a node, since it cannot be called. Give a function."
-            )
+        check_callable(function)
         name = callable_name(function)
         names: Any = name if output_name is None else output_name
         names = (names,) if isinstance(names, str) else tuple(names) if hasattr(names, "__iter__") else ()
@@ -324,28 +326,6 @@ def callable_name(function: Callable[..., Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", None) or type(function).__name__
-
-
-def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Parameter]:
-    """Return the parameters that are inputs, by name.
-
-    Raises:
-        NotANodeError: They cannot be read, or there are none but ``*args`` and ``**kwargs``.
-    """
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError) as error:
-        raise NotANodeError(
-            f"{name!r} cannot be a node, since its parameters cannot be read ({error}). "
-            f"Wrap it in a function that names them."
-        ) from None
-    named = {key: parameter for key, parameter in parameters.items() if parameter.kind not in _VARIADIC}
-    if parameters and not named:
-        raise NotANodeError(
-            f"{name!r} cannot be a node, since it takes only *args and **kwargs, which have no names to "
-            f"connect. Wrap it in a function that names its parameters."
-        )
-    return named
 
 
 def _innermost(function: Callable[..., Any]) -> Any:

@@ -120,7 +120,9 @@ def _attempts(
     batch: Any = step.options.batch
     arrays = {name: _array(name, column, step) for name, column in varying.items()}
     options = step.options
-    call = partial(batch, **arrays, **fixed)
+    named = {**arrays, **fixed}
+    args = [named.pop(name, default) for name, default in step.batch_positional]
+    call = partial(batch, *args, **named)
     watched = watch(step, fixed) if step.strict else None
     events = [] if events is None else events
     calling = CURRENT_CALL.set(scope)
