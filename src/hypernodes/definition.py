@@ -13,7 +13,7 @@ from hypernodes.exceptions import NotANodeError, UnknownInputError, did_you_mean
 from hypernodes.graph import Graph, Member, build_graph, to_networkx
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
-from hypernodes.text import short
+from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -93,6 +93,7 @@ class PipelineDefinition:
             {'power': 9}
         """
         known = (*self.wiring.input_names, *self.wiring.output_names)
+        values = {identifier(name): value for name, value in values.items()}
         for name in values:
             if name not in known:
                 raise UnknownInputError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
 from hypernodes.mapping import Columns, check_shared, expand, parse_map_over, stream
 from hypernodes.tables import DataFrame, Table, table_of
-from hypernodes.text import short
+from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -40,19 +40,19 @@ class MapInputs(Generic[Items]):
 
 
 def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
-    """Return the inputs of one run as a mapping.
+    """Return the inputs of one run as a mapping, by names as Python normalizes them.
 
     Args:
         inputs: Values by name; ``None`` for no inputs.
         where: What is run, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
-        InputError: The inputs are a table, or no mapping.
+        InputError: The inputs are a table, or no mapping, or a name is no text.
     """
     if inputs is None:
         return {}
     if isinstance(inputs, Mapping):
-        return inputs
+        return _normalized(inputs, where)
     if table_of(inputs) is not None:
         raise InputError(
             f"{where}: a table has many rows, but run computes the outputs once. Use map, which takes each "
@@ -62,6 +62,29 @@ def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
         f"{where}: inputs must be a mapping of names to values, as in {{'x': 1}}, but they are a "
         f"{type(inputs).__name__}: {short(inputs)}."
     )
+
+
+def has_plain_names(inputs: Mapping[str, Any]) -> bool:
+    """Whether the names of inputs are texts that Python reads as they are."""
+    try:
+        return "".join(inputs).isascii()
+    except TypeError:
+        return False
+
+
+def _normalized(inputs: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if has_plain_names(inputs):
+        return inputs
+    for name in inputs:
+        if not isinstance(name, str):
+            raise InputError(f"{where}: the names of inputs are texts, and not {short(name)}.")
+    values = {identifier(name): value for name, value in inputs.items()}
+    if len(values) != len(inputs):
+        raise InputError(
+            f"{where}: two inputs have the same name, since {listing(inputs)} are read as {listing(values)}. "
+            f"Remove one."
+        )
+    return values
 
 
 def map_inputs(

@@ -19,7 +19,7 @@ from hypernodes.parameters import (
     positional_of,
     takes_any_keyword,
 )
-from hypernodes.text import identifier, short
+from hypernodes.text import identifier, names_in, renaming, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -162,25 +162,34 @@ class Node:
             >>> twice
             <node double(doubled) -> fourfold>
         """
-        inputs, outputs = dict(inputs or {}), dict(outputs or {})
-        for kind, mapping, known in (
-            ("input", inputs, self.input_names),
-            ("output", outputs, self.output_names),
-        ):
-            for old in mapping:
-                if old not in known:
-                    raise MappingError(
-                        f"node {self.name!r} has no {kind} {old!r} to rename; it has {listing(known)}."
-                        f"{did_you_mean(old, known)}"
-                    )
+        new_inputs = self._checked("input", inputs, self.input_names)
+        new_outputs = self._checked("output", outputs, self.output_names)
         return self._copy(
-            output_names=tuple(outputs.get(name, name) for name in self.output_names),
+            output_names=tuple(new_outputs.get(name, name) for name in self.output_names),
             renamed={
-                parameter: inputs.get(name, name)
+                parameter: new_inputs.get(name, name)
                 for parameter, name in self.arguments
-                if inputs.get(name, name) != parameter
+                if new_inputs.get(name, name) != parameter
             },
         )
+
+    def _checked(
+        self, kind: str, mapping: Mapping[str, str] | None, known: tuple[str, ...]
+    ) -> dict[str, str]:
+        """Return a mapping for `rename` by names as Python reads them."""
+        names = renaming(mapping)
+        if names is None:
+            raise MappingError(
+                f"node {self.name!r}: rename({kind}s=...) takes a mapping from names to names, as in "
+                f"{{'x': 'y'}}, and not {short(mapping)}."
+            )
+        for old in names:
+            if old not in known:
+                raise MappingError(
+                    f"node {self.name!r} has no {kind} {old!r} to rename; it has {listing(known)}."
+                    f"{did_you_mean(old, known)}"
+                )
+        return names
 
     def _copy(self, **changes: Any) -> Node:
         function = changes.pop("function", self.function)
@@ -310,9 +319,8 @@ def node(
             )
         check_callable(function)
         name = callable_name(function)
-        names: Any = name if output_name is None else output_name
-        names = (names,) if isinstance(names, str) else tuple(names) if hasattr(names, "__iter__") else ()
-        if not names or not all(isinstance(name, str) for name in names):
+        names = names_in(name if output_name is None else output_name)
+        if not names:
             raise GraphError(
                 f"node {name!r}: output_name is a name or a tuple of names, not {short(output_name)}."
             )

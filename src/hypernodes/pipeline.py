@@ -13,6 +13,7 @@ from hypernodes.exceptions import MapError
 from hypernodes.inputs import (
     all_columns_vary,
     check_inputs,
+    has_plain_names,
     input_columns,
     map_inputs,
     stream_inputs,
@@ -112,6 +113,8 @@ class Pipeline(PipelineDefinition):
             output_name = output_names(output_name)
         if (compute := self._compiled.get((output_name, *inputs))) is not None:
             return compute(inputs)
+        if not has_plain_names(inputs):
+            inputs = check_inputs(inputs, self._where)
         return self.effective_engine.run(self, inputs, output_name)
 
     def remember_compiled(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.exceptions import MapError, listing
+from hypernodes.text import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,14 +56,20 @@ def table_of(value: object) -> Table | None:
     for cls in type(value).__mro__:
         make_table = _TABLES.get((cls.__module__.partition(".")[0], cls.__name__))
         if make_table is not None:
-            table = make_table(value)
-            duplicates = sorted({name for name in table.names if table.names.count(name) > 1})
-            if duplicates:
-                raise MapError(
-                    f"the table has two columns of the same name: {listing(duplicates)}. Rename one."
-                )
-            return table
+            return _with_normalized_names(make_table(value))
     return None
+
+
+def _with_normalized_names(table: Table) -> Table:
+    """Return a reader by the names of columns as Python reads them."""
+    own = {identifier(name): name for name in table.names}
+    if len(own) != len(table.names):
+        names = [identifier(name) for name in table.names]
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise MapError(f"the table has two columns of the same name: {listing(duplicates)}. Rename one.")
+    if all(name == normalized for normalized, name in own.items()):
+        return table
+    return Table(tuple(own), lambda names: table.rows([own[name] for name in names]))
 
 
 def is_table(value: object) -> bool:

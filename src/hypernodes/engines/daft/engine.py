@@ -31,6 +31,7 @@ from hypernodes.execution.plan.variants import without_batch
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import as_single_stage, can_be_staged
 from hypernodes.mapping import Columns
+from hypernodes.text import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -199,6 +200,7 @@ class DaftEngine(ScheduledEngine):
         """Compute over the rows of a Daft data frame where they are. See `Engine.map_frame`."""
         if self._runs_inline or not isinstance(frame, DataFrame):
             return None
+        frame = _with_normalized_names(frame)
         if not self.collect:
             return self._lazy_frame(pipeline, frame, names, {}, output_names(output_name), on_error)
         plan = self._query_plan(pipeline, output_names(output_name), names, names)
@@ -227,8 +229,10 @@ class DaftEngine(ScheduledEngine):
             names: Those of its columns that are inputs.
             output_name: The outputs wanted, or ``None`` for every one.
         """
-        wanted = output_names(output_name)
-        return self._lazy_frame(pipeline, frame, names, {}, wanted, "raise", kept=frame.column_names)
+        wanted, kept = output_names(output_name), frame.column_names
+        return self._lazy_frame(
+            pipeline, _with_normalized_names(frame), names, {}, wanted, "raise", kept=kept
+        )
 
     def _lazy_frame(
         self,
@@ -293,6 +297,12 @@ class DaftEngine(ScheduledEngine):
             if getattr(self, name) != default
         )
         return f"DaftEngine({', '.join(shown)})"
+
+
+def _with_normalized_names(frame: DataFrame) -> DataFrame:
+    """Return a data frame that has its columns also by their names as Python reads them."""
+    others = {identifier(name): daft.col(name) for name in frame.column_names if identifier(name) != name}
+    return frame.with_columns(others) if others else frame
 
 
 def _staged(plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> QuerySpec:
