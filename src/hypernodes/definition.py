@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from hypernodes.arguments import flag
 from hypernodes.checks import check_cache, check_callbacks, check_engine, check_name, immutable_error
 from hypernodes.config import INHERIT, Inherit
 from hypernodes.engine import registered_engine
-from hypernodes.exceptions import NotANodeError, UnknownInputError, did_you_mean, listing
+from hypernodes.exceptions import GraphError, NotANodeError, UnknownInputError, did_you_mean, listing
 from hypernodes.graph import Graph, Member, build_graph, to_networkx
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
@@ -61,7 +62,7 @@ class PipelineDefinition:
             callbacks=check_callbacks(callbacks, where),
             name=name,
             pipeline_id=pipeline_id,
-            strict=strict,
+            strict=flag("strict", strict, where=where, kind=GraphError),
             bound={},
             wiring=build_graph(members, pipeline_id),
             **_own_state(),
@@ -116,6 +117,8 @@ class PipelineDefinition:
 
     def with_name(self, name: str) -> Self:
         """Return a copy with another name."""
+        if name is None:
+            raise GraphError(f"{self._where}: with_name takes a text, not None.")
         check_name(name)
         return self._copy(name=name, pipeline_id=name)
 

@@ -63,6 +63,10 @@ class NestedPipeline:
         name: str | None = None,
     ) -> None:
         self.pipeline: Any = pipeline
+        if name is not None and not isinstance(name, str):
+            raise MappingError(
+                f"nested pipeline {pipeline.pipeline_id!r}: name must be a text, not {short(name)}."
+            )
         self.name = name or pipeline.pipeline_id
         to_inner = self._names("input_mapping", input_mapping)
         to_outer = self._names("output_mapping", output_mapping)

@@ -75,7 +75,6 @@ class Node:
         called = _innermost(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
         self._check_names()
-        options.check(self.name)
         self.batch_positional: tuple[Positional, ...] = ()
         self._check_batch(parameters)
         functools.update_wrapper(self, function)
@@ -111,7 +110,7 @@ class Node:
                 f"node {self.name!r}: its batch function must return an array for many items, so that it "
                 f"can be neither async nor a generator. Make it a plain function."
             )
-        own = named_parameters(batch, callable_name(batch))
+        own = named_parameters(batch, callable_name(batch), f"the batch function of node {self.name!r}")
         missing = [name for name in parameters if name not in own and not takes_any_keyword(batch)]
         extra = [name for name, p in own.items() if name not in parameters and p.default is p.empty]
         positional = [name for name, p in own.items() if p.kind is p.POSITIONAL_ONLY]
@@ -280,8 +279,9 @@ def node(
             the code does not show, as a service or a file. It also allows caching of a function that cannot
             be fingerprinted.
         retries: How often a call that raises is repeated.
-        retry_on: The exception type, or tuple of types, that is retried.
-        timeout: The seconds that one call may take. A call that takes longer raises `NodeTimeoutError`.
+        retry_on: The exception type, or a sequence of types, that is retried.
+        timeout: The seconds that one call may take, or a `datetime.timedelta`. A call that takes longer
+            raises `NodeTimeoutError`.
         num_cpus: The CPUs that one call takes. This and the next three options are for executors that place
             calls by resources (Ray).
         num_gpus: The GPUs that one call takes.

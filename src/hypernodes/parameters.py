@@ -87,7 +87,7 @@ def inputs_of(function: Callable[..., Any], name: str) -> dict[str, Parameter]:
     return named
 
 
-def named_parameters(function: Callable[..., Any], name: str) -> dict[str, Parameter]:
+def named_parameters(function: Callable[..., Any], name: str, role: str = "a node") -> dict[str, Parameter]:
     """Return the parameters of a callable, less ``*args`` and ``**kwargs``.
 
     Raises:
@@ -97,7 +97,7 @@ def named_parameters(function: Callable[..., Any], name: str) -> dict[str, Param
         parameters = _signature(function)
     except (TypeError, ValueError) as error:
         raise NotANodeError(
-            f"{name!r} cannot be a node, since its parameters cannot be read ({error}). "
+            f"{name!r} cannot be {role}, since its parameters cannot be read ({error}). "
             f"Wrap it in a function that names them."
         ) from None
     return {key: parameter for key, parameter in parameters.items() if parameter.kind not in _VARIADIC}

@@ -6,10 +6,11 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from hypernodes.arguments import flag
 from hypernodes.checks import check_map_options
 from hypernodes.definition import PipelineDefinition
 from hypernodes.engine import OutputName, output_names, registered_engine
-from hypernodes.exceptions import MapError
+from hypernodes.exceptions import InputError, MapError
 from hypernodes.inputs import (
     all_columns_vary,
     check_inputs,
@@ -252,6 +253,7 @@ class Pipeline(PipelineDefinition):
         """
         check_map_options(map_mode, on_error, self._where)
         warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
+        flag("ordered", ordered, where=self._where, kind=InputError)
         given = stream_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
         return self.effective_engine.imap(
             self,

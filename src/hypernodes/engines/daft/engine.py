@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import daft
 from daft import DataFrame
 
+from hypernodes.arguments import error_of, flag, text, whole_number
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import OutputName, output_names
 from hypernodes.engines.daft.columns import exact_series
@@ -86,11 +87,15 @@ class DaftEngine(ScheduledEngine):
         batch_size: int | None = None,
         concurrency: int | None = None,
     ) -> None:
-        if runner not in (None, "native", "ray"):
-            raise ValueError(f"runner must be 'native', 'ray' or None, not {runner!r}")
-        for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be an int of 1 or more, not {value!r}")
+        for name, value in (("collect", collect), ("show_plan", show_plan), ("debug", debug)):
+            flag(name, value, where="DaftEngine")
+        if runner is not None and (not isinstance(runner, str) or runner not in ("native", "ray")):
+            raise error_of("runner", "'native', 'ray' or None", runner, where="DaftEngine")
+        for name, number in (("batch_size", batch_size), ("concurrency", concurrency)):
+            if number is not None:
+                whole_number(name, number, 1, where="DaftEngine")
+        if address is not None:
+            text("address", address, where="DaftEngine")
         if runner == "native" and address is not None:
             raise ValueError(
                 f"address={address!r} is the address of a Ray cluster, and runner='native' uses no cluster"
