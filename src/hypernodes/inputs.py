@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
 from hypernodes.mapping import Columns, check_shared, expand, parse_map_over, stream
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     MapOver: TypeAlias = str | Sequence[str] | None
 
 Items = TypeVar("Items")
+
+_SHOWN_COLUMNS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +142,16 @@ def input_columns(
     named = () if map_over is None else parse_map_over(map_over, table.names, where)
     used = tuple(name for name in table.names if name in graph.input_names or name in named)
     if not used:
-        hint = "Name columns that are to replace nodes in map_over, or rename the columns."
+        found, hint = f"The table has {listing(table.names)}", "Rename the columns."
+        if table.unnamed:
+            shown = ", ".join(map(short, table.unnamed[:_SHOWN_COLUMNS]))
+            found = f"The names of its columns are no texts: {shown}"
+            hint = f"Rename them: frame.rename(columns={{{short(table.unnamed[0])}: 'x'}})."
+        elif not set(table.names).isdisjoint(graph.output_names):
+            hint = "Name columns that are to replace nodes in map_over, or rename the columns."
         raise MapError(
-            f"{where}: no column of the table is an input. The table has {listing(table.names)}; the "
-            f"pipeline takes {listing(graph.input_names)}. {hint}"
+            f"{where}: no column of the table is an input. {found}; the pipeline takes "
+            f"{listing(graph.input_names)}. {hint}"
         )
     return named or used, used
 

@@ -94,8 +94,8 @@ class Node:
                     )
         if both := set(self.output_names) & set(self.input_names):
             raise GraphError(
-                f"node {self.name!r}: {listing(sorted(both))} cannot be both an input and an output. Give "
-                f"the output another name with output_name=... or rename(...)."
+                f"node {self.name!r}: {listing(sorted(both))} cannot be both an input and an output: that is "
+                f"a cycle. Give the output another name with output_name=... or rename(...)."
             )
 
     def _check_batch(self, parameters: Mapping[str, inspect.Parameter]) -> None:

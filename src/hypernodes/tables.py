@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.exceptions import MapError, listing
@@ -32,6 +32,7 @@ class Table:
 
     names: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[tuple[Any, ...]]]  # of some columns, as tuples of Python objects
+    unnamed: tuple[Any, ...] = ()  # columns whose names are no texts, so that they cannot be inputs
 
     def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Return the values of some columns as lists of Python objects."""
@@ -69,7 +70,7 @@ def _with_normalized_names(table: Table) -> Table:
         raise MapError(f"the table has two columns of the same name: {listing(duplicates)}. Rename one.")
     if all(name == normalized for normalized, name in own.items()):
         return table
-    return Table(tuple(own), lambda names: table.rows([own[name] for name in names]))
+    return replace(table, names=tuple(own), rows=lambda names: table.rows([own[name] for name in names]))
 
 
 def is_table(value: object) -> bool:
@@ -90,7 +91,8 @@ def _pandas_table(frame: Any) -> Table:
     def rows(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         return zip(*(frame[name] for name in names), strict=True)
 
-    return Table(tuple(name for name in frame.columns if isinstance(name, str)), rows)
+    names = tuple(name for name in frame.columns if isinstance(name, str))
+    return Table(names, rows, tuple(name for name in frame.columns if not isinstance(name, str)))
 
 
 def _lazy_polars_table(frame: Any) -> Table:

@@ -149,7 +149,9 @@ def _attempts(
                 f"or an ndarray that has a value for each."
             )
         if len(column) != count:
-            raise BatchError(f"it returned {len(column)} values for {count} items, and not one for each.")
+            raise BatchError(
+                f"it returned {len(column)} values for {count} items. The length must be the number of items."
+            )
     return columns
 
 
