@@ -4,6 +4,8 @@ import asyncio
 import functools
 import logging
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import ALIASES, INSTANCES, Recorder
 
@@ -126,6 +128,40 @@ def test_nodes_that_depend_on_each_other_are_shown_as_a_cycle():
     with said(errors.CycleError, "'barn'", "form a cycle") as caught:
         Pipeline([hen, egg], name="barn")
     assert "hen -> egg -> hen" in str(caught.value) or "egg -> hen -> egg" in str(caught.value)
+
+
+def test_lambdas_in_a_cycle_are_told_by_their_outputs():
+    nodes = [node(lambda a: a, output_name="b"), node(lambda b: b, output_name="a")]
+    with said(errors.CycleError, "<lambda> (which makes 'b')", "<lambda> (which makes 'a')"):
+        Pipeline(nodes)
+
+
+def test_one_function_twice_in_a_cycle_is_told_by_its_outputs():
+    nodes = [double.rename({"x": "b"}, {"y": "a"}), double.rename({"x": "a"}, {"y": "b"})]
+    with said(errors.CycleError, "cycle", "double (which makes 'a')", "double (which makes 'b')"):
+        Pipeline(nodes)
+
+
+def test_a_nested_pipeline_that_takes_its_own_output_is_a_cycle():
+    with said(errors.CycleError, "cycle: sums -> sums"):
+        Pipeline([PIPELINE.as_node({"z": "x"})])
+    with said(errors.GraphError, "'x'", "cycle"):
+        node(lambda x: x, output_name="x")
+
+
+def test_two_nested_pipelines_with_the_same_output_say_how_to_rename_or_hide_it():
+    made = [Pipeline([node(lambda x: x, output_name="model")], name=name) for name in ("linear", "tree")]
+    with said(errors.DuplicateOutputError, "'model'", "linear", "tree") as caught:
+        Pipeline(made)
+    assert "as_node(output_mapping={'model': 'model_2'})" in str(caught.value)
+    assert "hidden" in str(caught.value)
+    both = Pipeline([made[0], made[1].as_node(output_mapping={"model": "model_2"})])
+    assert both.run({"x": 1}) == {"model": 1, "model_2": 1}
+    renamed = made[1].as_node(output_mapping={"model": "model"}, name="other")
+    with said(errors.DuplicateOutputError, "output_mapping={'model': 'model_3'}"):
+        Pipeline([made[0], made[1].as_node(output_mapping={"model": "model_2"}), renamed])
+    with said(errors.DuplicateOutputError, "rename(outputs={'model': 'model_2'})"):
+        Pipeline([node(lambda x: x, output_name="model"), node(lambda x: -x, output_name="model")])
 
 
 def test_a_plain_function_among_the_nodes_is_refused_with_a_hint():
@@ -713,3 +749,48 @@ def test_a_hook_that_raises_is_reported_once_and_the_run_goes_on(caplog, recorde
     assert "'sums'" in record.getMessage()
     assert "broken hook" in str(record.exc_info[1])
     assert len(recorder.of("node_end")) == 6
+
+
+# ------------------------------------------------------------------------------------- what cannot be mapped
+
+
+@pytest.mark.parametrize("value", [np.array(3), np.array("text"), np.array(None)])
+def test_an_array_without_dimensions_cannot_be_mapped_over(value):
+    with said(errors.MapError, "'sums'", "map_over names 'x'", "ndarray without dimensions"):
+        PIPELINE.map({"x": value, "offset": 1}, map_over="x")
+    with said(errors.MapError, "map_over names 'x'"):
+        list(PIPELINE.imap({"x": value, "offset": 1}, map_over="x"))
+    with said(errors.MapError, "map_over names 'xs'"):
+        Pipeline([PIPELINE.as_node({"xs": "x"}, map_over="xs")]).run({"xs": value})
+
+
+@pytest.mark.parametrize("columns", [[0, 1], [("a", 1), ("a", 2)], [None, 1.5]])
+def test_a_frame_whose_columns_are_no_texts_says_so(columns):
+    frame = pd.DataFrame([[1, 2], [3, 4]], columns=columns)
+    with said(errors.MapError, "The names of its columns are no texts", "frame.rename(columns={"):
+        PIPELINE.map(frame)
+
+
+def nested_map(**options):
+    return Pipeline([PIPELINE.as_node({"xs": "x", "os": "offset"}, map_over=["xs", "os"], **options)])
+
+
+@pytest.mark.parametrize("callbacks", [[], [Recorder()]], ids=["compiled", "general"])
+def test_errors_of_a_nested_map_have_the_names_that_the_user_wrote(callbacks):
+    outer = nested_map().with_callbacks(callbacks)
+    with said(errors.MapError, "'xs' has length 1", "'os' has length 2", "same length"):
+        outer.run({"xs": [1], "os": [1, 2]})
+    with said(errors.MapError, "map_over names 'xs'", "of type int"):
+        outer.run({"xs": 1, "os": [1, 2]})
+    deep = Pipeline([Pipeline([nested_map()]).as_node({"rows": "xs", "o": "os"}, map_over="rows")])
+    with said(errors.MapError, "'xs' has length 1", "'os' has length 2"):
+        deep.run({"rows": [[1]], "o": [1, 2]})
+
+
+def test_a_batch_of_another_length_says_so():
+    made = node(lambda x: x, output_name="y", batch=lambda x: [*x, 0])
+    with (
+        HyperNodesEngine(map_executor="threaded") as engine,
+        said(errors.BatchError, "length", "values for"),
+    ):
+        Pipeline([made], engine=engine).map({"x": [1, 2]}, map_over="x")

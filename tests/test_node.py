@@ -2,14 +2,16 @@
 
 import asyncio
 import functools
+import inspect
+import math
 import operator
 import pickle
 
 import pytest
 from conftest import Recorder
 
-from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
-from hypernodes.exceptions import GraphError, NotANodeError
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import GraphError, NotANodeError, UnknownInputError
 
 
 @pytest.fixture(params=["plain", "cache", "callbacks", "cache and callbacks"])
@@ -469,10 +471,226 @@ def test_a_wrapper_that_consumes_a_generator_is_no_generator_function(configured
     assert configured(node(total, output_name="total")).run({"x": 3}) == {"total": 3}
 
 
-@pytest.mark.parametrize("function", [lambda *args: args, lambda **kwargs: kwargs])
+def undecorated(function):
+    """A decorator that has forgotten `functools.wraps`."""
+
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def with_an_option(function):
+    def wrapper(*args, verbose=False, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Anything:
+    def __call__(self, *args, **kwargs):
+        return args, kwargs
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda *args: args,
+        lambda **kwargs: kwargs,
+        undecorated(lambda x: x),
+        with_an_option(lambda x: x),
+        functools.partial(undecorated(lambda x: x)),
+        Anything(),
+        print,
+    ],
+    ids=["args", "kwargs", "decorator", "decorator with an option", "partial", "object", "print"],
+)
 def test_a_function_without_named_parameters_is_refused(function):
-    with pytest.raises(NotANodeError, match=r"takes only \*args and \*\*kwargs.* Wrap it in a function"):
+    with pytest.raises(
+        NotANodeError, match=r"only \*args and \*\*kwargs.* Wrap it in a function.* functools.wraps"
+    ):
         node(function, output_name="y")
+
+
+def test_an_unknown_input_beside_keywords_says_that_they_are_not_wired():
+    wide = node(lambda x, **options: x, output_name="y")
+    for pipeline in (Pipeline([wide]), Pipeline([wide, node(lambda y: y, output_name="z")])):
+        with pytest.raises(
+            UnknownInputError, match=r"unknown input 'size'.* The \*\* arguments of '<lambda>' are not"
+        ):
+            pipeline.run({"x": 1, "size": 2})
+    with pytest.raises(UnknownInputError) as raised:
+        Pipeline([node(lambda x: x, output_name="y")]).run({"x": 1, "size": 2})
+    assert "**" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "decorator",
+    [classmethod, staticmethod, property, functools.cached_property, functools.singledispatchmethod],
+)
+def test_a_node_above_a_decorator_of_methods_says_that_it_has_to_be_below(decorator):
+    with pytest.raises(NotANodeError, match=rf"above @.*{decorator.__name__}, and has to be below it"):
+        node(decorator(lambda self: 1), output_name="y")
+
+
+def test_a_node_below_a_decorator_of_methods_serves():
+    class Models:
+        @classmethod
+        @node(output_name="y")
+        def of_class(cls, x):
+            return cls.__name__ * x
+
+        @staticmethod
+        @node(output_name="y")
+        def of_none(x):
+            return -x
+
+    assert Pipeline([Models.of_class]).run({"x": 2}) == {"y": "ModelsModels"}
+    assert Pipeline([Models().of_class]).run({"x": 1}) == {"y": "Models"}
+    assert Pipeline([Models.of_none]).run({"x": 2}) == Pipeline([Models().of_none]).run({"x": 2}) == {"y": -2}
+
+
+@functools.singledispatch
+def described(value, suffix="!"):
+    return f"object{suffix}"
+
+
+@described.register
+def _(number: int, suffix="!"):
+    return f"int{suffix}"
+
+
+class Describer:
+    @functools.singledispatchmethod
+    def describe(self, value, suffix="!"):
+        return f"object{suffix}"
+
+    @describe.register
+    def _(self, number: int, suffix="!"):
+        return f"int{suffix}"
+
+    @functools.singledispatchmethod
+    @staticmethod
+    def describe_plainly(value):
+        return "object"
+
+    @describe_plainly.register(int)
+    @staticmethod
+    def _(value):
+        return "int"
+
+
+def joined(a, b=2, c=3):
+    return (a, b, c)
+
+
+@functools.wraps(joined)
+def over_args(*args):
+    return joined(*args)
+
+
+@functools.wraps(joined)
+def over_keywords(**kwargs):
+    return joined(**kwargs)
+
+
+@functools.wraps(joined)
+def in_another_order(c, b, a):
+    return joined(a, b, c)
+
+
+@functools.wraps(joined)
+def with_its_own_first(*args, **kwargs):
+    return joined(*args, **kwargs)
+
+
+class Wrapped:
+    @functools.wraps(joined)
+    def __call__(self, *args):
+        return joined(*args)
+
+
+def only_by_position(a, b, c=3, /):
+    return (a, b, c)
+
+
+def signed(function):
+    function.__signature__ = inspect.signature(joined)
+    return function
+
+
+@pytest.mark.parametrize(
+    ("function", "inputs", "expected"),
+    [
+        (described, {"value": 1}, "int!"),
+        (described, {"value": "a", "suffix": "?"}, "object?"),
+        (Describer().describe, {"value": 1, "suffix": "?"}, "int?"),
+        (Describer().describe, {"value": "a"}, "object!"),
+        (Describer().describe_plainly, {"value": 1}, "int"),
+        (over_args, {"a": 1, "b": 20, "c": 30}, (1, 20, 30)),
+        (over_args, {"a": 1, "c": 30}, (1, 2, 30)),
+        (over_args, {"a": 1}, (1, 2, 3)),
+        (over_keywords, {"a": 1, "c": 30}, (1, 2, 30)),
+        (in_another_order, {"a": 1, "b": 20, "c": 30}, (1, 20, 30)),
+        (with_its_own_first, {"a": 1, "c": 30}, (1, 2, 30)),
+        (functools.partial(over_args, 10), {"b": 20, "c": 30}, (10, 20, 30)),
+        (functools.partial(joined, b=20), {"a": 1, "c": 30}, (1, 20, 30)),
+        (only_by_position, {"a": 1, "b": 2}, (1, 2, 3)),
+        (signed(lambda **kwargs: joined(**kwargs)), {"a": 1, "b": 20}, (1, 20, 3)),
+        (signed(lambda *args: joined(*args)), {"a": 1, "c": 30}, (1, 2, 30)),
+        (math.sqrt, {"x": 4}, 2.0),
+        (math.hypot, None, None),
+        (divmod, {"x": 7, "y": 2}, (3, 1)),
+        (functools.lru_cache(joined), {"a": 1, "c": 30}, (1, 2, 30)),
+        (complex, {"real": 1, "imag": 2}, 1 + 2j),
+        (operator.itemgetter(1), None, None),
+    ],
+)
+def test_arguments_go_by_position_where_they_can(configured, function, inputs, expected):
+    if inputs is None:  # Python knows no names of their parameters
+        with pytest.raises(NotANodeError, match="Wrap it in a function"):
+            node(function, output_name="result")
+        return
+    pipeline = configured(node(function, output_name="result"))
+    assert pipeline.run(inputs) == {"result": expected}
+    name, value = next(iter(inputs.items()))
+    assert pipeline.map({**inputs, name: [value]}, map_over=name) == {"result": [expected]}
+
+
+@pytest.mark.parametrize("executor", ["sequential", "async", "threaded", "parallel"])
+@pytest.mark.parametrize("level", ["map_executor", "node_executor"])
+def test_arguments_go_by_position_on_every_executor(level, executor, executor_named):
+    with HyperNodesEngine(**{level: executor_named(executor)}) as engine:
+        nodes = [node(described, output_name="kind"), node(over_args, output_name="three")]
+        pipeline = Pipeline(nodes, engine=engine)
+        assert pipeline.map({"value": [1, "a"], "a": 1, "c": 30}, map_over="value") == {
+            "kind": ["int!", "object!"],
+            "three": [(1, 2, 30)] * 2,
+        }
+
+
+def test_arguments_go_by_position_on_daft():
+    nodes = [node(described, output_name="kind"), node(over_args, output_name="three")]
+    pipeline = Pipeline(nodes, engine=DaftEngine(runner="native"))
+    assert pipeline.map({"value": [1, 2], "a": 1, "c": 30}, map_over="value") == {
+        "kind": ["int!", "int!"],
+        "three": [(1, 2, 30)] * 2,
+    }
+    assert pipeline.run({"value": 1, "a": 1})["three"] == (1, 2, 3)
+
+
+def test_arguments_of_batch_functions_go_by_position_where_they_can():
+    def doubled(x, y):
+        return [value * 2 for value in x.to_pylist()]
+
+    @functools.wraps(doubled)
+    def over_args(*args):
+        return doubled(*args)
+
+    made = node(lambda x, y: x * 2, output_name="z", batch=over_args)
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        pipeline = Pipeline([made], engine=engine)
+        assert pipeline.map({"x": [1, 2], "y": 0}, map_over="x") == {"z": [2, 4]}
 
 
 def test_names_are_normalized_as_python_normalizes_identifiers(configured):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from hypernodes.callbacks.base import HOOKS, PipelineCallback
 from hypernodes.config import INHERIT, Cache, Inherit
 from hypernodes.exceptions import GraphError, ImmutableError, InputError, did_you_mean
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from hypernodes.callbacks.base import PipelineCallback
     from hypernodes.engine import Engine
 
 _COPYING_METHODS = ("engine", "cache", "callbacks", "name")
@@ -68,7 +68,7 @@ def check_callbacks(
     """
     if callbacks is None or isinstance(callbacks, Inherit):
         return INHERIT
-    if not isinstance(callbacks, Iterable):
+    if not isinstance(callbacks, Iterable) or isinstance(callbacks, str | bytes | Mapping):
         raise GraphError(
             f"{where}: callbacks={short(callbacks)} is not a list. Give a list of callbacks: callbacks=[...]."
         )
@@ -78,6 +78,13 @@ def check_callbacks(
             raise GraphError(
                 f"{where}: callbacks[{position}] is the class {callback.__name__}. Give an instance of it: "
                 f"{callback.__name__}()."
+            )
+        if not isinstance(callback, PipelineCallback) and not all(
+            callable(getattr(callback, hook, None)) for hook in HOOKS
+        ):
+            raise GraphError(
+                f"{where}: callbacks[{position}] is {short(callback)}, which is no callback. Give an object "
+                f"of a subclass of PipelineCallback."
             )
     return listed
 
@@ -102,9 +109,11 @@ def check_map_options(map_mode: object, on_error: object, where: str) -> None:
         ("map_mode", map_mode, ("zip", "product")),
         ("on_error", on_error, ("raise", "return")),
     ):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             hint = did_you_mean(value, known) if isinstance(value, str) else ""
-            raise InputError(f"{where}: {option} must be {known[0]!r} or {known[1]!r}, not {value!r}.{hint}")
+            raise InputError(
+                f"{where}: {option} must be {known[0]!r} or {known[1]!r}, not {short(value)}.{hint}"
+            )
 
 
 def immutable_error(attribute: str, action: str, where: str) -> ImmutableError:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MethodType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
+from hypernodes.arguments import flag
 from hypernodes.checks import check_cache, check_callbacks, check_engine, check_name, immutable_error
 from hypernodes.config import INHERIT, Inherit
 from hypernodes.engine import registered_engine
-from hypernodes.exceptions import NotANodeError, UnknownInputError, did_you_mean, listing
+from hypernodes.exceptions import GraphError, NotANodeError, UnknownInputError, did_you_mean, listing
 from hypernodes.graph import Graph, Member, build_graph, to_networkx
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
-from hypernodes.text import short
+from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -60,7 +62,7 @@ class PipelineDefinition:
             callbacks=check_callbacks(callbacks, where),
             name=name,
             pipeline_id=pipeline_id,
-            strict=strict,
+            strict=flag("strict", strict, where=where, kind=GraphError),
             bound={},
             wiring=build_graph(members, pipeline_id),
             **_own_state(),
@@ -92,6 +94,7 @@ class PipelineDefinition:
             {'power': 9}
         """
         known = (*self.wiring.input_names, *self.wiring.output_names)
+        values = {identifier(name): value for name, value in values.items()}
         for name in values:
             if name not in known:
                 raise UnknownInputError(
@@ -114,6 +117,8 @@ class PipelineDefinition:
 
     def with_name(self, name: str) -> Self:
         """Return a copy with another name."""
+        if name is None:
+            raise GraphError(f"{self._where}: with_name takes a text, not None.")
         check_name(name)
         return self._copy(name=name, pipeline_id=name)
 
@@ -199,12 +204,15 @@ def _members(
             f"{where}: nodes={short(nodes)} is not a list of nodes. Give a list: Pipeline([...])."
         )
     members: list[Member] = []
+    member: Any
     for position, member in enumerate(nodes):
         match member:
             case PipelineDefinition():
                 members.append(NestedPipeline(member))
             case Node() | NestedPipeline():
                 members.append(member)
+            case MethodType(__func__=Node()):  # @classmethod above @node, from Python 3.13 on
+                members.append(member.__func__.__get__(member.__self__))
             case _:
                 hint = " Mark it with @node." if callable(member) else ""
                 raise NotANodeError(

@@ -9,6 +9,9 @@ from importlib import import_module
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias
 
+from hypernodes.exceptions import InputError
+from hypernodes.text import identifier, short
+
 if TYPE_CHECKING:
     from hypernodes.callbacks.base import CallbackContext
     from hypernodes.execution.plan.build import Plannable
@@ -28,7 +31,14 @@ def output_names(output_name: OutputName) -> tuple[str, ...] | None:
     """
     if output_name is None:
         return None
-    return (output_name,) if isinstance(output_name, str) else tuple(output_name)
+    names = (output_name,) if isinstance(output_name, str) else output_name
+    try:
+        found = tuple(names)
+        return found if "".join(found).isascii() else tuple(map(identifier, found))
+    except TypeError:
+        raise InputError(
+            f"output_name is the name of an output or a list of names, not {short(output_name)}."
+        ) from None
 
 
 class Engine(ABC):

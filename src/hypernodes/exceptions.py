@@ -12,6 +12,7 @@ HyperNodesError
 │   ├── UnknownInputError                 an input that no node takes or produces
 │   ├── UnknownOutputError                an output that no node produces
 │   └── MapError                          map_over and the values that it names do not fit together
+├── OptionError (ValueError, TypeError)   an option of an engine, executor, cache or callback is wrong
 ├── UnknownExecutorError (ValueError)     an alias that does not exist, or an object that is no executor
 ├── OutputCountError (ValueError)         a node returned more or fewer values than it has outputs
 ├── BatchError (ValueError)               a batch function did not return one value for each item
@@ -108,6 +109,10 @@ class UnknownOutputError(InputError):
 
 class MapError(InputError):
     """A map whose ``map_over`` is missing, or names values that are no collections or differ in length."""
+
+
+class OptionError(HyperNodesError, ValueError, TypeError):
+    """An option of an engine, executor, cache or callback has a value or a type that it does not take."""
 
 
 class UnknownExecutorError(HyperNodesError, ValueError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from graphlib import CycleError as _GraphlibCycleError
 from graphlib import TopologicalSorter
+from itertools import count
 from typing import TYPE_CHECKING, TypeAlias
 
-from hypernodes.exceptions import CycleError, DuplicateOutputError
+from hypernodes.exceptions import CycleError, DuplicateOutputError, listing
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
 
@@ -56,7 +57,7 @@ def build_graph(members: Iterable[Member], pipeline_id: str) -> Graph:
             if (other := producers.get(name)) is not None:
                 raise DuplicateOutputError(
                     f"pipeline {pipeline_id!r}: output {name!r} is produced twice, by {other!r} and by "
-                    f"{member!r}. Give one of them another name with rename(outputs=...) or output_mapping."
+                    f"{member!r}. {_remedy(name, producers, member)}"
                 )
             producers[name] = member
     order = _sorted(members, producers, pipeline_id)
@@ -70,6 +71,18 @@ def build_graph(members: Iterable[Member], pipeline_id: str) -> Graph:
         input_names=input_names,
         optional=frozenset(input_names) - required,
         output_names=tuple(name for member in order for name in member.output_names),
+    )
+
+
+def _remedy(name: str, taken: Mapping[str, Member], member: Member) -> str:
+    """Say how an output gets another name."""
+    free = next(new for new in (f"{name}_{number}" for number in count(2)) if new not in taken)
+    if isinstance(member, Node):
+        return f"Give one of them another name: rename(outputs={{{name!r}: {free!r}}})."
+    inner = next(inner for inner, outer in member.results if outer == name)
+    return (
+        f"Give one of them another name where it is nested: as_node(output_mapping={{{inner!r}: {free!r}}}). "
+        f"Under a name that no node takes, an output of a nested pipeline is hidden from the others."
     )
 
 
@@ -87,7 +100,14 @@ def _sorted(
     try:
         sorter.prepare()
     except _GraphlibCycleError as error:
-        cycle = " -> ".join(members[index].name for index in error.args[1])
+        names = [member.name for member in members]
+        # A name that several members have, as all lambdas have one, does not tell which is meant.
+        cycle = " -> ".join(
+            f"{name} (which makes {listing(members[index].output_names)})"
+            if (name := names[index]) == "<lambda>" or names.count(name) > 1
+            else name
+            for index in error.args[1]
+        )
         raise CycleError(
             f"pipeline {pipeline_id!r}: its nodes form a cycle: {cycle}. Rename an input or an output, so "
             f"that no node depends on its own output."

@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
 from hypernodes.mapping import Columns, check_shared, expand, parse_map_over, stream
 from hypernodes.tables import DataFrame, Table, table_of
-from hypernodes.text import short
+from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     MapOver: TypeAlias = str | Sequence[str] | None
 
 Items = TypeVar("Items")
+
+_SHOWN_COLUMNS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +42,19 @@ class MapInputs(Generic[Items]):
 
 
 def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
-    """Return the inputs of one run as a mapping.
+    """Return the inputs of one run as a mapping, by names as Python normalizes them.
 
     Args:
         inputs: Values by name; ``None`` for no inputs.
         where: What is run, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
-        InputError: The inputs are a table, or no mapping.
+        InputError: The inputs are a table, or no mapping, or a name is no text.
     """
     if inputs is None:
         return {}
     if isinstance(inputs, Mapping):
-        return inputs
+        return _normalized(inputs, where)
     if table_of(inputs) is not None:
         raise InputError(
             f"{where}: a table has many rows, but run computes the outputs once. Use map, which takes each "
@@ -62,6 +64,29 @@ def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
         f"{where}: inputs must be a mapping of names to values, as in {{'x': 1}}, but they are a "
         f"{type(inputs).__name__}: {short(inputs)}."
     )
+
+
+def has_plain_names(inputs: Mapping[str, Any]) -> bool:
+    """Whether the names of inputs are texts that Python reads as they are."""
+    try:
+        return "".join(inputs).isascii()
+    except TypeError:
+        return False
+
+
+def _normalized(inputs: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    if has_plain_names(inputs):
+        return inputs
+    for name in inputs:
+        if not isinstance(name, str):
+            raise InputError(f"{where}: the names of inputs are texts, and not {short(name)}.")
+    values = {identifier(name): value for name, value in inputs.items()}
+    if len(values) != len(inputs):
+        raise InputError(
+            f"{where}: two inputs have the same name, since {listing(inputs)} are read as {listing(values)}. "
+            f"Remove one."
+        )
+    return values
 
 
 def map_inputs(
@@ -117,10 +142,16 @@ def input_columns(
     named = () if map_over is None else parse_map_over(map_over, table.names, where)
     used = tuple(name for name in table.names if name in graph.input_names or name in named)
     if not used:
-        hint = "Name columns that are to replace nodes in map_over, or rename the columns."
+        found, hint = f"The table has {listing(table.names)}", "Rename the columns."
+        if table.unnamed:
+            shown = ", ".join(map(short, table.unnamed[:_SHOWN_COLUMNS]))
+            found = f"The names of its columns are no texts: {shown}"
+            hint = f"Rename them: frame.rename(columns={{{short(table.unnamed[0])}: 'x'}})."
+        elif not set(table.names).isdisjoint(graph.output_names):
+            hint = "Name columns that are to replace nodes in map_over, or rename the columns."
         raise MapError(
-            f"{where}: no column of the table is an input. The table has {listing(table.names)}; the "
-            f"pipeline takes {listing(graph.input_names)}. {hint}"
+            f"{where}: no column of the table is an input. {found}; the pipeline takes "
+            f"{listing(graph.input_names)}. {hint}"
         )
     return named or used, used
 

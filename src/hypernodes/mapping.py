@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from hypernodes.exceptions import MapError, did_you_mean, listing
 from hypernodes.iterators import is_consumed_once
 from hypernodes.tables import table_of, values_of
+from hypernodes.text import names_in, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,8 +257,13 @@ def parse_map_over(map_over: str | Iterable[str], known: Iterable[str], where: s
     Raises:
         MapError: It names no input, an input twice, or an input that was not given.
     """
-    names = (map_over,) if isinstance(map_over, str) else tuple(map_over)
     known = list(known)
+    names = names_in(map_over)
+    if names is None:
+        raise MapError(
+            f"{where}: map_over is the name of an input or a list of names, not {short(map_over)}. Name at "
+            f"least one of {listing(known)}."
+        )
     if not names:
         raise MapError(f"{where}: map_over names no input. Name at least one of {listing(known)}.")
     if len(set(names)) != len(names):

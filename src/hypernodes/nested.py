@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from hypernodes.exceptions import MapError, MappingError, did_you_mean, listing
-from hypernodes.text import identifier, short
+from hypernodes.text import names_in, renaming, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,9 +63,13 @@ class NestedPipeline:
         name: str | None = None,
     ) -> None:
         self.pipeline: Any = pipeline
+        if name is not None and not isinstance(name, str):
+            raise MappingError(
+                f"nested pipeline {pipeline.pipeline_id!r}: name must be a text, not {short(name)}."
+            )
         self.name = name or pipeline.pipeline_id
-        to_inner = {identifier(outer): inner for outer, inner in (input_mapping or {}).items()}
-        to_outer = {inner: identifier(outer) for inner, outer in (output_mapping or {}).items()}
+        to_inner = self._names("input_mapping", input_mapping)
+        to_outer = self._names("output_mapping", output_mapping)
         self._check_known("input_mapping", to_inner.values(), pipeline.input_names)
         self._check_known("output_mapping", to_outer, pipeline.output_names)
         if len(set(to_inner.values())) != len(to_inner):
@@ -86,15 +90,28 @@ class NestedPipeline:
                 f"{listing(self.output_names)}. Give one of them another name in output_mapping."
             )
 
-        self.map_over: tuple[str, ...] = (
-            () if map_over is None else (map_over,) if isinstance(map_over, str) else tuple(map_over)
-        )
+        names = () if map_over is None else names_in(map_over)
+        if names is None or len(set(names)) != len(names):
+            raise MapError(
+                f"nested pipeline {self.name!r}: map_over is the name of an input or a list of names, each "
+                f"once, not {short(map_over)}."
+            )
+        self.map_over: tuple[str, ...] = names
         self.map_mode: MapMode = map_mode
         if map_mode not in ("zip", "product"):
             raise MapError(
                 f"nested pipeline {self.name!r}: map_mode must be 'zip' or 'product', not {short(map_mode)}."
             )
         self._check_known("map_over", self.map_over, self.input_names)
+
+    def _names(self, option: str, mapping: Mapping[str, str] | None) -> dict[str, str]:
+        names = renaming(mapping)
+        if names is None:
+            raise MappingError(
+                f"nested pipeline {self.name!r}: {option} is a mapping from names to names, as in "
+                f"{{'x': 'y'}}, not {short(mapping)}."
+            )
+        return names
 
     def _check_known(self, option: str, names: Any, known: tuple[str, ...]) -> None:
         for name in names:

@@ -7,16 +7,22 @@ import inspect
 import sys
 from dataclasses import replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Final, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
 from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_option_names
-from hypernodes.text import identifier, short
+from hypernodes.parameters import (
+    Positional,
+    check_callable,
+    inputs_of,
+    named_parameters,
+    positional_of,
+    takes_any_keyword,
+)
+from hypernodes.text import identifier, names_in, renaming, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Node:
@@ -34,7 +40,8 @@ class Node:
         options: How the node is executed and cached. Each option is also an attribute of the node, as in
             ``node.retries``.
         is_async: Whether a call of the function returns a coroutine or an async generator.
-        positional: Pairs of a positional-only parameter and its default.
+        positional: The parameters that can be passed by position.
+        batch_positional: Those of its batch function.
     """
 
     __name__: str
@@ -54,7 +61,7 @@ class Node:
         self.options = options
         self.renamed = {parameter: identifier(name) for parameter, name in (renamed or {}).items()}
 
-        parameters = _parameters(function, self.name)
+        parameters = inputs_of(function, self.name)
         self.arguments: tuple[tuple[str, str], ...] = tuple(
             (parameter, self.renamed.get(parameter, parameter)) for parameter in parameters
         )
@@ -64,13 +71,11 @@ class Node:
             for parameter, name in self.arguments
             if parameters[parameter].default is not inspect.Parameter.empty
         )
-        self.positional: tuple[tuple[str, Any], ...] = tuple(
-            (name, p.default) for name, p in parameters.items() if p.kind is inspect.Parameter.POSITIONAL_ONLY
-        )
+        self.positional = positional_of(function, parameters)
         called = _innermost(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
         self._check_names()
-        options.check(self.name)
+        self.batch_positional: tuple[Positional, ...] = ()
         self._check_batch(parameters)
         functools.update_wrapper(self, function)
         self.__name__ = self.name
@@ -89,8 +94,8 @@ class Node:
                     )
         if both := set(self.output_names) & set(self.input_names):
             raise GraphError(
-                f"node {self.name!r}: {listing(sorted(both))} cannot be both an input and an output. Give "
-                f"the output another name with output_name=... or rename(...)."
+                f"node {self.name!r}: {listing(sorted(both))} cannot be both an input and an output: that is "
+                f"a cycle. Give the output another name with output_name=... or rename(...)."
             )
 
     def _check_batch(self, parameters: Mapping[str, inspect.Parameter]) -> None:
@@ -105,18 +110,17 @@ class Node:
                 f"node {self.name!r}: its batch function must return an array for many items, so that it "
                 f"can be neither async nor a generator. Make it a plain function."
             )
-        all_parameters = inspect.signature(batch).parameters
-        own = {name: p for name, p in all_parameters.items() if p.kind not in _VARIADIC}
-        takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in all_parameters.values())
-        missing = [name for name in parameters if name not in own and not takes_any_keyword]
-        positional = [name for name, p in own.items() if p.kind is p.POSITIONAL_ONLY]
+        own = named_parameters(batch, callable_name(batch), f"the batch function of node {self.name!r}")
+        missing = [name for name in parameters if name not in own and not takes_any_keyword(batch)]
         extra = [name for name, p in own.items() if name not in parameters and p.default is p.empty]
+        positional = [name for name, p in own.items() if p.kind is p.POSITIONAL_ONLY]
         if missing or extra or positional:
             raise GraphError(
                 f"node {self.name!r}: its batch function is called with the parameters of its function as "
                 f"keywords, {listing(parameters)}, but {callable_name(batch)!r} takes {listing(own)}"
                 f"{' by position only' if positional else ''}. Give both functions the same parameters."
             )
+        self.batch_positional = positional_of(batch, own)
 
     def __getattr__(self, name: str) -> Any:
         if name in NodeOptions.__dataclass_fields__ and "options" in vars(self):
@@ -157,25 +161,34 @@ class Node:
             >>> twice
             <node double(doubled) -> fourfold>
         """
-        inputs, outputs = dict(inputs or {}), dict(outputs or {})
-        for kind, mapping, known in (
-            ("input", inputs, self.input_names),
-            ("output", outputs, self.output_names),
-        ):
-            for old in mapping:
-                if old not in known:
-                    raise MappingError(
-                        f"node {self.name!r} has no {kind} {old!r} to rename; it has {listing(known)}."
-                        f"{did_you_mean(old, known)}"
-                    )
+        new_inputs = self._checked("input", inputs, self.input_names)
+        new_outputs = self._checked("output", outputs, self.output_names)
         return self._copy(
-            output_names=tuple(outputs.get(name, name) for name in self.output_names),
+            output_names=tuple(new_outputs.get(name, name) for name in self.output_names),
             renamed={
-                parameter: inputs.get(name, name)
+                parameter: new_inputs.get(name, name)
                 for parameter, name in self.arguments
-                if inputs.get(name, name) != parameter
+                if new_inputs.get(name, name) != parameter
             },
         )
+
+    def _checked(
+        self, kind: str, mapping: Mapping[str, str] | None, known: tuple[str, ...]
+    ) -> dict[str, str]:
+        """Return a mapping for `rename` by names as Python reads them."""
+        names = renaming(mapping)
+        if names is None:
+            raise MappingError(
+                f"node {self.name!r}: rename({kind}s=...) takes a mapping from names to names, as in "
+                f"{{'x': 'y'}}, and not {short(mapping)}."
+            )
+        for old in names:
+            if old not in known:
+                raise MappingError(
+                    f"node {self.name!r} has no {kind} {old!r} to rename; it has {listing(known)}."
+                    f"{did_you_mean(old, known)}"
+                )
+        return names
 
     def _copy(self, **changes: Any) -> Node:
         function = changes.pop("function", self.function)
@@ -266,8 +279,9 @@ def node(
             the code does not show, as a service or a file. It also allows caching of a function that cannot
             be fingerprinted.
         retries: How often a call that raises is repeated.
-        retry_on: The exception type, or tuple of types, that is retried.
-        timeout: The seconds that one call may take. A call that takes longer raises `NodeTimeoutError`.
+        retry_on: The exception type, or a sequence of types, that is retried.
+        timeout: The seconds that one call may take, or a `datetime.timedelta`. A call that takes longer
+            raises `NodeTimeoutError`.
         num_cpus: The CPUs that one call takes. This and the next three options are for executors that place
             calls by resources (Ray).
         num_gpus: The GPUs that one call takes.
@@ -303,14 +317,10 @@ def node(
             raise NotANodeError(
                 f"{function!r} is a node already. Use rename(...) for a copy with other names."
             )
-        if not callable(function):
-            raise NotANodeError(
-                f"{short(function)} cannot be a node, since it cannot be called. Give a function."
-            )
+        check_callable(function)
         name = callable_name(function)
-        names: Any = name if output_name is None else output_name
-        names = (names,) if isinstance(names, str) else tuple(names) if hasattr(names, "__iter__") else ()
-        if not names or not all(isinstance(name, str) for name in names):
+        names = names_in(name if output_name is None else output_name)
+        if not names:
             raise GraphError(
                 f"node {name!r}: output_name is a name or a tuple of names, not {short(output_name)}."
             )
@@ -324,28 +334,6 @@ def callable_name(function: Callable[..., Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", None) or type(function).__name__
-
-
-def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Parameter]:
-    """Return the parameters that are inputs, by name.
-
-    Raises:
-        NotANodeError: They cannot be read, or there are none but ``*args`` and ``**kwargs``.
-    """
-    try:
-        parameters = inspect.signature(function).parameters
-    except (TypeError, ValueError) as error:
-        raise NotANodeError(
-            f"{name!r} cannot be a node, since its parameters cannot be read ({error}). "
-            f"Wrap it in a function that names them."
-        ) from None
-    named = {key: parameter for key, parameter in parameters.items() if parameter.kind not in _VARIADIC}
-    if parameters and not named:
-        raise NotANodeError(
-            f"{name!r} cannot be a node, since it takes only *args and **kwargs, which have no names to "
-            f"connect. Wrap it in a function that names its parameters."
-        )
-    return named
 
 
 def _innermost(function: Callable[..., Any]) -> Any:

@@ -8,15 +8,19 @@ option (`hypernodes.execution.plan.needs`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypedDict
 
-from hypernodes.exceptions import GraphError, did_you_mean
+from hypernodes.arguments import error_of, flag, seconds, whole_number
+from hypernodes.exceptions import GraphError, OptionError, did_you_mean
 from hypernodes.resources import Resources
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from datetime import timedelta
 
 ErrorTypes: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
@@ -27,8 +31,8 @@ class NodeOptionValues(TypedDict, total=False):
     cache: bool
     cache_version: str | int | None
     retries: int
-    retry_on: ErrorTypes
-    timeout: float | None
+    retry_on: type[BaseException] | Iterable[type[BaseException]]
+    timeout: float | timedelta | None
     num_cpus: float | None
     num_gpus: float | None
     memory: int | None
@@ -71,48 +75,50 @@ class NodeOptions:
             values: The keywords.
 
         Raises:
-            GraphError: An amount of a resource is not valid.
+            GraphError: It names the node, the option and its value.
         """
         amounts: dict[str, Any] = {name: value for name, value in values.items() if name in RESOURCE_OPTIONS}
         others: dict[str, Any] = {name: value for name, value in values.items() if name not in amounts}
         try:
-            resources = Resources.of(**amounts)
-        except ValueError as error:
-            raise GraphError(f"node {node!r}: {error}.") from None
-        return cls(resources=resources, **others)
+            others["resources"] = Resources.of(**amounts)
+        except OptionError as error:
+            raise GraphError(f"node {node!r}: {error}") from None
+        for name, (read, wanted) in _READERS.items():
+            if name in others:
+                try:
+                    others[name] = read(others[name])
+                except OptionError:
+                    raise GraphError(f"node {node!r}: {name} {wanted.format(short(others[name]))}") from None
+        return cls(**others)
 
-    def check(self, node: str) -> None:
-        """Check the values of the options.
 
-        Args:
-            node: The name of the node, for messages.
+def _version(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else whole_number("cache_version", value)
 
-        Raises:
-            GraphError: It names the node, the option and its value.
-        """
-        if not isinstance(self.cache, bool):
-            raise GraphError(
-                f"node {node!r}: cache is True or False, not {short(self.cache)}. The cache itself is an "
-                f"argument of Pipeline(...)."
-            )
-        version = self.cache_version
-        if version is not None and not (isinstance(version, str | int) and not isinstance(version, bool)):
-            raise GraphError(f"node {node!r}: cache_version is a text or a number, not {short(version)}.")
-        if not isinstance(self.retries, int) or self.retries < 0:
-            raise GraphError(
-                f"node {node!r}: retries must be a number of 0 or more, not {short(self.retries)}."
-            )
-        if not all(
-            isinstance(kind, type) and issubclass(kind, BaseException) for kind in _as_tuple(self.retry_on)
-        ):
-            raise GraphError(
-                f"node {node!r}: retry_on is an exception type or a tuple of them, not "
-                f"{short(self.retry_on)}."
-            )
-        if self.timeout is not None and not (isinstance(self.timeout, int | float) and self.timeout > 0):
-            raise GraphError(
-                f"node {node!r}: timeout is a number of seconds above 0, or None, not {short(self.timeout)}."
-            )
+
+def _error_types(value: Any) -> ErrorTypes:
+    """Return one exception type, or a tuple of those in any sequence or set of them."""
+    kinds = value if isinstance(value, Iterable) and not isinstance(value, type) else (value,)
+    listed = tuple(kinds)
+    if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in listed):
+        raise error_of("retry_on", "exception types", value)
+    return listed if kinds is value else listed[0]
+
+
+_READERS: Final[dict[str, tuple[Callable[[Any], Any], str]]] = {
+    "cache": (
+        partial(flag, "cache"),
+        "is True or False, not {}. The cache itself is an argument of Pipeline(...).",
+    ),
+    "cache_version": (_version, "is a text or a number, not {}."),
+    "retries": (partial(whole_number, "retries", least=0), "must be a number of 0 or more, not {}."),
+    "retry_on": (_error_types, "is an exception type or a tuple of them, not {}."),
+    "timeout": (
+        lambda value: None if value is None else seconds("timeout", value),
+        "is a number of seconds above 0, a timedelta, or None, not {}.",
+    ),
+}
+"""How each option is read, and what it is to be; the resources and the batch function are read elsewhere."""
 
 
 DEFAULTS: Final = NodeOptions()
@@ -132,7 +138,3 @@ def check_option_names(values: NodeOptionValues) -> None:
                 f"node() got an unexpected keyword argument {name!r}.{did_you_mean(name, known)} "
                 f"It takes output_name, {', '.join(known)}."
             )
-
-
-def _as_tuple(types: object) -> tuple[object, ...]:
-    return types if isinstance(types, tuple) else (types,)

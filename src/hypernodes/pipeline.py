@@ -6,13 +6,15 @@ from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from hypernodes.arguments import flag
 from hypernodes.checks import check_map_options
 from hypernodes.definition import PipelineDefinition
 from hypernodes.engine import OutputName, output_names, registered_engine
-from hypernodes.exceptions import MapError
+from hypernodes.exceptions import InputError, MapError
 from hypernodes.inputs import (
     all_columns_vary,
     check_inputs,
+    has_plain_names,
     input_columns,
     map_inputs,
     stream_inputs,
@@ -112,6 +114,8 @@ class Pipeline(PipelineDefinition):
             output_name = output_names(output_name)
         if (compute := self._compiled.get((output_name, *inputs))) is not None:
             return compute(inputs)
+        if not has_plain_names(inputs):
+            inputs = check_inputs(inputs, self._where)
         return self.effective_engine.run(self, inputs, output_name)
 
     def remember_compiled(
@@ -249,6 +253,7 @@ class Pipeline(PipelineDefinition):
         """
         check_map_options(map_mode, on_error, self._where)
         warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
+        flag("ordered", ordered, where=self._where, kind=InputError)
         given = stream_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
         return self.effective_engine.imap(
             self,

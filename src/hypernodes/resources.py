@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from hypernodes.arguments import amount, error_of, text
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +41,24 @@ class Resources:
             resources: Amounts of custom resources, by name.
 
         Raises:
-            ValueError: An amount is negative or not a number.
+            OptionError: An amount is negative or not a number.
 
         Example:
             >>> Resources.of(num_gpus=1, resources={"tpu": 4}).demand
             {'GPU': 1, 'tpu': 4}
         """
-        amounts = {"num_cpus": num_cpus, "num_gpus": num_gpus, "memory": memory, **(resources or {})}
-        for name, amount in amounts.items():
-            if amount is not None and (
-                not isinstance(amount, int | float) or isinstance(amount, bool) or not amount >= 0
-            ):
-                raise ValueError(f"{name} must be a number of 0 or more, not {amount!r}")
-        return cls(num_cpus, num_gpus, memory, tuple(sorted((resources or {}).items())))
+        if not isinstance(resources, Mapping | None):
+            raise error_of("resources", "a mapping of names to amounts, as in {'tpu': 1}", resources)
+        custom = [
+            (text("a name of resources", name), amount(name, number))
+            for name, number in (resources or {}).items()
+        ]
+        return cls(
+            None if num_cpus is None else amount("num_cpus", num_cpus),
+            None if num_gpus is None else amount("num_gpus", num_gpus),
+            None if memory is None else int(amount("memory", memory)),
+            tuple(sorted(custom)),
+        )
 
     def with_defaults(self, other: Resources) -> Resources:
         """Return a copy whose missing amounts are taken from other resources."""

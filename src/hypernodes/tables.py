@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.exceptions import MapError, listing
+from hypernodes.text import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,7 @@ class Table:
 
     names: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[tuple[Any, ...]]]  # of some columns, as tuples of Python objects
+    unnamed: tuple[Any, ...] = ()  # columns whose names are no texts, so that they cannot be inputs
 
     def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Return the values of some columns as lists of Python objects."""
@@ -55,14 +57,20 @@ def table_of(value: object) -> Table | None:
     for cls in type(value).__mro__:
         make_table = _TABLES.get((cls.__module__.partition(".")[0], cls.__name__))
         if make_table is not None:
-            table = make_table(value)
-            duplicates = sorted({name for name in table.names if table.names.count(name) > 1})
-            if duplicates:
-                raise MapError(
-                    f"the table has two columns of the same name: {listing(duplicates)}. Rename one."
-                )
-            return table
+            return _with_normalized_names(make_table(value))
     return None
+
+
+def _with_normalized_names(table: Table) -> Table:
+    """Return a reader by the names of columns as Python reads them."""
+    own = {identifier(name): name for name in table.names}
+    if len(own) != len(table.names):
+        names = [identifier(name) for name in table.names]
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        raise MapError(f"the table has two columns of the same name: {listing(duplicates)}. Rename one.")
+    if all(name == normalized for normalized, name in own.items()):
+        return table
+    return replace(table, names=tuple(own), rows=lambda names: table.rows([own[name] for name in names]))
 
 
 def is_table(value: object) -> bool:
@@ -83,7 +91,8 @@ def _pandas_table(frame: Any) -> Table:
     def rows(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         return zip(*(frame[name] for name in names), strict=True)
 
-    return Table(tuple(name for name in frame.columns if isinstance(name, str)), rows)
+    names = tuple(name for name in frame.columns if isinstance(name, str))
+    return Table(names, rows, tuple(name for name in frame.columns if not isinstance(name, str)))
 
 
 def _lazy_polars_table(frame: Any) -> Table:

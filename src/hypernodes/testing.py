@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from hypernodes.arguments import amount
 from hypernodes.cache.content import digest
 from hypernodes.callbacks.event import Scope
 from hypernodes.exceptions import SignatureError
@@ -53,6 +54,7 @@ def check_batch(
         Traceback (most recent call last):
         AssertionError: node 'add', item 0 of 'longer': 6 (int) by its function, 6.0 (float) by its batch
     """
+    amount("tolerance", tolerance, where="check_batch")
     if node.batch is None:
         raise ValueError(f"{node!r} has no batch function. Give it one with @node(batch=...).")
     where = f"node {node.name!r}"

@@ -5,6 +5,8 @@ Asking a value of a user's class for anything may raise anything: nothing of tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any
 from unicodedata import normalize
 
@@ -63,3 +65,25 @@ def identifier(name: str) -> str:
     'file'
     """
     return name if name.isascii() else normalize("NFKC", name)
+
+
+def names_in(names: object) -> tuple[str, ...] | None:
+    """Return one name or several, in order, as Python reads them; ``None`` if the value is none of both."""
+    if isinstance(names, str):
+        return (identifier(names),)
+    if not isinstance(names, Iterable) or isinstance(names, AbstractSet | Mapping):
+        return None
+    found = tuple(names)
+    return tuple(map(identifier, found)) if all(isinstance(name, str) for name in found) else None
+
+
+def renaming(mapping: object) -> dict[str, str] | None:
+    """Return a mapping from names to names as Python reads them; ``None`` if the value is none."""
+    if mapping is None:
+        return {}
+    if not isinstance(mapping, Mapping):
+        return None
+    pairs = [*mapping.items()]
+    if not all(isinstance(old, str) and isinstance(new, str) for old, new in pairs):
+        return None
+    return {identifier(old): identifier(new) for old, new in pairs}

@@ -60,10 +60,14 @@ class _BulkAdapter:
         self.store_id = id(cache)  # each plan has an adapter of its own
 
     def get(self, signature: str) -> Any:
-        return self._cache.get(signature)
+        value = self._cache.get(signature)
+        if value is None:  # What a run puts is never None: it is a tuple of the outputs of a node.
+            _warn_of_none(type(self._cache))
+            return MISS
+        return value
 
     def get_many(self, signatures: Iterable[str]) -> dict[str, Any]:
-        found = {signature: self._cache.get(signature) for signature in signatures}
+        found = {signature: self.get(signature) for signature in signatures}
         return {signature: value for signature, value in found.items() if value is not MISS}
 
     def put(self, signature: str, value: Any, provenance: Provenance | None = None) -> None:
@@ -111,6 +115,21 @@ def as_bulk_cache(cache: Cache | None) -> BulkCache | None:
         _warn_of_untested_python()
         return None
     return cache if isinstance(cache, BulkCache) else _BulkAdapter(cache)
+
+
+_classes_warned_of: set[type] = set()
+
+
+def _warn_of_none(kind: type) -> None:
+    if kind in _classes_warned_of:
+        return
+    _classes_warned_of.add(kind)
+    warnings.warn(
+        f"a cache of class {kind.__qualname__!r} returns None, which counts as a miss. Its get is "
+        f"to return hypernodes.config.MISS for a miss.",
+        CacheWarning,
+        stacklevel=3,
+    )
 
 
 _versions_warned_of: set[str] = set()

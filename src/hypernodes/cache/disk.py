@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from hypernodes.arguments import number_of_bytes, path_text, seconds
 from hypernodes.cache import entry, inspection, processes
 from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
@@ -23,9 +24,11 @@ from hypernodes.cache.summary import describe
 from hypernodes.cache.warn_once import WarnOnce
 from hypernodes.cache.write_behind import THREAD_NAME, WriteBehind
 from hypernodes.config import MISS
+from hypernodes.exceptions import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import timedelta
 
     from hypernodes.cache.inventory import Entry, Stats, Verification
     from hypernodes.cache.provenance import CodePart, Provenance
@@ -45,11 +48,11 @@ class DiskCache:
 
     Args:
         path: The directory. It is created if it does not exist.
-        size_limit: Bytes to keep; beyond, the least recently used entries are dropped. By default nothing
-            is dropped.
+        size_limit: Bytes to keep, as a number or a text such as ``"10GB"``; beyond, the least recently used
+            entries are dropped. By default nothing is dropped.
         key: Secret bytes or text. Entries carry an HMAC made with it, which is checked before they are
             unpickled. By default the value of ``HYPERNODES_CACHE_KEY``, if it is set.
-        expire: Seconds after which an entry counts as absent; never by default.
+        expire: Seconds, or a `datetime.timedelta`, after which an entry counts as absent; never by default.
 
     Raises:
         NotADirectoryError: The path is a file.
@@ -69,22 +72,25 @@ class DiskCache:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        size_limit: int | None = None,
+        size_limit: int | str | None = None,
         key: str | bytes | None = None,
         *,
-        expire: float | None = None,
+        expire: float | timedelta | None = None,
     ) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = Path(path_text("path", path, where="DiskCache")).expanduser().absolute()
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(
                 f"DiskCache({str(path)!r}): there is a file where the directory should be. Give another path."
             )
         for name, limit in (("size_limit", size_limit), ("expire", expire)):
-            if limit is not None and limit <= 0:
+            if isinstance(limit, int | float) and limit <= 0:
                 raise ValueError(f"DiskCache({str(path)!r}): {name} must be more than 0, not {limit!r}.")
+        where = f"DiskCache({str(path)!r})"
         self._hash = hash(self.path)
-        self.size_limit = size_limit
-        self.expire = expire
+        self.size_limit = (
+            None if size_limit is None else number_of_bytes("size_limit", size_limit, where=where)
+        )
+        self.expire = None if expire is None else seconds("expire", expire, where=where)
         self._key = _key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else _key_bytes(key)
         self._ray_node: str | None = None
         self._known_codes: set[str] = set()
@@ -369,13 +375,13 @@ def _key_bytes(key: str | bytes | None, source: str = "key") -> bytes | None:
     """Return a key in the form that blake2b takes.
 
     Raises:
-        TypeError: The key is neither bytes nor text.
+        OptionError: The key is neither bytes nor text.
         ValueError: The key is empty: the secret that it should be is missing.
     """
     if key is None:
         return None
     if not isinstance(key, str | bytes):
-        raise TypeError(f"DiskCache: {source} must be bytes or text, not {type(key).__name__}.")
+        raise OptionError(f"DiskCache: {source} must be bytes or text, not {type(key).__name__}.")
     if not key.strip():
         raise ValueError(
             f"DiskCache: {source} is empty, so that entries would not be protected. Set it to a secret, or "

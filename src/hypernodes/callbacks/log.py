@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from hypernodes.arguments import error_of, flag, whole_number
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.label import JsonFormatter
 from hypernodes.callbacks.label_context import LabelContext
@@ -86,6 +87,11 @@ class LoggingCallback(PipelineCallback):
             if level not in names:
                 raise ValueError(f"unknown level {level!r}; known levels: {', '.join(names)}")
             level = names[level]
+        level = whole_number("level", level, where="LoggingCallback")
+        for name, value in (("json", json), ("items", items), ("label", label)):
+            flag(name, value, where="LoggingCallback")
+        if to is not None and not isinstance(to, str | Path) and not callable(getattr(to, "write", None)):
+            raise error_of("to", "a path or an open text file", to, where="LoggingCallback")
         self._as_json = json
         self._label = label
         self._level = level

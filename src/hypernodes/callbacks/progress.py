@@ -18,7 +18,8 @@ from hypernodes.callbacks.bars import Display, Lines, NotebookBars, Row, Termina
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.event import Worker, current_worker
 from hypernodes.callbacks.tallies import Path, Tallies, Tally
-from hypernodes.exceptions import NodeAbandonedError, import_extra
+from hypernodes.exceptions import NodeAbandonedError, OptionError, import_extra
+from hypernodes.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,8 +65,10 @@ class ProgressCallback(PipelineCallback):
             "terminal": TerminalBars,
             "lines": Lines,
         }
-        if display not in displays:
-            raise ValueError(f"display must be 'auto', {', '.join(map(repr, displays))}, not {display!r}")
+        if not isinstance(display, str) or display not in displays:
+            raise OptionError(
+                f"display must be 'auto', {', '.join(map(repr, displays))}, not {short(display)}"
+            )
         self._display_type = displays[display]
         if display == "notebook":
             import_extra("ipywidgets", "progress in a notebook needs ipywidgets", "ipywidgets", "notebook")

@@ -18,6 +18,7 @@ import click
 from hypernodes.cli import files
 from hypernodes.exceptions import listing
 from hypernodes.pipeline import Pipeline
+from hypernodes.text import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -250,9 +251,11 @@ def _inputs(inputs: Path | None, map_over: tuple[str, ...], map_mode: str) -> di
     if not map_over:
         raise click.UsageError(f"{inputs} has rows. Name the columns that vary with --map-over.")
     columns = files.columns_of(inputs)
+    by_name = {identifier(name): name for name in columns}
     for name in map_over:
-        if columns and name not in columns:
+        if columns and identifier(name) not in by_name:
             raise click.UsageError(f"{inputs} has no column {name!r}; it has {listing(columns)}.")
+    map_over = tuple(by_name.get(identifier(name), name) for name in map_over)
     if map_mode == "product" and len(map_over) > 1:
         rows = list(files.read_rows(inputs, map_over))
         return {name: [row[name] for row in rows] for name in map_over}

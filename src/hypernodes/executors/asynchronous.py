@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.concurrent_futures import cancel_running, replace_wait_events
 from hypernodes._compat.nest_asyncio import can_reenter
+from hypernodes.arguments import initializer_arguments, whole_number
 from hypernodes.executors.context import own_context
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import coroutine_loop
@@ -75,8 +76,10 @@ class AsyncExecutor(Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
+        max_concurrent = whole_number("max_concurrent", max_concurrent)
         if max_concurrent < 1:
             raise ValueError("max_concurrent must be greater than 0")
+        initargs = initializer_arguments(initializer, initargs)
         self.max_concurrent = max_concurrent
         self._threads = ThreadPoolExecutor(
             max_concurrent, thread_name_prefix="hypernodes-async", initializer=initializer, initargs=initargs

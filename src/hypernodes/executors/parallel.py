@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
+from hypernodes.arguments import initializer_arguments, whole_number
 from hypernodes.exceptions import MainGuardError
 from hypernodes.executors.process_pool import PoolCall, ProcessPool
 from hypernodes.executors.process_worker import serialize_initializer
@@ -65,10 +66,9 @@ class ParallelExecutor(ProcessPoolExecutor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        if max_workers is not None and max_workers <= 0:
+        if max_workers is not None and whole_number("max_workers", max_workers) <= 0:
             raise ValueError("max_workers must be greater than 0")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        initargs = initializer_arguments(initializer, initargs)
         self._max_workers = os.cpu_count() or 4 if max_workers is None else max_workers
         self._serialized_initializer = serialize_initializer(initializer, initargs)
         self._own_pool = self._new_pool()

@@ -12,8 +12,9 @@ import socket
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.arguments import amount, error_of, text
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
-from hypernodes.exceptions import NodeAbandonedError, TelemetryWarning, import_extra
+from hypernodes.exceptions import NodeAbandonedError, OptionError, TelemetryWarning, import_extra
 from hypernodes.telemetry.node_span import NodeSpanContext
 from hypernodes.telemetry.providers import find_providers
 from hypernodes.telemetry.trace import (
@@ -96,10 +97,17 @@ class TelemetryCallback(PipelineCallback):
             raise TypeError(
                 f"a collector is named by endpoint=: TelemetryCallback(endpoint={tracer_provider!r})"
             )
-        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-            raise ValueError(f"endpoint must be a URL, such as 'http://localhost:4318': {endpoint!r}")
-        if isinstance(sample_items, str) or (sample_items is not None and not 0 <= sample_items <= 1):
-            raise ValueError(
+        for name, provider, method in (
+            ("tracer_provider", tracer_provider, "get_tracer"),
+            ("meter_provider", meter_provider, "get_meter"),
+        ):
+            is_provider = callable(getattr(provider, method, None)) and not isinstance(provider, type)
+            if provider is not None and not is_provider:
+                raise error_of(name, f"an object that has {method}(...)", provider)
+        if endpoint is not None and not text("endpoint", endpoint).startswith(("http://", "https://")):
+            raise OptionError(f"endpoint must be a URL, such as 'http://localhost:4318': {endpoint!r}")
+        if sample_items is not None and amount("sample_items", sample_items) > 1:
+            raise OptionError(
                 f"sample_items must be the share of items that have spans, from 0 to 1: {sample_items!r}"
             )
         if endpoint is not None and (tracer_provider is not None or meter_provider is not None):

@@ -6,7 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
+from hypernodes.arguments import error_of, flag, path_text, whole_number
+from hypernodes.callbacks.report import RunReport
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
+from hypernodes.text import short
 from hypernodes.visualization.diagram import build_diagram
 from hypernodes.visualization.dot import DARK, LIGHT, dot
 from hypernodes.visualization.html import html
@@ -16,8 +19,6 @@ from hypernodes.visualization.svg import Theme, svg
 
 if TYPE_CHECKING:
     import os
-
-    from hypernodes.callbacks.report import RunReport
 
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR"]
@@ -80,6 +81,14 @@ def picture(
     _check(where, "return_type", return_type, get_args(Form))
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
         raise InputError(f"{where}: depth is a number of 1 or more, or None for all levels, not {depth!r}.")
+    told: dict[str, Any] = {"where": where, "kind": InputError}
+    for name, value in (("flatten", flatten), ("show_legend", show_legend), ("show_types", show_types)):
+        flag(name, value, **told)
+    whole_number("min_arg_group_size", min_arg_group_size, 1, **told)
+    if filename is not None:
+        filename = path_text("filename", filename, **told)
+    if run is not None and not isinstance(run, RunReport):
+        raise error_of("run", "a RunReport, such as pipeline.last_run", run, **told)
     form = _form(where, filename, return_type)
     # A page contains all levels, and expands them itself.
     levels = None if form == "html" else depth
@@ -128,9 +137,9 @@ def _form(where: str, filename: str | os.PathLike[str] | None, return_type: Form
 
 
 def _check(where: str, option: str, value: Any, known: tuple[str, ...]) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         hint = did_you_mean(value, known) if isinstance(value, str) else ""
-        raise InputError(f"{where}: {option} is one of {listing(known)}, not {value!r}.{hint}")
+        raise InputError(f"{where}: {option} is one of {listing(known)}, not {short(value)}.{hint}")
 
 
 def pipeline_table(pipeline: Any) -> str:

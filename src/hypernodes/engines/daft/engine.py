@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import daft
 from daft import DataFrame
 
+from hypernodes.arguments import error_of, flag, text, whole_number
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import OutputName, output_names
 from hypernodes.engines.daft.columns import exact_series
@@ -31,6 +32,7 @@ from hypernodes.execution.plan.variants import without_batch
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import as_single_stage, can_be_staged
 from hypernodes.mapping import Columns
+from hypernodes.text import identifier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,11 +87,15 @@ class DaftEngine(ScheduledEngine):
         batch_size: int | None = None,
         concurrency: int | None = None,
     ) -> None:
-        if runner not in (None, "native", "ray"):
-            raise ValueError(f"runner must be 'native', 'ray' or None, not {runner!r}")
-        for name, value in (("batch_size", batch_size), ("concurrency", concurrency)):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f"{name} must be an int of 1 or more, not {value!r}")
+        for name, value in (("collect", collect), ("show_plan", show_plan), ("debug", debug)):
+            flag(name, value, where="DaftEngine")
+        if runner is not None and (not isinstance(runner, str) or runner not in ("native", "ray")):
+            raise error_of("runner", "'native', 'ray' or None", runner, where="DaftEngine")
+        for name, number in (("batch_size", batch_size), ("concurrency", concurrency)):
+            if number is not None:
+                whole_number(name, number, 1, where="DaftEngine")
+        if address is not None:
+            text("address", address, where="DaftEngine")
         if runner == "native" and address is not None:
             raise ValueError(
                 f"address={address!r} is the address of a Ray cluster, and runner='native' uses no cluster"
@@ -199,6 +205,7 @@ class DaftEngine(ScheduledEngine):
         """Compute over the rows of a Daft data frame where they are. See `Engine.map_frame`."""
         if self._runs_inline or not isinstance(frame, DataFrame):
             return None
+        frame = _with_normalized_names(frame)
         if not self.collect:
             return self._lazy_frame(pipeline, frame, names, {}, output_names(output_name), on_error)
         plan = self._query_plan(pipeline, output_names(output_name), names, names)
@@ -227,8 +234,10 @@ class DaftEngine(ScheduledEngine):
             names: Those of its columns that are inputs.
             output_name: The outputs wanted, or ``None`` for every one.
         """
-        wanted = output_names(output_name)
-        return self._lazy_frame(pipeline, frame, names, {}, wanted, "raise", kept=frame.column_names)
+        wanted, kept = output_names(output_name), frame.column_names
+        return self._lazy_frame(
+            pipeline, _with_normalized_names(frame), names, {}, wanted, "raise", kept=kept
+        )
 
     def _lazy_frame(
         self,
@@ -293,6 +302,12 @@ class DaftEngine(ScheduledEngine):
             if getattr(self, name) != default
         )
         return f"DaftEngine({', '.join(shown)})"
+
+
+def _with_normalized_names(frame: DataFrame) -> DataFrame:
+    """Return a data frame that has its columns also by their names as Python reads them."""
+    others = {identifier(name): daft.col(name) for name in frame.column_names if identifier(name) != name}
+    return frame.with_columns(others) if others else frame
 
 
 def _staged(plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> QuerySpec:

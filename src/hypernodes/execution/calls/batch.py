@@ -120,7 +120,9 @@ def _attempts(
     batch: Any = step.options.batch
     arrays = {name: _array(name, column, step) for name, column in varying.items()}
     options = step.options
-    call = partial(batch, **arrays, **fixed)
+    named = {**arrays, **fixed}
+    args = [named.pop(name, default) for name, default in step.batch_positional]
+    call = partial(batch, *args, **named)
     watched = watch(step, fixed) if step.strict else None
     events = [] if events is None else events
     calling = CURRENT_CALL.set(scope)
@@ -147,7 +149,9 @@ def _attempts(
                 f"or an ndarray that has a value for each."
             )
         if len(column) != count:
-            raise BatchError(f"it returned {len(column)} values for {count} items, and not one for each.")
+            raise BatchError(
+                f"it returned {len(column)} values for {count} items. The length must be the number of items."
+            )
     return columns
 
 

@@ -78,9 +78,12 @@ def node_contexts(step: CallStep, scope: Scope) -> Iterator[Callable[[], tuple[E
 async def _attempts(
     step: CallStep, arguments: Mapping[str, Any], scope: Scope, in_thread: InThread | None
 ) -> Outcome:
-    named = dict(arguments)
-    args = [named.pop(name, default) for name, default in step.positional]
-    call = partial(step.function, *args, **named)
+    values = {**step.filled, **arguments} if step.filled else arguments
+    args = [values[name] for name, _ in step.positional]
+    if step.named:
+        call = partial(step.function, *args, **{name: arguments[name] for name in step.named})
+    else:
+        call = partial(step.function, *args)
     options = step.options
     watched = watch(step, arguments) if step.strict else None
     started = perf_counter()

@@ -194,24 +194,15 @@ def _compile(
 
 def _passed(step: CallStep, namespace: dict[str, Any], variable: dict[str, str]) -> str:
     """Write the arguments of a call."""
-    if not step.positional and _are_first(step):
-        return ", ".join(variable[name] for _, name in step.arguments)  # the fastest way to call
     names = dict(step.arguments)
     parts = []
     for parameter, default in step.positional:
-        namespace[f"default{step.index}_{parameter}"] = default
-        name = names.pop(parameter, None)
-        parts.append(f"default{step.index}_{parameter}" if name is None else variable[name])
-    return ", ".join(parts + [f"{parameter}={variable[name]}" for parameter, name in names.items()])
-
-
-def _are_first(step: CallStep) -> bool:
-    """Whether the arguments are simply the function's first parameters."""
-    if not inspect.isfunction(step.function):
-        return False
-    code = step.function.__code__
-    parameters = code.co_varnames[: code.co_argcount]
-    return parameters[: len(step.arguments)] == tuple(parameter for parameter, _ in step.arguments)
+        if parameter in names:
+            parts.append(variable[names[parameter]])
+        else:
+            namespace[f"default{step.index}_{parameter}"] = default
+            parts.append(f"default{step.index}_{parameter}")
+    return ", ".join(parts + [f"{parameter}={variable[names[parameter]]}" for parameter in step.named])
 
 
 def _assign(step: CallStep, call: str, variable: dict[str, str], *, on_loop: bool) -> list[str]:

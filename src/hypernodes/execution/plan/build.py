@@ -24,6 +24,7 @@ from hypernodes.execution.plan.variants import aggregated, inside_chunk
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
 from hypernodes.options import DEFAULTS
+from hypernodes.parameters import by_position, takes_any_keyword
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -148,7 +149,7 @@ def build_plan(
         if name not in known:
             raise UnknownInputError(
                 f"pipeline {pipeline.pipeline_id!r}: unknown input {name!r}.{did_you_mean(name, known)} "
-                f"The pipeline takes {listing(graph.input_names)}."
+                f"The pipeline takes {listing(graph.input_names)}.{_hint_of_keywords(graph)}"
             )
     for name in outputs or ():
         if name not in graph.output_names:
@@ -163,6 +164,19 @@ def build_plan(
         _Builder(build, pipeline, settings, path, next(build.keys)), given, outputs, mapped=mapped
     )
     return PreparedPlan(plan, build.callbacks, build.engines)
+
+
+def _hint_of_keywords(graph: Graph) -> str:
+    """Say which nodes take keywords of any name, where an input is unknown."""
+    found = [
+        member for member in graph.order if isinstance(member, Node) and takes_any_keyword(member.function)
+    ]
+    if not found:
+        return ""
+    return (
+        f" The ** arguments of {listing([member.name for member in found])} are not wired: give the function "
+        f"a parameter of that name."
+    )
 
 
 class _Build:
@@ -314,7 +328,8 @@ class _Builder:
             function=node.function,
             arguments=tuple(arguments),
             outputs=tuple(None if name in self.given else name for name in node.output_names),
-            positional=_up_to_last(node.positional, {parameter for parameter, _ in arguments}),
+            positional=by_position(node.positional, dict(arguments)),
+            batch_positional=by_position(node.batch_positional, dict(arguments)),
             is_async=node.is_async,
             strict=self.settings.strict,
             options=node.options,
@@ -379,11 +394,3 @@ class _Builder:
             f"pipeline {label!r}: missing input {users}. Given: {listing(given)}.{hints}",
             names,
         )
-
-
-def _up_to_last(positional: tuple[tuple[str, Any], ...], given: set[str]) -> tuple[tuple[str, Any], ...]:
-    """Return the positional-only parameters that must be passed, so that the last given one has its place."""
-    passed = list(positional)
-    while passed and passed[-1][0] not in given:
-        passed.pop()
-    return tuple(passed)

@@ -30,10 +30,13 @@ class CallStep:
         function: What is called.
         arguments: Pairs of a parameter and the name of the value that fills it.
         outputs: The name of each value it returns; ``None`` for one that was given instead.
-        positional: The parameters that cannot be passed by name, with their defaults.
+        positional: The parameters that are passed by position, with their defaults.
+        batch_positional: Those of its batch function.
         is_async: Whether calling the function returns an awaitable, so that it belongs on an event loop.
         strict: Whether it is an error that the function changes its arguments.
         options: The options of the node.
+        named: The parameters that are passed by name.
+        filled: The defaults of parameters that are passed by position although they have no argument.
     """
 
     index: int
@@ -42,9 +45,18 @@ class CallStep:
     arguments: tuple[tuple[str, str], ...]
     outputs: tuple[str | None, ...]
     positional: tuple[tuple[str, Any], ...] = ()
+    batch_positional: tuple[tuple[str, Any], ...] = ()
     is_async: bool = False
     strict: bool = False
     options: NodeOptions = DEFAULTS
+    named: tuple[str, ...] = field(init=False)
+    filled: Mapping[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        placed, given = dict(self.positional), dict(self.arguments)
+        object.__setattr__(self, "named", tuple(name for name in given if name not in placed))
+        filled = {name: default for name, default in placed.items() if name not in given}
+        object.__setattr__(self, "filled", filled)
 
     @property
     def needs(self) -> frozenset[str]:

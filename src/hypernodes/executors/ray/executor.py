@@ -11,6 +11,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
+from hypernodes.arguments import error_of, flag, initializer_arguments, text, whole_number
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
 from hypernodes.executors.ray.dispatcher import Dispatcher, exit_hook
@@ -85,12 +86,15 @@ class RayExecutor(Executor):
         self._options = {
             name: value for name, value in locals().items() if name not in ("self", "max_workers")
         }
-        if max_workers is not None and max_workers < 1:
+        if max_workers is not None and whole_number("max_workers", max_workers) < 1:
             raise ValueError("max_workers must be greater than 0")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        if max_retries < 0:
-            raise ValueError("max_retries must be 0 or more")
+        initargs = initializer_arguments(initializer, initargs)
+        max_retries = whole_number("max_retries", max_retries, 0)
+        if runtime_env is not None and not isinstance(runtime_env, dict):
+            raise error_of("runtime_env", "a dictionary, as Ray takes it", runtime_env)
+        if address is not None:
+            text("address", address)
+        flag("autoscaling", autoscaling)
         self._max_workers = max_workers
         self._resources = Resources.of(num_cpus, num_gpus, memory, resources)
         self._runtime_env = runtime_env

@@ -1,0 +1,128 @@
+"""Are arguments what they are to be? Each function returns an argument in one form, or raises an error.
+
+An error names the argument and its value, when the thing is made and not when it is used.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from datetime import timedelta
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.exceptions import HyperNodesError, OptionError, did_you_mean, listing
+from hypernodes.text import short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?\s*", re.IGNORECASE)
+_POWERS: Final = ("", "k", "m", "g", "t", "p")
+
+
+def error_of(
+    name: str, wanted: str, value: object, *, where: str = "", kind: type[HyperNodesError] = OptionError
+) -> HyperNodesError:
+    """Return the error of an argument.
+
+    >>> print(error_of("depth", "a whole number", "x", where="pipeline 'p'"))
+    pipeline 'p': depth must be a whole number, not 'x'.
+    """
+    return kind(f"{where}{': ' if where else ''}{name} must be {wanted}, not {short(value)}.")
+
+
+def flag(name: str, value: Any, **told: Any) -> bool:
+    """Return a value that is True or False."""
+    if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise error_of(name, "True or False", value, **told)
+
+
+def whole_number(name: str, value: Any, least: int | None = None, **told: Any) -> int:
+    """Return a whole number."""
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if least is None or number >= least:
+            return number
+    raise error_of(name, "a whole number" + ("" if least is None else f" of {least} or more"), value, **told)
+
+
+def amount(name: str, value: Any, **told: Any) -> float:
+    """Return a number of 0 or more."""
+    if _is_number(value) and value >= 0:
+        number: float = value
+        return number
+    raise error_of(name, "a number of 0 or more", value, **told)
+
+
+def seconds(name: str, value: Any, **told: Any) -> float:
+    """Return a duration in seconds, which may be given as a `datetime.timedelta`.
+
+    >>> from datetime import timedelta
+    >>> seconds("expire", timedelta(minutes=1)), seconds("expire", 2)
+    (60.0, 2)
+    """
+    number: Any = value.total_seconds() if isinstance(value, timedelta) else value
+    if _is_number(number) and number > 0:
+        duration: float = number
+        return duration
+    raise error_of(name, "a number of seconds above 0 or a timedelta", value, **told)
+
+
+def number_of_bytes(name: str, value: Any, **told: Any) -> int:
+    """Return a number of bytes, which may be given as a text.
+
+    >>> number_of_bytes("size_limit", "1.5 GB"), number_of_bytes("size_limit", "1KiB")
+    (1500000000, 1024)
+    """
+    number = value
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value)) is not None:
+        digits, power, is_binary = found.groups()
+        number = float(digits) * (1024 if is_binary else 1000) ** _POWERS.index(power.lower())
+    if _is_number(number) and number >= 1:
+        return int(number)
+    raise error_of(name, "a number of bytes, 1 or more, or a text such as '1GB'", value, **told)
+
+
+def text(name: str, value: Any, **told: Any) -> str:
+    """Return a text."""
+    if isinstance(value, str):
+        return value
+    raise error_of(name, "a text", value, **told)
+
+
+def path_text(name: str, value: Any, **told: Any) -> str:
+    """Return a path as a text."""
+    found = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
+    if isinstance(found, str) and found:
+        return found
+    raise error_of(name, "a path", value, **told)
+
+
+def one_of(name: str, value: Any, known: Iterable[str], **told: Any) -> str:
+    """Return a text that is one of some texts."""
+    known = tuple(known)
+    if isinstance(value, str) and value in known:
+        return value
+    error = error_of(name, f"one of {listing(known)}", value, **told)
+    hint = did_you_mean(value, known) if isinstance(value, str) else ""
+    raise type(error)(f"{error}{hint}")
+
+
+def initializer_arguments(initializer: Any, initargs: Any) -> tuple[Any, ...]:
+    """Return the arguments of the initializer of an executor's workers.
+
+    Raises:
+        TypeError: The initializer cannot be called, as `concurrent.futures` says it.
+    """
+    if initializer is not None and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if isinstance(initargs, tuple | list):
+        return tuple(initargs)
+    raise error_of("initargs", "a tuple", initargs)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
