@@ -88,7 +88,13 @@ def _code_changes(after: Mapping[str, CodePart], before: Mapping[str, CodePart])
         elif new.digest != old.digest:
             has_texts = old.summary != new.summary
             changes.append(Change(name, *((old.summary, new.summary) if has_texts else ("", ""))))
-    return changes or [Change("code")]
+    return _most_specific(changes) or [Change("code")]
+
+
+def _most_specific(changes: list[Change]) -> list[Change]:
+    """Leave out values of which an attribute is named, too."""
+    owners = {change.what.partition(" of ")[2] for change in changes if change.what.startswith("attribute ")}
+    return [change for change in changes if change.what.removeprefix("state of ") not in owners]
 
 
 def _own_code_first(name: str) -> tuple[bool, str]:
