@@ -13,6 +13,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import types
 import weakref
 from typing import NamedTuple
@@ -595,8 +596,8 @@ def test_a_value_that_is_nested_too_deeply_has_no_digest():
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: (n for n in ()), lambda: open(os.devnull), lambda: memoryview(b"")],
-    ids=["generator", "file", "view"],
+    [lambda: (n for n in ()), lambda: open(os.devnull), threading.local],
+    ids=["generator", "file", "local"],
 )
 def test_a_value_without_stable_content_has_no_digest(make):
     value = make()

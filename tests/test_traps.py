@@ -1552,7 +1552,7 @@ class Session:
     def __init__(self, k):
         self.k = k
         self._numbers = (number for number in range(3))
-        self._more = memoryview(b"")
+        self._more = threading.local()
 
     def call(self, x):
         return x * self.k

@@ -8,6 +8,7 @@ result. So only versions that the test suite runs on are read; on any other one 
 from __future__ import annotations
 
 import dis
+import functools
 import sys
 from types import CodeType
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
@@ -39,15 +40,18 @@ def python_version() -> str:
     return ".".join(map(str, RUNNING_PYTHON))
 
 
-def raw_instructions(code: CodeType) -> list[RawInstruction]:
+@functools.lru_cache(maxsize=64)
+def raw_instructions(code: CodeType) -> tuple[RawInstruction, ...]:
     """Return the instructions of a code object, without those of functions defined in it.
+
+    Several analyses read the same code one after another.
 
     Raises:
         SignatureError: The library is not tested with the bytecode of the running Python.
     """
     if not is_tested_python():
         raise SignatureError(f"the bytecode of Python {python_version()} is not supported")
-    return list(dis.get_instructions(code))
+    return tuple(dis.get_instructions(code))
 
 
 def stack_effect(instruction: RawInstruction) -> int:
@@ -72,12 +76,14 @@ class Instruction(NamedTuple):
         argument: The name, constant or number that it works with.
         effect: The number of values by which it makes the stack deeper.
         target: The position in the list of instructions that it may jump to, or -1.
+        keywords: For a call, the names of its last arguments that are passed by name.
     """
 
     name: str
     argument: object
     effect: int
     target: int
+    keywords: tuple[str, ...] = ()
 
 
 NO_INSTRUCTION: Final = Instruction("", None, 0, -1)
@@ -105,7 +111,6 @@ _COMMON_NAME: Final = {
     "LOAD_SMALL_INT": "LOAD_CONST",
     "LOAD_NAME": "LOAD_GLOBAL",
     "CALL_KW": "CALL",
-    "RETURN_CONST": "RETURN_VALUE",
 }
 """Operations that differ between versions, or only in speed, under one name."""
 
@@ -119,6 +124,7 @@ def normalized_instructions(code: CodeType) -> list[Instruction]:
     instructions: list[Instruction] = []
     positions: dict[int, int] = {}  # by offset in the bytecode
     skipped_effect = 0
+    keywords: tuple[str, ...] = ()
     for raw in raw_instructions(code):
         positions[raw.offset] = len(instructions)
         name = raw.opname
@@ -126,17 +132,30 @@ def normalized_instructions(code: CodeType) -> list[Instruction]:
         skipped_effect = 0
         if name in _WITHOUT_MEANING:
             skipped_effect = effect
+            if name == "KW_NAMES":
+                keywords = code.co_consts[raw.arg or 0]
             continue
         if isinstance(raw.argval, tuple) and "_FAST_" in name:  # such as STORE_FAST_LOAD_FAST
             halves = name.replace("_BORROW", "").removesuffix("_FAST").partition("_FAST_")
             for half, local in zip((f"{halves[0]}_FAST", f"{halves[2]}_FAST"), raw.argval, strict=True):
                 instructions.append(Instruction(half, local, 1 if half == "LOAD_FAST" else -1, -1))
             continue
+        if name == "RETURN_CONST":
+            instructions.append(Instruction("LOAD_CONST", raw.argval, effect + 1, -1))
+            instructions.append(Instruction("RETURN_VALUE", None, -1, -1))
+            continue
         name = _COMMON_NAME.get(name, name).replace("_FORWARD_IF", "_IF").replace("_BACKWARD_IF", "_IF")
         if name == "BINARY_OP" and raw.argrepr == "[]":
             name = "BINARY_SUBSCR"
         target = raw.argval if raw.opcode in _HAS_JUMP else -1
-        instructions.append(Instruction(name, raw.argval, effect, target))
+        if raw.opname == "CALL_KW":  # The names are on the stack. Before Python 3.13, KW_NAMES had them.
+            names = instructions.pop()
+            effect += names.effect
+            keywords = names.argument if isinstance(names.argument, tuple) else ()
+        instructions.append(Instruction(name, raw.argval, effect, target, keywords if name == "CALL" else ()))
+        if name == "CALL":
+            keywords = ()
+        _simplify_end(instructions)
     end = len(instructions)
     return [
         instruction._replace(target=positions.get(instruction.target, end))
@@ -144,6 +163,40 @@ def normalized_instructions(code: CodeType) -> list[Instruction]:
         else instruction
         for instruction in instructions
     ]
+
+
+_ON_ITEM: Final = {
+    "BINARY_SUBSCR": ("LOAD_ATTR", 0),
+    "STORE_SUBSCR": ("STORE_ATTR", -2),
+    "DELETE_SUBSCR": ("DELETE_ATTR", -1),
+}
+
+
+def _simplify_end(instructions: list[Instruction]) -> None:
+    """Write other forms of access to an attribute as the plain one, which the end of a list may have.
+
+    ``v.__dict__["a"]``, ``v.__class__.a``, ``type(v).a`` and ``getattr(v, "a")`` become ``v.a``.
+    """
+    last = instructions[-1]
+    if last.name == "CALL" and last.argument in (2, 3) and len(instructions) > 4:
+        function, variable, *constants = instructions[-2 - last.argument : -1]
+        is_constant = all(constant.name == "LOAD_CONST" for constant in constants)
+        if function[:2] == ("LOAD_GLOBAL", "getattr") and is_constant:
+            instructions[-2 - last.argument :] = [
+                variable,
+                Instruction("LOAD_ATTR", constants[0].argument, 0, -1),
+            ]
+    elif last.name in _ON_ITEM and len(instructions) > 2:
+        owner, key = instructions[-3:-1]
+        if owner[:2] == ("LOAD_ATTR", "__dict__") and key.name == "LOAD_CONST" and type(key.argument) is str:
+            operation, effect = _ON_ITEM[last.name]
+            instructions[-3:] = [Instruction(operation, key.argument, effect, -1)]
+    if last.name in ("LOAD_ATTR", "STORE_ATTR", "DELETE_ATTR") and len(instructions) > 3:
+        function, variable, call = instructions[-4:-1]
+        if call[:2] == ("LOAD_ATTR", "__class__"):
+            del instructions[-2]
+        elif call[:2] == ("CALL", 1) and function[:2] == ("LOAD_GLOBAL", "type"):
+            instructions[-4:] = [variable, last]
 
 
 ENDS_FLOW: Final = frozenset(

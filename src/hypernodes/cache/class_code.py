@@ -1,4 +1,4 @@
-"""Which private attributes of a class are effects, by all uses in its methods and in other code?"""
+"""Which attributes of a class are effects, by all uses in its methods and in other code?"""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import types
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from hypernodes.cache.accesses import accesses
+from hypernodes.cache.attribute_uses import is_private
 from hypernodes.cache.installed import is_class_of_library, is_of_library
+from hypernodes.cache.leaks import PASSED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
-    from hypernodes.cache.accesses import Access, Accesses, Use
+    from hypernodes.cache.accesses import Accesses
+    from hypernodes.cache.attribute_uses import Access, Use
 
-_CONSTRUCTING_METHODS: Final = frozenset(
+CONSTRUCTING_METHODS: Final = frozenset(
     ["__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__"]
 )
 _COPYING_METHODS: Final = frozenset(
@@ -28,6 +31,7 @@ _COPYING_METHODS: Final = frozenset(
     ]
 )
 _READING: Final = frozenset[Any](["read", "lookup", "test"])
+_WRITING: Final = frozenset[Any](["set", "write", "count", "sum", "reset"])
 
 
 class Findings(NamedTuple):
@@ -35,13 +39,21 @@ class Findings(NamedTuple):
 
     Attributes:
         names: Every name that it mentions, of attributes and methods among others.
-        outside: How it uses private attributes of objects other than its own.
+        outside: How it uses attributes of objects other than its own.
         is_dynamic: Whether it may use attributes by names that it does not mention.
+        leaks: What it uses of objects that it returns or keeps.
+        used_by_helpers: The attributes that functions use of other objects, apart from those called first.
+        unknown_calls: The methods that it passes arguments to, and that no class has which it reaches.
+        formats: Whether it makes texts of values.
     """
 
     names: frozenset[str]
     outside: frozenset[Access]
     is_dynamic: bool
+    leaks: frozenset[str]
+    used_by_helpers: frozenset[str]
+    unknown_calls: frozenset[str]
+    formats: bool
 
 
 class _Method(NamedTuple):
@@ -52,12 +64,12 @@ class _Method(NamedTuple):
     @property
     def is_constructing(self) -> bool:
         """Whether it is called when an object is made."""
-        return self.name in _CONSTRUCTING_METHODS
+        return self.name in CONSTRUCTING_METHODS
 
     @property
     def is_generated(self) -> bool:
         """Whether it was generated, for a dataclass, and not written by a person."""
-        return self.function.__code__.co_filename == "<string>"
+        return self.function.__code__.co_filename.startswith(("<string>", "<attrs generated"))
 
     def may_be_called_by(self, names: Collection[str]) -> bool:
         """Return whether code that mentions these names may call it once an object is made."""
@@ -77,8 +89,16 @@ class ClassCode:
             if name not in _COPYING_METHODS
             for function, is_method in _functions_of(value)
         ]
-        self.outside = {one for method in self.methods for one in method.accesses.all if not one.on_self}
-        self.is_dynamic = any(method.accesses.is_dynamic for method in self.methods)
+        written = [method for method in self.methods if not method.is_generated]
+        self.outside = {one for method in written for one in method.accesses.all if not one.on_self}
+        self.is_dynamic = any(method.accesses.is_dynamic for method in written)
+        self.is_dynamic_on_self = any(method.accesses.is_dynamic_on_self for method in written)
+        self.leaks = frozenset[str]().union(*(method.accesses.leaks for method in self.methods))
+        self.calls = frozenset[str]().union(*(method.accesses.calls for method in self.methods))
+        self.used_of_others = frozenset[str]().union(
+            *(method.accesses.used_of_others for method in self.methods)
+        )
+        self.formats = any(method.accesses.formats for method in written)
 
     def names_reached_from(self, names: Collection[str]) -> set[str]:
         """Return these names, and all that are mentioned in methods which code with these names may call."""
@@ -97,39 +117,72 @@ class ClassCode:
             code: The code that works with objects of the class.
             with_class: That code together with what the class reaches.
         """
-        if with_class.is_dynamic or any(method.accesses.is_dynamic_on_self for method in self.methods):
+        if with_class.is_dynamic or self.is_dynamic_on_self:
             return {}
+        own: dict[str, list[tuple[_Method, Use]]] = {}
+        outside: dict[str, list[Access]] = {}
+        for method in self.methods:
+            for one in method.accesses.all:
+                if one.on_self:
+                    own.setdefault(one.attribute, []).append((method, one.use))
+        for one in with_class.outside:
+            outside.setdefault(one.attribute, []).append(one)
+        reached = [method for method in self.methods if self._is_reached(method, with_class)]
+        names = {method.name for method in self.methods}
+        is_leaked = (
+            not names.isdisjoint(with_class.leaks)
+            or (PASSED in with_class.leaks and not names.isdisjoint(with_class.used_by_helpers))
+            or any(method.accesses.leaks_self for method in reached)
+            or not with_class.unknown_calls <= names
+        )
         effects = {}
-        own = {one.attribute for method in self.methods for one in method.accesses.all if one.on_self}
-        for attribute in own | {one.attribute for one in with_class.outside}:
-            uses = self._uses(attribute, code, with_class)
-            if uses.are_effects():
-                effects[attribute] = "fill" not in uses.all
+        for attribute in own.keys() | {one.attribute for one in code.outside if one.use not in _READING}:
+            uses = self._uses(
+                attribute, own.get(attribute, ()), outside.get(attribute, ()), code.outside, reached
+            )
+            if uses.are_effects(is_leaked=is_leaked or attribute in with_class.leaks, name=attribute):
+                effects[attribute] = uses.are_in_place
         return effects
 
-    def _uses(self, attribute: str, code: Findings, with_class: Findings) -> _Uses:
-        own = [
-            (method, one.use)
-            for method in self.methods
-            for one in method.accesses.all
-            if one.on_self and one.attribute == attribute
-        ]
-        names = with_class.names
+    def _is_reached(self, method: _Method, code: Findings) -> bool:
+        """Return whether code may call a method once an object is made.
+
+        The methods that are generated for a dataclass compare all fields, or make a text of them.
+        """
+        if method.is_generated:
+            return method.name == "__repr__" and code.formats
+        return method.may_be_called_by(code.names)
+
+    def _uses(
+        self,
+        attribute: str,
+        own: Collection[tuple[_Method, Use]],
+        outside: Collection[Access],
+        of_code: Collection[Access],
+        reached: Collection[_Method],
+    ) -> _Uses:
         return _Uses(
             constructing={
                 use
                 for method, use in own
                 if method.is_constructing and not (method.is_generated and self._has_empty_factory(attribute))
             },
-            reached={use for method, use in own if method.may_be_called_by(names)},
-            unreached={use for method, use in own if not method.may_be_called_by(names)},
-            by_method=[(method.name, use) for method, use in own if not method.is_constructing],
-            outside={one.use for one in with_class.outside if one.attribute == attribute},
-            is_changed_outside=any(
-                one.attribute == attribute and one.use not in _READING for one in code.outside
-            ),
-            is_empty_in_class=self._is_empty_in_class(attribute),
+            reached={use for method, use in own if method in reached},
+            unreached={use for method, use in own if method not in reached and not method.is_generated},
+            by_method=[
+                (method.name, use)
+                for method, use in own
+                if not method.is_constructing and (method in reached or not method.is_generated)
+            ],
+            outside={one.use for one in outside},
+            is_changed_outside=any(one in of_code and one.use not in _READING for one in outside),
+            # What a class method sets in the class is a global, which counts only if it is not changed.
+            is_empty_in_class=self._is_empty_in_class(attribute)
+            or any(use == "fill" and self._is_class_method(method) for method, use in own),
         )
+
+    def _is_class_method(self, method: _Method) -> bool:
+        return any(isinstance(vars(base).get(method.name), classmethod) for base in self.kind.__mro__)
 
     def _has_empty_factory(self, attribute: str) -> bool:
         """Return whether a dataclass always sets the attribute to an empty container."""
@@ -141,7 +194,8 @@ class ClassCode:
         for base in self.kind.__mro__:
             if attribute in vars(base):
                 value = vars(base)[attribute]
-                return isinstance(value, types.MemberDescriptorType) or (
+                # A container in a class is filled in place, so that it need not be empty any more.
+                return isinstance(value, types.MemberDescriptorType | dict | list | set) or (
                     isinstance(value, str | bytes | int | float | None) and not value
                 )
         return True
@@ -172,11 +226,36 @@ class _Uses(NamedTuple):
     def all(self) -> set[Use]:
         return {*(use for _, use in self.by_method), *self.outside}
 
-    def are_effects(self) -> bool:
+    @property
+    def are_in_place(self) -> bool:
+        """Whether the value itself is changed, by methods of its own, and not only replaced."""
+        return not self.all & {"fill", "set"} or "write" in self.all
+
+    def are_effects(self, name: str, *, is_leaked: bool) -> bool:
+        """Return whether the attribute carries nothing from one call into the result of another.
+
+        Args:
+            name: Its name.
+            is_leaked: Whether the object may be a part of the result.
+        """
         if not (self.is_changed_outside or self.reached - _READING):
             return False
         changes = self.all - _READING
+        if self._is_only_written(changes):
+            return not is_leaked
+        if is_leaked and not is_private(name):
+            return False
         return self._is_counter(changes) or self._is_filled(changes) or self._is_memo(changes)
+
+    def _is_only_written(self, changes: set[Use]) -> bool:
+        """Return whether the code that is called only changes it, in one of the known forms."""
+        is_counter = changes <= {"count", "sum", "reset"}
+        return (
+            not is_counter
+            and "store" not in changes
+            and self.reached <= _WRITING
+            and self.outside <= _WRITING
+        )
 
     def _is_counter(self, changes: set[Use]) -> bool:
         """Return whether numbers are added to it, and its value flows nowhere.
@@ -232,7 +311,9 @@ def _functions_of(value: object) -> Iterator[tuple[types.FunctionType, bool]]:
                 cells = (cell.cell_contents for cell in one.__closure__ or () if _is_bound(cell))
                 waiting += [(inner, is_method) for inner in cells if callable(inner)]
                 waiting.append((getattr(one, "__wrapped__", None), is_method))
-            case staticmethod() | classmethod():
+            case classmethod():
+                waiting.append((one.__func__, True))
+            case staticmethod():
                 waiting.append((one.__func__, False))
             case property():
                 waiting += [(function, True) for function in (one.fget, one.fset, one.fdel)]

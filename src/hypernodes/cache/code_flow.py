@@ -23,6 +23,9 @@ _MISSING_ATTRIBUTE_ERRORS: Final = ("AttributeError",)
 _MISSING_ITEM_ERRORS: Final = ("KeyError", "LookupError")
 _HAS_VARARGS: Final = 0x04  # a flag of code objects
 _HAS_VARKEYWORDS: Final = 0x08  # a flag of code objects
+_LOAD_NONE: Final = ("LOAD_CONST", None)
+_ADDING_METHODS: Final = ("add", "append", "appendleft", "extend")
+_NEVER_GOES_ON: Final = ENDS_FLOW | {"JUMP_FORWARD"}
 _MAX_CALL_LENGTH: Final = 12
 """Instructions in which a call of ``get`` must be complete to be recognized."""
 _ASSIGNMENT_ROUNDS: Final = 3
@@ -92,8 +95,15 @@ class CodeFlow:
         )
 
     def used_parameters(self) -> frozenset[str]:
-        """Return the parameters that the code uses, without the object of the method."""
-        return frozenset(str(op.argument) for op in self.ops if op.name in LOADS) & self._parameters
+        """Return the parameters that the code uses, without the object of the method.
+
+        One to which the code only adds something, as in ``log.append(x)``, is not used.
+        """
+        return self._parameters & {
+            str(op.argument)
+            for position, op in enumerate(self.ops)
+            if op.name in LOADS and self.op(position + 1).argument not in _ADDING_METHODS
+        }
 
     def parameters_in(self, names: Collection[str]) -> frozenset[str]:
         """Return the parameters whose values flow into local variables."""
@@ -147,7 +157,7 @@ class CodeFlow:
         for position, op in enumerate(self.ops):
             if op.name not in STORES:
                 continue
-            used = self.ops[self._start_of_statement(position) : position]
+            used = self.ops[self.start_of_statement(position) : position]
             found.append(
                 (
                     op.argument,
@@ -157,7 +167,21 @@ class CodeFlow:
             )
         return found
 
-    def _start_of_statement(self, store: int) -> int:
+    def argument_starts(self, call: int) -> list[int]:
+        """Return where each argument of a call begins, the first argument first."""
+        starts: list[int] = []
+        count, start = self.ops[call].argument, call
+        for _ in range(count if isinstance(count, int) else 0):
+            start = self.producer(start)
+            starts.insert(0, start)
+        return starts
+
+    def start_of_call(self, call: int) -> int:
+        """Return the position after the function that is called."""
+        return (*self.argument_starts(call), call)[0]
+
+    def start_of_statement(self, store: int) -> int:
+        """Return where the statement begins that an instruction belongs to."""
         start = store
         while start > 0:
             previous = self.ops[start - 1]
@@ -205,10 +229,22 @@ class CodeFlow:
                 return begin, begin
         return begin, end
 
-    def missing_attribute_since(self, position: int, attribute: str) -> Iterator[int]:
-        """Yield the starts of the regions around a position in which an attribute is known to be missing."""
+    def missing_attribute_regions(self, position: int, attribute: str) -> Iterator[tuple[int, int]]:
+        """Yield the regions around a position in which an attribute is known to be missing."""
         regions = self._regions_without_attribute(attribute)
-        return (begin for begin, end in regions if begin <= position < end)
+        return ((begin, end) for begin, end in regions if begin <= position < end)
+
+    def has_result(self, begin: int, end: int) -> bool:
+        """Return whether a region returns anything but ``None``, or sets a variable that is used later."""
+        region = self.ops[begin:end]
+        stored = {op.argument for op in region if op.name in STORES}
+        if any(op.name in LOADS and op.argument in stored for op in self.ops[end:]):
+            return True
+        return any(
+            op.name == "YIELD_VALUE"
+            or (op.name == "RETURN_VALUE" and (self.op(at - 1).name, self.op(at - 1).argument) != _LOAD_NONE)
+            for at, op in enumerate(region, begin)
+        )
 
     def missing_item_since(self, position: int, attribute: str) -> Iterator[int]:
         """Yield the starts of the regions around a position in which the item looked up is missing."""
@@ -223,11 +259,21 @@ class CodeFlow:
         return position + 1 if self.op(position).name == "CALL" else -1
 
     def _regions_without_attribute(self, attribute: str) -> Iterator[tuple[int, int]]:
+        yield from self._regions_after_flag()
+        loaded: set[object] = set()  # variables that hold the value of the attribute
         is_read = False
         for position, op in enumerate(self.ops):
             region = None
             if op[:2] == ("LOAD_ATTR", attribute) and self.loads_owner(position - 1):
                 is_read = True
+                is_copied = self.op(position + 1)[:2] == ("COPY", 1)
+                store = position + 1 + is_copied
+                if self.op(store).name in STORES:
+                    loaded.add(self.op(store).argument)
+                    region = self.missing_region(store + 1) if is_copied else None
+                else:
+                    region = self.missing_region(position + 1) or self._region_of_or(store)
+            elif op.name in LOADS and op.argument in loaded:
                 region = self.missing_region(position + 1)
             elif op[:2] == ("LOAD_CONST", attribute) and self.op(position - 2).argument in (
                 "hasattr",
@@ -237,6 +283,26 @@ class CodeFlow:
             elif is_read:
                 region = self._handler_of(position, _MISSING_ATTRIBUTE_ERRORS)
             if region is not None:
+                yield region
+
+    def _region_of_or(self, position: int) -> tuple[int, int] | None:
+        """Return the second operand of ``self._x = self._x or ...``, and the store, if its jump is here."""
+        jump = self.op(position)
+        if jump.name not in ("JUMP_IF_TRUE_OR_POP", "POP_JUMP_IF_TRUE") or jump.target <= position:
+            return None
+        is_stored = self.loads_owner(jump.target) and self.op(jump.target + 1).name == "STORE_ATTR"
+        return (position + 1, jump.target + 2) if is_stored else None
+
+    def _regions_after_flag(self) -> Iterator[tuple[int, int]]:
+        """Yield the regions that run once for an object, since they set the attribute that they depend on."""
+        for position, op in enumerate(self.ops):
+            if op.name != "LOAD_ATTR" or not self.loads_owner(position - 1):
+                continue
+            region = self.missing_region(position + 1)
+            if region is not None and any(
+                self.ops[store][:2] == ("STORE_ATTR", op.argument) and self.loads_owner(store - 1)
+                for store in range(*region)
+            ):
                 yield region
 
     def _regions_without_item(self, attribute: str) -> Iterator[tuple[int, int]]:
@@ -260,6 +326,8 @@ class CodeFlow:
                 region = self.missing_region(position + 1)
             elif is_read:
                 region = self._handler_of(position, _MISSING_ITEM_ERRORS)
+                if region is not None:
+                    yield from self._regions_after_handler(region)
             if region is not None:
                 yield region
 
@@ -274,6 +342,20 @@ class CodeFlow:
         ):
             return position + 3, jump.target
         return None
+
+    def _regions_after_handler(self, handler: tuple[int, int]) -> Iterator[tuple[int, int]]:
+        """Yield what runs after an ``except`` clause, if nothing else leads there: the ``try`` returns."""
+        begin, end = handler
+        for position in range(begin, end):
+            target = self.ops[position].target
+            if target < 0 or begin <= target < end or self.op(target - 1).name not in _NEVER_GOES_ON:
+                continue
+            after = (target, len(self.ops) if target > position else begin)
+            if all(
+                not after[0] <= op.target < after[1] or begin <= other < end or after[0] <= other < after[1]
+                for other, op in enumerate(self.ops)
+            ):
+                yield after
 
     def _result_names(self, position: int) -> Iterator[object]:
         """Yield the variable to which the result of the call that begins here is assigned."""

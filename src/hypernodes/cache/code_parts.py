@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
-from types import FunctionType, MethodType
+from types import FunctionType, MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from hypernodes.cache.changed_places import ChangedPlaces
 from hypernodes.cache.code import Release, dependencies
-from hypernodes.cache.content import code_digest, digest
+from hypernodes.cache.content import attributes_within, digest_within, fingerprint
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
 from hypernodes.cache.provenance import CodePart
 from hypernodes.cache.reach import Reach
 from hypernodes.cache.summary import summarize
-from hypernodes.exceptions import SignatureError
+from hypernodes.cache.walk import code_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,10 @@ def code_parts_of(function: Callable[..., Any]) -> dict[str, CodePart]:
         >>> code_parts_of(partial(lambda x, rate: x * rate, rate=2))["argument rate"].summary
         '2'
     """
-    walk = _Walk(Reach(function))
+    reach = Reach(function)
+    changed = ChangedPlaces()
+    fingerprint(function, reach, changed)
+    walk = _Walk(reach, changed)
     walk.visit(function, _OWN_CODE)
     python = release("sys")
     walk.parts["python"] = CodePart(python, python.removeprefix("python-"))
@@ -38,9 +42,10 @@ def code_parts_of(function: Callable[..., Any]) -> dict[str, CodePart]:
 class _Walk:
     """A walk through all code that a function reaches. It does not go into values."""
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reach, changed: ChangedPlaces) -> None:
         self.parts: dict[str, CodePart] = {}
         self._reach = reach
+        self._changed = changed
         self._visited: dict[int, object] = {}  # The references keep ids from being reused.
 
     def visit(self, value: Any, label: str) -> None:
@@ -59,7 +64,7 @@ class _Walk:
         elif isinstance(value, functools.partial):
             self.visit(value.func, label)
             for name, argument in [*enumerate(value.args), *value.keywords.items()]:
-                self._value(argument, f"argument {name}")
+                self._value(self._changed.input("argument", value, name, argument), f"argument {name}")
         elif isinstance(value, staticmethod | classmethod):
             self.visit(value.__func__, label)
         elif isinstance(value, property):
@@ -82,7 +87,11 @@ class _Walk:
         if label in self.parts:
             label = f"{label} ({function.__module__}, line {function.__code__.co_firstlineno})"
         self.parts[label] = CodePart(code_digest(function.__code__).hex())
-        for description, value in dependencies(function):
+        of_named = of_function or f" of {function.__name__}"
+        for name, value in vars(function).items():
+            if name[:2] != "__" and not self._changed.has("attribute", function, name):
+                self._value(value, f"attribute {name}{of_named}")
+        for description, value in dependencies(function, self._changed):
             if isinstance(value, Release):
                 self._add_release(value)
             elif isinstance(value, type):
@@ -102,6 +111,8 @@ class _Walk:
         for attribute, value in sorted(vars(kind).items()):
             if callable(value) or isinstance(value, staticmethod | classmethod | property):
                 self.visit(value, f"method {name}.{attribute}")
+            elif attribute[:2] != "__" and not self._changed.has("attribute", kind, attribute):
+                self._value(value, f"attribute {attribute} of class {name}")
         self._value(kind, label if label != _OWN_CODE else f"class {name}")
 
     def _instance(self, value: object) -> None:
@@ -116,6 +127,16 @@ class _Walk:
 
     def _value(self, value: object, label: str) -> None:
         try:
-            self.parts[label] = CodePart(digest(value, self._reach).hex(), summarize(value))
-        except SignatureError:
-            self.parts[label] = CodePart("")
+            part = digest_within(value, self._reach, self._changed).hex()
+            kind = type(value)
+            if isinstance(value, type) or (is_installed(kind.__module__) and kind is not SimpleNamespace):
+                self.parts[label] = CodePart(part, summarize(value))
+                return
+            self.parts[label] = CodePart(part)
+            for name, attribute in attributes_within(value, self._reach, self._changed).items():
+                summary = summarize(getattr(value, name, None))
+                self.parts[f"attribute {name} of {label.removeprefix('state of ')}"] = CodePart(
+                    attribute.hex(), summary
+                )
+        except Exception:  # It has no fingerprint, or its attributes raise errors when they are read.
+            self.parts.setdefault(label, CodePart(""))

@@ -114,7 +114,13 @@ def code_changes(after: Mapping[str, CodePart], before: Mapping[str, CodePart]) 
             changes.append(Change(name, _part_text(old), _part_text(new)))
         elif new.digest != old.digest:
             changes.append(Change(name, *_texts(old.summary, new.summary)))
-    return changes or [Change("code")]
+    return _most_specific(changes) or [Change("code")]
+
+
+def _most_specific(changes: list[Change]) -> list[Change]:
+    """Leave out values of which an attribute is named, too."""
+    owners = {change.what.partition(" of ")[2] for change in changes if change.what.startswith("attribute ")}
+    return [change for change in changes if change.what.removeprefix("state of ") not in owners]
 
 
 def _texts(before: str, after: str) -> tuple[str, str]:

@@ -33,12 +33,15 @@ def _components(kind: type, value: Any) -> tuple[object, ...] | None:
             return (kind.__name__ == "ChunkedArray", *_arrow(sys.modules["pyarrow"].table({"": value})))
         case "polars" if kind.__name__ in ("DataFrame", "Series"):
             return _polars(value)
-        case "torch" if hasattr(value, "detach") and hasattr(value, "numpy"):
-            return _torch(value)
+        case "torch" if kind.__name__ in ("layout", "memory_format"):
+            return (str(value),)
         case "dataclasses" if isinstance(value, dataclasses.Field):
             return (value.name, value.default, value.default_factory, value.init, value.kw_only)
         case "re" if isinstance(value, re.Pattern):
             return (value.pattern, value.flags)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(value, getattr(torch, "Tensor", ())):
+        return (kind, *_torch(torch, value))
     if hasattr(kind, "model_fields") and hasattr(kind, "model_dump"):
         fields = {name: getattr(value, name) for name in kind.model_fields}
         return (
@@ -50,10 +53,14 @@ def _components(kind: type, value: Any) -> tuple[object, ...] | None:
     return None
 
 
-def _torch(tensor: Any) -> tuple[object, ...]:
+def _torch(torch: Any, tensor: Any) -> tuple[object, ...]:
+    plain = tensor.detach().as_subclass(torch.Tensor).cpu().resolve_conj().resolve_neg().contiguous()
     # The bytes are read, since numpy lacks some of the types.
-    raw = tensor.detach().cpu().contiguous().reshape(-1).view(sys.modules["torch"].uint8)
-    return (str(tensor.dtype), tuple(tensor.shape), str(tensor.layout), raw.numpy())
+    content = [plain.reshape(-1).view(torch.uint8).numpy()]
+    if plain.is_quantized:
+        content.append(plain.dequantize())
+    state = (tensor.requires_grad, tensor.grad if tensor.is_leaf else None, dict(vars(tensor)))
+    return (str(plain.dtype), tuple(plain.shape), str(plain.layout), content, *state)
 
 
 def _polars(value: Any) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Which private attributes of an object are effects of the code that works with it, and not inputs?
+"""Which attributes of an object are effects of the code that works with it, and not inputs?
 
 A private attribute is an input, unless it provably carries nothing from one call into the result of
 another one. The proof needs all code that uses the attribute: the code of the pipeline, which changes it,
@@ -8,13 +8,14 @@ and the code of the object's class. `accesses` classifies each use; this module 
 from __future__ import annotations
 
 import abc
+import collections
 import functools
 import types
 import typing
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.cache.accesses import accesses
-from hypernodes.cache.class_code import ClassCode, Findings
+from hypernodes.cache.class_code import CONSTRUCTING_METHODS, ClassCode, Findings
 from hypernodes.cache.code import dependencies
 from hypernodes.cache.installed import is_class_of_library, is_of_library
 from hypernodes.exceptions import SignatureError
@@ -22,11 +23,16 @@ from hypernodes.exceptions import SignatureError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from hypernodes.cache.accesses import Access
+    from hypernodes.cache.attribute_uses import Access
 
 _BASES_WITHOUT_STATE: Final = (abc.ABC, typing.Generic, typing.Protocol)
 _MAX_TABLE_ITEMS: Final = 1000
 """Values of a container that are followed: a table of functions has fewer, one of data may have more."""
+
+
+_METHODS_OF_BUILTINS: Final = frozenset(
+    name for kind in (str, bytes, list, dict, set, collections.deque) for name in dir(kind)
+)
 
 
 class _Analysis:
@@ -105,6 +111,19 @@ class Reach:
             self._effects[kind] = effects
         return effects
 
+    def may_read(self, name: str) -> bool:
+        """Return whether this code may read an attribute of that name."""
+        return self is NO_REACH or self.findings.is_dynamic or name in self.findings.names
+
+    def may_call(self, kind: type, name: str) -> bool:
+        """Return whether this code may call a method of a class: if not, its effects are not this code's."""
+        if self is NO_REACH:
+            return False
+        names = self.inside(kind).findings.names
+        if name in CONSTRUCTING_METHODS:
+            return kind.__name__ in names
+        return name in names or name[:2] == "__"
+
     def inside(self, kind: type) -> Reach:
         """Return the reach for objects in an object of a class: the methods of the class are added."""
         if self is NO_REACH:
@@ -127,7 +146,9 @@ def _rebuild(findings: Findings) -> Reach:
 def _is_all_visible(kind: type) -> bool:
     """Return whether all code of a class is the user's own or that of Python's builtin types."""
     return all(
-        not is_class_of_library(base) or base in _BASES_WITHOUT_STATE or base.__module__ == "builtins"
+        not is_class_of_library(base)
+        or base in _BASES_WITHOUT_STATE
+        or base.__module__ in ("builtins", "enum")
         for base in kind.__mro__
     )
 
@@ -138,7 +159,11 @@ class _Search:
     def __init__(self) -> None:
         self._names: set[str] = set()
         self._outside: set[Access] = set()
-        self._is_dynamic = False
+        self._leaks: set[str] = set()
+        self._used_by_helpers: set[str] = set()
+        self._calls: set[str] = set()
+        self._first: object = None
+        self._is_dynamic = self._formats = False
         self._classes: list[ClassCode] = []
         self._visited: dict[int, object] = {}  # The references keep ids from being reused.
 
@@ -146,7 +171,11 @@ class _Search:
         """Add what an earlier analysis has found out."""
         self._names |= findings.names
         self._outside |= findings.outside
+        self._leaks |= findings.leaks
+        self._used_by_helpers |= findings.used_by_helpers
+        self._calls |= findings.unknown_calls
         self._is_dynamic = self._is_dynamic or findings.is_dynamic
+        self._formats = self._formats or findings.formats
 
     def findings(self) -> Findings:
         """Return what was found out."""
@@ -155,11 +184,24 @@ class _Search:
             count = len(self._names)
             for of_class in self._classes:
                 self._names |= of_class.names_reached_from(self._names)
-        return Findings(frozenset(self._names), frozenset(self._outside), self._is_dynamic)
+        return Findings(
+            frozenset(self._names),
+            frozenset(self._outside),
+            self._is_dynamic,
+            frozenset(self._leaks),
+            frozenset(self._used_by_helpers),
+            self._unknown_calls(),
+            self._formats,
+        )
+
+    def _unknown_calls(self) -> frozenset[str]:
+        known = {method.name for of_class in self._classes for method in of_class.methods}
+        return frozenset(self._calls - known - _METHODS_OF_BUILTINS)
 
     def visit(self, root: object) -> None:
         """Follow a function or class, and everything that it leads to."""
         waiting = [root]
+        self._first = root
         while waiting:
             value = waiting.pop()
             if value is not None and id(value) not in self._visited:
@@ -195,7 +237,12 @@ class _Search:
         found = accesses(function.__code__, is_method=False)
         self._names |= found.names
         self._outside.update(found.all)
+        self._leaks |= found.leaks
+        self._calls |= found.calls
+        if function is not self._first:
+            self._used_by_helpers |= found.used_of_others
         self._is_dynamic = self._is_dynamic or found.is_dynamic
+        self._formats = self._formats or found.formats
         yield getattr(function, "__wrapped__", None)
         yield from self._dependencies(function)
 
@@ -205,8 +252,13 @@ class _Search:
         of_class = ClassCode(kind)
         self._classes.append(of_class)
         self._outside |= of_class.outside
+        self._leaks |= of_class.leaks
+        self._calls |= of_class.calls
+        self._used_by_helpers |= of_class.used_of_others
         self._is_dynamic = self._is_dynamic or of_class.is_dynamic
+        self._formats = self._formats or of_class.formats
         for _, function, _ in of_class.methods:
+            self._visited[id(function)] = function  # It may be the closure value of a wrapper.
             yield from self._dependencies(function)
 
     def _dependencies(self, function: types.FunctionType) -> Iterator[object]:

@@ -54,7 +54,10 @@ SIMPLE_TYPES: Final[dict[type, Callable[[Any], bytes]]] = {
     fractions.Fraction: lambda value: str(value).encode(),
     dt.date: lambda value: value.isoformat().encode(),
     dt.timedelta: lambda value: repr(value).encode(),
-    range: lambda value: repr(value).encode(),
+    # Equal ranges have the same numbers: ``range(0, 5, 2)`` and ``range(0, 6, 2)``.
+    range: lambda value: repr(
+        (value[0], value[-1], value.step * (len(value[:2]) > 1)) if value else ()
+    ).encode(),
     pathlib.PosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
     pathlib.PurePosixPath: lambda value: str(value).encode("utf-8", "surrogatepass"),
 }

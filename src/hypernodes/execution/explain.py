@@ -10,9 +10,10 @@ from hypernodes.cache.compare import Candidates, Change, argument_changes, code_
 from hypernodes.cache.provenance import Provenance
 from hypernodes.config import MISS
 from hypernodes.execution.plan.model import CallStep, NestedStep
-from hypernodes.execution.provenance import code_parts, taken
+from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.lookup import sign_item
 from hypernodes.execution.signature import Signer
+from hypernodes.execution.step_code import code_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

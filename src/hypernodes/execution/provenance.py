@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.cache.content import digest
-from hypernodes.cache.provenance import ArgumentProvenance, CodePart, Provenance
+from hypernodes.cache.provenance import ArgumentProvenance, Provenance
 from hypernodes.cache.summary import summarize
-from hypernodes.exceptions import SignatureError
+from hypernodes.execution.step_code import remembered_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,20 +36,4 @@ def store(job: Store) -> None:
     provenance = Provenance(step.name, entry.code, dict(job.takes), job.seconds)
     entry.cache.put(entry.signature.hex(), job.outputs, provenance)
     if not entry.cache.has_code_parts(entry.code):
-        entry.cache.put_code_parts(entry.code, code_parts(step))
-
-
-def code_parts(step: CallStep) -> dict[str, CodePart]:
-    """Return what the code of a node is made of, its version included."""
-    from hypernodes.cache.code_parts import code_parts_of
-
-    options = step.options
-    try:
-        found = code_parts_of(step.function)
-    except SignatureError:  # only its version counts
-        found = {}
-    if options.batch is not None:
-        found |= {f"batch {name}": part for name, part in code_parts_of(options.batch).items()}
-    if options.cache_version is not None:
-        found["cache_version"] = CodePart(digest(options.cache_version).hex(), repr(options.cache_version))
-    return found
+        entry.cache.put_code_parts(entry.code, remembered_parts(entry.code, step))

@@ -11,17 +11,20 @@ from __future__ import annotations
 import multiprocessing
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from hypernodes.cache.content import digest, digest_and_omissions
+from hypernodes.cache.changed_places import ChangedPlaces
+from hypernodes.cache.code import default_arguments
+from hypernodes.cache.content import digest, digest_and_omissions, digest_within, fingerprint
 from hypernodes.cache.hashing import combine, digest_of, joined
 from hypernodes.cache.reach import NO_REACH, Reach
 from hypernodes.exceptions import CacheWarning, SignatureError
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
+from hypernodes.execution.step_code import remember_parts
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping, Sequence
+    from collections.abc import Mapping, MutableMapping, Sequence
 
     from hypernodes.cache.content import Omissions
     from hypernodes.execution.plan.model import Step
@@ -50,12 +53,16 @@ class Fingerprints:
         calls: The digest of each function that may be cached, by plan key and step index.
         nested: How each result of a nested plan is made; ``None`` for one that is identified by content.
         bound: The identities of the values that a pipeline fixes, by plan key.
+        defaults: The identities of the defaults that a call takes, by parameter, by plan key and step index.
+        open: The identities of the defaults that the calls of a plan take, by parameter, by plan key.
         reach: What all this code reaches: it decides which private attributes of inputs are effects.
     """
 
     calls: dict[tuple[int, int], bytes] = field(default_factory=dict)
     nested: dict[tuple[int, int], tuple[_Lineage | None, ...]] = field(default_factory=dict)
     bound: dict[int, dict[str, bytes | None]] = field(default_factory=dict)
+    defaults: dict[tuple[int, int], dict[str, bytes]] = field(default_factory=dict)
+    open: dict[int, dict[str, bytes]] = field(default_factory=dict)
     reach: Reach = NO_REACH
 
 
@@ -88,10 +95,14 @@ def _read(plan: Plan, fingerprints: Fingerprints) -> dict[str, _Lineage | None]:
         match step:
             case CallStep():
                 code = _code(step, plan) if plan.cache is not None and step.options.cache else None
+                given: dict[str, _Lineage | None] = {
+                    parameter: made[name] for parameter, name in step.arguments
+                }
                 if code is not None:
-                    fingerprints.calls[plan.key, step.index] = code
-                arguments = [(parameter, made[name]) for parameter, name in step.arguments]
-                lineage = None if code is None else _made_of(code, arguments)
+                    fingerprints.calls[plan.key, step.index] = code.digest
+                    for parameter, identity in _defaults(step, plan, fingerprints, code.changed).items():
+                        given[parameter] = _default_lineage(parameter, identity, plan, fingerprints)
+                lineage = None if code is None else _made_of(code.digest, sorted(given.items()))
                 for position, output in enumerate(step.outputs):
                     if output is not None:
                         made[output] = lineage and _Lineage(
@@ -110,12 +121,49 @@ def _read(plan: Plan, fingerprints: Fingerprints) -> dict[str, _Lineage | None]:
                     for lineage in results
                 )
                 fingerprints.nested[plan.key, step.index] = results
-                names = dict(step.arguments)
+                taken = {inner: made[name] for inner, name in step.arguments}
+                for inner, identity in fingerprints.open.get(step.inner.key, {}).items():
+                    taken[inner] = _default_lineage(inner, identity, plan, fingerprints)
                 for (_, outer), lineage in zip(step.results, results, strict=True):
                     made[outer] = lineage and _made_of(
-                        lineage.digest, [(inner, made[names[inner]]) for inner in sorted(lineage.inputs)]
+                        lineage.digest, [(inner, taken[inner]) for inner in sorted(lineage.inputs)]
                     )
     return {name: made[name] for name in plan.outputs}
+
+
+def _defaults(
+    step: CallStep, plan: Plan, fingerprints: Fingerprints, changed: ChangedPlaces
+) -> dict[str, bytes]:
+    """Return the identities of the defaults that a call takes, so that one given explicitly is the same."""
+    given = {parameter for parameter, _ in step.arguments}
+    found = {
+        parameter: default
+        for parameter, default in default_arguments(step.function, changed).items()
+        if parameter not in given
+    }
+    if step.options.batch is not None:
+        of_batch = default_arguments(step.options.batch, changed)
+        found = {name: value for name, value in found.items() if of_batch.get(name, _NO_DEFAULT) is value}
+    identities = {}
+    for parameter, default in found.items():
+        if len(changed):  # The code may change a part of the default.
+            identities[parameter] = digest_within(default, fingerprints.reach, changed)
+        elif (identity := identify(default, parameter, plan, fingerprints.reach)) is not None:
+            identities[parameter] = identity
+    if identities:
+        fingerprints.defaults[plan.key, step.index] = identities
+    return identities
+
+
+_NO_DEFAULT: Final = object()
+
+
+def _default_lineage(parameter: str, identity: bytes, plan: Plan, fingerprints: Fingerprints) -> _Lineage:
+    """Return the lineage of a default: that of an input, if each call of the plan has the same default."""
+    of_plan = fingerprints.open.setdefault(plan.key, {})
+    if parameter in plan.inputs or of_plan.setdefault(parameter, identity) != identity:
+        return _Lineage(combine(b"default", (identity,)), frozenset())
+    return _Lineage(combine(b"input", (parameter.encode(),)), frozenset((parameter,)))
 
 
 def _made_of(code: bytes, arguments: list[tuple[str, _Lineage | None]]) -> _Lineage | None:
@@ -129,8 +177,17 @@ def _made_of(code: bytes, arguments: list[tuple[str, _Lineage | None]]) -> _Line
     return _Lineage(combine(code, parts), inputs)
 
 
-def fingerprint_step(step: CallStep) -> tuple[bytes, Sequence[Omissions]]:
-    """Return the digest of the code of a step, and what was left out of it.
+class _Code(NamedTuple):
+    """The digest of the code of a call, what the code changes itself, and what was left out."""
+
+    digest: bytes
+    changed: ChangedPlaces
+    omissions: Sequence[Omissions] = ()
+    has_state: bool = False
+
+
+def fingerprint_step(step: CallStep) -> _Code:
+    """Return the digest of the code of a step.
 
     Raises:
         SignatureError: The code cannot be fingerprinted.
@@ -140,22 +197,23 @@ def fingerprint_step(step: CallStep) -> tuple[bytes, Sequence[Omissions]]:
     version = () if options.cache_version is None else (digest(options.cache_version),)
     both = (step.function,) if options.batch is None else (step.function, options.batch)
     # What the function itself reaches, and not what the plan does: it is the same in any other pipeline.
-    reach = Reach(*both)
+    reach, changed = Reach(*both), ChangedPlaces()
     try:
-        found = [digest_and_omissions(function, reach) for function in both]
+        found = [fingerprint(function, reach, changed) for function in both]
     except SignatureError:
         if not version:
             raise
         # The version stands for the code, as the author of the node has declared.
         named = (getattr(step.function, name, step.name) for name in ("__module__", "__qualname__"))
-        return combine(b"versioned call %d" % len(step.outputs), (*map(digest, named), *version)), ()
-    code = combine(b"call %d" % len(step.outputs), (*(code for code, _ in found), *version))
-    return code, [left_out for _, left_out in found]
+        code = combine(b"versioned call %d" % len(step.outputs), (*map(digest, named), *version))
+        return _Code(code, changed)
+    code = combine(b"call %d" % len(step.outputs), (*(one.digest for one in found), *version))
+    return _Code(code, changed, [one.omissions for one in found], any(one.has_state for one in found))
 
 
-def _code(step: CallStep, plan: Plan) -> bytes | None:
+def _code(step: CallStep, plan: Plan) -> _Code | None:
     try:
-        code, omissions = fingerprint_step(step)
+        code = fingerprint_step(step)
     except SignatureError as error:
         _warn_once(
             plan,
@@ -164,8 +222,10 @@ def _code(step: CallStep, plan: Plan) -> bytes | None:
             f"would do instead.",
         )
         return None
-    for left_out in omissions:
+    for left_out in code.omissions:
         _warn_of_gaps(left_out)
+    if code.has_state:
+        remember_parts(code.digest, step)
     return code
 
 
@@ -203,6 +263,40 @@ def _warn_of_gaps(left_out: Omissions) -> None:
 _warned_classes: set[str] = set()
 
 
+class _CallRecipe(NamedTuple):
+    """The constant parts of a call's signature: before the first argument, and after the last one."""
+
+    code: bytes
+    end: bytes
+
+
+class _NestedRecipe(NamedTuple):
+    """How the results of a nested plan are made, and the identities of the defaults that it takes."""
+
+    results: tuple[_Lineage | None, ...]
+    defaults: Mapping[str, bytes]
+
+
+def _recipe_of_call(
+    step: CallStep, code: bytes, defaults: Mapping[str, bytes]
+) -> tuple[list[tuple[bytes, str]], _CallRecipe]:
+    """Return the names that a call takes, each with the constant part before its identity, and the rest.
+
+    The constant parts are joined once, as `combine` would join them. Parameters are in the order of their
+    names, so that it does not matter which of them were given.
+    """
+    names: list[tuple[bytes, str]] = []
+    constant = b""
+    for parameter, name in sorted((*step.arguments, *((parameter, "") for parameter in defaults))):
+        constant += joined((parameter.encode(),))
+        if parameter in defaults:
+            constant += joined((defaults[parameter],))
+        else:
+            names.append((constant + _SIZE, name))
+            constant = b""
+    return names, _CallRecipe(joined((code,)), constant)
+
+
 class Signer:
     """Signs the steps of one plan, from the identities of their arguments.
 
@@ -214,22 +308,24 @@ class Signer:
 
     def __init__(self, plan: Plan, fingerprints: Fingerprints) -> None:
         self.reach = fingerprints.reach
-        self._recipes: list[tuple[Step, list[tuple[bytes, str]], bytes | tuple[_Lineage | None, ...]]] = []
+        self._recipes: list[tuple[Step, list[tuple[bytes, str]], _CallRecipe | _NestedRecipe]] = []
         for step in plan.steps:
             key = (plan.key, step.index)
             match step:
                 case CallStep() if key in fingerprints.calls:
-                    # The constant part before each identity is joined once, as `combine` would join it.
-                    names = [
-                        (joined((parameter.encode(),)) + _SIZE, name) for parameter, name in step.arguments
-                    ]
-                    self._recipes.append((step, names, joined((fingerprints.calls[key],))))
+                    names, recipe = _recipe_of_call(
+                        step, fingerprints.calls[key], fingerprints.defaults.get(key, {})
+                    )
+                    self._recipes.append((step, names, recipe))
                 case NestedStep() if any(fingerprints.nested.get(key, ())):
                     used = frozenset().union(
                         *(lineage.inputs for lineage in fingerprints.nested[key] if lineage is not None)
                     )
                     names = [(inner.encode(), name) for inner, name in step.arguments if inner in used]
-                    self._recipes.append((step, names, fingerprints.nested[key]))
+                    recipe_of_nested = _NestedRecipe(
+                        fingerprints.nested[key], fingerprints.open.get(step.inner.key, {})
+                    )
+                    self._recipes.append((step, names, recipe_of_nested))
         self.steps = frozenset(step.index for step, *_ in self._recipes)
         taken = dict.fromkeys(name for _, names, _ in self._recipes for _, name in names)
         self.inputs = tuple(name for name in taken if name in plan.inputs)
@@ -253,7 +349,7 @@ class Signer:
             except KeyError:  # an argument is identified by its content, once it is there
                 continue
             signed.append(step)
-            if isinstance(recipe, bytes):
+            if isinstance(recipe, _CallRecipe):
                 signatures[step.index] = _sign_call(step, recipe, taken, identities)
             else:
                 signatures[step.index] = None  # a nested pipeline has no entry of its own; its nodes have
@@ -265,13 +361,14 @@ _SIZE: Final = joined((bytes(20),))[:-20]  # the length prefix of an identity; a
 
 
 def _sign_call(
-    step: Step, code: bytes, taken: list[tuple[bytes, bytes | None]], identities: Identities
+    step: Step, recipe: _CallRecipe, taken: list[tuple[bytes, bytes | None]], identities: Identities
 ) -> bytes | None:
-    parts = [code]
+    parts = [recipe.code]
     for before, identity in taken:
         if identity is None:
             return None
         parts += (before, identity)
+    parts.append(recipe.end)
     signature = digest_of(b"".join(parts))
     if len(step.outputs) == 1:
         if step.outputs[0] is not None:
@@ -285,12 +382,13 @@ def _sign_call(
 
 def _identify_nested(
     step: Step,
-    recipe: tuple[_Lineage | None, ...],
+    recipe: _NestedRecipe,
     taken: list[tuple[bytes, bytes | None]],
     identities: Identities,
 ) -> None:
-    known = {parameter: identity for parameter, identity in taken if identity is not None}
-    for name, lineage in zip(step.outputs, recipe, strict=True):
+    known = {name.encode(): identity for name, identity in recipe.defaults.items()}
+    known |= {parameter: identity for parameter, identity in taken if identity is not None}
+    for name, lineage in zip(step.outputs, recipe.results, strict=True):
         used = () if lineage is None else [inner.encode() for inner in sorted(lineage.inputs)]
         if name is not None and lineage is not None and all(inner in known for inner in used):
             parts = [part for inner in used for part in (inner, known[inner])]

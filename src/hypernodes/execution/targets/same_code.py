@@ -70,7 +70,7 @@ def _signed_steps(shared: SignedStep | MapContext) -> Iterator[tuple[CallStep, b
 
 def _code_here(step: CallStep) -> bytes | None:
     try:
-        return fingerprint_step(step)[0]
+        return fingerprint_step(step).digest
     except SignatureError:
         return None
 

@@ -1,0 +1,160 @@
+"""Which names does code refer to: globals, modules that it imports, attributes?"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
+
+from hypernodes.cache.bytecode import nested_code, raw_instructions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import CodeType
+
+    from hypernodes.cache.bytecode import RawInstruction
+
+_READS_GLOBAL: Final = ("LOAD_GLOBAL", "LOAD_NAME")
+_READS_ATTRIBUTE: Final = ("LOAD_ATTR", "LOAD_METHOD")
+_LOADS_FUNCTION: Final = (*_READS_GLOBAL, *_READS_ATTRIBUTE, "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_DEREF")
+_BEFORE_CALL: Final = ("CACHE", "PRECALL", "PUSH_NULL", "EXTENDED_ARG", "NOP")
+
+Uses: TypeAlias = tuple[tuple[str, ...], ...] | None
+"""The chains of attributes that are read from a variable; ``None`` if it is also used in another way."""
+
+
+class Import(NamedTuple):
+    """An import statement.
+
+    Attributes:
+        level: The number of packages that a relative import goes up.
+        module: The module.
+        names: The names that are imported from it.
+        uses: What the code reads from each imported name.
+    """
+
+    level: int
+    module: str
+    names: tuple[str, ...]
+    uses: tuple[Uses, ...]
+
+
+class Global(str):
+    """The name of a global that is passed to a function."""
+
+    __slots__ = ()
+
+
+class Call(NamedTuple):
+    """A call whose arguments are texts or globals.
+
+    Attributes:
+        function: The name of the function.
+        arguments: The arguments, by the names that `importlib.import_module` has for them.
+        uses: What the code reads from the result.
+    """
+
+    function: str
+    arguments: tuple[tuple[str, str | Global], ...]
+    uses: Uses
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """The names outside of it that some code refers to, whatever they mean at the moment.
+
+    Attributes:
+        names: The globals that it reads, each with the attributes that it reads from it at once.
+        imports: Its import statements.
+        calls: The calls with texts as arguments, which may import modules.
+        all: Every name and string constant: the attributes that it may access.
+    """
+
+    names: tuple[tuple[str, tuple[str, ...]], ...]
+    imports: tuple[Import, ...]
+    calls: tuple[Call, ...]
+    all: frozenset[str]
+
+
+@functools.lru_cache(maxsize=4096)
+def references_of(code: CodeType) -> References:
+    """Read the instructions of some code and of all functions defined in it."""
+    names: dict[tuple[str, tuple[str, ...]], None] = {}
+    imports: dict[Import, None] = {}
+    calls: dict[Call, None] = {}
+    everything: set[str] = set()
+    aliases: set[str] = set()
+    for inner in nested_code(code):
+        everything.update(inner.co_names, (text for text in inner.co_consts if isinstance(text, str)))
+        steps = raw_instructions(inner)
+        for position, step in enumerate(steps):
+            name = str(step.argval)
+            if step.opname == "IMPORT_FROM" and name == "import_module":
+                aliases.add(str(steps[position + 1].argval))
+            if step.opname == "IMPORT_NAME":
+                level, wanted = steps[position - 2].argval, steps[position - 1].argval
+                wanted = tuple(wanted or ())
+                uses = _uses_of_imported(steps, position, max(1, len(wanted)))
+                imports[Import(level, name, wanted, uses)] = None
+            elif step.opname in _READS_GLOBAL:
+                names[name, attributes_at(steps, position + 1)] = None
+            if step.opname in _LOADS_FUNCTION and (call := _call_of(inner, steps, position)) is not None:
+                is_alias = call.function in aliases
+                calls[call._replace(function="import_module") if is_alias else call] = None
+    return References(tuple(names), tuple(imports), tuple(calls), frozenset(everything))
+
+
+def _uses_of_imported(steps: Sequence[RawInstruction], position: int, count: int) -> tuple[Uses, ...]:
+    stores = [step for step in steps[position:] if step.opname.startswith("STORE_")][:count]
+    return tuple(_uses(steps, str(step.argval)) if step.opname == "STORE_FAST" else None for step in stores)
+
+
+def _call_of(code: CodeType, steps: Sequence[RawInstruction], position: int) -> Call | None:
+    """Return the call of a function that is loaded here, if its arguments are texts or globals."""
+    arguments: list[str | Global] = []
+    keywords: tuple[str, ...] = ()
+    for at in range(position + 1, len(steps)):
+        step = steps[at]
+        if step.opname.startswith("CALL"):
+            if not arguments:
+                return None
+            given = dict(zip(("name", "package"), arguments[: len(arguments) - len(keywords)], strict=False))
+            given |= dict(zip(keywords, arguments[len(arguments) - len(keywords) :], strict=True))
+            local, chain = steps[at + 1], attributes_at(steps, at + 1)
+            uses: Uses = (chain,) if chain else None
+            if local.opname == "STORE_FAST":
+                uses = _uses(steps, str(local.argval))
+            return Call(str(steps[position].argval), tuple(given.items()), uses)
+        if step.opname == "KW_NAMES" or (step.opname == "LOAD_CONST" and isinstance(step.argval, tuple)):
+            keywords = code.co_consts[step.arg or 0]
+        elif step.opname == "LOAD_CONST" and isinstance(step.argval, str):
+            arguments.append(step.argval)
+        elif step.opname == "LOAD_GLOBAL":
+            arguments.append(Global(step.argval))
+        elif step.opname not in _BEFORE_CALL:
+            return None
+    return None
+
+
+def _uses(steps: Sequence[RawInstruction], local: str) -> Uses:
+    """Return what is read from a local variable."""
+    chains = set()
+    for position, step in enumerate(steps):
+        if step.opname.startswith("LOAD_FAST"):
+            if isinstance(step.argval, tuple):  # Two variables are loaded: no attribute of the first is read.
+                if local in step.argval:
+                    return None
+            elif step.argval == local:
+                attributes = attributes_at(steps, position + 1)
+                if not attributes:
+                    return None
+                chains.add(attributes)
+    return tuple(sorted(chains))
+
+
+def attributes_at(steps: Sequence[RawInstruction], start: int) -> tuple[str, ...]:
+    """Return the chain of attributes that is read from a position on."""
+    end = start
+    while end < len(steps) and steps[end].opname in _READS_ATTRIBUTE:
+        end += 1
+    return tuple(str(step.argval) for step in steps[start:end])

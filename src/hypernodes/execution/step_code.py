@@ -1,0 +1,44 @@
+"""What is the code of a step made of? It is kept beside results, so that a later miss can be explained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from hypernodes.cache.content import digest
+from hypernodes.cache.provenance import CodePart
+from hypernodes.exceptions import SignatureError
+
+if TYPE_CHECKING:
+    from hypernodes.execution.plan.model import CallStep
+
+_MAX_REMEMBERED: Final = 1000
+_remembered: dict[str, dict[str, CodePart]] = {}
+
+
+def remember_parts(code: bytes, step: CallStep) -> None:
+    """Keep the parts of a node's code as they are before it is called: a call may change them."""
+    if code.hex() not in _remembered:
+        _remembered[code.hex()] = code_parts(step)
+        while len(_remembered) > _MAX_REMEMBERED:
+            _remembered.pop(next(iter(_remembered)), None)
+
+
+def remembered_parts(code: str, step: CallStep) -> dict[str, CodePart]:
+    """Return the parts of a node's code as they were when it was fingerprinted."""
+    return _remembered.get(code) or code_parts(step)
+
+
+def code_parts(step: CallStep) -> dict[str, CodePart]:
+    """Return what the code of a node is made of, its version included."""
+    from hypernodes.cache.code_parts import code_parts_of
+
+    options = step.options
+    try:
+        found = code_parts_of(step.function)
+    except SignatureError:  # only its version counts
+        found = {}
+    if options.batch is not None:
+        found |= {f"batch {name}": part for name, part in code_parts_of(options.batch).items()}
+    if options.cache_version is not None:
+        found["cache_version"] = CodePart(digest(options.cache_version).hex(), repr(options.cache_version))
+    return found
