@@ -275,7 +275,11 @@ class Pipeline(PipelineDefinition):
         """
         from hypernodes.executors.loops import run_in_thread
 
-        return await run_in_thread(partial(self.run, inputs, output_name))
+        # What `run` remembers cannot be stopped between two calls.
+        checked = check_inputs(inputs, self._where)
+        return await run_in_thread(
+            partial(self.effective_engine.run, self, checked, output_names(output_name))
+        )
 
     async def amap(
         self,
