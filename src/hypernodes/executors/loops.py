@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 import threading
 import time
@@ -136,14 +137,15 @@ class _LoopCall(Generic[T]):
         self.ended: Future[Settled[T]] = Future()
         self._loop = loop
         self._task: asyncio.Task[Settled[T]] | None = None
-        loop.call_soon_threadsafe(self._start, awaitable)
+        self._awaitable = awaitable
+        loop.call_soon_threadsafe(self._start)
 
     def cancel(self) -> None:
         """Cancel the coroutine."""
         self._loop.call_soon_threadsafe(self._cancel)
 
-    def _start(self, awaitable: Awaitable[T]) -> None:
-        self._task = self._loop.create_task(_settle(awaitable))
+    def _start(self) -> None:
+        self._task = self._loop.create_task(_settle(self._awaitable))
         self._task.add_done_callback(self._end)
 
     def _cancel(self) -> None:
@@ -152,6 +154,8 @@ class _LoopCall(Generic[T]):
 
     def _end(self, task: asyncio.Task[Settled[T]]) -> None:
         self._task = None
+        if task.cancelled() and inspect.iscoroutine(self._awaitable):
+            self._awaitable.close()  # Otherwise Python warns of a coroutine that has not begun.
         self.ended.set_result(Settled(error=asyncio.CancelledError()) if task.cancelled() else task.result())
 
 

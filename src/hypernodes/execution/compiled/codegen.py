@@ -15,7 +15,7 @@ For ``c = add(a, b)`` after ``a = inc(x)`` the source is, in essence::
         return {'a': v1, 'c': v2}
 
 Over columns, the calls stand in a loop, ``for number, (v0,) in zip(count(), zip(columns['x'])):``, and each
-output is appended to a list. If a coroutine awaits the run, a check before each call ends it if that one is gone.
+output is appended to a list. If a coroutine awaits the run, it is checked before each call if it still waits.
 """
 
 from __future__ import annotations
