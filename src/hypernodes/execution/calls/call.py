@@ -14,6 +14,7 @@ from hypernodes.execution.calls.location import UNKNOWN, locate, without_frame
 from hypernodes.execution.calls.mutation import watch
 from hypernodes.execution.calls.returned import awaitable_of, called_and_collected, final_value, unpack
 from hypernodes.execution.calls.timeout import await_with_timeout, call_with_timeout
+from hypernodes.execution.calls.watchdog import ending_process
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import run_awaitable
@@ -110,9 +111,10 @@ async def _attempts(
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    value = call_with_timeout(seconds, called_and_collected, call)
-    awaitable = awaitable_of(value)
-    return value if awaitable is None else run_awaitable(await_with_timeout(seconds, awaitable))
+    with ending_process(seconds):
+        value = call_with_timeout(seconds, called_and_collected, call)
+        awaitable = awaitable_of(value)
+        return value if awaitable is None else run_awaitable(await_with_timeout(seconds, awaitable))
 
 
 async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread) -> Settled[Any]:
