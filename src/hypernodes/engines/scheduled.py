@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
+from inspect import isgenerator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
@@ -184,6 +185,8 @@ class ScheduledEngine(Engine):
             error = run.error
         finally:
             run.close()
+            if isgenerator(items):  # So that the generators are closed that it draws from.
+                items.close()
         if error is not None:
             try:
                 raise raisable(error)
