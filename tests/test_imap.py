@@ -1,9 +1,14 @@
 """imap and aimap: items of any number, on every executor."""
 
 import asyncio
+import contextlib
 import itertools
+import sqlite3
+import threading
 import time
+import weakref
 
+import numpy as np
 import pytest
 from conftest import ALIASES, Recorder
 from hypothesis import given
@@ -214,3 +219,288 @@ def test_any_items_in_any_order(items, ordered):
     assert [index for index, _ in sorted(rows, key=lambda row: row[0])] == list(range(len(items)))
     assert all(row == {"y": 2 * items[index]} for index, row in rows)
     pipeline.effective_engine.shutdown()
+
+
+# ----------------------------------------------------------------------------- sources and memory
+
+
+def fails_after(count):
+    yield from range(count)
+    raise OSError("the disk is gone")
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_the_items_before_an_error_of_the_source_are_delivered(engine, watched, ordered):
+    pipeline = watched(Pipeline([double], engine=engine, name="doubling"))
+    found = []
+    with pytest.raises(OSError, match="disk is gone") as caught:
+        for index, row in pipeline.imap({"x": fails_after(20)}, "x", ordered=ordered):
+            assert row == {"y": 2 * index}
+            found.append(index)
+    assert sorted(found) == list(range(20))
+    assert caught.value.__notes__ == ["in the items of pipeline 'doubling', after 20 of them"]
+
+
+def test_an_error_of_the_source_is_raised_with_errors_as_results_too(engine):
+    found = []
+    with pytest.raises(OSError, match="disk is gone"):
+        for _, row in Pipeline([double, add], engine=engine).imap(
+            {"x": fails_after(12)}, "x", on_error="return"
+        ):
+            found.append(row)
+    assert [type(row) for row in found] == [dict] * 7 + [ValueError] + [dict] * 4
+
+
+def test_a_source_that_fails_at_once_delivers_nothing(engine):
+    with pytest.raises(OSError, match="disk is gone"):
+        list(Pipeline([double], engine=engine).imap({"x": fails_after(0)}, "x"))
+
+
+def test_zipped_sources_of_other_lengths_deliver_what_they_have_in_common(engine):
+    found = []
+    with pytest.raises(MapError, match="'k' ended after 5 items"):
+        for index, _ in Pipeline([double, add], engine=engine).imap(
+            {"x": range(9), "k": range(5)}, ["x", "k"]
+        ):
+            found.append(index)
+    assert found == list(range(5))
+
+
+def test_an_engine_without_imap_delivers_the_items_before_an_error_of_the_source():
+    from hypernodes.engines import Engine
+
+    class Plain(Engine):
+        def run(self, pipeline, inputs, output_name=None, _ctx=None):
+            raise NotImplementedError
+
+        def map(self, pipeline, items, inputs, output_name=None, _ctx=None, *, on_error="raise"):
+            return [{"y": 2 * item["x"]} for item in items]
+
+    found = []
+    with pytest.raises(OSError, match="disk is gone"):
+        found.extend(Pipeline([double], engine=Plain()).imap({"x": fails_after(7)}, "x"))
+    assert len(found) == 7
+
+
+def endless(log):
+    try:
+        yield from itertools.count()
+    finally:
+        log.append("closed")
+
+
+def test_generators_are_closed_when_the_stream_is(engine, watched):
+    log, pipeline = [], watched(Pipeline([double], engine=engine))
+    source = endless(log)
+    rows = pipeline.imap({"x": source}, "x")
+    next(rows)
+    assert log == []
+    rows.close()
+    assert log == ["closed"]
+
+
+def test_generators_are_closed_when_an_item_fails(engine):
+    log = []
+    source, others = endless(log), endless(log)
+    with pytest.raises(ValueError, match="seven"):
+        list(Pipeline([double, add], engine=engine).imap({"x": source, "k": others}, ["x", "k"]))
+    assert log == ["closed", "closed"]
+
+
+def test_what_the_user_has_opened_otherwise_stays_open(tmp_path):
+    path = tmp_path / "lines"
+    path.write_text("a\nb\n")
+    with path.open() as file:
+        rows = Pipeline([double]).imap({"x": file}, "x")
+        assert next(rows) == (0, {"y": "a\na\n"})
+        rows.close()
+        assert not file.closed
+
+
+SIZE = 8_000_000
+
+
+class Held:
+    """A source of large values that knows how many of them are in memory."""
+
+    def __init__(self, count, make):
+        self.count, self.make, self.alive, self.most = count, make, 0, 0
+
+    def __iter__(self):
+        for number in range(self.count):
+            value = self.make(number)
+            self.alive += 1
+            weakref.finalize(value if not isinstance(value, list) else value[0], self.dropped)
+            self.most = max(self.most, self.alive)
+            yield value
+            del value
+
+    def dropped(self):
+        self.alive -= 1
+
+
+def array(number):
+    return np.full(SIZE, number, np.uint8)
+
+
+@node(output_name="first")
+def first_of(x):
+    return int(x[0])
+
+
+@node(output_name="first")
+async def first_later(x):
+    await asyncio.sleep(0)
+    return int(x[0])
+
+
+@pytest.mark.parametrize("first", [first_of, first_later])
+@pytest.mark.parametrize("level", ["map_executor", "node_executor"])
+@pytest.mark.parametrize("name", ["sequential", "async", "threaded"])
+def test_few_large_items_are_in_memory(engine_on, level, name, first, watched):
+    held = Held(80, array)
+    pipeline = watched(Pipeline([first], engine=engine_on(level, name)))
+    rows = pipeline.imap({"x": held}, "x")
+    assert [row["first"] for _, row in rows] == list(range(80))
+    assert held.most <= 30
+
+
+def test_few_large_rows_wait_for_a_slow_consumer(engine_on):
+    made = []
+
+    @node(output_name="large")
+    async def enlarge(x):
+        made.append(x)
+        return np.full(SIZE, x, np.uint8)
+
+    rows = Pipeline([enlarge], engine=engine_on("map_executor", "async")).imap({"x": range(60)}, "x")
+    ahead = []
+    for index, _ in rows:
+        ahead.append(len(made) - index)
+        time.sleep(0.001)
+    assert max(ahead) <= 25
+
+
+def test_small_items_are_as_many_as_before(engine_on):
+    drawn = []
+
+    def source():
+        for number in range(20_000):
+            drawn.append(number)
+            yield number
+
+    rows = Pipeline([double], engine=engine_on("map_executor", "threaded")).imap({"x": source()}, "x")
+    assert [row["y"] for _, row in rows] == [2 * number for number in range(20_000)]
+
+
+# ---------------------------------------------------------------------------- sources of coroutines
+
+
+@pytest.fixture
+def cursor():
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("create table numbers (x)")
+        connection.executemany("insert into numbers values (?)", [(number,) for number in range(50)])
+        yield connection.execute("select x from numbers order by x")
+
+
+def test_amap_draws_from_iterators_in_the_thread_of_the_loop(cursor, engine_on):
+    pipeline = Pipeline(
+        [node(lambda row: row[0], output_name="y")], engine=engine_on("map_executor", "threaded")
+    )
+    assert asyncio.run(pipeline.amap({"row": cursor}, "row")) == {"y": list(range(50))}
+
+
+def test_amap_takes_a_generator_that_belongs_to_a_thread():
+    owner = threading.get_ident()
+
+    def source():
+        for number in range(5):
+            assert threading.get_ident() == owner
+            yield number
+
+    assert asyncio.run(Pipeline([double]).amap({"x": source()}, "x")) == {"y": [0, 2, 4, 6, 8]}
+
+
+async def later(count, log=None):
+    try:
+        for number in range(count):
+            await asyncio.sleep(0)
+            yield number
+        if count == 20:
+            raise OSError("the disk is gone")
+    finally:
+        if log is not None:
+            log.append("closed")
+
+
+class Feed:
+    """An async iterable that is no generator."""
+
+    def __aiter__(self):
+        return later(7)
+
+
+@pytest.mark.parametrize("name", ["sequential", "threaded", "async"])
+@pytest.mark.parametrize("one", [double, double_later])
+def test_aimap_and_amap_take_async_iterables(engine_on, name, one):
+    async def main():
+        pipeline = Pipeline([one], engine=engine_on("map_executor", name))
+        rows = [row async for row in pipeline.aimap({"x": later(7)}, "x")]
+        assert rows == [(n, {"y": 2 * n}) for n in range(7)]
+        assert await pipeline.amap({"x": Feed()}, "x") == {"y": [2 * n for n in range(7)]}
+
+    asyncio.run(main())
+
+
+def test_aimap_zips_async_iterables_with_others():
+    async def main():
+        given = {"x": Feed(), "k": iter(range(7))}
+        rows = [row async for row in Pipeline([double, add]).aimap(given, ["x", "k"])]
+        assert [row["z"] for _, row in rows] == [3 * n for n in range(7)]
+
+    asyncio.run(main())
+
+
+def test_aimap_delivers_the_items_before_an_error_of_an_async_iterable(engine_on):
+    async def main():
+        pipeline = Pipeline([double], engine=engine_on("map_executor", "threaded"))
+        found = []
+        with pytest.raises(OSError, match="disk is gone"):
+            async for index, _ in pipeline.aimap({"x": later(20)}, "x"):
+                found.append(index)
+        return found
+
+    assert asyncio.run(main()) == list(range(20))
+
+
+@pytest.mark.parametrize("name", ["sequential", "threaded", "async"])
+def test_an_async_generator_is_closed_when_the_stream_is(engine_on, name):
+    async def main():
+        log = []
+        pipeline = Pipeline([double], engine=engine_on("map_executor", name))
+        async with contextlib.aclosing(pipeline.aimap({"x": later(10_000, log)}, "x")) as rows:
+            async for _ in rows:
+                break
+        return log
+
+    assert asyncio.run(main()) == ["closed"]
+
+
+def test_a_generator_is_closed_when_the_consumer_of_aimap_is_cancelled():
+    async def main():
+        log = []
+
+        async def consume():
+            async for _ in Pipeline([double]).aimap({"x": endless(log)}, "x"):
+                await asyncio.sleep(0.001)
+
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        return log
+
+    assert asyncio.run(main()) == ["closed"]

@@ -129,11 +129,19 @@ class Engine(ABC):
         output_name: OutputName,
         on_error: Literal["raise", "return"],
     ) -> Iterator[tuple[int, Any]]:
-        indices = count()
-        while block := list(islice(items, _BLOCK)):
-            rows = self.map(pipeline, block, inputs, output_name, on_error=on_error)
-            for row in rows:
+        indices, error = count(), None
+        while error is None:
+            block: list[Mapping[str, Any]] = []
+            try:
+                block.extend(islice(items, _BLOCK))
+            except Exception as raised:  # It is raised after the rows of the items before it.
+                error = raised
+            if not block:
+                break
+            for row in self.map(pipeline, block, inputs, output_name, on_error=on_error):
                 yield next(indices), row
+        if error is not None:
+            raise error
 
     @property
     def is_lazy(self) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
-from hypernodes.mapping import Columns, check_shared, expand, parse_map_over, stream
+from hypernodes.mapping import Columns, check_shared, drawn, expand, parse_map_over, stream
 from hypernodes.tables import DataFrame, Table, table_of
 from hypernodes.text import identifier, short
 
@@ -121,8 +121,7 @@ def stream_inputs(
     if table is not None and map_mode == "zip":
         names = all_columns_vary(table, map_over, graph, where)
         if names is not None:
-            rows = (dict(zip(names, row, strict=True)) for row in table.rows(names))
-            return MapInputs(names, rows, {})
+            return MapInputs(names, drawn(names, table.rows(names), (), where), {})
     names, values = _values(inputs, map_over, graph, where)
     fixed = _others(values, names, where)
     return MapInputs(names, stream(values, names, map_mode, where), fixed)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from inspect import isgenerator
 from itertools import product, zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -150,7 +152,33 @@ def stream(
         rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*lists))
     else:
         rows = _zipped(map_over, columns, where)
-    return (dict(zip(map_over, row, strict=True)) for row in rows)
+    return drawn(map_over, rows, columns, where)
+
+
+def drawn(
+    names: Sequence[str], rows: Iterable[tuple[Any, ...]], sources: Sequence[Any], where: str
+) -> Iterator[dict[str, Any]]:
+    """Yield rows as items; note on an error of a source where it is from, and close generators in the end.
+
+    Args:
+        names: The inputs that vary.
+        rows: A value for each of them.
+        sources: What the rows come from.
+        where: What is mapped, for messages.
+    """
+    count = 0
+    try:
+        for row in rows:
+            yield dict(zip(names, row, strict=True))
+            count += 1
+    except Exception as error:
+        with suppress(Exception):  # An error may take no note.
+            error.add_note(f"in the items of {where}, after {count} of them")
+        raise
+    finally:
+        for source in sources:
+            if isgenerator(source):
+                source.close()
 
 
 def collect(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:

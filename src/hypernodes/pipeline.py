@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from hypernodes.arguments import flag
+from hypernodes.async_inputs import drawn_inputs, sync_inputs
 from hypernodes.checks import check_map_options
 from hypernodes.definition import PipelineDefinition
 from hypernodes.engine import OutputName, output_names, registered_engine
@@ -281,7 +283,11 @@ class Pipeline(PipelineDefinition):
         """
         from hypernodes.executors.loops import run_in_thread
 
-        return await run_in_thread(partial(self.run, inputs, output_name))
+        # What `run` remembers cannot be stopped between two calls.
+        checked = check_inputs(inputs, self._where)
+        return await run_in_thread(
+            partial(self.effective_engine.run, self, checked, output_names(output_name))
+        )
 
     async def amap(
         self,
@@ -293,11 +299,13 @@ class Pipeline(PipelineDefinition):
     ) -> dict[str, list[Any]]:
         """Run the pipeline once per item, for a caller in an event loop. The arguments are those of `map`.
 
-        The loop is not blocked, and async nodes run on it. Cancelling the call cancels them.
+        The loop is not blocked, and async nodes run on it. Cancelling the call cancels them. Iterators, such
+        as the cursor of a database, are drawn from in this thread; async iterables can be mapped over, too.
         """
         from hypernodes.executors.loops import run_in_thread
 
-        return await run_in_thread(partial(self.map, inputs, map_over, map_mode, output_name, on_error))
+        drawn = await drawn_inputs(inputs, map_over)
+        return await run_in_thread(partial(self.map, drawn, map_over, map_mode, output_name, on_error))
 
     async def aimap(
         self,
@@ -311,15 +319,22 @@ class Pipeline(PipelineDefinition):
     ) -> AsyncIterator[tuple[int, Any]]:
         """Yield the outputs of each item, for a caller in an event loop. The arguments are those of `imap`.
 
-        The loop is not blocked, and async nodes run on it. Closing the iterator cancels them.
+        The loop is not blocked, and async nodes run on it. Closing the iterator cancels them. Async iterables
+        can be mapped over, too. Iterators are drawn from in other threads, since they may block.
         """
         from hypernodes.executors.loops import iterate_in_thread, run_in_thread
 
         # The iterator is made in a thread without an event loop. In this thread, `imap` would drive its
         # coroutines on the caller's loop and block it.
-        start = partial(self.imap, inputs, map_over, map_mode, output_name, on_error, ordered=ordered)
-        async for row in iterate_in_thread(await run_in_thread(start)):
-            yield row
+        given, sources = sync_inputs(inputs, map_over)
+        start = partial(self.imap, given, map_over, map_mode, output_name, on_error, ordered=ordered)
+        try:
+            async with aclosing(iterate_in_thread(await run_in_thread(start))) as rows:
+                async for row in rows:
+                    yield row
+        finally:
+            for source in sources:
+                await source.aclose()
 
     def to_daft(self, frame: daft.DataFrame, output_name: OutputName = None) -> daft.DataFrame:
         """Add the outputs to a Daft data frame as lazy columns.

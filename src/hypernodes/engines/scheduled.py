@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
+from inspect import isgenerator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
@@ -78,7 +79,8 @@ class ScheduledEngine(Engine):
         prepared = self._prepared(pipeline, output_name, tuple(inputs), None, _ctx)
         if (compute := compiled(prepared.plan)) is not None:
             # In a worker, a target of a nested pipeline may count as "here"; elsewhere it must not.
-            if not self._targets and not OCCUPIED.get() and _ctx is None:
+            # A coroutine that awaits the run needs another form of the plan.
+            if not (self._targets or OCCUPIED.get() or ASYNC_CALLER.get() or _ctx):
                 pipeline.remember_compiled(self, (output_name, *inputs), compute)
             outputs: dict[str, Any] = compute(inputs, () if _ctx is None else _ctx.item_path)
             return outputs
@@ -183,6 +185,8 @@ class ScheduledEngine(Engine):
             error = run.error
         finally:
             run.close()
+            if isgenerator(items):  # So that the generators are closed that it draws from.
+                items.close()
         if error is not None:
             try:
                 raise raisable(error)

@@ -33,6 +33,7 @@ from hypernodes.execution.jobs import (
 )
 from hypernodes.execution.provenance import store
 from hypernodes.executors.context import isolated
+from hypernodes.executors.loops import ASYNC_CALLER, CANCEL_TIMEOUT_S, RunStopped
 from hypernodes.serialization.remote import is_remote, resolve
 
 if TYPE_CHECKING:
@@ -47,13 +48,6 @@ if TYPE_CHECKING:
 
 CALLS: Final = (Call, BatchCall)
 """The jobs whose beginning is an event."""
-
-CANCEL_TIMEOUT_S: Final = 5.0
-"""Seconds for cancelled coroutines to clean up after themselves."""
-
-
-class RunStopped(BaseException):
-    """Raised in the driver when the caller who awaits the run does not wait any longer."""
 
 
 class Completed:
@@ -116,12 +110,15 @@ def proceed(
         in_worker: Whether each call is made in a context of its own, and not in that of the caller.
 
     Raises:
-        RunStopped: ``None`` was put into the queue.
+        RunStopped: The coroutine that awaits the run does not wait any longer.
         BaseException: What interrupted it, such as KeyboardInterrupt; what had not started is cancelled.
     """
     driver = _Driver(run, target_of, completed or Completed(), in_worker=in_worker)
+    caller = ASYNC_CALLER.get()
     try:
         while not run.is_over:
+            if caller is not None and caller.is_cancelled:
+                caller.stop()
             job = run.ready()
             if run.events:
                 emit(run.events)  # that something starts is emitted before it does
@@ -143,7 +140,7 @@ def proceed(
         if run.events:
             emit(run.events)
     finally:
-        driver.close()
+        driver.close(waits=caller is not None and caller.is_cancelled)
 
 
 class _Driver:
@@ -295,17 +292,21 @@ class _Driver:
             self._in_flight.leave(job, is_stored=False)
         self._run.fail(job.key, error)
 
-    def close(self) -> None:
-        """Give up what is under way."""
+    def close(self, *, waits: bool) -> None:
+        """Give up what is under way.
+
+        Args:
+            waits: Whether to wait for running jobs that cannot be cancelled, too.
+        """
         self._in_flight.close()
         for session in self._sessions.values():
             session.close()
         self._completed.close()
         under_way, self.under_way = self.under_way, {}
         # Only for a coroutine that was running is `cancel` true while its future is not done yet.
-        cancelled = [future for future in under_way if future.cancel() and not future.done()]
-        if cancelled:
-            wait_for(cancelled, timeout=CANCEL_TIMEOUT_S)
+        ending = [future for future in under_way if (future.cancel() or waits) and not future.done()]
+        if ending:
+            wait_for(ending, timeout=CANCEL_TIMEOUT_S)
 
 
 async def drive_on_loop(run: Run, in_thread: InThread) -> None:

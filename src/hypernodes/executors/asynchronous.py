@@ -25,7 +25,7 @@ from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.arguments import initializer_arguments, whole_number
 from hypernodes.executors.context import own_context
 from hypernodes.executors.exit_hook import ExitHook
-from hypernodes.executors.loops import coroutine_loop
+from hypernodes.executors.loops import coroutine_loop, until_ended
 from hypernodes.executors.settled import ExecutorFuture, Settled, raisable, settle
 from hypernodes.text import described
 
@@ -123,7 +123,7 @@ class AsyncExecutor(Executor):
             RuntimeError: The callable raised StopIteration, which a coroutine cannot raise.
         """
         future = self._threads.submit(settle, own_context().run, fn, *args)
-        settled: Settled[T] = await asyncio.wrap_future(future)
+        settled: Settled[T] = await until_ended(asyncio.wrap_future(future))
         if settled.error is not None:
             raise raisable(settled.error)
         return settled.get()

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 import threading
 import time
+from concurrent.futures import Future, wait
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
@@ -29,12 +31,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CANCEL_TIMEOUT_S: Final = 1.0
-"""Seconds that a cancelled `run_in_thread` waits for its work to end; a blocking call cannot be ended."""
+CANCEL_TIMEOUT_S: Final = 5.0
+"""Seconds for what was cancelled to end: coroutines clean up, and functions in threads cannot be ended."""
 SLICE_DURATION_S: Final = 0.02
 """Seconds for which a thread collects values, so that not every value costs a switch of threads."""
 SLICE_MAX_ITEMS: Final = 256
 """How many values are handed over at once at most: so far does the iterator run ahead of its consumer."""
+
+
+class RunStopped(BaseException):
+    """Raised in a thread when the coroutine that awaits its work does not wait any longer."""
 
 
 class AsyncCaller:
@@ -42,13 +48,13 @@ class AsyncCaller:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop  # the coroutines of the work run on it, too
-        self._is_cancelled = False
+        self.is_cancelled = False
         self._callbacks: list[Callable[[], object]] = []
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Have a function called when the coroutine stops waiting, or at once if it already has."""
         self._callbacks.append(callback)
-        if self._is_cancelled:
+        if self.is_cancelled:
             callback()
 
     def remove(self, callback: Callable[[], object]) -> None:
@@ -57,9 +63,13 @@ class AsyncCaller:
 
     def cancel(self) -> None:
         """Call the functions that end the work."""
-        self._is_cancelled = True
+        self.is_cancelled = True
         for callback in list(self._callbacks):
             callback()
+
+    def stop(self) -> NoReturn:
+        """End the work of this thread."""
+        raise RunStopped
 
 
 ASYNC_CALLER: ContextVar[AsyncCaller | None] = ContextVar("hypernodes_async_caller", default=None)
@@ -100,18 +110,53 @@ def run_awaitable(awaitable: Awaitable[T]) -> T:
     """Run an awaitable on the loop for coroutines, and wait for its result in plain code."""
     if (loop := coroutine_loop()) is running_loop():
         return loop.run_until_complete(_settle(awaitable)).get()
-    future = asyncio.run_coroutine_threadsafe(_settle(awaitable), loop)
+    call = _LoopCall(awaitable, loop)
     if (caller := ASYNC_CALLER.get()) is not None:
-        caller.on_cancel(future.cancel)
+        caller.on_cancel(call.cancel)
     try:
-        return future.result().get()
+        return call.ended.result().get()
     except BaseException:
-        future.cancel()  # Ctrl-C ends the wait, and must end the coroutine as well.
+        if not call.ended.done():  # Ctrl-C ends the wait, and must end the coroutine as well.
+            call.cancel()
+            wait([call.ended], CANCEL_TIMEOUT_S)
         raise
     finally:
         if caller is not None:
-            caller.remove(future.cancel)
-        del future  # The traceback of an error keeps this frame, which must not keep the error.
+            caller.remove(call.cancel)
+        del call  # The traceback of an error keeps this frame, which must not keep the error.
+
+
+class _LoopCall(Generic[T]):
+    """An awaitable on a loop, and a future for plain code that waits for it.
+
+    The future of `asyncio.run_coroutine_threadsafe` is done as soon as it is cancelled. This one is done when
+    the coroutine has ended, after its ``finally`` blocks.
+    """
+
+    def __init__(self, awaitable: Awaitable[T], loop: asyncio.AbstractEventLoop) -> None:
+        self.ended: Future[Settled[T]] = Future()
+        self._loop = loop
+        self._task: asyncio.Task[Settled[T]] | None = None
+        self._awaitable = awaitable
+        loop.call_soon_threadsafe(self._start)
+
+    def cancel(self) -> None:
+        """Cancel the coroutine."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _start(self) -> None:
+        self._task = self._loop.create_task(_settle(self._awaitable))
+        self._task.add_done_callback(self._end)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _end(self, task: asyncio.Task[Settled[T]]) -> None:
+        self._task = None
+        if task.cancelled() and inspect.iscoroutine(self._awaitable):
+            self._awaitable.close()  # Otherwise Python warns of a coroutine that has not begun.
+        self.ended.set_result(Settled(error=asyncio.CancelledError()) if task.cancelled() else task.result())
 
 
 async def _settle(awaitable: Awaitable[T]) -> Settled[T]:
@@ -126,7 +171,24 @@ async def _settle(awaitable: Awaitable[T]) -> Settled[T]:
 
 async def in_thread(function: Callable[..., T], /, *args: Any) -> T:
     """Call a plain function in a thread of the running loop, in a copy of this context."""
-    return await asyncio.to_thread(own_context().run, function, *args)
+    caller, context = ASYNC_CALLER.get(), own_context()
+
+    def call() -> T:
+        if caller is not None and caller.is_cancelled:  # while the call waited for a thread
+            caller.stop()
+        return context.run(function, *args)
+
+    return await until_ended(asyncio.to_thread(call))
+
+
+async def until_ended(call: Awaitable[T]) -> T:
+    """Await a call in a thread. It cannot be cancelled: who is cancelled meanwhile waits for its end."""
+    ending = asyncio.ensure_future(call)
+    try:
+        return await asyncio.shield(ending)
+    except asyncio.CancelledError:
+        await asyncio.wait([ending], timeout=CANCEL_TIMEOUT_S)
+        raise
 
 
 async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
@@ -158,9 +220,8 @@ async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
                 yield value
     finally:
         caller.cancel()
-        # A generator that is garbage-collected half-way cannot await anything here.
         if (close := getattr(values, "close", None)) is not None:
-            threading.Thread(target=close, name="hypernodes-close", daemon=True).start()
+            await run_in_thread(partial(settle, close))
 
 
 async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None) -> T:
@@ -187,7 +248,8 @@ async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None
         settled = await asyncio.shield(done)
     except BaseException:
         caller.cancel()
-        await asyncio.wait([done], timeout=CANCEL_TIMEOUT_S)
+        # What ends the work waits itself for so long, and then needs a moment.
+        await asyncio.wait([done], timeout=CANCEL_TIMEOUT_S + 1)
         raise
     if settled.error is not None:
         raise raisable(settled.error)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass
 from threading import Condition, Lock
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pyarrow as pa
 from daft import DataType, Series
 
-from hypernodes.engines.daft.transport import Report, ReportingTransport
+from hypernodes._compat.asyncio import running_loop
+from hypernodes.engines.daft.transport import CANCEL_TIMEOUT_S, Report, ReportingTransport
 from hypernodes.exceptions import DaftError
 from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
 
@@ -18,13 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from hypernodes.execution.jobs import Chunk, ChunkOutcome
-
-CANCEL_TIMEOUT_S: Final = 5.0
-"""How long `InProcessTransport.cancel` waits for running calls, in seconds.
-
-A thread that runs Python code while the program ends would abort the process. A cancelled call ends with the
-item that it is computing, so a longer timeout would only let one slow node delay Ctrl-C.
-"""
 
 
 class InProcessTransport(ReportingTransport):
@@ -35,12 +30,15 @@ class InProcessTransport(ReportingTransport):
         self._reports: deque[Report] = deque()
         self._is_cancelled = False
         self._running_calls = 0
+        self._tasks: set[asyncio.Task[Any]] = set()  # of the running calls, those on an event loop
         self._call_ended = Condition()
 
     def begin_call(self) -> None:
         """Register that a call of a UDF begins."""
         with self._call_ended:
             self._running_calls += 1
+        if running_loop() is not None and (task := asyncio.current_task()) is not None:
+            self._tasks.add(task)
         self.check_cancelled()
 
     def check_cancelled(self) -> None:
@@ -50,15 +48,23 @@ class InProcessTransport(ReportingTransport):
 
     def end_call(self) -> None:
         """Register that a call of a UDF ends."""
+        if running_loop() is not None and (task := asyncio.current_task()) is not None:
+            self._tasks.discard(task)
         with self._call_ended:
             self._running_calls -= 1
             self._call_ended.notify_all()
 
-    def cancel(self) -> None:
-        """Cancel the running calls, and wait for up to `CANCEL_TIMEOUT_S` seconds until they have ended."""
+    def stop(self) -> None:
+        """Have the running calls end, those on an event loop at once."""
         self._is_cancelled = True
+        for task in list(self._tasks):
+            task.get_loop().call_soon_threadsafe(task.cancel)
+
+    def cancel(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
+        """Have the running calls end, and wait for them, at most that many seconds."""
+        self.stop()
         with self._call_ended:
-            self._call_ended.wait_for(lambda: not self._running_calls, timeout=CANCEL_TIMEOUT_S)
+            self._call_ended.wait_for(lambda: not self._running_calls, timeout=timeout)
 
     @property
     def object_type(self) -> DataType:

@@ -12,6 +12,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import replace
 from math import ceil
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 import daft
@@ -28,6 +29,8 @@ from hypernodes.engines.daft.pickled_transport import PickledTransport
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
+from hypernodes.executors.exit_hook import ExitHook
+from hypernodes.executors.loops import ASYNC_CALLER
 from hypernodes.text import message_of
 
 if TYPE_CHECKING:
@@ -140,21 +143,27 @@ def _reports(
     result = builder.frame.select(*builder.reports)
     if options.show_plan:
         print_plan(result)
-    partitions = result.iter_partitions()
+    partitions = Partitions(result.iter_partitions(), transport)
     last: list[Report] = []
+    caller = ASYNC_CALLER.get()
+    if caller is not None:
+        caller.on_cancel(transport.stop)
     try:
         for partition in partitions:
             yield from transport.read_reports(partition)
         yield from transport.read_reports()
     except Exception as error:
         transport.cancel()
+        if caller is not None and caller.is_cancelled:
+            caller.stop()
         last.append(Report((), error=_explained(transport.original_error(error))))
     except BaseException:  # The user has interrupted the query, or takes no more reports.
         transport.cancel()
         raise
     finally:
-        with suppress(Exception):
-            close_partitions(partitions)
+        if caller is not None:
+            caller.remove(transport.stop)
+        partitions.close()
     # The error is yielded, not raised: a generator cannot raise a StopIteration, and an error that is raised
     # above would get the one of Daft as its context. No variable of this frame refers to it meanwhile.
     while last:
@@ -170,6 +179,43 @@ def _explained(error: BaseException) -> BaseException:
             f"{error}. Ask for fewer, @node(num_cpus=...), or use a larger machine or cluster."
         )
     return DaftError(f"Daft could not run the query: {message_of(error)}")
+
+
+class Partitions:
+    """The partitions of the result of a query, as they are computed.
+
+    A daemon thread that is within Daft when the program ends would abort the process (exit code 134). So the
+    program first stops queries that a coroutine has abandoned, and waits until their threads have left Daft.
+    """
+
+    def __init__(self, partitions: Iterator[Any], transport: ReportingTransport) -> None:
+        self._partitions = partitions
+        self._transport = transport
+        self._within_daft = Lock()
+        exit_hook.register(self)
+
+    def __iter__(self) -> Iterator[Any]:
+        end = object()
+        while True:
+            with self._within_daft:
+                partition = next(self._partitions, end)
+            if partition is end:
+                return
+            yield partition
+
+    def close(self) -> None:
+        """End the query."""
+        with self._within_daft, suppress(Exception):
+            close_partitions(self._partitions)
+
+    def end(self) -> None:
+        """Stop the query, and wait until no thread is within Daft for it."""
+        self._transport.stop()
+        self.close()
+        self._transport.cancel(timeout=None)
+
+
+exit_hook: Final[ExitHook[Partitions]] = ExitHook(Partitions.end)
 
 
 class Results:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from daft import DataType, Series
 
@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from hypernodes.execution.jobs import Chunk, ChunkOutcome
+
+CANCEL_TIMEOUT_S: Final = 5.0
+"""How long `Transport.cancel` waits for running calls, in seconds.
+
+A thread that runs Python code while the program ends would abort the process. A cancelled call ends with the
+item that it is computing, so a longer timeout would only let one slow node delay Ctrl-C.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +132,14 @@ class Transport(ABC):
         """Register that a call of a UDF ends."""
         return
 
-    def cancel(self) -> None:
-        """Cancel the calls of UDFs that are running, as far as this process can reach them."""
+    def stop(self) -> None:
+        """Have the calls of UDFs end that are running, as far as this process can reach them."""
         return
+
+    def cancel(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
+        """Have the running calls end, and wait for them, at most that many seconds."""
+        del timeout
+        self.stop()
 
 
 class ReportingTransport(Transport):

@@ -14,13 +14,14 @@ from hypernodes.execution.calls.location import UNKNOWN, note, without_frame
 from hypernodes.execution.calls.mutation import watch
 from hypernodes.execution.calls.returned import collected, has_no_order
 from hypernodes.execution.calls.timeout import call_with_timeout
+from hypernodes.execution.calls.watchdog import ending_process
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import BatchOutcome, Outcome
 from hypernodes.tables import values_of
 from hypernodes.text import message_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hypernodes.callbacks.event import Scope
     from hypernodes.execution.jobs import BatchCall
@@ -129,7 +130,7 @@ def _attempts(
     try:
         while True:
             try:
-                returned = call() if options.timeout is None else call_with_timeout(options.timeout, call)
+                returned = call() if options.timeout is None else _within(options.timeout, call)
                 break
             except Exception as error:
                 if len(events) >= options.retries or not isinstance(error, options.retry_on):
@@ -161,6 +162,11 @@ def _collected(column: Any) -> Any:
     if column.__class__ is list and any(hasattr(kind, "__next__") for kind in set(map(type, column))):
         return list(map(collected, column))
     return column
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    with ending_process(seconds):
+        return call_with_timeout(seconds, call)
 
 
 def _several(returned: Any, step: CallStep) -> tuple[Any, ...]:

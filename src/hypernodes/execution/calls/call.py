@@ -21,6 +21,7 @@ from hypernodes.execution.calls.returned import (
     unpack_on_loop,
 )
 from hypernodes.execution.calls.timeout import await_with_timeout, call_with_timeout
+from hypernodes.execution.calls.watchdog import ending_process
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import run_awaitable
@@ -126,9 +127,12 @@ async def _attempts(
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    value = call_with_timeout(seconds, called_and_collected, call)
-    awaitable = awaitable_of(value)
-    return value if awaitable is None else collected(run_awaitable(await_with_timeout(seconds, awaitable)))
+    with ending_process(seconds):
+        value = call_with_timeout(seconds, called_and_collected, call)
+        awaitable = awaitable_of(value)
+        if awaitable is None:
+            return value
+        return collected(run_awaitable(await_with_timeout(seconds, awaitable)))
 
 
 async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread) -> Settled[Any]:

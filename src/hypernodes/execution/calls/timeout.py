@@ -3,21 +3,24 @@
 on an event loop          its coroutine is cancelled
 in a main thread          a signal interrupts it, also while it sleeps or reads
 in another thread         it is interrupted where Python code goes on
-in a process of its own   (Ray's workers) the process is ended, if the signal has not ended the call
+in a process of its own   the process is ended, if the interrupt has not ended the call (`watchdog`)
+
+A call that takes no notice (``except BaseException: pass``, or C code) goes on. It has timed out all the
+same, whatever it returns or raises in the end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-import faulthandler
 import signal
 import threading
 import time
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes.exceptions import NodeTimeoutError
+from hypernodes.execution.calls.watchdog import GRACE_S
+from hypernodes.executors.settled import Settled, settle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,11 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MAY_END_PROCESS: ContextVar[bool] = ContextVar("hypernodes_may_end_process", default=False)
-"""Whether this process runs one call at a time, and is replaced when it ends."""
 
-GRACE_S: Final = 2.0
-"""Seconds after its timeout in which a call may end by itself, before its process is ended."""
+class _Interrupt(BaseException):
+    """Raised in a call that takes too long. ``except Exception`` does not swallow it."""
 
 
 def call_with_timeout(seconds: float, function: Callable[..., T], *args: Any) -> T:
@@ -39,9 +40,10 @@ def call_with_timeout(seconds: float, function: Callable[..., T], *args: Any) ->
     Raises:
         NodeTimeoutError: It takes longer.
     """
-    if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-        return _by_signal(seconds, function, args)
-    return _by_exception(seconds, function, args)
+    is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    started = time.monotonic()
+    settled = (_by_signal if is_main else _by_exception)(seconds, function, args)
+    return _in_time(settled, seconds, started).get()
 
 
 async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
@@ -50,13 +52,26 @@ async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
     Raises:
         NodeTimeoutError: It takes longer.
     """
+    started = time.monotonic()
+    settled: Settled[T] | None
     try:
         async with asyncio.timeout(seconds) as deadline:
-            return await awaitable
-    except TimeoutError:
-        if deadline.expired():
-            raise _error(seconds) from None
-        raise
+            settled = Settled(await awaitable)
+    except Exception as error:
+        is_late = isinstance(error, TimeoutError) and deadline.expired()
+        settled = None if is_late else Settled(error=error)
+    return _in_time(settled, seconds, started).get()
+
+
+def _in_time(settled: Settled[T] | None, seconds: float, started: float) -> Settled[T]:
+    """Return what came of a call; the timeout if nothing did, or too late."""
+    late = _error(seconds)
+    if settled is not None:
+        is_late = time.monotonic() - started >= seconds
+        if not is_late or not isinstance(settled.error, Exception | None):
+            return settled
+        late.__cause__ = settled.error
+    return Settled(error=late)
 
 
 def _error(seconds: float) -> NodeTimeoutError:
@@ -74,55 +89,56 @@ def overdue(error: WorkerDiedError, timeout: float | None) -> NodeTimeoutError |
     return late
 
 
-def _by_signal(seconds: float, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    def expire(_number: int, _frame: Any) -> None:
-        raise _error(seconds)
+def _by_signal(seconds: float, function: Callable[..., T], args: tuple[Any, ...]) -> Settled[T] | None:
+    interrupt, is_over = _Interrupt(), False
 
+    def expire(_number: int, _frame: Any) -> None:
+        if not is_over:
+            raise interrupt
+
+    settled: Settled[T] | None = None
     outer_handler = signal.signal(signal.SIGALRM, expire)
     started, left = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, seconds)[0]
-    ends_process = MAY_END_PROCESS.get()
-    if ends_process:
-        faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True)
     try:
-        return function(*args)
+        try:
+            settled = settle(function, *args)
+        finally:
+            is_over = True
+    except _Interrupt:  # It has arrived when the call had just ended.
+        settled = None
     finally:
-        if ends_process:
-            faulthandler.cancel_dump_traceback_later()
         # The timer of a call around this one goes on.
         remaining = max(left - (time.monotonic() - started), 1e-6) if left else 0.0
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, outer_handler)
         signal.setitimer(signal.ITIMER_REAL, remaining)
+    return None if settled is None or settled.error is interrupt else settled
 
 
-class _ExpiredError(NodeTimeoutError):
-    """Raised in a thread by the timer's thread."""
-
-
-def _by_exception(seconds: float, function: Callable[..., T], args: tuple[Any, ...]) -> T:
-    lock, thread = threading.Lock(), threading.get_ident()
-    state = {"done": False, "expired": False}
+def _by_exception(seconds: float, function: Callable[..., T], args: tuple[Any, ...]) -> Settled[T] | None:
+    lock, thread = threading.Lock(), ctypes.c_ulong(threading.get_ident())
+    interrupt: type[_Interrupt] = type(
+        "_Interrupt", (_Interrupt,), {}
+    )  # that of a call around this one is another one
+    is_over = False
 
     def expire() -> None:
         with lock:
-            if not state["done"]:
-                state["expired"] = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(thread), ctypes.py_object(_ExpiredError)
-                )
+            if not is_over:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, ctypes.py_object(interrupt))
 
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
     timer.start()
+    settled: Settled[T] | None
     try:
         try:
-            value = function(*args)
+            settled = settle(function, *args)
         finally:
             timer.cancel()
             with lock:
-                state["done"] = True
-        if state["expired"]:  # the error arrives at one of the next instructions
-            time.sleep(0.1)
-    except _ExpiredError:
-        raise _error(seconds) from None
-    return value
+                is_over = True
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that has not arrived yet
+    except interrupt:  # It has arrived when the call had just ended.
+        settled = None
+    return None if settled is None or isinstance(settled.error, interrupt) else settled

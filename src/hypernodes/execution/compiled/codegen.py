@@ -15,7 +15,7 @@ For ``c = add(a, b)`` after ``a = inc(x)`` the source is, in essence::
         return {'a': v1, 'c': v2}
 
 Over columns, the calls stand in a loop, ``for number, (v0,) in zip(count(), zip(columns['x'])):``, and each
-output is appended to a list.
+output is appended to a list. If a coroutine awaits the run, it is checked before each call if it still waits.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from hypernodes.execution.calls.returned import (
 )
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
+from hypernodes.executors.loops import ASYNC_CALLER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -112,17 +113,25 @@ def _forms_of(plan: Plan) -> dict[object, Any]:
 
 
 def _form(plan: Plan, form: object, **options: Any) -> Callable[..., Any]:
-    forms = _forms_of(plan)
-    if form not in forms:
-        forms[form] = _compile(plan, forms[_MARKER], **options)
-    compute: Callable[..., Any] = forms[form]
+    forms, is_awaited = _forms_of(plan), ASYNC_CALLER.get() is not None
+    if (form, is_awaited) not in forms:
+        forms[form, is_awaited] = _compile(plan, forms[_MARKER], is_awaited=is_awaited, **options)
+    compute: Callable[..., Any] = forms[form, is_awaited]
     return compute
 
 
 def _compile(
-    plan: Plan, marker: object, *, on_loop: bool = False, over: Sequence[str] = ()
+    plan: Plan, marker: object, *, is_awaited: bool, on_loop: bool = False, over: Sequence[str] = ()
 ) -> Callable[..., Any]:
-    """Write a plan out as source, one call a line, and compile it; with ``over``, as a loop over columns."""
+    """Write a plan out as source, one call a line, and compile it.
+
+    Args:
+        plan: The plan.
+        marker: What stands for it in `FAILED_NODES`.
+        is_awaited: Whether a coroutine may stop it between two calls.
+        on_loop: Whether its calls are awaited. Then the task is cancelled, and the calls are not checked for.
+        over: The inputs that vary, for a loop over columns.
+    """
     variable: dict[str, str] = {}
     namespace: dict[str, Any] = {
         "blame": _blame(marker, plan, variable),
@@ -131,6 +140,7 @@ def _compile(
         "collected": collected,
         "take": _taker(plan.path, plan.steps, on_loop=on_loop),
         "FINAL_TYPES": FINAL_TYPES,
+        "async_caller": ASYNC_CALLER.get,
     }
     columns = "columns, " if over else ""
     lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=()):"]
@@ -144,11 +154,16 @@ def _compile(
             namespace[f"bound_{variable[name]}"] = plan.bound[name]
         source = f"bound_{variable[name]}" if name in plan.bound else f"inputs[{name!r}]"
         lines.append(f"    {variable[name]} = {source}")
+    checks = is_awaited and not on_loop
+    if checks:
+        lines.append("    caller = async_caller()")
     head, lines = lines, ["        at = 0"]
     item = "(*items, number)" if over else "items"
     for step in plan.steps:
         if step.index:
             lines.append(f"        at = {step.index}")
+        if checks:
+            lines.append("        if caller.is_cancelled: caller.stop()")
         function = f"f{step.index}"
         match step:
             case CallStep():

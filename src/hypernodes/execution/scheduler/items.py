@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+SMALL_TYPES: Final = frozenset({int, float, bool, type(None), complex})
+"""Types whose values take no memory to speak of; that they are not asked saves a third of a look at a row."""
+SAMPLE: Final = 16
+"""How many elements of a collection are asked for their size, which stand for all of them."""
+MAX_DEPTH: Final = 4
+"""How deep in collections is looked for large values."""
+
+
+def size_of(values: Any, depth: int = 0) -> int:
+    """Return about how many bytes the values of an item or a row have: arrays, texts, collections of them.
+
+    >>> size_of({"x": bytes(1000)}) > 1000, size_of({"x": [bytes(1000)] * 100}) > 100_000
+    (True, True)
+    """
+    if type(values) is dict:
+        values = values.values()
+    elif type(values) is not list and type(values) is not tuple:
+        return 0
+    total = 0
+    for value in values if len(values) <= SAMPLE else islice(values, SAMPLE):
+        kind = type(value)
+        if kind in SMALL_TYPES:
+            continue
+        try:
+            total += max(sys.getsizeof(value), int(getattr(value, "nbytes", 0)))
+        except Exception:  # an object whose methods raise
+            continue
+        if depth < MAX_DEPTH and (kind is list or kind is tuple or kind is dict):
+            total += size_of(value, depth + 1)
+    return total if len(values) <= SAMPLE else total * len(values) // SAMPLE
 
 
 class Rows(Protocol):
@@ -21,6 +53,10 @@ class Rows(Protocol):
     @property
     def waiting(self) -> int:
         """How many rows have not been taken yet."""
+
+    @property
+    def nbytes(self) -> int:
+        """About how many bytes these rows have, of a stream."""
 
     def put(self, position: int, row: Any) -> None:
         """Take the row of the item at a position."""
@@ -38,6 +74,7 @@ class CollectedRows:
 
     is_stream = False
     waiting = 0
+    nbytes = 0
 
     def __init__(self, total: int) -> None:
         self._rows: list[Any] = [None] * total
@@ -62,12 +99,17 @@ class StreamedRows:
 
     def __init__(self, *, in_order: bool) -> None:
         self._in_order = in_order
+        self.nbytes = 0
+        self._sizes: dict[int, int] = {}
         self._next = 0
         self._early: dict[int, Any] = {}
         self._ready: deque[tuple[int, Any]] = deque()
 
     def put(self, position: int, row: Any) -> None:
         """Take a row."""
+        if size := size_of(row):
+            self._sizes[position] = size
+            self.nbytes += size
         if not self._in_order:
             self._ready.append((position, row))
             return
@@ -79,6 +121,8 @@ class StreamedRows:
     def take(self) -> Iterator[tuple[int, Any]]:
         """Hand out the rows that are ready."""
         while self._ready:
+            if self._sizes:
+                self.nbytes -= self._sizes.pop(self._ready[0][0], 0)
             yield self._ready.popleft()
 
     @property
@@ -102,6 +146,8 @@ class ItemSource:
         total: How many items there are, if that is known.
         drawn: How many have been drawn.
         is_exhausted: Whether all have been drawn.
+        error: What the source has raised in the place of a further item.
+        nbytes: About how many bytes the items have that have no row yet, if they are a stream.
     """
 
     def __init__(
@@ -115,21 +161,47 @@ class ItemSource:
         self._source = iter(items)
         self._indices = indices
         self._items: dict[int, Mapping[str, Any]] = {}
+        self.error: Exception | None = None
+        self.nbytes = 0
+        self._sizes: dict[int, int] = {}
 
-    def draw(self, room: int | None) -> range:
-        """Draw items, and return their positions.
-
-        Args:
-            room: How many items there is room for; ``None`` for all.
-        """
+    def draw_all(self) -> range:
+        """Draw all items, and return their positions."""
         first = self.drawn
-        if self.is_exhausted or (room is not None and room <= 0):
-            return range(first, first)
-        for item in islice(self._source, room):
+        for item in self._source:
             self._items[self.drawn] = item
             self.drawn += 1
-        self.is_exhausted = room is None or self.drawn - first < room
+        self.is_exhausted = True
         return range(first, self.drawn)
+
+    def draw(self, room: int, room_bytes: int, least: int) -> range:
+        """Draw items of a stream, and return their positions.
+
+        Args:
+            room: How many items there is room for.
+            room_bytes: How many bytes there is room for.
+            least: How many items are drawn at least, whatever their bytes.
+        """
+        first = position = self.drawn
+        if self.is_exhausted or room <= 0:
+            return range(first, first)
+        items, sizes, nbytes = self._items, self._sizes, 0
+        try:
+            for item in islice(self._source, room if room_bytes > 0 else max(0, least)):
+                items[position] = item
+                if size := size_of(item):
+                    sizes[position] = size
+                    nbytes += size
+                position += 1
+                if nbytes >= room_bytes and position - first >= least:
+                    break
+            else:
+                self.is_exhausted = position - first < room and room_bytes > 0
+        except Exception as error:  # It is raised when the items before it are done.
+            self.is_exhausted, self.error = True, error
+        self.nbytes += nbytes
+        self.drawn = position
+        return range(first, position)
 
     def index(self, position: int) -> int:
         """Return the index of an item in its map."""
@@ -138,6 +210,13 @@ class ItemSource:
     def drop(self, position: int) -> None:
         """Forget an item, which has a row now."""
         del self._items[position]
+        if self._sizes:
+            self.nbytes -= self._sizes.pop(position, 0)
+
+    @property
+    def mean_nbytes(self) -> float:
+        """About how many bytes an item of a stream has."""
+        return self.nbytes / max(1, len(self._items))
 
     def __getitem__(self, position: int) -> Mapping[str, Any]:
         return self._items[position]

@@ -46,6 +46,9 @@ _ITEM_HOOKS: Final = frozenset(
 )
 _NOTHING: Final[Mapping[str, Any]] = {}
 
+STREAM_BYTES: Final = 64 << 20
+"""About how many bytes the items and rows of a stream may have together, beside one item for each worker."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
@@ -133,14 +136,12 @@ class MapRun(PlanExecution):
             self._prepare()  # items that are not looked up in blocks are not drawn in blocks
         items, lookup = self.items, self._lookup
         if not items.is_exhausted:
-            try:
-                lookup.add(items.draw(self._room()))
-            except Exception as error:
-                note(error, f"in the items of pipeline {self.plan.label!r}, after {items.drawn} of them")
-                self.fail(error)
-                return
+            lookup.add(self._draw())
         if items.is_exhausted and not items:
-            self._end()
+            if items.error is None:
+                self._end()
+            else:
+                self.fail(items.error)
             return
         while lookup.waiting or lookup.unknown:
             if not self._is_prepared:
@@ -172,12 +173,17 @@ class MapRun(PlanExecution):
         if self.plan.cache is not None:
             self._lookup.use(CacheLookup(self.plan, signer, self._fixed, self._identities))
 
-    def _room(self) -> int | None:
-        """Return how many items may be drawn; ``None`` for all, if rows are kept anyway."""
+    def _draw(self) -> range:
+        """Draw all items, if rows are kept anyway; of a stream as many as there is room for."""
         if not self.rows.is_stream:
-            return None
+            return self.items.draw_all()
         least = FIRST_BLOCK * 2 if self._lookup.is_used or not self._is_prepared else 2
-        return self._pace.most_items(least) - len(self.items) - self.rows.waiting
+        here = len(self.items) + self.rows.waiting
+        return self.items.draw(
+            self._pace.most_items(least) - here,
+            STREAM_BYTES - self.items.nbytes - self.rows.nbytes,
+            self._pace.least_items - here,
+        )
 
     # --------------------------------------------------------------------------- items that are known
 
@@ -328,7 +334,8 @@ class MapRun(PlanExecution):
         self.executed += outcome.executed
         self.hits += outcome.hits
         rows = outcome.rows
-        self._pace.measure(outcome.seconds / max(1, len(rows)), outcome.nbytes / max(1, len(rows)))
+        nbytes = outcome.nbytes / max(1, len(rows)) or self.items.mean_nbytes
+        self._pace.measure(outcome.seconds / max(1, len(rows)), nbytes)
         drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
         done = self._lookup.done if self._lookup.is_used else None
         for position, row in zip(positions, rows, strict=False):  # an error may have ended it early

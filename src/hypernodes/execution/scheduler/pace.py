@@ -68,6 +68,11 @@ class Pace:
         window: int = vars(self).get("window", 1)
         return max(least, 2 * window * (self._measured.asked if self.sends_chunks else 1))
 
+    @property
+    def least_items(self) -> int:
+        """How many items of a stream are in memory at least, whatever their size, so that no worker idles."""
+        return self._workers if "window" in vars(self) else 1
+
     def next_size(self, here: int, drawn: int) -> int:
         """Return how many items the next chunk has.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.event import Event
 from hypernodes.exceptions import TransportError, WorkerDiedError
-from hypernodes.execution.calls.timeout import MAY_END_PROCESS
+from hypernodes.execution.calls.watchdog import MAY_END_PROCESS
 from hypernodes.execution.jobs import Call, Chunk, Outcome, Store
 from hypernodes.execution.provenance import store
 from hypernodes.execution.target import Session

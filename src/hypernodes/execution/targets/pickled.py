@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypernodes.execution.calls.timeout import MAY_END_PROCESS
+from hypernodes.execution.calls.watchdog import MAY_END_PROCESS
 from hypernodes.execution.current import OTHER_PROCESS
 from hypernodes.execution.execute import execute_isolated
 from hypernodes.execution.jobs import Call, Chunk

@@ -1,0 +1,253 @@
+"""Calls that take longer than they may have timed out, whatever they do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+from test_interrupt import is_running
+
+from hypernodes import DaftEngine, HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import NodeTimeoutError
+
+LIMIT_S = 0.3
+
+
+@node(output_name="y", timeout=LIMIT_S)
+def swallow(x):
+    """Catch whatever is an Exception, over and over."""
+    until = time.monotonic() + (20 if x == 1 else 0)
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.01)
+        except Exception:
+            continue
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+def swallow_all(x):
+    """Catch everything, and return as if nothing had happened."""
+    if x == 1:
+        try:
+            time.sleep(4 * LIMIT_S)
+        except BaseException:
+            return "swallowed"
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+def replace(x):
+    """Raise another error in the place of the interrupt."""
+    if x == 1:
+        try:
+            time.sleep(4 * LIMIT_S)
+        except BaseException as error:
+            raise ConnectionError("no answer") from error
+        raise ConnectionError("a late answer")
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+def yield_late(x):
+    """Take too long between two values."""
+    yield x
+    time.sleep(4 * LIMIT_S if x == 1 else 0)
+    yield x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+async def swallow_cancel(x):
+    """Catch the cancellation, and return as if nothing had happened."""
+    if x == 1:
+        try:
+            await asyncio.sleep(20)
+        except asyncio.CancelledError:
+            return "swallowed"
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+async def block(x):
+    """Block the event loop, so that nothing can be cancelled."""
+    time.sleep(4 * LIMIT_S if x == 1 else 0)
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+async def raise_timeout(x):
+    """Raise a TimeoutError of its own, in time."""
+    if x == 1:
+        raise TimeoutError("of its own")
+    return x
+
+
+LATE = (swallow, swallow_all, replace, yield_late, swallow_cancel, block)
+
+ENGINES = {
+    "a plain loop": HyperNodesEngine,
+    "items in threads": lambda: HyperNodesEngine(map_executor="threaded"),
+    "items on a loop": lambda: HyperNodesEngine(map_executor="async"),
+    "items in processes": lambda: HyperNodesEngine(map_executor="parallel"),
+    "nodes in processes": lambda: HyperNodesEngine(node_executor="parallel"),
+    "items on Ray": lambda: HyperNodesEngine(map_executor="ray"),
+    "Daft": lambda: DaftEngine(runner="native"),
+}
+
+
+@pytest.fixture(scope="module")
+def engine_named(request):
+    made = {}
+
+    def make(name):
+        if "Ray" in name:
+            request.getfixturevalue("ray_cluster")
+        if name not in made:
+            made[name] = ENGINES[name]()
+        return made[name]
+
+    yield make
+    for engine in made.values():
+        engine.shutdown()
+
+
+@pytest.mark.parametrize("late", LATE, ids=lambda late: late.name)
+@pytest.mark.parametrize("where", ENGINES)
+def test_a_call_that_takes_too_long_has_timed_out_whatever_it_returns_or_raises(engine_named, where, late):
+    pipeline = Pipeline([late], engine=engine_named(where))
+    rows = pipeline.map({"x": [0, 1, 2]}, map_over="x", on_error="return")["y"]
+    assert [rows[0], rows[2]] == ([[0, 0], [2, 2]] if late is yield_late else [0, 2])
+    assert type(rows[1]) is NodeTimeoutError
+    assert f"node {late.name!r}" in rows[1].__notes__[0]
+    assert "item 1" in rows[1].__notes__[0]
+
+
+@pytest.mark.parametrize("where", ["a plain loop", "items in threads", "items in processes"])
+def test_a_timeout_error_of_the_function_itself_stays_what_it_is(engine_named, where):
+    rows = Pipeline([raise_timeout], engine=engine_named(where)).map({"x": [0, 1]}, "x", on_error="return")
+    assert (type(rows["y"][1]), str(rows["y"][1])) == (TimeoutError, "of its own")
+
+
+def test_the_error_that_came_too_late_is_the_cause():
+    with pytest.raises(NodeTimeoutError) as caught:
+        Pipeline([replace]).run({"x": 1})
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+def test_a_late_call_is_tried_again():
+    calls = []
+
+    @node(output_name="y", timeout=LIMIT_S, retries=1)
+    def swallow_once(x):
+        calls.append(x)
+        if len(calls) == 1:
+            try:
+                time.sleep(20)
+            except BaseException:
+                return "swallowed"
+        return x
+
+    assert Pipeline([swallow_once]).run({"x": 1}) == {"y": 1}
+    assert calls == [1, 1]
+
+
+def test_a_call_of_a_batch_function_that_swallows_the_interrupt_has_timed_out():
+    def all_late(x):
+        try:
+            time.sleep(2 * LIMIT_S)
+        except BaseException:
+            return x
+        return x
+
+    @node(output_name="y", batch=all_late, timeout=LIMIT_S)
+    def late(x):
+        try:
+            time.sleep(2 * LIMIT_S)
+        except BaseException:
+            return x
+        return x
+
+    with pytest.raises(NodeTimeoutError):
+        Pipeline([late], engine=DaftEngine(runner="native")).map({"x": [1, 2]}, map_over="x")
+
+
+def test_a_call_whose_pipeline_catches_the_timeout_of_a_node_goes_on():
+    inner = Pipeline([swallow_all])
+
+    @node(output_name="z", timeout=20)
+    def recover(x):
+        try:
+            return inner.run({"x": x})["y"]
+        except NodeTimeoutError:
+            return "recovered"
+
+    assert Pipeline([recover]).run({"x": 1}) == {"z": "recovered"}
+
+
+# ------------------------------------------------------------------------ processes that hear nothing
+
+
+@node(output_name="y", timeout=LIMIT_S)
+def stop(x):
+    """Stop this process, as a debugger or a terminal does."""
+    if x == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+async def stop_on_loop(x):
+    if x == 1:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+def insist(x):
+    """Never end, and catch everything."""
+    while x == 1:
+        try:
+            time.sleep(20)
+        except BaseException:
+            continue
+    return x
+
+
+@node(output_name="y", timeout=LIMIT_S)
+async def block_for_ever(x):
+    while x == 1:
+        time.sleep(20)
+    return x
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("deaf", [stop, stop_on_loop, insist, block_for_ever], ids=lambda deaf: deaf.name)
+@pytest.mark.parametrize("where", ["items in processes", "nodes in processes", "items on Ray"])
+def test_a_process_that_hears_nothing_is_ended(engine_named, where, deaf):
+    pipeline = Pipeline([deaf], engine=engine_named(where))
+    rows = pipeline.map({"x": [0, 1, 2]}, map_over="x", on_error="return")["y"]
+    assert [rows[0], rows[2]] == [0, 2]
+    assert type(rows[1]) is NodeTimeoutError
+    assert pipeline.map({"x": [3, 4, 5]}, map_over="x") == {"y": [3, 4, 5]}
+
+
+def test_a_process_that_watches_another_one_ends_with_it():
+    def watchers():
+        import subprocess
+
+        found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True)
+        lines = [line.split(None, 2) for line in found.stdout.splitlines()[1:]]
+        return {int(pid) for pid, parent, _ in lines if int(parent) in pids}
+
+    with HyperNodesEngine(map_executor="parallel") as engine:
+        pipeline = Pipeline([node(lambda x: os.getpid(), output_name="y", timeout=20)], engine=engine)
+        pids = set(pipeline.map({"x": [1, 2, 3]}, map_over="x")["y"])
+        watching = watchers()
+        assert watching
+    until = time.monotonic() + 20
+    while any(map(is_running, watching)):
+        assert time.monotonic() < until
+        time.sleep(0.05)
