@@ -761,7 +761,7 @@ def test_an_array_without_dimensions_cannot_be_mapped_over(value):
     with said(errors.MapError, "map_over names 'x'"):
         list(PIPELINE.imap({"x": value, "offset": 1}, map_over="x"))
     with said(errors.MapError, "map_over names 'xs'"):
-        Pipeline([PIPELINE.as_node({"xs": "x"}, map_over="xs")]).run({"xs": value})
+        Pipeline([PIPELINE.as_node({"xs": "x"}, map_over="xs")]).run({"xs": value, "offset": 1})
 
 
 @pytest.mark.parametrize("columns", [[0, 1], [("a", 1), ("a", 2)], [None, 1.5]])

@@ -106,7 +106,6 @@ TABLE = [
     (DaftEngine, "show_plan", FLAG),
     (DaftEngine, "debug", FLAG),
     (partial(DaftEngine, runner=None), "runner", OR_NONE),
-    (DaftEngine, "address", OR_NONE + TEXT),
     (DaftEngine, "batch_size", (None, 1)),
     (DaftEngine, "concurrency", (None, 1)),
     (AsyncExecutor, "max_concurrent", COUNT),
@@ -188,6 +187,13 @@ WITH_METHODS = (POWER.with_engine, POWER.with_cache, POWER.with_callbacks, POWER
 def test_the_error_of_an_option_is_one_of_the_library(make, option):
     with pytest.raises(HyperNodesError, match=option):
         make(**{option: "many"})
+
+
+@pytest.mark.parametrize("address", [5, True, ["host:1"], b"host:1", object()])
+def test_an_address_of_a_cluster_is_a_text(address):
+    """An address that is one chooses the runner of Daft, for as long as this process lives."""
+    with pytest.raises(HyperNodesError, match="address must be a text"):
+        DaftEngine(address=address)
 
 
 # ------------------------------------------------------------------------------ what they take in many forms
