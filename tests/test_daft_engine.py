@@ -83,9 +83,10 @@ def test_the_columns_of_a_table_are_mapped_over(table):
 
 def test_a_data_frame_may_have_intermediate_outputs_as_columns():
     frame = daft.from_pydict({"square": [1, 4]})
-    assert shapes.map(frame, output_name="root") == {"root": [1.0, 2.0]}
-    assert shapes.to_daft(frame, "root").to_pydict() == {"square": [1, 4], "root": [1.0, 2.0]}
+    assert shapes.map(frame, "square", output_name="root") == {"root": [1.0, 2.0]}
     assert not CALLS
+    with pytest.raises(MapError, match="no column of the table is an input"):
+        shapes.to_daft(frame, "root")
 
 
 def test_a_lazy_data_frame_comes_back_if_nothing_is_to_be_collected():
@@ -492,7 +493,7 @@ def test_a_function_or_an_input_that_does_not_pickle_names_its_node():
 
 def test_a_column_that_is_missing_is_named():
     with pytest.raises(MissingInputError, match="'x' \\(for node 'square'\\)"):
-        shapes.map(daft.from_pydict({"spare": [1], "root": [2]}))
+        shapes.map(daft.from_pydict({"spare": [1], "root": [2]}), "root")
     with pytest.raises(MapError, match="no column of the table is an input"):
         shapes.to_daft(daft.from_pydict({"spare": [1]}))
     with pytest.raises(MapError, match="to_daft takes a daft.DataFrame, not a dict"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -322,19 +321,20 @@ class Pipeline(PipelineDefinition):
         The loop is not blocked, and async nodes run on it. Closing the iterator cancels them. Async iterables
         can be mapped over, too. Iterators are drawn from in other threads, since they may block.
         """
-        from hypernodes.executors.loops import iterate_in_thread, run_in_thread
+        from hypernodes.executors.loops import awaits_at_end, iterate_in_thread, run_in_thread
 
         # The iterator is made in a thread without an event loop. In this thread, `imap` would drive its
         # coroutines on the caller's loop and block it.
         given, sources = sync_inputs(inputs, map_over)
         start = partial(self.imap, given, map_over, map_mode, output_name, on_error, ordered=ordered)
+        rows = iterate_in_thread(await run_in_thread(start))
         try:
-            async with aclosing(iterate_in_thread(await run_in_thread(start))) as rows:
-                async for row in rows:
-                    yield row
+            async for row in rows:
+                yield row
         finally:
-            for source in sources:
-                await source.aclose()
+            if awaits_at_end():
+                for generator in (rows, *sources):
+                    await generator.aclose()
 
     def to_daft(self, frame: daft.DataFrame, output_name: OutputName = None) -> daft.DataFrame:
         """Add the outputs to a Daft data frame as lazy columns.

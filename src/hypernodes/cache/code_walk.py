@@ -143,7 +143,8 @@ class CodeWalk(abc.ABC):
     def _class_parts(self, kind: type) -> Iterable[bytes]:
         if is_class_of_library(kind):
             return [release(kind.__module__).encode(), kind.__qualname__.encode()]
-        parts = [_PYTHON, kind.__qualname__.encode(), *self._all(kind.__bases__)]
+        # A class that is pickled by value has another qualified name where it is unpickled.
+        parts = [_PYTHON, kind.__name__.encode(), *self._all(kind.__bases__)]
         if not is_installed(type(kind).__module__):
             parts.append(self.digest(type(kind)))
         own = dict(vars(kind))

@@ -14,6 +14,7 @@ import asyncio
 import functools
 import inspect
 import os
+import sys
 import threading
 import time
 from concurrent.futures import Future, wait
@@ -221,7 +222,19 @@ async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
     finally:
         caller.cancel()
         if (close := getattr(values, "close", None)) is not None:
-            await run_in_thread(partial(settle, close))
+            if awaits_at_end():
+                await run_in_thread(partial(settle, close))
+            else:
+                threading.Thread(target=settle, args=(close,), name="hypernodes-run", daemon=True).start()
+
+
+def awaits_at_end() -> bool:
+    """Whether an async generator of this loop can await in its ``finally`` block.
+
+    A loop that was patched by nest_asyncio does not close generators that nothing refers to: then Python closes
+    them, without a loop, and so it does if the loop has ended.
+    """
+    return running_loop() is not None and sys.get_asyncgen_hooks().finalizer is not None
 
 
 async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None) -> T:
@@ -246,6 +259,9 @@ async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None
     threading.Thread(target=run, name="hypernodes-run", daemon=True).start()
     try:
         settled = await asyncio.shield(done)
+    except GeneratorExit:  # The loop has ended: nothing can be awaited.
+        caller.cancel()
+        raise
     except BaseException:
         caller.cancel()
         # What ends the work waits itself for so long, and then needs a moment.
