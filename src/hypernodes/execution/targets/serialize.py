@@ -29,7 +29,13 @@ from hypernodes.execution.jobs import (
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
 from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
-from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
+from hypernodes.serialization.errors import (
+    ExceptionWrapper,
+    SerializedError,
+    deserialize_error,
+    serialize_error,
+    unwrapped,
+)
 from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
 from hypernodes.serialization.remote import RemoteValue, resolve
 
@@ -136,6 +142,8 @@ class JobSerializer:
             self._sent_with_code.add(job.key)
             with with_code():
                 return self._call(job) if isinstance(job, Call) else self._chunk(job)
+        except ExceptionWrapper as wrapper:
+            raise unwrapped(wrapper) from None
         except Exception as error:
             raise unsent_job(job, error) from error
 
@@ -186,7 +194,7 @@ class JobSerializer:
                 found[name] = Broadcast(*value.as_placed(), value.size)
                 continue
             if common not in self._broadcasts:
-                self._broadcasts[common] = broadcast(serialize(resolve(value)), self.place)
+                self._broadcasts[common] = self._broadcast(resolve(value))
             made = self._broadcasts[common]
             if made.size >= (BROADCAST_MIN_BYTES if type(value) in _SIMPLE_TYPES else least_bytes):
                 found[name] = made
@@ -195,8 +203,15 @@ class JobSerializer:
     def _shared(self, key: object, value: object) -> Broadcast:
         made = self._broadcasts.get(key)
         if made is None:
-            made = self._broadcasts[key] = broadcast(serialize(value), self.place)
+            made = self._broadcasts[key] = self._broadcast(value)
         return made
+
+    def _broadcast(self, value: object) -> Broadcast:
+        serialized = serialize(value)
+        try:
+            return broadcast(serialized, self.place)
+        except Exception as error:  # There is no cluster, or no room: the value itself can be pickled.
+            raise ExceptionWrapper(error) from error
 
 
 def deserialize_job(job: SerializedJob) -> Call | Chunk:
