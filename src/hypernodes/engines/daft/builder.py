@@ -89,7 +89,11 @@ class QueryBuilder:
                 InputColumn(name, self._dtypes[name], name in spec.computed) for name in stage.takes
             ),
             outputs=tuple(
-                OutputColumn(name, column_type_of_output(stage.plan, name), stage.plan.producers[name].name)
+                OutputColumn(
+                    name,
+                    column_type_of_output(stage.plan, name, exactly=not streams),
+                    stage.plan.producers[name].name,
+                )
                 for name in stage.makes
                 if name in spec.readers or (streams and name in spec.outputs)
             ),

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from math import ceil
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import daft
 import pyarrow as pa
@@ -23,7 +23,7 @@ from daft.functions import monotonically_increasing_id
 
 from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
 from hypernodes.engines.daft.builder import QueryBuilder
-from hypernodes.engines.daft.columns import exact_series, object_series
+from hypernodes.engines.daft.columns import exact_series, hint_of_output, inferred_type, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
@@ -85,6 +85,7 @@ def lazy_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions, kept: S
     builder = QueryBuilder(spec, frame, dtypes, transport, options, names[0])
     builder.add_stages()
     outputs = [name for name in spec.outputs if name not in kept]
+    _warn_of_objects(spec, outputs)
     given = [name for name in outputs if name not in spec.computed]
     result = builder.frame.select(
         *kept,
@@ -95,6 +96,31 @@ def lazy_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions, kept: S
     if options.show_plan:
         print_plan(result)
     return result
+
+
+def _warn_of_objects(spec: QuerySpec, names: Sequence[str]) -> None:
+    """Warn of the columns that have a hint, and hold Python objects all the same."""
+    for stage in spec.stages:
+        for name in stage.makes:
+            hint = hint_of_output(stage.plan, name)
+            if (
+                name not in names
+                or hint in (None, type(None), Any, object)
+                or inferred_type(hint) is not None
+            ):
+                continue
+            warnings.warn(
+                f"output {name!r} of node {stage.plan.producers[name].name!r}: its column holds Python "
+                f"objects, since Daft has no type for the hint {_name_of(hint)}. Other tools cannot read it "
+                f"from files, and filters on it fail. Use a hint such as int, datetime.date, list[float], "
+                f"numpy.typing.NDArray[numpy.float64] or a TypedDict, or leave it out.",
+                HintWarning,
+                stacklevel=6,
+            )
+
+
+def _name_of(hint: Any) -> str:
+    return hint.__qualname__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
 def print_plan(frame: DataFrame) -> None:
