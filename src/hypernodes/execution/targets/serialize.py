@@ -38,6 +38,7 @@ from hypernodes.serialization.errors import (
 )
 from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
 from hypernodes.serialization.remote import RemoteValue, resolve
+from hypernodes.serialization.warning_filters import broadcast_filters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,11 +61,13 @@ class SerializedJob:
         shared: The step of a call, or the context of a chunk.
         inputs: Inputs that many jobs have in common, by name, unless they are small and simple.
         payload: What is the job's own.
+        filters: The filters of `warnings`.
     """
 
     shared: Broadcast
     inputs: dict[str, Broadcast]
     payload: Serialized
+    filters: Broadcast
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +170,7 @@ class JobSerializer:
         takes = None if entry is None else call.takes
         payload = serialize((next(self._numbers), own, call.scope, entry, takes))
         signed = signed_step(call)
-        return SerializedJob(self._shared((call.step, signed.code), signed), common, payload)
+        return SerializedJob(self._shared((call.step, signed.code), signed), common, payload, self._filters)
 
     def _chunk(self, chunk: Chunk) -> SerializedJob:
         context = chunk.context
@@ -177,7 +180,13 @@ class JobSerializer:
             self._shared(context, replace(context, fixed=small, common={}))
         shared = self._broadcasts[context]
         payload = serialize((next(self._numbers), chunk.indices, chunk.items, chunk.known))
-        return SerializedJob(shared, large, payload)
+        return SerializedJob(shared, large, payload, self._filters)
+
+    @property
+    def _filters(self) -> Broadcast:
+        if "filters" not in self._broadcasts:
+            self._broadcasts["filters"] = broadcast_filters(self.place)
+        return self._broadcasts["filters"]
 
     def _travels(self, cache: object) -> bool:
         """Whether a cache can be used elsewhere."""
