@@ -3,6 +3,7 @@
 import asyncio
 import decimal
 import os
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -258,3 +259,7 @@ def with_model(model, x):
 
 def with_model_too(model, with_model):
     return with_model
+
+
+def hinted_lock(x) -> int:
+    return threading.Lock() if x == 2 else x

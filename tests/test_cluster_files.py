@@ -129,6 +129,9 @@ loud = Pipeline([make_loud], name="loud")
 """
 
 
+SUBMIT_AFTER_IMPORT = "import ray, hypernodes.cli; hypernodes.cli.main()"
+
+
 def hypernodes(env, cwd, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "hypernodes", *arguments],
@@ -159,6 +162,10 @@ def ended(local, tmp_path_factory):
     )
     cluster = f"127.0.0.1:{local['RAY_PORT']}"
     env = {name: value for name, value in local.items() if name != "RAY_AUTH_MODE"}  # there is a token
+    (cwd / "imports_ray.py").write_text("import ray\nfrom pipelines import loud\n")
+    (cwd / "no_home").mkdir()
+    early = ("run", "imports_ray:loud", "--set", "text=a", "--executor", "ray", "--address")
+    wrong, none = {**env, "RAY_AUTH_TOKEN": "0" * 32}, {**env, "HOME": str(cwd / "no_home")}
 
     with ThreadPoolExecutor() as pool:
         first = pool.submit(hypernodes, local, cwd, *job)
@@ -169,7 +176,22 @@ def ended(local, tmp_path_factory):
             "job again": pool.submit(lambda: rows.result() and hypernodes(local, cwd, *job)),
             "failing job": pool.submit(hypernodes, local, cwd, *submit, "--set", "text=bad"),
             "driver": pool.submit(hypernodes, env, cwd, *drive, cluster),
-            "wrong token": pool.submit(hypernodes, {**env, "RAY_AUTH_TOKEN": "0" * 32}, cwd, *drive, cluster),
+            "wrong token": pool.submit(hypernodes, wrong, cwd, *drive, cluster),
+            "early import": pool.submit(hypernodes, env, cwd, *early, cluster),
+            "early import, wrong token": pool.submit(hypernodes, wrong, cwd, *early, cluster),
+            "early import, no token": pool.submit(hypernodes, none, cwd, *early, cluster),
+            "early import, no mode": pool.submit(
+                hypernodes, {**env, "RAY_AUTH_MODE": "disabled"}, cwd, *early, cluster
+            ),
+            "early submit": pool.submit(
+                subprocess.run,
+                [sys.executable, "-c", SUBMIT_AFTER_IMPORT, *submit, "--set", "text=a"],
+                env=env,
+                cwd=cwd,
+                capture_output=True,
+                text=True,
+                timeout=250,
+            ),
             "dashboard": pool.submit(hypernodes, env, cwd, *drive, dashboard),
         }
 
@@ -209,6 +231,37 @@ def test_a_wrong_token_is_told_as_that(ended):
     wrong = ended["wrong token"].result()
     assert wrong.returncode == 1
     assert "The token here" in wrong.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_driver_that_has_imported_ray_before_finds_the_token(ended):
+    driven = ended["early import"].result()
+    assert driven.returncode == 0, driven.stderr
+    assert json.loads(driven.stdout) == {"loud": "A!"}
+
+
+@pytest.mark.timeout(300)
+def test_a_job_can_be_submitted_by_a_program_that_has_imported_ray_before(ended):
+    done = ended["early submit"].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("case", "cause"),
+    [
+        ("wrong token", "is another one than the cluster's"),
+        ("no token", "there is none here"),
+        ("no mode", "RAY_AUTH_MODE is 'disabled'. Set RAY_AUTH_MODE=token"),
+    ],
+)
+def test_what_the_cluster_rejects_is_told_before_ray_tries_for_long(ended, case, cause):
+    done = ended[f"early import, {case}"].result()
+    assert done.returncode == 1
+    assert "ClusterConnectionError: the Ray cluster at" in done.stderr
+    assert cause in done.stderr
+    assert "TransportError" not in done.stderr
+    assert "Failed to get cluster ID" not in done.stderr  # Ray's warnings
 
 
 @pytest.mark.timeout(300)

@@ -6,6 +6,9 @@ A test that fails with a new version of Ray says what to change.
 import inspect
 import logging
 import os
+import subprocess
+import sys
+import textwrap
 
 import pytest
 import ray
@@ -101,3 +104,31 @@ def test_the_error_of_a_result_is_discarded_without_waiting():
     ref = fail.remote()
     ray.wait([ref], timeout=60)
     assert compat.discard_error(ref) is None
+
+
+def test_ray_reads_again_whether_it_sends_a_token():
+    todo = changed(
+        "Config.initialize or get_authentication_mode is gone.", "See authentication_token_setup.py."
+    )
+    script = """
+        import os
+        os.environ.pop("RAY_AUTH_MODE", None)
+        import ray
+        from hypernodes._compat.ray import sends_token
+        before = sends_token()
+        os.environ["RAY_AUTH_MODE"] = "token"
+        print(before, sends_token())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout == "False True\n", todo + done.stderr
+
+
+def test_a_cluster_that_asks_for_no_token_rejects_none(ray_cluster):
+    address = ray_cluster.get_runtime_context().gcs_address
+    assert not compat.rejects_token(address, 5)

@@ -625,6 +625,25 @@ def test_a_node_runs_on_the_host_that_has_its_resources(has_callbacks):
 
 
 @ray_only
+@pytest.mark.parametrize("options", [{"num_gpus": 1}, {"num_cpus": 64}, {"resources": {"kiln": 2}}], ids=str)
+@pytest.mark.parametrize("has_callbacks", [False, True])
+def test_what_no_host_has_is_an_error_at_once(options, has_callbacks):
+    train = node(lambda x: x, output_name="trained", **options)
+    callbacks = [Recorder()] if has_callbacks else []
+    pipeline = Pipeline([train], name="training", callbacks=callbacks, engine=DaftEngine())
+    for work in (
+        lambda: pipeline.map({"x": [1, 2]}, "x"),
+        lambda: pipeline.run({"x": 1}),
+        lambda: pipeline.with_callbacks([]).to_daft(daft.from_pydict({"x": [1]})),
+    ):
+        with pytest.raises(ResourcesError, match="no host of the cluster has that") as caught:
+            work()
+        assert "pipeline 'training'" in caught.value.__notes__[0]
+    errors = pipeline.map({"x": [1, 2]}, "x", on_error="return")["trained"]
+    assert [type(error) for error in errors] == [ResourcesError] * 2
+
+
+@ray_only
 def test_no_row_is_lost_behind_async_nodes_where_partitions_are_empty():
     pipeline = Pipeline([check_later, node(lambda checked_later: checked_later, output_name="y")])
     frame = daft.from_pydict({"checked": list(range(9))}).into_partitions(9).where(col("checked") % 4 == 0)
@@ -853,3 +872,61 @@ def test_to_daft_makes_one_plan_however_often_it_is_called(monkeypatch):
     for _ in range(3):
         pipeline.to_daft(daft.from_pydict({"x": [1]}))
     assert len(plans) == 1
+
+
+# ---------------------------------------------------------------- what cannot be pickled, in processes
+
+IN_PROCESSES = {} if ON_RAY else {"concurrency": 2}
+
+
+def lock_for_two(x):
+    return threading.Lock() if x == 2 else x
+
+
+LOCKS = {
+    "an output": ([node(lock_for_two, output_name="y")], "the result 'y', a lock"),
+    "an output for another stage": (
+        [node(lock_for_two, output_name="held", num_cpus=1), node(lambda held: 1, output_name="y")],
+        "the result 'held', a lock",
+    ),
+    "a hinted output": ([node(sample.hinted_lock, output_name="y")], "the result 'y', a lock"),
+}
+
+
+@pytest.mark.parametrize(("nodes", "what"), LOCKS.values(), ids=LOCKS)
+def test_an_output_that_cannot_be_pickled_is_an_error_of_its_item(nodes, what):
+    pipeline = Pipeline(nodes, name="locks", engine=DaftEngine(**IN_PROCESSES))
+    with pytest.raises(TransportError, match=what) as caught:
+        pipeline.map({"x": [1, 2, 3]}, "x")
+    assert f"in node {nodes[0].name!r} of pipeline 'locks', item 1" in caught.value.__notes__[0]
+    found = pipeline.map({"x": [1, 2, 3]}, "x", output_name="y", on_error="return")["y"]
+    if "held" in what:  # nothing goes from stage to stage then
+        assert found == [1, 1, 1]
+    else:
+        assert [found[0], found[2]] == [1, 3]
+        assert type(found[1]) is TransportError
+
+
+def test_an_input_that_cannot_be_pickled_fails_its_item_alone():
+    pipeline = Pipeline(
+        [node(lambda x: type(x).__name__, output_name="y")], name="p", engine=DaftEngine(**IN_PROCESSES)
+    )
+    items = [1, threading.Lock(), "a", *range(40), threading.Lock()]
+    with pytest.raises(TransportError, match=r"input 'x\[1\]' \(a lock\)") as caught:
+        pipeline.map({"x": items}, "x")
+    assert "of pipeline 'p', item 1" in str(caught.value)
+    assert caught.value.__notes__ == ["in item 1 of pipeline 'p'"]
+    found = pipeline.map({"x": items}, "x", on_error="return")["y"]
+    assert [number for number, value in enumerate(found) if isinstance(value, Exception)] == [1, 43]
+    assert (found[0], found[2], found[42]) == ("int", "str", "int")
+    for number in (1, 43):
+        assert type(found[number]) is TransportError
+        assert f"input 'x[{number}]' (a lock)" in str(found[number])
+        assert f"item {number} of pipeline 'p'" in found[number].__notes__[0]
+
+
+def test_an_input_that_cannot_be_pickled_does_no_harm_in_threads():
+    if ON_RAY:
+        pytest.skip("there are no threads")
+    pipeline = Pipeline([node(lambda x: type(x).__name__, output_name="y")], engine=DaftEngine())
+    assert pipeline.map({"x": [1, threading.Lock()]}, "x") == {"y": ["int", "lock"]}

@@ -1,14 +1,19 @@
 """Values come out of Daft as they went in, with their types."""
 
 import dataclasses
+import datetime as dt
 import enum
 import math
 import os
 import types
+import typing
 from decimal import Decimal
 
+import daft
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pydantic
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -224,3 +229,140 @@ def test_a_value_of_a_lazy_column_that_does_not_fit_its_hint_is_an_error(daft_ru
         caught.value
     )
     assert lazy.map({"x": [1, 3]}, "x").to_pydict() == {"first": [1, 3]}
+
+
+# ----------------------------------------------------------------------------- lazy columns in files
+
+
+class Place(typing.TypedDict):
+    name: str
+    height: float | None
+
+
+class Partial(typing.TypedDict, total=False):
+    name: str
+
+
+DAY, MOMENT = dt.date(2024, 2, 29), dt.datetime(2024, 2, 29, 12, 30, 1, 5)
+PLACES = [{"name": "a", "height": 1.5}, {"name": "b", "height": None}]
+READABLE = {
+    "date": (dt.date, [DAY, None], "date32[day]"),
+    "optional date": (dt.date | None, [None, DAY], "date32[day]"),
+    "datetime": (dt.datetime, [MOMENT, MOMENT], "timestamp[us]"),
+    "time": (dt.time, [MOMENT.time(), dt.time(0)], "time64[us]"),
+    "timedelta": (dt.timedelta, [dt.timedelta(1, 2, 3), dt.timedelta(-1)], "duration[us]"),
+    "typed dict": (Place, PLACES, "struct<name: large_string, height: double>"),
+    "list of typed dicts": (
+        list[Place],
+        [PLACES, []],
+        "large_list<item: struct<name: large_string, height: double>>",
+    ),
+    "list of optional ints": (list[int | None], [[1, None], []], "large_list<item: int64>"),
+    "list of dates": (list[dt.date], [[DAY], [DAY, DAY]], "large_list<item: date32[day]>"),
+    "list of lists": (list[list[str]], [[["a"], []], []], "large_list<item: large_list<item: large_string>>"),
+    "numpy scalar": (np.float32, [np.float32(1.5), np.float32(0)], "float"),
+    "floats": (float, [float("nan"), 1.0], "double"),
+}
+
+
+def given(hint, column):
+    """Return a pipeline with one node, whose outputs are those of a column, and a frame for it."""
+
+    def give(number):
+        return column[number]
+
+    give.__annotations__["return"] = hint
+    pipeline = Pipeline([node(give, output_name="y")], engine=DaftEngine())
+    return pipeline, daft.from_pydict({"number": list(range(len(column)))})
+
+
+@pytest.mark.parametrize(("hint", "column", "stored"), READABLE.values(), ids=READABLE)
+def test_a_hinted_column_of_a_lazy_frame_is_one_that_other_tools_read(
+    daft_runner, tmp_path, hint, column, stored
+):
+    pipeline, frame = given(hint, column)
+    pipeline.to_daft(frame).write_parquet(str(tmp_path))
+    (file,) = tmp_path.glob("*.parquet")
+    found = pq.read_table(file)["y"]
+    assert str(found.type) == stored
+    values = found.to_pylist()
+    assert same(values, column) or values == column  # a NumPy scalar is a number of Python
+
+
+def test_filters_and_sums_on_hinted_columns_are_daft_s_own(daft_runner):
+    pipeline, frame = given(dt.date, [DAY, DAY - dt.timedelta(1), None])
+    lazy = pipeline.to_daft(frame)
+    assert lazy.where(lazy["y"] < DAY).to_pydict() == {"number": [1], "y": [DAY - dt.timedelta(1)]}
+
+
+def test_an_array_whose_elements_have_a_type_is_a_tensor(daft_runner):
+    arrays = [np.array([[1.0, float("nan")]]), np.zeros((2, 0))]
+    pipeline, frame = given(npt.NDArray[np.float64], arrays)
+    lazy = pipeline.to_daft(frame)
+    assert lazy.schema()["y"].dtype.is_tensor()
+    found = lazy.to_pydict()["y"]
+    assert [value.shape for value in found] == [(1, 2), (2, 0)]
+    assert np.array_equal(found[0], arrays[0], equal_nan=True)
+
+
+def test_a_node_behind_a_column_of_a_map_gets_dictionaries(daft_runner):
+    @node(output_name="counts")
+    def count(text) -> dict[str, int]:
+        return {letter: text.count(letter) for letter in text}
+
+    @node(output_name="kind", num_cpus=1)
+    def kind_of(counts) -> str:
+        return type(counts).__name__
+
+    frame = daft.from_pydict({"text": ["aab", "c"]})
+    found = Pipeline([count, kind_of], engine=DaftEngine()).to_daft(frame).to_pydict()
+    assert found["kind"] == ["dict", "dict"]
+    assert [dict(one) for one in found["counts"]] == [{"a": 2, "b": 1}, {"c": 1}]
+
+
+CHANGED = {
+    "a moment for a day": (dt.date, [MOMENT]),
+    "a moment with a time zone": (dt.datetime, [MOMENT.replace(tzinfo=dt.UTC)]),
+    "a text for a day": (dt.date, ["2024-02-29"]),
+    "a key too few": (Place, [{"name": "a"}]),
+    "a key too many": (Place, [{"name": "a", "height": 1.0, "depth": 2}]),
+    "a tuple for a list": (list[dt.date], [(DAY,)]),
+    "other elements": (npt.NDArray[np.float64], [np.zeros(2, np.float32)]),
+    "a number that is too large": (np.int8, [300]),
+}
+
+
+@pytest.mark.parametrize(("hint", "column"), CHANGED.values(), ids=CHANGED)
+def test_a_value_that_the_type_of_a_lazy_column_would_change_is_an_error(daft_runner, hint, column):
+    pipeline, frame = given(hint, column)
+    with pytest.raises(HintError, match="output 'y' of node 'give' has a hint for"):
+        pipeline.to_daft(frame).collect()
+
+
+OBJECTS = {
+    "decimal": (Decimal, Decimal("1.5"), "Decimal"),
+    "array": (np.ndarray, np.zeros(2), "ndarray"),
+    "union": (int | str, 1, "int | str"),
+    "tuple": (tuple[int, int], (1, 2), "tuple[int, int]"),
+    "model": (Person, Person(name="Ada"), "Person"),
+    "optional keys": (Partial, {}, "Partial"),
+    "list of decimals": (list[Decimal], [Decimal(1)], "list[decimal.Decimal]"),
+}
+
+
+@pytest.mark.parametrize(("hint", "value", "named"), OBJECTS.values(), ids=OBJECTS)
+def test_a_hinted_column_that_stays_one_of_objects_is_warned_of(daft_runner, hint, value, named):
+    pipeline, frame = given(hint, [value])
+    with pytest.warns(HintWarning) as caught:
+        lazy = pipeline.to_daft(frame)
+    (warning,) = caught
+    assert "output 'y' of node 'give': its column holds Python objects" in str(warning.message)
+    assert f"for the hint {named}. " in str(warning.message)
+    assert warning.filename == __file__
+    assert same(lazy.to_pydict()["y"], [value])
+
+
+@pytest.mark.parametrize("hint", [object, typing.Any, None])
+def test_a_column_that_is_said_to_hold_anything_is_not_warned_of(daft_runner, hint):
+    pipeline, frame = given(hint, [None])
+    assert pipeline.to_daft(frame).to_pydict()["y"] == [None]

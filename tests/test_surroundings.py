@@ -1,12 +1,17 @@
-"""What a call finds around it: context variables, of the caller and of the calls before it."""
+"""What a call finds around it: context variables, filters of warnings, random numbers, threads."""
 
 from __future__ import annotations
 
 import asyncio
 import decimal
+import os
+import random
+import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +22,12 @@ from hypernodes import (
     DaftEngine,
     DiskCache,
     HyperNodesEngine,
+    ParallelExecutor,
     Pipeline,
     PipelineCallback,
     node,
 )
+from hypernodes.executors import native_threads
 
 REQUEST = ContextVar("request", default="none")
 
@@ -249,3 +256,137 @@ def test_node_contexts_of_callbacks_are_entered_in_the_context_of_the_call(engin
     pipeline = Pipeline([request], engine=engines["items in threads"], callbacks=[Noting()])
     in_request(lambda: pipeline.map(ITEMS, map_over="x"))
     assert seen == ["mine"] * 6
+
+
+# -------------------------------------------------------------------------------- other processes
+
+PROCESSES = {
+    "items in processes": lambda: HyperNodesEngine(map_executor="parallel"),
+    "nodes in processes": lambda: HyperNodesEngine(node_executor="parallel"),
+    "items on Ray": lambda: HyperNodesEngine(map_executor="ray"),
+    "nodes on Ray": lambda: HyperNodesEngine(node_executor="ray"),
+    "processes of Daft": lambda: DaftEngine(runner="native", concurrency=2),
+}
+
+
+@pytest.fixture(scope="module")
+def engine_elsewhere(request):
+    made = {}
+
+    def make(name):
+        if "Ray" in name:
+            request.getfixturevalue("ray_cluster")
+        if name not in made:
+            made[name] = PROCESSES[name]()
+        return made[name]
+
+    yield make
+    for engine in made.values():
+        engine.shutdown()
+
+
+@node
+def warn(x):
+    warnings.warn("careful", UserWarning, stacklevel=1)
+    return x
+
+
+@pytest.mark.parametrize("where", ["items in threads", *PROCESSES])
+def test_a_call_warns_by_the_filters_of_its_caller(engines, engine_elsewhere, where):
+    engine = engines[where] if where in engines else engine_elsewhere(where)
+    pipeline = Pipeline([warn], engine=engine)
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert pipeline.map({"x": [1, 2, 3]}, map_over="x") == {"warn": [1, 2, 3]}
+        with warnings.catch_warnings(), pytest.raises(UserWarning, match="careful"):
+            warnings.simplefilter("error", UserWarning)
+            pipeline.map({"x": [1, 2, 3]}, map_over="x")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            warnings.filterwarnings("ignore", message="care")
+            assert pipeline.map({"x": [1]}, map_over="x") == {"warn": [1]}
+
+
+def closure():
+    uniform, normal = random.uniform, np.random.normal
+
+    def draw(a, b):
+        return uniform(a, b), normal(a, b)
+
+    return draw
+
+
+DRAWS = {
+    "random": random.uniform,
+    "random in a lambda": lambda a, b: random.random() + a * b,
+    "numpy": np.random.uniform,
+    "a closure": closure(),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize("where", PROCESSES)
+def test_workers_draw_other_random_numbers(engine_elsewhere, where, draw):
+    def number(low, high):
+        time.sleep(0.005)  # so that all workers draw
+        return draw(low, high)
+
+    pipeline = Pipeline([node(number, output_name="y")], engine=engine_elsewhere(where))
+    drawn = pipeline.map({"low": [0] * 40, "high": 1}, map_over="low")["y"]
+    drawn += pipeline.map({"low": [0] * 40, "high": 1}, map_over="low")["y"]
+    assert len(set(drawn)) == 80
+
+
+@pytest.mark.parametrize("function", [random.uniform, random.triangular, random.gauss])
+def test_a_function_of_random_is_a_node_itself(engine_elsewhere, function):
+    pipeline = Pipeline([node(function, output_name="y")], engine=engine_elsewhere("items in processes"))
+    first, *_ = pipeline.input_names
+    given = dict.fromkeys(pipeline.input_names, 1.0) | {first: [0.0] * 50}
+    assert len(set(pipeline.map(given, map_over=first)["y"])) == 50
+
+
+def test_a_generator_of_the_user_travels_as_it_is(engine_elsewhere):
+    draw = random.Random(7).random
+    pipeline = Pipeline(
+        [node(lambda x: draw(), output_name="y")], engine=engine_elsewhere("items in processes")
+    )
+    assert pipeline.map({"x": [1]}, map_over="x") == {"y": [random.Random(7).random()]}
+
+
+def limits():
+    return {name: os.environ.get(name) for name in native_threads.VARIABLES}
+
+
+@pytest.mark.parametrize("workers", [1, 64])
+def test_a_worker_process_uses_its_share_of_the_cores_for_native_threads(monkeypatch, workers):
+    for name in native_threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with ParallelExecutor(workers) as executor:
+        found = executor.submit(limits).result()
+    share = str(max(1, (os.cpu_count() or 1) // workers))
+    assert found == dict.fromkeys(native_threads.VARIABLES, share)
+    assert not set(native_threads.VARIABLES) & set(os.environ)
+
+
+def test_numbers_of_native_threads_that_the_user_has_set_stay(monkeypatch):
+    for name in native_threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("MKL_NUM_THREADS", "5")
+    with ParallelExecutor(2) as executor:
+        found = executor.submit(limits).result()
+    assert (found["OMP_NUM_THREADS"], found["OPENBLAS_NUM_THREADS"]) == ("3", "3")
+    assert found["MKL_NUM_THREADS"] == "5"
+
+
+def test_a_worker_process_has_the_environment_and_the_directory_of_its_start(monkeypatch, tmp_path):
+    monkeypatch.setenv("SURROUNDING", "first")
+    monkeypatch.chdir(tmp_path)
+    look = node(lambda x: (os.environ["SURROUNDING"], str(Path.cwd())), output_name="y")
+    with ParallelExecutor(1) as executor:
+        pipeline = Pipeline([look], engine=HyperNodesEngine(map_executor=executor))
+        first = pipeline.map({"x": [1]}, map_over="x")
+        monkeypatch.setenv("SURROUNDING", "second")
+        monkeypatch.chdir(tmp_path.parent)
+        assert pipeline.map({"x": [1]}, map_over="x") == first == {"y": [("first", str(tmp_path))]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,6 +74,47 @@ def is_authentication_failure(message: str) -> bool:
     When the text has changed: change the words here. Until then users see Ray's own text.
     """
     return "oken" in message or "uthenticat" in message
+
+
+def sends_token() -> bool:
+    """Have Ray read ``RAY_AUTH_MODE`` again, and return whether it sends a token to clusters.
+
+    Why: Ray reads the setting once, when it is imported, which a program often does before it knows of a
+    cluster. Ray itself reads it again in this way where it finds a token for a local cluster.
+    When ``Config.initialize`` or ``get_authentication_mode`` is gone: look in
+    ``ray/_private/authentication/authentication_token_setup.py`` for what has replaced it. Without it, this
+    function returns ``False``, and programs must set the variable before they import Ray.
+    """
+    raylet: Any = import_module("ray._raylet")
+    try:
+        raylet.Config.initialize("")
+        return bool(raylet.get_authentication_mode() == raylet.AuthenticationMode.TOKEN)
+    except AttributeError:
+        return False
+
+
+def rejects_token(address: str, timeout: float) -> bool:
+    """Whether the cluster at an address does not let this process in.
+
+    Why: `ray.init` tries for 20 seconds, logs a warning in each, and then names no cause. The service that
+    it asks first answers at once.
+    When the service has another name, or there is no ``grpc``: this function returns ``False``, and users see
+    the error of `ray.init` after its 20 seconds.
+    """
+    try:
+        grpc: Any = import_module("grpc")
+        loader: Any = import_module("ray._raylet").AuthenticationTokenLoader.instance()
+        token = loader.get_raw_token(ignore_auth_mode=True) if sends_token() else ""
+    except (ImportError, AttributeError):
+        return False
+    metadata = [("authorization", f"Bearer {token}")] if token else None
+    with grpc.insecure_channel(address) as channel:
+        check = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive")
+        try:
+            check(b"", timeout=timeout, metadata=metadata)
+        except grpc.RpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
+    return False
 
 
 def discard_error(ref: ObjectRef[Any]) -> None:

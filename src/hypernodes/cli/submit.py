@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -69,8 +68,11 @@ def submit(
 
 
 def _client(address: str) -> JobSubmissionClient:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     from ray.job_submission import JobSubmissionClient
+
+    from hypernodes.executors.ray.connection import use_token
+
+    use_token()
 
     if "://" not in address:
         raise click.UsageError(

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
+from hypernodes.executors.native_threads import native_threads
 from hypernodes.executors.process_worker import Kind, Message, WorkerProcess, describe_exit, serialize_message
 from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
@@ -183,7 +184,8 @@ class ProcessPool:
     def _start_worker(self) -> WorkerProcess | None:
         """Start a process, and return it when it is ready; ``None`` if it cannot start."""
         try:
-            worker = WorkerProcess(self._initializer)
+            with native_threads(self._max_workers):
+                worker = WorkerProcess(self._initializer)
         except Exception as error:
             self._break_unless_working(described(error), error)
             return None

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import io
 import pickle
+import sys
+import types
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -127,9 +129,25 @@ def _pickler() -> Any:
             if isinstance(obj, _out_of_band):
                 self.out_of_band.append(obj)
                 return _take, (len(self.out_of_band) - 1,)
+            if isinstance(obj, _METHODS) and (module := _module_of_generator(obj)) is not None:
+                return getattr, (module, obj.__name__)
             return super().reducer_override(obj)
 
     return Pickler
+
+
+_METHODS: Final = (types.MethodType, types.BuiltinMethodType)
+_GENERATORS: Final = ("random", "numpy.random.mtrand")
+"""Modules whose functions are methods of one generator of random numbers, such as `random.uniform`."""
+
+
+def _module_of_generator(method: Any) -> Any:
+    """Return the module of a function that draws random numbers.
+
+    Pickled as a method, it would take a copy of the generator to each worker, and all would draw the same.
+    """
+    modules = map(sys.modules.get, _GENERATORS)
+    return next((found for found in modules if getattr(found, method.__name__, None) == method), None)
 
 
 def _put_beside(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:

@@ -20,6 +20,7 @@ from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
 from hypernodes.serialization.pickling import Serialized, serialize
+from hypernodes.serialization.warning_filters import broadcast_filters, warning_filters
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,7 +90,11 @@ class QueryBuilder:
                 InputColumn(name, self._dtypes[name], name in spec.computed) for name in stage.takes
             ),
             outputs=tuple(
-                OutputColumn(name, column_type_of_output(stage.plan, name), stage.plan.producers[name].name)
+                OutputColumn(
+                    name,
+                    column_type_of_output(stage.plan, name, exactly=not streams),
+                    stage.plan.producers[name].name,
+                )
                 for name in stage.makes
                 if name in spec.readers or (streams and name in spec.outputs)
             ),
@@ -161,6 +166,7 @@ class SerializedUdf:
             small = {name: value for name, value in task.fixed.items() if name not in self._large}
             with with_code() if sends_code else nullcontext():
                 self._task = broadcast(serialize(replace(task, fixed=small)), place)
+            self._filters = broadcast_filters(place)
         except Exception as failure:
             plan = task.stage.plan
             raise unsent(plan.calls(), task.fixed, repr(plan.label), failure) from failure
@@ -169,14 +175,16 @@ class SerializedUdf:
         """Compute the stage for the items of some rows."""
         token = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
         try:
-            return self._deserialized()(*series)
+            with warning_filters(self._filters):
+                return self._deserialized()(*series)
         finally:
             OCCUPIED.reset(token)
 
     async def on_loop(self, *series: Series) -> Series:
         """Compute the stage for the items of some rows, several items at once."""
         OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})  # This is in the context of the coroutine only.
-        return await self._deserialized().on_loop(*series)
+        with warning_filters(self._filters):
+            return await self._deserialized().on_loop(*series)
 
     def _deserialized(self) -> StageUdf:
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import collections.abc
+import datetime as dt
 import inspect
+import math
 import numbers
 import types
 import typing
+import warnings
 from contextlib import suppress
 from typing import Any, Final, Union
 
@@ -25,28 +27,28 @@ if typing.TYPE_CHECKING:
 TYPED_NAMES: Final = ("int", "float", "str", "bool", "bytes")
 """The built-in types whose values Arrow holds exactly."""
 
-_ITERATORS: Final = (
-    collections.abc.Iterator,
-    collections.abc.Iterable,
-    collections.abc.Generator,
-    collections.abc.AsyncIterator,
-    collections.abc.AsyncGenerator,
-)
+
+def column_type_of_output(plan: Plan, name: str, *, exactly: bool) -> DataType | None:
+    """Return the type of the column for an output of a plan; ``None`` for a column of Python objects.
+
+    Args:
+        plan: The plan.
+        name: The output.
+        exactly: Whether only types are wanted whose columns give all values back as they were.
+    """
+    hint = hint_of_output(plan, name)
+    return column_type(hint) if exactly else inferred_type(hint)
 
 
-def column_type_of_output(plan: Plan, name: str) -> DataType | None:
-    """Return the type of the column for an output of a plan; ``None`` for a column of Python objects."""
-    return column_type(_hint_of_output(plan, name))
-
-
-def _hint_of_output(plan: Plan, name: str) -> Any:
+def hint_of_output(plan: Plan, name: str) -> Any:
+    """Return the return hint of the node that makes an output; ``None`` if it has none."""
     step = plan.producers.get(name)
     match step:
         case CallStep():
             return return_hints(step.function, len(step.outputs))[step.outputs.index(name)]
         case NestedStep():
             inner = next(inner for inner, outer in step.results if outer == name)
-            hint = _hint_of_output(step.inner, inner)
+            hint = hint_of_output(step.inner, inner)
             return types.GenericAlias(list, (hint,)) if step.map_over and hint is not None else hint
     return None
 
@@ -75,9 +77,7 @@ def _without_none(hint: Any) -> Any:
     """Return a hint without its ``None``, since every column may hold that."""
     if typing.get_origin(hint) in (Union, types.UnionType):
         others = [part for part in typing.get_args(hint) if part is not type(None)]
-        return others[0] if len(others) == 1 else None
-    if typing.get_origin(hint) in _ITERATORS:
-        return None  # The output of a generator function is the list of its values.
+        return others[0] if len(others) == 1 else hint
     return hint
 
 
@@ -92,8 +92,43 @@ def column_type(hint: Any) -> DataType | None:
             "bytes": DataType.binary,
         }[name]()
     if typing.get_origin(hint) is list and len(typing.get_args(hint)) == 1:
-        inner = column_type(typing.get_args(hint)[0])
+        inner = column_type(_without_none(typing.get_args(hint)[0]))
         return None if inner is None else DataType.list(inner)
+    return None
+
+
+_INFERRED: Final = (dt.date, dt.datetime, dt.time, dt.timedelta)
+
+
+def inferred_type(hint: Any) -> DataType | None:
+    """Return the type that Daft infers from a hint; ``None`` if it would hold pickles, or other values.
+
+    >>> import datetime
+    >>> inferred_type(list[datetime.date]), inferred_type(dict[str, int | None])
+    (List[Date], Map[String: Int64])
+    """
+    hint = _without_none(hint)
+    if (simple := column_type(hint)) is not None:
+        return simple
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    found: DataType
+    if hint in _INFERRED:
+        found = DataType.infer_from_type(hint)
+        return found
+    if typing.is_typeddict(hint) and not hint.__optional_keys__:
+        fields = {name: inferred_type(part) for name, part in typing.get_type_hints(hint).items()}
+        known = {name: field for name, field in fields.items() if field is not None}
+        return DataType.struct(known) if known and len(known) == len(fields) else None
+    inner = [inferred_type(part) for part in parts] if origin in (list, dict) else []
+    if inner and None not in inner:
+        found = DataType.list(inner[0]) if origin is list else DataType.map(*inner)
+        return found
+    if getattr(origin or hint, "__module__", "") == "numpy":
+        with warnings.catch_warnings(), suppress(Exception):
+            warnings.simplefilter("ignore")  # of an array without the type of its elements
+            found = DataType.infer_from_type(hint)
+            if "Python" not in repr(found):
+                return found
     return None
 
 
@@ -139,6 +174,8 @@ def typed_series(column: Any, dtype: DataType, label: str, *, exactly: bool = Tr
     >>> typed_series([1, None], DataType.int64(), "output 'x'").to_pylist()
     [1, None]
     """
+    if not _is_exact(dtype):
+        return _inferred_series(values(column), dtype, label)
     wanted = dtype.to_arrow_dtype()
     # A pandas Series is left out here: Arrow would turn its NaN into None.
     if type(column).__name__ == "ndarray" and column.ndim == 1 and column.dtype.kind in "biuf":
@@ -161,6 +198,67 @@ def typed_series(column: Any, dtype: DataType, label: str, *, exactly: bool = Tr
             f"{label} has a hint for {dtype}, but not all of its values fit: {error}. Correct the hint, or "
             f"leave it out."
         ) from error
+
+
+def _is_exact(dtype: DataType) -> bool:
+    """Whether a type is one of those that `column_type` returns."""
+    if dtype.is_list():
+        return _is_exact(dtype.dtype)
+    return any(
+        is_kind()
+        for is_kind in (dtype.is_boolean, dtype.is_int64, dtype.is_float64, dtype.is_string, dtype.is_binary)
+    )
+
+
+def _inferred_series(column: list[Any], dtype: DataType, label: str) -> Series:
+    """Return values as a column of a type that Daft has inferred, or raise a HintError if it changes one."""
+    try:
+        series = Series.from_pylist(column, dtype=dtype)
+        back = restored(series.to_pylist(), dtype)
+    except Exception as error:
+        raise HintError(
+            f"{label} has a hint for {dtype}, but not all of its values fit: {error}. Correct the hint, or "
+            f"leave it out."
+        ) from error
+    for value, found in zip(column, back, strict=True):
+        if not _is_same(value, found):
+            raise HintError(
+                f"{label} has a hint for {dtype}, but its value {short(value)}, of type "
+                f"{type(value).__name__!r}, would become {short(found)}. Correct the hint, or leave it out."
+            )
+    return series
+
+
+def _is_same(value: Any, found: Any) -> bool:
+    if isinstance(value, dict) and isinstance(found, dict):
+        return value.keys() == found.keys() and all(_is_same(value[key], found[key]) for key in value)
+    if isinstance(value, list) and isinstance(found, list):
+        return len(value) == len(found) and all(map(_is_same, value, found))
+    if type(value).__name__ == "ndarray":
+        import numpy as np
+
+        is_same = type(found) is type(value) and value.dtype == found.dtype and value.shape == found.shape
+        return is_same and np.array_equal(value, found, equal_nan=value.dtype.kind in "fc")
+    return bool(value == found) or (isinstance(value, float) and math.isnan(value) and math.isnan(found))
+
+
+def restored(column: list[Any], dtype: DataType) -> list[Any]:
+    """Return values that Daft has read from a column, with dictionaries for maps."""
+    if "Map[" not in repr(dtype):
+        return column
+    return [_restored(value, dtype) for value in column]
+
+
+def _restored(value: Any, dtype: DataType) -> Any:
+    if value is None:
+        return None
+    if dtype.is_map():
+        return {key: _restored(part, dtype.value_type) for key, part in value}
+    if dtype.is_list():
+        return [_restored(part, dtype.dtype) for part in value]
+    if dtype.is_struct():
+        return {name: _restored(value[name], field) for name, field in dtype.fields.items()}
+    return value
 
 
 def _cast_is_exact(own: Any, wanted: Any) -> bool:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from math import ceil
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import daft
 import pyarrow as pa
@@ -23,14 +23,18 @@ from daft.functions import monotonically_increasing_id
 
 from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
 from hypernodes.engines.daft.builder import QueryBuilder
-from hypernodes.engines.daft.columns import exact_series, object_series
+from hypernodes.engines.daft.columns import exact_series, hint_of_output, inferred_type, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
-from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
+from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError, TransportError
+from hypernodes.execution.calls.location import note
+from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import ASYNC_CALLER
+from hypernodes.executors.ray.queues import count_slots, host_resources, insufficient
+from hypernodes.serialization.pickling import is_serializable
 from hypernodes.text import message_of
 
 if TYPE_CHECKING:
@@ -58,7 +62,10 @@ def query_items(
         series = exact_series(column)
         is_typed = not series.datatype().is_python()
         dtypes[name] = series.datatype() if is_typed else None
-        source[name] = series if is_typed else transport.write_objects(name, column, range(total))
+        try:
+            source[name] = series if is_typed else transport.write_objects(name, column, range(total))
+        except Exception as failure:
+            raise _unsent_item(spec, name, column, failure) from failure
     frame = daft.from_pydict(source)
     if options.batch_size is None and options.runner == "native":
         # Daft gives up to 131,072 rows to one thread, however long a function takes.
@@ -67,6 +74,18 @@ def query_items(
     if options.runner == "ray" and total > 1:
         frame = frame.into_partitions(min(total, options.workers))
     yield from _reports(spec, frame, dtypes, transport, options)
+
+
+def _unsent_item(spec: QuerySpec, name: str, column: list[Any], failure: Exception) -> TransportError:
+    """Return the error that says which item of an input cannot be pickled, and whose it is."""
+    position = next((number for number, value in enumerate(column) if not is_serializable(value)), 0)
+    index = position if spec.indices is None else spec.indices[position]
+    plan = next(stage.plan for stage in spec.stages if name in stage.takes)
+    readers = [step for step in plan.calls() if any(name == argument for _, argument in step.arguments)]
+    pipeline = repr("/".join(plan.path))
+    error = unsent(readers, {f"{name}[{index}]": column[position]}, f"{pipeline}, item {index}", failure)
+    note(error, f"in item {index} of pipeline {pipeline}")
+    return error
 
 
 def query_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions) -> Iterator[Report]:
@@ -82,9 +101,11 @@ def lazy_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions, kept: S
     names = frame.column_names
     dtypes = _dtypes(frame, spec.columns_needed)
     transport = StreamedTransport(is_remote=options.is_remote)
+    _check_resources(spec, options)
     builder = QueryBuilder(spec, frame, dtypes, transport, options, names[0])
     builder.add_stages()
     outputs = [name for name in spec.outputs if name not in kept]
+    _warn_of_objects(spec, outputs)
     given = [name for name in outputs if name not in spec.computed]
     result = builder.frame.select(
         *kept,
@@ -95,6 +116,43 @@ def lazy_frame(spec: QuerySpec, frame: DataFrame, options: QueryOptions, kept: S
     if options.show_plan:
         print_plan(result)
     return result
+
+
+def _warn_of_objects(spec: QuerySpec, names: Sequence[str]) -> None:
+    """Warn of the columns that have a hint, and hold Python objects all the same."""
+    for stage in spec.stages:
+        for name in stage.makes:
+            hint = hint_of_output(stage.plan, name)
+            if (
+                name not in names
+                or hint in (None, type(None), Any, object)
+                or inferred_type(hint) is not None
+            ):
+                continue
+            warnings.warn(
+                f"output {name!r} of node {stage.plan.producers[name].name!r}: its column holds Python "
+                f"objects, since Daft has no type for the hint {_name_of(hint)}. Other tools cannot read it "
+                f"from files, and filters on it fail. Use a hint such as int, datetime.date, list[float], "
+                f"numpy.typing.NDArray[numpy.float64] or a TypedDict, or leave it out.",
+                HintWarning,
+                stacklevel=6,
+            )
+
+
+def _check_resources(spec: QuerySpec, options: QueryOptions) -> None:
+    """Raise an error for what no host of a Ray cluster has: Daft would wait for it, without a word."""
+    if options.runner != "ray":
+        return
+    for stage in spec.stages:
+        demand = replace(stage.resources, memory=None).demand  # Daft's functions have no option for memory.
+        if demand and not count_slots(demand, hosts := host_resources()):
+            error = insufficient(demand, hosts)
+            note(error, f"in node {stage.name!r} of pipeline {'/'.join(stage.plan.path)!r}")
+            raise error
+
+
+def _name_of(hint: Any) -> str:
+    return hint.__qualname__ if isinstance(hint, type) and not get_args(hint) else str(hint)
 
 
 def print_plan(frame: DataFrame) -> None:
@@ -138,6 +196,7 @@ def _reports(
     options: QueryOptions,
 ) -> Iterator[Report]:
     """Run a query, and yield its reports; the last one has the error, if there is one."""
+    _check_resources(spec, options)
     builder = QueryBuilder(spec, frame, dtypes, transport, options, POSITIONS)
     builder.add_stages()
     result = builder.frame.select(*builder.reports)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from daft import DataType, Series
 
-from hypernodes.engines.daft.columns import array_of, list_of, object_series, typed_series
+from hypernodes.engines.daft.columns import array_of, list_of, object_series, restored, typed_series
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
 from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
@@ -40,12 +40,15 @@ class StreamedTransport(Transport):
         self, inputs: Sequence[InputColumn], series: Sequence[Series], positions: Sequence[int]
     ) -> dict[str, Any]:
         """Return the inputs of a stage as lists or Arrow arrays, by name."""
-        return {
-            value.name: self.read_objects(value.name, column, positions)
-            if value.dtype is None
-            else array_of(column)
-            for value, column in zip(inputs, series, strict=True)
-        }
+        columns: dict[str, Any] = {}
+        for value, column in zip(inputs, series, strict=True):
+            if value.dtype is None:
+                columns[value.name] = self.read_objects(value.name, column, positions)
+                continue
+            found = array_of(column)
+            is_restored = value.is_output and isinstance(found, list)
+            columns[value.name] = restored(found, value.dtype) if is_restored else found
+        return columns
 
     def write_outputs(
         self, outputs: Sequence[OutputColumn], columns: Mapping[str, Any], positions: Sequence[int]

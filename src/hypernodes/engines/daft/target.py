@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.engines.daft.query import BATCHES_PER_WORKER, Results, query_items
 from hypernodes.engines.daft.spec import KNOWN_RESULTS, QueryOptions, QuerySpec, stages_of
-from hypernodes.exceptions import OtherCodeError
+from hypernodes.exceptions import OtherCodeError, TransportError
 from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.jobs import (
@@ -27,8 +27,10 @@ from hypernodes.execution.jobs import (
 from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.stages import as_call_stage, as_single_stage, can_be_staged
 from hypernodes.execution.target import ExecutionTarget, Session
+from hypernodes.execution.targets.diagnose import unsent_job
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
+from hypernodes.serialization.pickling import is_serializable
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -191,9 +193,25 @@ class DaftSession(Session):
             else:
                 yield from _settle_each(context, chunks, futures, reports)
         except Exception as error:
-            for future in futures:
-                if not future.done():
-                    future.set_exception(unwrapped(error))
+            self._fail(chunks, futures, unwrapped(error))
+
+    def _fail(self, chunks: Sequence[Chunk], futures: Sequence[Future[Any]], error: BaseException) -> None:
+        """Fail the chunks of a query; if items of some cannot be pickled, only those chunks.
+
+        Whoever has sent such a chunk divides it, until the item that is to blame is alone.
+        """
+        unsent = {
+            future: unsent_job(chunk, error.__cause__ if isinstance(error.__cause__, Exception) else error)
+            for chunk, future in zip(chunks, futures, strict=True)
+            if isinstance(error, TransportError) and not is_serializable(chunk.items)
+        }
+        for chunk, future in zip(chunks, futures, strict=True):
+            if future.done():
+                continue
+            if not unsent or future in unsent:
+                future.set_exception(unsent.get(future, error))
+            else:
+                self._pending.append((chunk, future))
 
 
 def _known_results(chunks: Sequence[Chunk]) -> list[Any]:

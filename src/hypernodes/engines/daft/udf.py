@@ -17,7 +17,7 @@ from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.columns import as_inferred
 from hypernodes.engines.daft.spec import KNOWN_RESULTS
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Report, ReportingTransport, Transport
-from hypernodes.exceptions import DaftError
+from hypernodes.exceptions import DaftError, HintError
 from hypernodes.execution.calls.batch import values
 from hypernodes.execution.calls.location import UNKNOWN, locate
 from hypernodes.execution.current import OCCUPIED
@@ -229,7 +229,13 @@ class StageUdf:
     # ------------------------------------------------------------------------------------- outputs
 
     def _return_columns(self, positions: Sequence[int], computed: Mapping[str, Any]) -> Series:
-        columns, hint_errors = self._transport.write_outputs(self._task.outputs, computed, positions)
+        try:
+            columns, hint_errors = self._transport.write_outputs(self._task.outputs, computed, positions)
+        except HintError:
+            raise
+        except Exception as failure:
+            made = {output.name: values(computed[output.name]) for output in self._task.outputs}
+            raise self._unreturned(Report(positions, made), failure) from failure
         if self._reporting is not None:
             outputs = {name: values(computed[name]) for name in self._task.results}
             report = Report(positions, outputs, hint_errors=hint_errors)

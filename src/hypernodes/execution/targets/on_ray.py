@@ -120,8 +120,8 @@ def execute_on_ray(serialized: SerializedJob) -> Any:
     MAY_END_PROCESS.set(True)
     job = deserialize_job(serialized)
     if isinstance(job, Chunk):
-        return execute_chunk_here(job, serialized.payload.size)
-    outcome: Outcome = execute_here(job)
+        return execute_chunk_here(job, serialized)
+    outcome: Outcome = execute_here(job, serialized)
     if outcome.error is not None:
         return portable_outcome(outcome, None, outcome.error)
     try:

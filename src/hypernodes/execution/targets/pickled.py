@@ -25,6 +25,7 @@ from hypernodes.execution.targets.serialize import (
 from hypernodes.executors import process_worker
 from hypernodes.executors.settled import result_of
 from hypernodes.serialization.broadcast import InlineValue
+from hypernodes.serialization.warning_filters import warning_filters
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -88,23 +89,24 @@ def execute_serialized(serialized: SerializedJob) -> SerializedOutcome | Seriali
     job = deserialize_job(serialized)
     MAY_END_PROCESS.set(process_worker.IS_POOL_WORKER.is_set())
     if isinstance(job, Call):
-        return serialize_outcome(job, execute_here(job))
-    return execute_chunk_here(job, serialized.payload.size)
+        return serialize_outcome(job, execute_here(job, serialized))
+    return execute_chunk_here(job, serialized)
 
 
-def execute_here(job: Any) -> Any:
+def execute_here(job: Any, serialized: SerializedJob) -> Any:
     """Execute a job in this process, which nested engines must not multiply."""
-    return execute_isolated(job, OTHER_PROCESS, target_in_worker)
+    with warning_filters(serialized.filters):
+        return execute_isolated(job, OTHER_PROCESS, target_in_worker)
 
 
-def execute_chunk_here(job: Chunk, nbytes: int) -> SerializedChunkOutcome:
+def execute_chunk_here(job: Chunk, serialized: SerializedJob) -> SerializedChunkOutcome:
     """Execute a chunk in this process, and serialize its outcome.
 
     Args:
         job: The chunk.
-        nbytes: How many bytes it had on its way here.
+        serialized: What it was on its way here.
     """
-    outcome = execute_here(job)
+    outcome = execute_here(job, serialized)
     # Before the driver hears that the items are done, and before the process may end.
     job.context.plan.flush()
-    return serialize_chunk_outcome(job, outcome, nbytes)
+    return serialize_chunk_outcome(job, outcome, serialized.payload.size)

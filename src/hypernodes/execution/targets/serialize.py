@@ -29,9 +29,16 @@ from hypernodes.execution.jobs import (
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
 from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
-from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
+from hypernodes.serialization.errors import (
+    ExceptionWrapper,
+    SerializedError,
+    deserialize_error,
+    serialize_error,
+    unwrapped,
+)
 from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
 from hypernodes.serialization.remote import RemoteValue, resolve
+from hypernodes.serialization.warning_filters import broadcast_filters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -54,11 +61,13 @@ class SerializedJob:
         shared: The step of a call, or the context of a chunk.
         inputs: Inputs that many jobs have in common, by name, unless they are small and simple.
         payload: What is the job's own.
+        filters: The filters of `warnings`.
     """
 
     shared: Broadcast
     inputs: dict[str, Broadcast]
     payload: Serialized
+    filters: Broadcast
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +145,8 @@ class JobSerializer:
             self._sent_with_code.add(job.key)
             with with_code():
                 return self._call(job) if isinstance(job, Call) else self._chunk(job)
+        except ExceptionWrapper as wrapper:
+            raise unwrapped(wrapper) from None
         except Exception as error:
             raise unsent_job(job, error) from error
 
@@ -159,7 +170,7 @@ class JobSerializer:
         takes = None if entry is None else call.takes
         payload = serialize((next(self._numbers), own, call.scope, entry, takes))
         signed = signed_step(call)
-        return SerializedJob(self._shared((call.step, signed.code), signed), common, payload)
+        return SerializedJob(self._shared((call.step, signed.code), signed), common, payload, self._filters)
 
     def _chunk(self, chunk: Chunk) -> SerializedJob:
         context = chunk.context
@@ -169,7 +180,13 @@ class JobSerializer:
             self._shared(context, replace(context, fixed=small, common={}))
         shared = self._broadcasts[context]
         payload = serialize((next(self._numbers), chunk.indices, chunk.items, chunk.known))
-        return SerializedJob(shared, large, payload)
+        return SerializedJob(shared, large, payload, self._filters)
+
+    @property
+    def _filters(self) -> Broadcast:
+        if "filters" not in self._broadcasts:
+            self._broadcasts["filters"] = broadcast_filters(self.place)
+        return self._broadcasts["filters"]
 
     def _travels(self, cache: object) -> bool:
         """Whether a cache can be used elsewhere."""
@@ -186,7 +203,7 @@ class JobSerializer:
                 found[name] = Broadcast(*value.as_placed(), value.size)
                 continue
             if common not in self._broadcasts:
-                self._broadcasts[common] = broadcast(serialize(resolve(value)), self.place)
+                self._broadcasts[common] = self._broadcast(resolve(value))
             made = self._broadcasts[common]
             if made.size >= (BROADCAST_MIN_BYTES if type(value) in _SIMPLE_TYPES else least_bytes):
                 found[name] = made
@@ -195,8 +212,15 @@ class JobSerializer:
     def _shared(self, key: object, value: object) -> Broadcast:
         made = self._broadcasts.get(key)
         if made is None:
-            made = self._broadcasts[key] = broadcast(serialize(value), self.place)
+            made = self._broadcasts[key] = self._broadcast(value)
         return made
+
+    def _broadcast(self, value: object) -> Broadcast:
+        serialized = serialize(value)
+        try:
+            return broadcast(serialized, self.place)
+        except Exception as error:  # There is no cluster, or no room: the value itself can be pickled.
+            raise ExceptionWrapper(error) from error
 
 
 def deserialize_job(job: SerializedJob) -> Call | Chunk:

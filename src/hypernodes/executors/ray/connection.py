@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hypernodes._compat.ray import is_authentication_failure, is_version_mismatch, upload_directories
+from hypernodes._compat.ray import (
+    is_authentication_failure,
+    is_version_mismatch,
+    rejects_token,
+    sends_token,
+    upload_directories,
+)
 from hypernodes.exceptions import ClusterConnectionError, ResourcesError, TransportError, WorkerDiedError
 from hypernodes.executors.unpicklable import missing_module_advice
 from hypernodes.serialization.pickling import register_out_of_band
@@ -42,7 +47,6 @@ def connect(address: str | None = None) -> bool:
     Without an address, and without ``RAY_ADDRESS``, a local Ray is started. The caller must call
     `disconnect` for each use of it.
     """
-    _use_token(address)
     import ray
 
     with _local_ray.lock:
@@ -59,7 +63,6 @@ def connect(address: str | None = None) -> bool:
 
 def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None:
     """Connect this process to a cluster until it ends; without an address, start a local Ray."""
-    _use_token(address)
     import ray
 
     with _local_ray.lock:
@@ -98,6 +101,8 @@ def upload_runtime_env(runtime_env: dict[str, Any] | None) -> dict[str, Any] | N
 def _init(address: str | None, runtime_env: dict[str, Any] | None = None) -> None:
     import ray
 
+    if address not in (None, "", "local"):
+        use_token()
     if address and address not in ("auto", "local"):
         _probe(address)
     options: dict[str, Any] = {"address": address or "local", "logging_level": "error"}
@@ -120,34 +125,43 @@ def _describe_failure(address: str | None, error: Exception) -> str:
             f"both sides, to the last number for Ray and to the minor version for Python. {message}"
         )
     if is_authentication_failure(message):
-        return (
-            f"{target} does not let this process in: {message} Clusters ask for a token by default: set "
-            f"RAY_AUTH_MODE=token here, with the cluster's token in ~/.ray/auth_token, in the file that "
-            f"RAY_AUTH_TOKEN_PATH names, or in RAY_AUTH_TOKEN."
-        )
-    advice = (
-        "The token here (RAY_AUTH_TOKEN, or ~/.ray/auth_token) may be another one than the cluster's."
-        if os.environ.get("RAY_AUTH_MODE") == "token"
-        else "If it asks for a token, as clusters do by default, put it into ~/.ray/auth_token here and "
-        "set RAY_AUTH_MODE=token before Python starts."
-    )
-    return f"no connection to {target}: {message} {advice}"
+        return f"{target} does not let this process in: {message} {_token_advice()}"
+    return f"no connection to {target}: {message}"
 
 
-def _use_token(address: str | None) -> None:
-    """Have Ray send the token that is on this machine: clusters ask for one by default.
-
-    Ray reads the setting once, when it is imported. Changed later, only the processes that Ray starts would
-    have it.
-    """
-    if "ray" in sys.modules or not (address or os.environ.get("RAY_ADDRESS")):
-        return
-    is_named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if is_named or Path("~/.ray/auth_token").expanduser().is_file():
+def use_token() -> None:
+    """Have Ray send the token that is on this machine: clusters ask for one by default."""
+    if _has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+        sends_token()
+
+
+def _has_token() -> bool:
+    is_named = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    return bool(is_named) or Path("~/.ray/auth_token").expanduser().is_file()
+
+
+def _token_advice() -> str:
+    """Say why a cluster that asks for a token does not let this process in."""
+    if not _has_token():
+        return (
+            "It asks for a token, as clusters do by default, and there is none here. Put the cluster's into "
+            "~/.ray/auth_token, into the file that RAY_AUTH_TOKEN_PATH names, or into RAY_AUTH_TOKEN."
+        )
+    if not sends_token():
+        mode = os.environ.get("RAY_AUTH_MODE")
+        return (
+            f"It asks for a token, and Ray does not send the one that is here: RAY_AUTH_MODE is {mode!r}. "
+            f"Set RAY_AUTH_MODE=token before Python starts."
+        )
+    return (
+        "The token here (RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token) is "
+        "another one than the cluster's."
+    )
 
 
 def _probe(address: str) -> None:
+    """Raise an error at once where `ray.init` would wait before it does."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():
         raise ClusterConnectionError(
@@ -169,6 +183,9 @@ def _probe(address: str) -> None:
             f"what answers at {address!r} is no Ray cluster, or not its port for programs: that is the one "
             f"of `ray start --head --port`, 6379 by default, and not the dashboard's 8265."
         )
+    if not address.startswith("ray://") and rejects_token(address, PROBE_TIMEOUT_S):
+        target = f"the Ray cluster at {address!r}"
+        raise ClusterConnectionError(f"{target} does not let this process in. {_token_advice()}")
 
 
 def translate_error(error: BaseException, death_message: str) -> BaseException:
