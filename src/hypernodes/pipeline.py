@@ -328,11 +328,15 @@ class Pipeline(PipelineDefinition):
         given, sources = sync_inputs(inputs, map_over)
         start = partial(self.imap, given, map_over, map_mode, output_name, on_error, ordered=ordered)
         rows = iterate_in_thread(await run_in_thread(start))
+        can_await = True
         try:
             async for row in rows:
                 yield row
+        except GeneratorExit:
+            can_await = awaits_at_end()
+            raise
         finally:
-            if awaits_at_end():
+            if can_await:
                 for generator in (rows, *sources):
                     await generator.aclose()
 

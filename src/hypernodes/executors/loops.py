@@ -211,6 +211,7 @@ async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
                 break
         return found
 
+    can_await = True
     try:
         while True:
             for value, error in await run_in_thread(next_slice, caller):
@@ -219,19 +220,22 @@ async def iterate_in_thread(values: Iterator[T]) -> AsyncGenerator[T, None]:
                 if value is end:
                     return
                 yield value
+    except GeneratorExit:
+        can_await = awaits_at_end()
+        raise
     finally:
         caller.cancel()
         if (close := getattr(values, "close", None)) is not None:
-            if awaits_at_end():
+            if can_await:
                 await run_in_thread(partial(settle, close))
             else:
                 threading.Thread(target=settle, args=(close,), name="hypernodes-run", daemon=True).start()
 
 
 def awaits_at_end() -> bool:
-    """Whether an async generator of this loop can await in its ``finally`` block.
+    """Whether an async generator that is closed can await in its ``finally`` block.
 
-    A loop that was patched by nest_asyncio does not close generators that nothing refers to: then Python closes
+    A loop that nest_asyncio has patched does not close generators that nothing refers to: then Python closes
     them, without a loop, and so it does if the loop has ended.
     """
     return running_loop() is not None and sys.get_asyncgen_hooks().finalizer is not None
