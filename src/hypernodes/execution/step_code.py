@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.cache.content import digest
@@ -33,12 +34,11 @@ def code_parts(step: CallStep) -> dict[str, CodePart]:
     from hypernodes.cache.code_parts import code_parts_of
 
     options = step.options
-    try:
-        found = code_parts_of(step.function)
-    except SignatureError:  # only its version counts
-        found = {}
-    if options.batch is not None:
-        found |= {f"batch {name}": part for name, part in code_parts_of(options.batch).items()}
+    found: dict[str, CodePart] = {}
+    for prefix, function in (("", step.function), ("batch ", options.batch)):
+        if function is not None:
+            with suppress(SignatureError):  # only its version counts
+                found |= {f"{prefix}{name}": part for name, part in code_parts_of(function).items()}
     if options.cache_version is not None:
         found["cache_version"] = CodePart(digest(options.cache_version).hex(), repr(options.cache_version))
     return found
