@@ -20,24 +20,12 @@ _FORMATTING: Final = frozenset(("format", "print", "repr", "str"))
 
 @dataclass(frozen=True, slots=True)
 class Accesses:
-    """What a function, with those defined in it, does with attributes.
-
-    Attributes:
-        all: Every use.
-        names: Every name and string constant: the attributes and methods that the code may access.
-        is_dynamic: Whether it may use attributes of any object by names that are computed.
-        is_dynamic_on_self: Whether it may do so with the object that the method is called on.
-        leaks: What it uses of objects that it returns or keeps. ``"()"`` stands for passing them on.
-        leaks_self: Whether it returns or keeps the object that the method is called on.
-        calls: The methods of other objects, apart from globals, that it passes arguments to.
-        used_of_others: The attributes that it uses of variables other than that object.
-        formats: Whether it makes texts of values.
-    """
+    """What a function, with those defined in it, does with attributes."""
 
     all: tuple[Access, ...]
-    names: frozenset[str]
-    is_dynamic: bool
-    is_dynamic_on_self: bool
+    names: frozenset[str]  # and string constants: the attributes and methods that the code may access
+    is_dynamic: bool  # it may use attributes of any object by names that are computed
+    is_dynamic_on_self: bool  # it may do so with the object that the method is called on
     leaks: frozenset[str]
     leaks_self: bool
     calls: frozenset[str]
@@ -47,15 +35,7 @@ class Accesses:
 
 @functools.lru_cache(maxsize=4096)
 def accesses(code: CodeType, *, is_method: bool) -> Accesses:
-    """Return how code uses attributes.
-
-    Args:
-        code: The code of a function.
-        is_method: Whether its first parameter is the object that it is called on.
-
-    Raises:
-        SignatureError: The library is not tested with the bytecode of the running Python.
-    """
+    """Return how code uses attributes."""
     owner = code.co_varnames[0] if is_method and code.co_argcount else None
     found: list[Access] = []
     names: set[str] = set()

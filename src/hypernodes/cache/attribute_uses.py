@@ -50,13 +50,7 @@ Use: TypeAlias = Literal[
 
 
 class Access(NamedTuple):
-    """One use of an attribute.
-
-    Attributes:
-        attribute: Its name on the object.
-        use: What the code does with it.
-        on_self: Whether the object is the one that a method is called on.
-    """
+    """One use of an attribute."""
 
     attribute: str
     use: Use

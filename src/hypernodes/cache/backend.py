@@ -63,24 +63,14 @@ class Backend(Protocol):
 
 def current_ray_node() -> str | None:
     """Return the id of the Ray node that this process runs on; ``None`` if it is not connected to Ray."""
-    ray = sys.modules.get("ray")
-    if ray is None or not ray.is_initialized():
+    if (ray := sys.modules.get("ray")) is None or not ray.is_initialized():
         return None
     node_id: str = ray.get_runtime_context().get_node_id()
     return node_id
 
 
 class BackendHandle:
-    """Opens the store of a directory when it is first needed, and again after it was closed.
-
-    Args:
-        path: The directory.
-        size_limit: Bytes to keep.
-        expire: Seconds after which an entry counts as absent.
-        ray_node: The Ray node whose disk has the directory; ``None`` for the one of this process.
-        is_sealed: Whether entries are sealed with a key.
-        warn: Warns the user once for each cause; takes the cause and the text.
-    """
+    """Opens the store of a directory, also that of another Ray node, when it is first needed."""
 
     def __init__(
         self,
@@ -102,17 +92,10 @@ class BackendHandle:
         self._backend: Backend | None = None
 
     def get(self) -> Backend:
-        """Return the store, and open it if it is not open.
-
-        Raises:
-            OSError: The directory cannot be read.
-            ForeignDatabaseError: The database is damaged, or not one of this library.
-        """
-        backend = self._backend
-        if backend is None:
+        """Return the store, and open it if it is not open."""
+        if (backend := self._backend) is None:
             with self._lock:
-                backend = self._backend
-                if backend is None:
+                if (backend := self._backend) is None:
                     backend = self._backend = self._open()
         return backend
 
@@ -126,12 +109,7 @@ class BackendHandle:
             import_module("hypernodes.cache.cluster" if self._is_remote() else "hypernodes.cache.store")
 
     def clear(self) -> int:
-        """Drop everything, whatever the directory contains, and return the number of entries as far as known.
-
-        Raises:
-            OSError: The directory cannot be written to.
-            sqlite3.OperationalError: The transaction of another process does not end.
-        """
+        """Drop everything, whatever the directory holds, and return the number of entries as far as known."""
         import sqlite3
 
         from hypernodes.cache.database import database_inode, is_locked

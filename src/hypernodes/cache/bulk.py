@@ -103,11 +103,10 @@ class _BulkAdapter:
 
 
 def as_bulk_cache(cache: Cache | None) -> BulkCache | None:
-    """Return the cache that a run uses, with all methods of a `BulkCache`.
+    """Return the cache that a run uses, with all methods of a `BulkCache`; ``None`` if there is none.
 
-    Returns:
-        ``None`` if there is no cache, or if this version of Python is not one whose bytecode the library is
-        tested with: without reliable fingerprints of code, a look-up could return a wrong result.
+    It is ``None``, too, if the library is not tested with the bytecode of this version of Python: without
+    reliable fingerprints of code, a look-up could return a wrong result.
     """
     if cache is None:
         return None

@@ -45,9 +45,6 @@ def raw_instructions(code: CodeType) -> tuple[RawInstruction, ...]:
     """Return the instructions of a code object, without those of functions defined in it.
 
     Several analyses read the same code one after another.
-
-    Raises:
-        SignatureError: The library is not tested with the bytecode of the running Python.
     """
     if not is_tested_python():
         raise SignatureError(f"the bytecode of Python {python_version()} is not supported")
@@ -69,20 +66,12 @@ def nested_code(code: CodeType) -> Iterator[CodeType]:
 
 
 class Instruction(NamedTuple):
-    """An instruction in a form that is the same in all supported versions of Python.
-
-    Attributes:
-        name: The name of the operation.
-        argument: The name, constant or number that it works with.
-        effect: The number of values by which it makes the stack deeper.
-        target: The position in the list of instructions that it may jump to, or -1.
-        keywords: For a call, the names of its last arguments that are passed by name.
-    """
+    """An instruction in a form that is the same in all supported versions of Python."""
 
     name: str
-    argument: object
-    effect: int
-    target: int
+    argument: object  # the name, constant or number that it works with
+    effect: int  # by how many values it makes the stack deeper
+    target: int  # the position in the list that it may jump to, or -1
     keywords: tuple[str, ...] = ()
 
 
@@ -116,11 +105,7 @@ _COMMON_NAME: Final = {
 
 
 def normalized_instructions(code: CodeType) -> list[Instruction]:
-    """Return the instructions of a code object, one operation each, in the form of all versions.
-
-    Raises:
-        SignatureError: The library is not tested with the bytecode of the running Python.
-    """
+    """Return the instructions of a code object, one operation each, in the form of all versions."""
     instructions: list[Instruction] = []
     positions: dict[int, int] = {}  # by offset in the bytecode
     skipped_effect = 0

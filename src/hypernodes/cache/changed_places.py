@@ -53,14 +53,7 @@ class ChangedPlaces:
         return id(owner) in self._owners
 
     def input(self, kind: str, owner: object, key: object, value: object) -> object:
-        """Return what counts of a value: of one that is changed in place, the code of its class.
-
-        Args:
-            kind: What holds the value: ``default``, ``cell``, ``global``.
-            owner: The object that holds it.
-            key: The name under which the owner holds it.
-            value: The value.
-        """
+        """Return what counts of a value: of one that is changed in place, the code of its class."""
         is_set = self._is_set.get((kind, id(owner), key)) if id(owner) in self._owners else None
         if is_set is None:
             return value
@@ -72,8 +65,7 @@ class ChangedPlaces:
         for change in _all_changes(function):
             if change.place.scope == "local" and not has_defaults:
                 continue
-            slot = _slot_of_variable(function, change.place)
-            if slot is not None:
+            if (slot := _slot_of_variable(function, change.place)) is not None:
                 self._add(slot, change)
 
     def add_partial(self, partial: functools.partial[Any]) -> None:
@@ -152,11 +144,7 @@ def defaults_of(function: FunctionType) -> Iterator[tuple[str, object]]:
 
 
 def _slot_at(slot: _Slot, change: Change) -> tuple[_Slot, bool]:
-    """Follow the path of a change as far as what it leads to can be left out on its own.
-
-    Returns:
-        What holds the value there, and whether that is the end of the path.
-    """
+    """Follow the path of a change as far as what it leads to can be left out on its own."""
     *_, value = slot
     path = change.place.path
     for number, (kind, key) in enumerate(path):
@@ -198,8 +186,7 @@ def _all_changes(function: FunctionType, calls: int = 0) -> Iterable[Change]:
         return changes
     more: dict[Change, None] = dict.fromkeys(changes)
     for called, position, argument in passed:
-        slot = _slot_of_variable(function, called)
-        if slot is None:
+        if (slot := _slot_of_variable(function, called)) is None:
             continue
         (*_, value), _ = _slot_at(slot, Change(called))
         is_method = isinstance(value, MethodType)

@@ -26,13 +26,10 @@ MUTATORS: Final = frozenset(
     )
 )
 """Methods of containers, queues and files that change their object."""
-
 SILENT_MUTATORS: Final = MUTATORS - {"pop", "popitem", "popleft", "popright", "remove", "setdefault", "write"}
 """Those of them that return nothing, whatever the object contains."""
-
 _TAKING_METHODS: Final = frozenset(("pop", "popitem", "popleft", "popright"))
 """Those whose result is taken from the object."""
-
 _CHANGES_ARGUMENT: Final = frozenset(
     ("heapify", "heappop", "heappush", "heappushpop", "heapreplace", "insort", "insort_left", "insort_right")
 )
@@ -58,14 +55,7 @@ _MAX_ALIASES: Final = 4
 
 
 class Place(NamedTuple):
-    """A variable, or something in it.
-
-    Attributes:
-        scope: ``global``, ``cell`` or ``local``.
-        name: The name of the variable.
-        path: The attributes and items that lead from its value to the place.
-        is_exact: Whether the path is known up to its end; otherwise the place is somewhere below it.
-    """
+    """A variable, or something in it."""
 
     scope: str
     name: str
@@ -82,12 +72,7 @@ class Place(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of the value at a place.
-
-    Attributes:
-        place: The place.
-        method: The method that changes the value in place; empty if the place is set or deleted.
-    """
+    """A change of the value at a place."""
 
     place: Place
     method: str = ""
@@ -102,12 +87,7 @@ class Passed(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What some code changes, functions defined in it included.
-
-    Attributes:
-        all: The changes.
-        passed: The values that it passes on.
-    """
+    """What some code changes, functions defined in it included."""
 
     all: tuple[Change, ...]
     passed: tuple[Passed, ...]
@@ -118,11 +98,7 @@ NO_CHANGES: Final = Changes((), ())
 
 @functools.lru_cache(maxsize=4096)
 def changes_in(code: CodeType) -> Changes:
-    """Return what code changes of variables that exist outside of it, or come in as its parameters.
-
-    Raises:
-        SignatureError: The library is not tested with the bytecode of the running Python.
-    """
+    """Return what code changes of variables that exist outside of it, or come in as its parameters."""
     reader = _Reader(code)
     changes = dict.fromkeys(reader.changes())
     passed = dict.fromkeys(reader.passed())
@@ -206,8 +182,7 @@ class _Reader:
             count = len(starts) - len(op.keywords)
             names = (*range(count), *op.keywords)
             for name, end in zip(names, [*starts[1:], position], strict=True):
-                argument = self._place(end)
-                if argument is not None:
+                if (argument := self._place(end)) is not None:
                     yield Passed(function, name, argument)
 
     # ------------------------------------------------------------------------------------ places
@@ -241,8 +216,7 @@ class _Reader:
     def _item(self, end: int, aliases: int = 0) -> Place | None:
         """Return the place of an item: its container and key are on top of the stack."""
         key = self._flow.producer(end)
-        container = self._place(key, aliases)
-        if container is None:
+        if (container := self._place(key, aliases)) is None:
             return None
         if key == end - 1 and self._flow.loads_constant(key):
             return container.then("item", self._ops[key].argument)

@@ -35,21 +35,11 @@ _WRITING: Final = frozenset[Any](["set", "write", "count", "sum", "reset"])
 
 
 class Findings(NamedTuple):
-    """What an analysis has found out about some code.
+    """What an analysis has found out about some code."""
 
-    Attributes:
-        names: Every name that it mentions, of attributes and methods among others.
-        outside: How it uses attributes of objects other than its own.
-        is_dynamic: Whether it may use attributes by names that it does not mention.
-        leaks: What it uses of objects that it returns or keeps.
-        used_by_helpers: The attributes that functions use of other objects, apart from those called first.
-        unknown_calls: The methods that it passes arguments to, and that no class has which it reaches.
-        formats: Whether it makes texts of values.
-    """
-
-    names: frozenset[str]
-    outside: frozenset[Access]
-    is_dynamic: bool
+    names: frozenset[str]  # that it mentions, of attributes and methods among others
+    outside: frozenset[Access]  # how it uses private attributes of objects other than its own
+    is_dynamic: bool  # it may use attributes by names that it does not mention
     leaks: frozenset[str]
     used_by_helpers: frozenset[str]
     unknown_calls: frozenset[str]
@@ -111,12 +101,7 @@ class ClassCode:
         return reached
 
     def effects(self, code: Findings, with_class: Findings) -> dict[str, bool]:
-        """Return the attributes that are effects, each with whether only plain values of it are.
-
-        Args:
-            code: The code that works with objects of the class.
-            with_class: That code together with what the class reaches.
-        """
+        """Return the attributes that are effects, each with whether only plain values of it are."""
         if with_class.is_dynamic or self.is_dynamic_on_self:
             return {}
         own: dict[str, list[tuple[_Method, Use]]] = {}
@@ -202,25 +187,15 @@ class ClassCode:
 
 
 class _Uses(NamedTuple):
-    """All uses of one attribute.
+    """All uses of one attribute."""
 
-    Attributes:
-        constructing: The uses in methods that are called when the object is made.
-        reached: The uses in methods that the code may call.
-        unreached: The uses in the other methods.
-        by_method: The uses in all methods apart from those that make the object, with the methods' names.
-        outside: The uses in code outside of the class.
-        is_changed_outside: Whether the code changes the attribute itself, from outside of the class.
-        is_empty_in_class: Whether it is empty at first, as far as the class says.
-    """
-
-    constructing: set[Use]
-    reached: set[Use]
-    unreached: set[Use]
-    by_method: list[tuple[str, Use]]
-    outside: set[Use]
-    is_changed_outside: bool
-    is_empty_in_class: bool
+    constructing: set[Use]  # in methods that are called when the object is made
+    reached: set[Use]  # in methods that the code may call
+    unreached: set[Use]  # in the other methods
+    by_method: list[tuple[str, Use]]  # in all methods apart from those that make the object
+    outside: set[Use]  # in code outside of the class
+    is_changed_outside: bool  # such code changes the attribute itself
+    is_empty_in_class: bool  # it is empty at first, as far as the class says
 
     @property
     def all(self) -> set[Use]:
@@ -232,12 +207,7 @@ class _Uses(NamedTuple):
         return not self.all & {"fill", "set"} or "write" in self.all
 
     def are_effects(self, name: str, *, is_leaked: bool) -> bool:
-        """Return whether the attribute carries nothing from one call into the result of another.
-
-        Args:
-            name: Its name.
-            is_leaked: Whether the object may be a part of the result.
-        """
+        """Return whether the attribute carries nothing from one call into the result of another."""
         if not (self.is_changed_outside or self.reached - _READING):
             return False
         changes = self.all - _READING

@@ -43,15 +43,7 @@ _MAX_CONCURRENT_CALLS: Final = 4
 
 
 class RemoteStore:
-    """The store of another node, with the methods of a `Store`.
-
-    Args:
-        node_id: The Ray node whose disk has the directory.
-        path: The directory there.
-        size_limit: Bytes to keep there.
-        expire: Seconds after which an entry counts as absent.
-        warn: Warns the user once for each cause; takes the cause and the text.
-    """
+    """The store of another node, with the methods of a `Store`."""
 
     def __init__(
         self,
@@ -76,8 +68,7 @@ class RemoteStore:
         found: dict[str, tuple[str, Blob]] = {}
         missing = []
         for key in keys:
-            copy = self._copy_of(key)
-            if copy is None:
+            if (copy := self._copy_of(key)) is None:
                 missing.append(key)
             else:
                 found[key] = copy
@@ -185,8 +176,7 @@ class RemoteStore:
 
     def _copy_of(self, key: str) -> tuple[str, bytes] | None:
         with self._lock:
-            copy = self._copies.get(key)
-            if copy is not None:
+            if (copy := self._copies.get(key)) is not None:
                 self._copies.move_to_end(key)
             return copy
 

@@ -36,9 +36,6 @@ def content_of_code(code: CodeType) -> Iterator[object]:
 
     A constant is yielded where it is loaded, and not by its number: the numbers change when a docstring is
     added or removed.
-
-    Raises:
-        SignatureError: The library is not tested with the bytecode of the running Python.
     """
     yield (code.co_varnames, code.co_freevars, code.co_cellvars, code.co_flags)
     yield (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
@@ -58,18 +55,7 @@ def content_of_code(code: CodeType) -> Iterator[object]:
 def dependencies(
     function: FunctionType, changed: ChangedPlaces | None = None
 ) -> Iterator[tuple[str, object]]:
-    """Iterate over the values that a function depends on: defaults, closure values, globals.
-
-    Args:
-        function: The function.
-        changed: What the code changes itself, which is left out. By default, what this function changes.
-
-    Yields:
-        A description, such as ``global RATE``, and the value.
-
-    Raises:
-        SignatureError: The code imports a module of the user's that cannot be imported.
-    """
+    """Iterate over what a function depends on, each a description, such as ``global RATE``, and a value."""
     if changed is None:
         changed = ChangedPlaces()
         changed.add_function(function)
@@ -91,10 +77,6 @@ def default_arguments(function: Callable[..., Any], changed: ChangedPlaces) -> d
     """Return the defaults of a function, by parameter.
 
     A wrapper that takes ``*args`` and ``**kwargs`` has those of the function that it wraps.
-
-    Args:
-        function: The function.
-        changed: What the code changes itself: a default that it changes does not count.
     """
     match function:
         case FunctionType() if not hasattr(function, "__wrapped__"):

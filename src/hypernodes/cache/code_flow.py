@@ -33,12 +33,7 @@ _ASSIGNMENT_ROUNDS: Final = 3
 
 
 class CodeFlow:
-    """The instructions of one code object, and what is known of their order and their values.
-
-    Args:
-        code: The code object.
-        owner: The name of the variable that holds the object of the method, such as ``self``.
-    """
+    """The instructions of one code object, and what is known of their order and their values."""
 
     def __init__(self, code: CodeType, owner: str | None) -> None:
         self.ops = normalized_instructions(code)
@@ -197,15 +192,11 @@ class CodeFlow:
     # ------------------------------------------------------------------------------------ control
 
     def missing_region(self, position: int, *, tests_absence: bool = False) -> tuple[int, int] | None:
-        """Return the instructions that run only if a value is missing, after the jump that tests it.
+        """Return start and end of the instructions that run only if a value is missing.
 
-        Args:
-            position: The position of the jump.
-            tests_absence: Whether the condition is true if the value is missing, as for ``k not in d``.
-
-        Returns:
-            Start and end of the region, which is empty if it is not known; ``None`` if the instruction is
-            no such jump.
+        They come after the jump that tests it. The region is empty if it is not known; ``None`` if the
+        instruction is no such jump. `tests_absence` says that the condition is true if the value is missing,
+        as for ``k not in d``.
         """
         jump = self.op(position)
         if jump.target <= position or not jump.name.startswith("POP_JUMP_IF_"):

@@ -24,10 +24,9 @@ _OWN_CODE = "own code"
 def code_parts_of(function: Callable[..., Any]) -> dict[str, CodePart]:
     """Return the parts of a function's code, each with a digest of its own.
 
-    Example:
-        >>> from functools import partial
-        >>> code_parts_of(partial(lambda x, rate: x * rate, rate=2))["argument rate"].summary
-        '2'
+    >>> from functools import partial
+    >>> code_parts_of(partial(lambda x, rate: x * rate, rate=2))["argument rate"].summary
+    '2'
     """
     reach = Reach(function)
     changed = ChangedPlaces()

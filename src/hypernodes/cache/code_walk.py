@@ -32,13 +32,7 @@ PLAIN: Final = {
 
 
 class CodeWalk(abc.ABC):
-    """A walk through a value, as far as it is code.
-
-    Args:
-        reach: The code that works with the value.
-        changed: What code changes itself, which is left out. What code in the value changes is added.
-        is_code: Whether the value belongs to the code: its public attributes may be effects, too.
-    """
+    """A walk through a value, as far as it is code."""
 
     def __init__(self, reach: Reach, changed: ChangedPlaces, *, is_code: bool) -> None:
         self._depths: dict[int, int] = {}  # of the values around the current one, by id

@@ -14,16 +14,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference between a computation and an earlier one.
+    """One difference between a computation and an earlier one."""
 
-    Attributes:
-        what: What has changed: ``own code``, ``helper tokenize``, ``input k``, ``upstream embed``.
-        before: A short description of its earlier value, if there is one.
-        after: A short description of its present value.
-    """
-
-    what: str
-    before: str = ""
+    what: str  # ``own code``, ``helper tokenize``, ``input k``, ``upstream embed``
+    before: str = ""  # a short description of its earlier value, if there is one
     after: str = ""
 
     def __str__(self) -> str:
@@ -33,11 +27,7 @@ class Change:
 
 
 class Candidates:
-    """Earlier computations of a node, indexed by their code and arguments.
-
-    Args:
-        provenances: The computations.
-    """
+    """Earlier computations of a node, indexed by their code and arguments."""
 
     def __init__(self, provenances: Iterable[Provenance]) -> None:
         self._all = list(provenances)
@@ -74,14 +64,7 @@ def differences(
     code_after: Mapping[str, CodePart],
     code_before: Mapping[str, CodePart],
 ) -> list[Change]:
-    """Return the differences between a computation and an earlier one.
-
-    Args:
-        after: The computation.
-        before: The earlier one.
-        code_after: The parts of its code.
-        code_before: The parts of the earlier code; empty if they are not known.
-    """
+    """Return the differences between a computation and an earlier one."""
     changes = code_changes(code_after, code_before) if after.code != before.code else []
     return [*changes, *argument_changes(after.arguments, before.arguments).values()]
 

@@ -27,31 +27,21 @@ Omissions: TypeAlias = "Mapping[type, Mapping[str, str]]"
 
 
 def digest(value: object, reach: Reach = NO_REACH) -> bytes:
-    """Return the digest of a value's content and type.
+    """Return the digest of a value's content and type, or raise a SignatureError if it has no stable content.
 
-    Args:
-        value: The value.
-        reach: The code that works with the value. Private attributes which that code itself changes, such as
-            counters and caches, are effects and are left out.
+    `reach` is the code that works with the value. Private attributes which that code itself changes, such as
+    counters and caches, are effects and are left out.
 
-    Raises:
-        SignatureError: The value, or a part of it, has no content that is equal in every process.
-
-    Example:
-        >>> digest(1) == digest(1), digest(1) == digest(True), digest([1]) == digest((1,))
-        (True, False, False)
-        >>> digest({"a": {3, 1, 2}}) == digest({"a": {1, 2, 3}})
-        True
+    >>> digest(1) == digest(1), digest(1) == digest(True), digest([1]) == digest((1,))
+    (True, False, False)
+    >>> digest({"a": {3, 1, 2}}) == digest({"a": {1, 2, 3}})
+    True
     """
     return digest_and_omissions(value, reach)[0]
 
 
 def digest_and_omissions(value: object, reach: Reach = NO_REACH) -> tuple[bytes, Omissions]:
-    """Return the digest of a value, and the private attributes that it leaves out for lack of stable content.
-
-    Raises:
-        SignatureError: The value, or a part of it, has no content that is equal in every process.
-    """
+    """Return the digest of a value, and the private attributes that it omits for lack of stable content."""
     simple = SIMPLE_TYPES.get(type(value))
     if simple is not None:  # Most arguments of most calls are simple: they need no walk.
         return combine(TAGS[type(value)], (simple(value),)), _NO_OMISSIONS
@@ -60,13 +50,7 @@ def digest_and_omissions(value: object, reach: Reach = NO_REACH) -> tuple[bytes,
 
 
 class Fingerprint(NamedTuple):
-    """The digest of a value.
-
-    Attributes:
-        digest: The digest.
-        omissions: What it leaves out for lack of stable content.
-        has_state: Whether it counts values that could be changed in place.
-    """
+    """The digest of a value."""
 
     digest: bytes
     omissions: Omissions
@@ -77,14 +61,6 @@ def fingerprint(function: object, reach: Reach, changed: ChangedPlaces) -> Finge
     """Return the digest of a function that is called, with its object.
 
     Public attributes are effects, too, if the function changes them: nothing else uses them.
-
-    Args:
-        function: The function.
-        reach: The code that it reaches.
-        changed: What code changes itself, which is left out; what this function changes is added.
-
-    Raises:
-        SignatureError: The function, or something that it depends on, has no stable content.
     """
     return _fingerprint(function, reach, changed, is_code=True)
 

@@ -47,16 +47,7 @@ class ForeignDatabaseError(sqlite3.DatabaseError):
 
 
 class Database:
-    """The database of a directory, with one connection for each thread; both are created if need be.
-
-    Args:
-        directory: The directory.
-        has_use_index: Whether there is an index by the time of last use.
-
-    Raises:
-        ForeignDatabaseError: The database is damaged, or not one of this library.
-        PermissionError: It can be neither written nor read.
-    """
+    """The database of a directory, with one connection for each thread; both are created if need be."""
 
     def __init__(self, directory: Path, *, has_use_index: bool) -> None:
         self._directory = directory
@@ -70,8 +61,7 @@ class Database:
         with contextlib.suppress(FileExistsError):
             # SQLite gives its other files the rights of this one.
             os.close(os.open(directory / DATABASE_NAME, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        is_new = not SCHEMA.keys() <= self._names()
-        if is_new:
+        if is_new := not SCHEMA.keys() <= self._names():
             self.rows("PRAGMA auto_vacuum = FULL")  # It must be set before there are tables.
         # In another mode reading waits for transactions, but the mode of a database in use cannot be changed.
         with (
@@ -132,15 +122,7 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self, timeout_s: float = _WRITE_TIMEOUT_S) -> Iterator[None]:
-        """Return a context in which all writes take effect together or not at all.
-
-        Args:
-            timeout_s: Seconds to wait for the transaction of another process.
-
-        Raises:
-            PermissionError: The directory is read-only.
-            sqlite3.OperationalError: The transaction of another process takes longer; see `is_locked`.
-        """
+        """Return a context in which all writes take effect together or not at all."""
         if self._options is not None:
             raise PermissionError("the directory is read-only")
         try:
@@ -263,12 +245,6 @@ def _authorize(action: int, first: str | None, second: str | None, _: str | None
 
     SQLite asks again whenever the schema has changed. So a trigger that another process adds while the
     database is open is not executed either.
-
-    Args:
-        action: What would be done.
-        first: What it would be done to; its meaning depends on the action.
-        second: More of that.
-        source: The trigger or view that the action is part of.
     """
     if source is None:
         is_allowed = action not in _REFUSED_ACTIONS

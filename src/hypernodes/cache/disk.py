@@ -372,12 +372,7 @@ def _make(
 
 
 def _key_bytes(key: str | bytes | None, source: str = "key") -> bytes | None:
-    """Return a key in the form that blake2b takes.
-
-    Raises:
-        OptionError: The key is neither bytes nor text.
-        ValueError: The key is empty: the secret that it should be is missing.
-    """
+    """Return a key in the form that blake2b takes."""
     if key is None:
         return None
     if not isinstance(key, str | bytes):

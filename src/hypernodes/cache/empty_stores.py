@@ -48,12 +48,7 @@ _CHANGE_DEEPER_VALUES: Final = frozenset(
 
 
 def empty_stores(instructions: Sequence[Instruction], jump_targets: Collection[int]) -> Iterator[int]:
-    """Yield the positions at which an attribute is set to an empty value.
-
-    Args:
-        instructions: The instructions of one code object.
-        jump_targets: The positions that jumps may lead to.
-    """
+    """Yield the positions at which an attribute is set to an empty value."""
     stack: list[_Knowledge] = []
     constants: dict[int, object] = {}  # by depth of the stack
     for position, instruction in enumerate(instructions):

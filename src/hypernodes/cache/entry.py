@@ -34,7 +34,6 @@ Blob: TypeAlias = Any  # bytes, or anything else that has the buffer protocol
 _Head: TypeAlias = tuple[int, int, int, int, bool, float]
 """The checked head of an entry: the ends of provenance and head, the number of buffers, the bytes of the
 pickle, whether there is a tail, and the time of expiry."""
-
 FOREIGN_BLOB: Final = b""
 """Stands for the content of an entry that this library has not written."""
 FOREIGN_REASON: Final = "is not of the form that this library writes"
@@ -85,18 +84,7 @@ def seal(
     *,
     expiry: float = math.inf,
 ) -> list[Blob]:
-    """Return the bytes of an entry, in pieces that may refer to the value's own memory.
-
-    Args:
-        signature: The signature under which it is stored.
-        value: The value.
-        provenance: The provenance of the value, as JSON.
-        key: The secret with which entries are sealed.
-        expiry: The time from which the entry counts as absent, in seconds since the epoch.
-
-    Raises:
-        Exception: The value cannot be pickled.
-    """
+    """Return the bytes of an entry, in pieces that may refer to the value's own memory."""
     token = IS_RESULT.set(True)
     try:
         body, buffers = _pickle(value)
@@ -118,25 +106,14 @@ def seal(
 
 
 def check(signature: str, blob: Blob, key: bytes | None = None) -> None:
-    """Check the seal of an entry, and all that it covers.
-
-    Raises:
-        ForeignEntryError: The entry is of another version.
-        DamagedEntryError: The entry is damaged, or was sealed with another key.
-    """
+    """Check the seal of an entry, and all that it covers."""
     _check(signature, blob, key)
 
 
 def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
-    """Check an entry and return its value; `MISS` if it has expired.
+    """Check an entry and return its value, or raise an EntryError that says why it cannot be used.
 
-    Args:
-        signature: The signature under which it is stored.
-        blob: Its bytes. Arrays in the value may use this memory, if it can be written to.
-        key: The secret with which entries are sealed.
-
-    Raises:
-        EntryError: The entry cannot be used; the text of the error says why.
+    Arrays in the value may use the memory of the entry, if it can be written to.
     """
     provenance_end, head_end, count, body_size, has_tail, expiry = _check(signature, blob, key)
     if expiry != math.inf and expiry < time.time():
@@ -163,16 +140,7 @@ def open_entry(signature: str, blob: Blob, key: bytes | None = None) -> Any:
 
 
 def read_provenance(signature: str, blob: Blob, key: bytes | None = None) -> bytes:
-    """Check the seal of an entry, and return the provenance that was given to `seal`.
-
-    Args:
-        signature: The signature under which it is stored.
-        blob: The start of its bytes, which contains the head.
-        key: The secret with which entries are sealed.
-
-    Raises:
-        EntryError: The entry cannot be used.
-    """
+    """Check the seal of an entry, and return the provenance that was given to `seal`."""
     provenance_end, *_ = _check_head(signature, blob, key)
     return bytes(blob[_BODY:provenance_end])
 
@@ -222,12 +190,7 @@ def _tail_digest(pieces: Iterable[Blob]) -> bytes:
 
 
 def _pickle(value: object) -> tuple[list[Blob], list[memoryview]]:
-    """Pickle a value as cloudpickle does, with the faster standard pickle where the result is the same.
-
-    Returns:
-        The pickle in pieces, and the buffers out of band. Large bytes in the value are pieces themselves: a
-        pickle in one piece would be a copy of them.
-    """
+    """Pickle a value as cloudpickle does, with the faster standard pickle where the result is the same."""
     import cloudpickle
 
     pieces = _Pieces()

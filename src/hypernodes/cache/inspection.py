@@ -20,15 +20,7 @@ HITS_PREFIX: Final = "hits/"
 
 
 def entries(store: Backend, key: bytes | None, node: str | None, prefix: str, limit: int) -> Iterator[Entry]:
-    """Iterate over entries, the latest first.
-
-    Args:
-        store: The store.
-        key: The secret with which entries are sealed.
-        node: The node whose entries are wanted; ``None`` for all.
-        prefix: The first characters of their signatures.
-        limit: The largest number of entries; -1 for all.
-    """
+    """Iterate over entries, the latest first; a limit of -1 is none."""
     for row in store.rows(node, limit, prefix):
         about = provenance_of(row.key, row.head, key)
         name = row.tag
@@ -64,17 +56,10 @@ def stats(store: Backend) -> Stats:
 
 
 def verify(store: Backend, key: bytes | None, *, drop: bool) -> Verification:
-    """Read every entry and check its seal.
-
-    Args:
-        store: The store.
-        key: The secret with which entries are sealed.
-        drop: Whether entries that fail the check are dropped.
-    """
+    """Read every entry and check its seal."""
     whole, damaged = 0, {}
     for row in store.rows():
-        found = store.read([row.key])
-        if not found and store.contains([row.key]):
+        if not (found := store.read([row.key])) and store.contains([row.key]):
             damaged[row.key] = "has lost its file"
         for signature, (_, blob) in found.items():
             try:

@@ -53,8 +53,7 @@ def release(module: str) -> str:
     from importlib import metadata
 
     # Several distributions may share a namespace package: all of them count.
-    names = sorted(set(metadata.packages_distributions().get(top, ())))
-    if names:
+    if names := sorted(set(metadata.packages_distributions().get(top, ()))):
         return f"{top}-" + "+".join(f"{name}-{metadata.version(name)}" for name in names)
     found = sys.modules.get(top) or importlib.util.find_spec(top)
     file = getattr(found, "__file__", None) or getattr(found, "origin", None)

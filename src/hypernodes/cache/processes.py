@@ -45,12 +45,7 @@ def register(cache: _ProcessCache) -> None:
 
 
 def shared_in_process(settings: tuple[Any, ...], make: Callable[[], _Cache]) -> _Cache:
-    """Return the one cache of this process with some settings, so that its files stay open between tasks.
-
-    Args:
-        settings: All settings of the cache.
-        make: Makes the cache.
-    """
+    """Return the one cache of this process with some settings, so that its files stay open between tasks."""
     key = (os.getpid(), *settings)
     if key not in _unpickled:
         _unpickled[key] = make()

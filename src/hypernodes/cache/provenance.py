@@ -18,35 +18,21 @@ _MAX_SECONDS: Final = 1e10
 
 @dataclass(frozen=True, slots=True)
 class ArgumentProvenance:
-    """The provenance of one argument of a computation.
+    """The provenance of one argument of a computation."""
 
-    Attributes:
-        identity: The identity of its value, in hexadecimal digits.
-        producer: The node that computed it; empty for an input of the pipeline.
-        summary: A short description of an input's value, if there is one.
-    """
-
-    identity: str
-    producer: str = ""
-    summary: str = ""
+    identity: str  # of its value, in hexadecimal digits
+    producer: str = ""  # the node that computed it; empty for an input of the pipeline
+    summary: str = ""  # a short description of an input's value, if there is one
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """The provenance of a cache entry.
-
-    Attributes:
-        node: The name of the node that computed it.
-        code: The fingerprint of the node's code, in hexadecimal digits. The cache stores the parts of
-            that code under this fingerprint.
-        arguments: The provenance of each argument, by parameter.
-        seconds: The duration of the computation.
-    """
+    """The provenance of a cache entry."""
 
     node: str
-    code: str = ""
+    code: str = ""  # the fingerprint, under which the cache stores the parts of the node's code
     arguments: dict[str, ArgumentProvenance] = field(default_factory=dict)
-    seconds: float = 0.0
+    seconds: float = 0.0  # the duration of the computation
 
     def to_json(self) -> bytes:
         """Return the provenance as JSON.
@@ -62,11 +48,7 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: bytes) -> Self:
-        """Parse the output of `to_json`, and escape characters that could control a terminal.
-
-        Raises:
-            ValueError: The text is not the provenance of an entry.
-        """
+        """Parse the output of `to_json`, and escape characters that could control a terminal."""
         match _parse(text):
             case [str(node), str(code), float(seconds), dict(arguments)] if 0 <= seconds < _MAX_SECONDS:
                 parsed = {
@@ -79,15 +61,10 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class CodePart:
-    """One part of the code that a node depends on: a function, a class, a global or a package.
+    """One part of the code that a node depends on: a function, a class, a global or a package."""
 
-    Attributes:
-        digest: The digest of this part alone, in hexadecimal digits.
-        summary: A short description, for values and versions.
-    """
-
-    digest: str
-    summary: str = ""
+    digest: str  # of this part alone, in hexadecimal digits
+    summary: str = ""  # a short description, for values and versions
 
 
 def code_parts_to_json(parts: Mapping[str, CodePart]) -> bytes:
@@ -96,11 +73,7 @@ def code_parts_to_json(parts: Mapping[str, CodePart]) -> bytes:
 
 
 def code_parts_from_json(text: bytes) -> dict[str, CodePart]:
-    """Parse the output of `code_parts_to_json`, and escape characters that could control a terminal.
-
-    Raises:
-        ValueError: The text does not describe the parts of some code.
-    """
+    """Parse the output of `code_parts_to_json`, and escape characters that could control a terminal."""
     match _parse(text):
         case dict(parts):
             return {printable(name): CodePart(*_strings(fields, 2)) for name, fields in parts.items()}

@@ -70,9 +70,6 @@ class Reach:
     """All code that some functions reach, and the private attributes that it changes.
 
     The code is analysed when the first answer is needed, and as it is at that time.
-
-    Args:
-        functions: The functions; ``None`` is skipped.
     """
 
     def __init__(self, *functions: Callable[..., Any] | None) -> None:
@@ -97,9 +94,8 @@ class Reach:
     def effects(self, kind: type) -> dict[str, bool]:
         """Return the private attributes of a class that are effects of this code, and not inputs.
 
-        Returns:
-            Their names, each with whether it is an effect only while its value is of a plain type (a number,
-            a dictionary): the methods of another class may do anything when they are called.
+        Each has whether it is an effect only while its value is of a plain type (a number, a dictionary): the
+        methods of another class may do anything when they are called.
         """
         if self is NO_REACH:
             return {}
@@ -203,8 +199,7 @@ class _Search:
         waiting = [root]
         self._first = root
         while waiting:
-            value = waiting.pop()
-            if value is not None and id(value) not in self._visited:
+            if (value := waiting.pop()) is not None and id(value) not in self._visited:
                 self._visited[id(value)] = value
                 waiting += self._follow(value)
 

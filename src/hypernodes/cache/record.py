@@ -13,19 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Bytes to store under a key.
-
-    Attributes:
-        key: The key.
-        tag: The node that computed the value; ``None`` for a record that is not an entry.
-        pieces: The bytes, in pieces.
-        size: The number of all bytes.
-    """
+    """Bytes to store under a key."""
 
     key: str
-    tag: str | None
+    tag: str | None  # the node that computed the value; ``None`` for a record that is not an entry
     pieces: Sequence[Blob]
-    size: int
+    size: int  # of all pieces
 
     @classmethod
     def of(cls, key: str, tag: str | None, pieces: Sequence[Blob]) -> Self:
@@ -35,20 +28,11 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A stored entry without its value.
-
-    Attributes:
-        key: The key.
-        tag: The node that computed the value.
-        size: The number of bytes.
-        stored: The time when it was written, in seconds since the epoch.
-        used: The time when it was last read; to the hour if the store has no limit.
-        head: Its first 64 KiB, or all of it if it is small.
-    """
+    """A stored entry without its value."""
 
     key: str
-    tag: str
+    tag: str  # the node that computed the value
     size: int
-    stored: float
-    used: float
-    head: bytes
+    stored: float  # in seconds since the epoch
+    used: float  # when it was last read; to the hour if the store has no limit
+    head: bytes  # its first 64 KiB, or all of it if it is small

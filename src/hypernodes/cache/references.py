@@ -24,14 +24,7 @@ Uses: TypeAlias = tuple[tuple[str, ...], ...] | None
 
 
 class Import(NamedTuple):
-    """An import statement.
-
-    Attributes:
-        level: The number of packages that a relative import goes up.
-        module: The module.
-        names: The names that are imported from it.
-        uses: What the code reads from each imported name.
-    """
+    """An import statement."""
 
     level: int
     module: str
@@ -46,13 +39,7 @@ class Global(str):
 
 
 class Call(NamedTuple):
-    """A call whose arguments are texts or globals.
-
-    Attributes:
-        function: The name of the function.
-        arguments: The arguments, by the names that `importlib.import_module` has for them.
-        uses: What the code reads from the result.
-    """
+    """A call whose arguments are texts or globals."""
 
     function: str
     arguments: tuple[tuple[str, str | Global], ...]
@@ -61,14 +48,7 @@ class Call(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """The names outside of it that some code refers to, whatever they mean at the moment.
-
-    Attributes:
-        names: The globals that it reads, each with the attributes that it reads from it at once.
-        imports: Its import statements.
-        calls: The calls with texts as arguments, which may import modules.
-        all: Every name and string constant: the attributes that it may access.
-    """
+    """The names outside of it that some code refers to, whatever they mean at the moment."""
 
     names: tuple[tuple[str, tuple[str, ...]], ...]
     imports: tuple[Import, ...]
@@ -145,8 +125,7 @@ def _uses(steps: Sequence[RawInstruction], local: str) -> Uses:
                 if local in step.argval:
                     return None
             elif step.argval == local:
-                attributes = attributes_at(steps, position + 1)
-                if not attributes:
+                if not (attributes := attributes_at(steps, position + 1)):
                     return None
                 chains.add(attributes)
     return tuple(sorted(chains))

@@ -31,7 +31,6 @@ HAS_FILE: Final = (
     f"AND length(CAST(filename AS BLOB)) = 38 AND filename GLOB '{_FILE_NAME}')"
 )
 """SQL: whether a row names a file that the library may remove."""
-
 HAS_VALUE: Final = f"((mode = {SMALL} AND filename IS NULL AND typeof(value) = 'blob') OR {HAS_FILE})"
 """SQL: whether a row has a value in one of the two forms for values."""
 
@@ -45,19 +44,16 @@ IS_VALUE_ROW: Final = (
     f"AND (mode = {LARGE} OR size = length(value)))"
 )
 """SQL: whether a row with a value has the form in which this library writes it, in all columns."""
-
 IS_COUNTER: Final = (
     f"(raw = 1 AND typeof(key) = 'text' AND tag IS NULL AND {_HAS_TIMES} AND mode = {SMALL} "
     "AND filename IS NULL AND typeof(value) = 'integer' AND value >= 0)"
 )
 """SQL: whether a row is a counter."""
-
 MAY_BE_INVALID_TEXT: Final = " OR ".join(
     f"{column} GLOB '*[^ -~]*' OR length({column}) <> length(CAST({column} AS BLOB))"
     for column in ("key", "tag")
 )
 """SQL: whether strings of a row contain more than ASCII. SQLite does not check that they are UTF-8."""
-
 FILE_OF: Final = f"CASE WHEN {HAS_FILE} THEN filename END"
 """SQL: the name of a row's file, if the library may remove it."""
 

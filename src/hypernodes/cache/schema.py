@@ -13,7 +13,6 @@ SMALL_VALUE_MODE: Final = 1
 """The mode of rows that hold bytes."""
 FILE_MODE: Final = 2
 """The mode of rows that name a file."""
-
 SETTINGS: Final[dict[str, Any]] = {
     "count": 0,
     "size": 0,

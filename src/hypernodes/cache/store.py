@@ -83,17 +83,9 @@ _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class Store:
-    """Bytes by key, in a directory.
+    """Bytes by key, in a directory, which is created, for its owner only, if it does not exist.
 
-    Args:
-        path: The directory. It is created, for its owner only, if it does not exist.
-        size_limit: Bytes to keep.
-        expire: Seconds after which an entry counts as absent.
-        can_map: Whether large values may be mapped into memory, where other processes can still change them.
-
-    Raises:
-        OSError: The directory cannot be read.
-        ForeignDatabaseError: The database is damaged, or not one of this library.
+    Large values may be mapped into memory, where other processes can still change them.
     """
 
     def __init__(
@@ -219,9 +211,6 @@ class Store:
         """Store records and add to counters, in one transaction.
 
         Records that are larger than the size limit are not stored: all others would be dropped for them.
-
-        Returns:
-            Whether this was possible: for counters alone it does not wait until another process has written.
         """
         self._reopen_if_deleted()
         stored = [record for record in records if record.size <= (self._size_limit or record.size)]
@@ -246,15 +235,10 @@ class Store:
         return True
 
     def _write(self, records: Sequence[Record], counts: dict[str, int], written: list[str]) -> list[str]:
-        """Store records with one statement.
+        """Store records, and return the names of the files of replaced entries.
 
-        Args:
-            records: The records.
-            counts: The numbers to add to counters, by key.
-            written: The names of new files are added to it.
-
-        Returns:
-            The names of the files of replaced entries.
+        The names of new files are added to `written`. This is one statement: calls of diskcache's `set` cost
+        three times as much.
         """
         now = time.time()
         expiry = None if self._expire is None else now + self._expire

@@ -55,13 +55,7 @@ def is_value_file_name(name: str) -> bool:
 
 
 class ValueFiles:
-    """The files of large values in a directory.
-
-    Args:
-        directory: The cache's directory.
-        can_map: Whether large files may be mapped into memory instead of read. Other processes can still
-            change the content of a mapped file.
-    """
+    """The files of large values; other processes can still change the content of a mapped file."""
 
     def __init__(self, directory: Path, *, can_map: bool) -> None:
         self._directory = directory
@@ -85,14 +79,6 @@ class ValueFiles:
         """Return the content of a file, in memory that can be changed without changing the file.
 
         A mapping lasts as long as a reference to the returned object, or to a view of it.
-
-        Args:
-            name: The name of the file.
-            size: The number of its bytes.
-
-        Raises:
-            NotAValueFileError: The name is not that of a value file, or the file has another size.
-            OSError: The file cannot be read, or does not exist any more.
         """
         with os.fdopen(self._open(name), "rb", buffering=0) as file:
             if os.fstat(file.fileno()).st_size != size:
@@ -113,8 +99,7 @@ class ValueFiles:
 
     def remove(self, name: str) -> None:
         """Remove a file, and the folders that it leaves empty. A file that cannot be removed stays."""
-        found = _NAME.fullmatch(name)
-        if found is None:
+        if (found := _NAME.fullmatch(name)) is None:
             return
         first, second, file = found.groups()
         with contextlib.suppress(OSError), _opened(self._directory, _PASS_THROUGH) as root:
@@ -125,11 +110,7 @@ class ValueFiles:
             os.rmdir(first, dir_fd=root)
 
     def older_than(self, seconds: float) -> Iterator[str]:
-        """Iterate over the names of the files that were last written that many seconds ago, or more.
-
-        Args:
-            seconds: The age; negative for files of any age, also those that a clock has dated later than now.
-        """
+        """Iterate over the names of the files that were last written that many seconds ago, or more."""
         latest = time.time() - seconds if seconds >= 0 else math.inf
         with _opened(self._directory, _LISTED_FOLDER & ~os.O_NOFOLLOW) as root:
             for first in _folders(root):
@@ -157,8 +138,7 @@ class ValueFiles:
             return f"{first}/{second}/{file}", os.open(file, _NEW, 0o600, dir_fd=inner)
 
     def _open(self, name: str) -> int:
-        found = _NAME.fullmatch(name)
-        if found is None:
+        if (found := _NAME.fullmatch(name)) is None:
             raise NotAValueFileError(f"{name[:80]!r} is not the name of a value file")
         first, second, file = found.groups()
         with (

@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 
 
 class WarnOnce:
-    """Warns once for each cause.
+    """Warns once for each cause; each text begins with the directory of the cache.
 
-    Args:
-        path: The directory of the cache, which each text begins with.
-        quiet_thread: The name of a thread whose warnings are deferred to `emit_deferred`: a filter that turns
-            warnings into errors would end that thread, and the user would not notice.
+    Warnings of a quiet thread are deferred to `emit_deferred`: a filter that turns warnings into errors would
+    end that thread, and the user would not notice.
     """
 
     def __init__(self, path: Path, quiet_thread: str) -> None:

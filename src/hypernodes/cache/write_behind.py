@@ -32,12 +32,7 @@ _MAX_PAUSE_DELAY_S: Final = 5.0
 
 
 class WriteBehind:
-    """Collects records and counts, and writes them in batches.
-
-    Args:
-        backend: The store.
-        warn: Warns the user once for each cause; takes the cause and the text.
-    """
+    """Collects records and counts, and writes them in batches."""
 
     def __init__(self, backend: BackendHandle, warn: Callable[[str, str], None]) -> None:
         self._backend = backend
@@ -93,8 +88,7 @@ class WriteBehind:
     def pause(self) -> bool:
         """Wait for a batch that is being written, and write no other one until `resume` is called.
 
-        Returns:
-            Whether it was possible in a reasonable time; only then `resume` must be called.
+        Return whether it was possible in a reasonable time; only then `resume` must be called.
         """
         return self._writing.acquire(timeout=_MAX_PAUSE_DELAY_S)
 

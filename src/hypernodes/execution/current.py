@@ -10,9 +10,7 @@ if TYPE_CHECKING:
 
 CURRENT_CALL: ContextVar[Scope | None] = ContextVar("hypernodes_current_call", default=None)
 """Where the call of a node is that this code is a part of; ``None`` outside of calls."""
-
 OCCUPIED: ContextVar[frozenset[int]] = ContextVar("hypernodes_occupied", default=frozenset())
 """The targets in whose workers this code runs: waiting for one of them could take forever."""
-
 OTHER_PROCESS: Final = 0
 """Stands in `OCCUPIED` for whatever target this code reached as a pickle."""

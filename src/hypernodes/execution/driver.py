@@ -61,8 +61,7 @@ class Completed:
 
     def put(self, future: Future[Any] | None) -> None:
         """Add a future; ``None`` ends the run from another thread."""
-        queue = self._queue
-        if queue is not None:
+        if (queue := self._queue) is not None:
             queue.put(future)
 
     def get(self) -> Future[Any] | None:
@@ -102,16 +101,8 @@ def proceed(
 ) -> Iterator[None]:
     """Work until the run is over, and stop each time when there is nothing to do but wait.
 
-    Args:
-        run: The run.
-        target_of: Returns the execution target that a plan names.
-        emit: Takes the events as they come, and may empty the list.
-        completed: Where futures arrive, for a run that is ended from another thread.
-        in_worker: Whether each call is made in a context of its own, and not in that of the caller.
-
-    Raises:
-        RunStopped: The coroutine that awaits the run does not wait any longer.
-        BaseException: What interrupted it, such as KeyboardInterrupt; what had not started is cancelled.
+    `emit` may empty the list of events. ``None`` in `completed` ends the run from another thread, with a
+    RunStopped. If anything interrupts the run, what had not started is cancelled.
     """
     driver = _Driver(run, target_of, completed or Completed(), in_worker=in_worker)
     caller = ASYNC_CALLER.get()
@@ -144,11 +135,7 @@ def proceed(
 
 
 class _Driver:
-    """What one run has under way.
-
-    Attributes:
-        under_way: The jobs that are executed elsewhere, or wait for an equal call.
-    """
+    """What one run has under way."""
 
     def __init__(
         self,
@@ -162,6 +149,7 @@ class _Driver:
         self._target_of = target_of
         self._completed = completed
         self._sessions: dict[TargetRef, Session] = {}
+        # The jobs that are executed elsewhere, or wait for an equal call.
         self.under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
         self._in_flight = CallsInFlight()
         self._call_node = isolated(call_node) if in_worker else call_node
@@ -229,8 +217,7 @@ class _Driver:
             self._settle(call, outcome)
 
     def _submit(self, job: Call | Chunk, ref: TargetRef) -> None:
-        session = self._sessions.get(ref)
-        if session is None:
+        if (session := self._sessions.get(ref)) is None:
             session = self._sessions[ref] = self._target_of(ref).open()
         try:
             if self._run.has_remote_values and not ref.capabilities.places_calls:
@@ -293,11 +280,7 @@ class _Driver:
         self._run.fail(job.key, error)
 
     def close(self, *, waits: bool) -> None:
-        """Give up what is under way.
-
-        Args:
-            waits: Whether to wait for running jobs that cannot be cancelled, too.
-        """
+        """Give up what is under way."""
         self._in_flight.close()
         for session in self._sessions.values():
             session.close()
@@ -331,8 +314,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
                 case LookUp():
                     run.settle(job.key, await in_thread(look_up, job))
                 case Call():
-                    waits = begins(job)
-                    if waits is not None:
+                    if (waits := begins(job)) is not None:
                         await wrap_future(waits)
                         run.look_again(job.key)
                     else:
@@ -342,8 +324,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
                 case BatchCall():
                     calls = []
                     for call in job.calls:
-                        waits = begins(call)
-                        if waits is None:
+                        if (waits := begins(call)) is None:
                             calls.append(call)
                         else:
                             await wrap_future(waits)
@@ -392,8 +373,7 @@ def look_up(job: LookUp) -> Found:
     cache, wanted = job.cache, job.wanted
     if len(wanted) == 1 and not job.upstream:  # a single step of a plan
         (signature,) = wanted[0]
-        outputs = cache.get(signature.hex())
-        if outputs is MISS and job.is_again:
+        if (outputs := cache.get(signature.hex())) is MISS and job.is_again:
             CallsInFlight.forget(cache, signature)
         return Found(({} if outputs is MISS else {signature: outputs},))
     keys = {signature: signature.hex() for item in wanted for signature in item}

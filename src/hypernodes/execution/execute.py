@@ -44,9 +44,7 @@ def execute(
 ) -> Outcome | ChunkOutcome:
     """Execute a job in this thread.
 
-    Args:
-        job: The job.
-        target_of: Returns this worker's own target for one that a nested plan names.
+    `target_of` returns this worker's own target for one that a nested plan names.
     """
     if isinstance(job, Call):
         return call_node(job.step, job.arguments, job.scope)
@@ -58,13 +56,7 @@ async def execute_on_loop(
     in_thread: InThread,
     target_of: Callable[[TargetRef], ExecutionTarget] = no_targets,
 ) -> Outcome | ChunkOutcome:
-    """Execute a job on an event loop.
-
-    Args:
-        job: The job.
-        in_thread: Calls a plain function in a thread.
-        target_of: Returns this worker's own target for one that a nested plan names.
-    """
+    """Execute a job on an event loop."""
     if isinstance(job, Call):
         return await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
     if not job.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
@@ -77,10 +69,6 @@ def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | Chun
     """Execute a job in a worker that shares memory with the driver.
 
     What the job runs itself never waits for the same target: that could take forever.
-
-    Args:
-        job: The job.
-        worker_of: The target whose worker this is.
     """
     return execute_isolated(job, worker_of.id, no_targets)
 
@@ -88,13 +76,7 @@ def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | Chun
 def execute_isolated(
     job: Call | Chunk, worker_of: int, target_of: Callable[[TargetRef], ExecutionTarget]
 ) -> Outcome | ChunkOutcome:
-    """Execute a job in a worker, in a context of its own.
-
-    Args:
-        job: The job.
-        worker_of: What stands in `OCCUPIED` for the target whose worker this is.
-        target_of: Returns this worker's own target for one that a nested plan names.
-    """
+    """Execute a job in a worker, in a context of its own."""
 
     def occupied() -> Outcome | ChunkOutcome:
         OCCUPIED.set(OCCUPIED.get() | {worker_of})

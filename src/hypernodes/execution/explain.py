@@ -111,13 +111,7 @@ class _Tally:
 
 
 def explain(plan: Plan, items: Iterable[Mapping[str, Any]], fingerprints: Fingerprints) -> Explanation:
-    """Say what a run would find in the cache.
-
-    Args:
-        plan: The plan.
-        items: The values of its inputs; one set for a run, several for a map.
-        fingerprints: The code of its steps.
-    """
+    """Say what a run would find in the cache."""
     explainer = _Explainer(fingerprints)
     explainer.add(plan)
     for values in items:
@@ -167,8 +161,7 @@ class _Explainer:
     def _call(self, known: _Known, step: CallStep, *, is_needed: bool) -> None:
         *_, tally = self._tallies[known.plan.key, step.index]
         tally.is_needed |= is_needed
-        signature = known.signatures.get(step.index)
-        if signature is not None and not tally.signature:
+        if (signature := known.signatures.get(step.index)) is not None and not tally.signature:
             tally.signature = signature.hex()
         if known.is_hit(step):
             tally.counts["hit"] += 1
@@ -202,11 +195,9 @@ class _Explainer:
         for parameter, name in step.arguments:
             if name in known.makers and name not in known.values:
                 takes[parameter] = replace(takes[parameter], producer=known.makers[name].step.name)
-        earlier = self._earlier.get((cache, step.name))
-        if earlier is None:
+        if (earlier := self._earlier.get((cache, step.name))) is None:
             earlier = self._earlier[cache, step.name] = Candidates(cache.provenances(step.name))
-        like = earlier.most_similar(Provenance(step.name, code, takes))
-        if like is None:
+        if (like := earlier.most_similar(Provenance(step.name, code, takes))) is None:
             return f"the cache has no entry of {step.name}", ()
         changes = [] if like.code == code else self._changes_of_code(cache, step, code, like.code)
         of_arguments = argument_changes(takes, like.arguments)
@@ -227,8 +218,7 @@ class _Explainer:
     def _nested(self, known: _Known, step: NestedStep, *, is_needed: bool) -> set[str]:
         """Look into a nested pipeline, and return the names here that it would need the values of."""
         names = dict(step.arguments)
-        items = known.inside(step)
-        if items is None:
+        if (items := known.inside(step)) is None:
             return set(names.values())
         wanted = {result for result, _ in step.results} if is_needed else set()
         needed = {names[parameter] for parameter in step.map_over}
@@ -247,11 +237,7 @@ class _Maker:
 
 
 class _Known:
-    """What can be said of the steps of one plan before it runs.
-
-    Attributes:
-        makers: Where those inputs come from that the plan around computes.
-    """
+    """What can be said of the steps of one plan before it runs."""
 
     def __init__(
         self,
@@ -279,8 +265,7 @@ class _Known:
 
     def is_made(self, name: str) -> bool:
         """Whether a value is the result of a node, and in the cache."""
-        step = self.plan.producers.get(name)
-        if step is None:
+        if (step := self.plan.producers.get(name)) is None:
             maker = self.makers.get(name)
             return maker is not None and maker.known.is_made(maker.name)
         if isinstance(step, CallStep):
@@ -293,8 +278,7 @@ class _Known:
         """Return a value that is given, or in the cache; `MISS` for one that must be computed first."""
         if name in self.values:
             return self.values[name]
-        step = self.plan.producers.get(name)
-        if step is None:
+        if (step := self.plan.producers.get(name)) is None:
             maker = self.makers.get(name)
             return MISS if maker is None else maker.known.value(maker.name)
         signature = self.signatures.get(step.index)

@@ -71,14 +71,7 @@ class CallsInFlight:
             _shared.open.add(self)
 
     def join(self, call: Call) -> Future[None] | None:
-        """Begin a call, or wait for an equal one.
-
-        Args:
-            call: The call; it is cached.
-
-        Returns:
-            ``None`` to go on and make the call; else a future that is done when an equal call is.
-        """
+        """Begin a cached call with ``None``, or return a future that is done when an equal call is."""
         entry: Any = call.entry
         cache, is_running = entry.cache, call.target is None
         flight = flight_of(cache, entry.signature)
@@ -103,17 +96,11 @@ class CallsInFlight:
         return future
 
     def leave(self, call: Call, *, is_stored: bool) -> None:
-        """Wake those who wait for a call that has ended, if this run has made it.
-
-        Args:
-            call: The call.
-            is_stored: Whether its result is to be found in the cache.
-        """
+        """Wake those who wait for a call that has ended, if this run has made it."""
         self._leave(call.key, is_stored=is_stored)
 
     def _leave(self, key: JobKey, *, is_stored: bool) -> None:
-        flight = self._own.pop(key, None)
-        if flight is None:
+        if (flight := self._own.pop(key, None)) is None:
             return
         with _shared.lock:
             entry = _shared.flights.pop(flight, None)

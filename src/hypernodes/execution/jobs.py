@@ -43,41 +43,26 @@ class CommonValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EntryKey:
-    """Under which signature the result of a call is kept, and in which cache.
-
-    Attributes:
-        cache: The cache.
-        signature: The signature.
-        code: The fingerprint of the node's code.
-    """
+    """Under which signature the result of a call is kept, and in which cache."""
 
     cache: BulkCache
     signature: bytes
-    code: str
+    code: str  # the fingerprint of the node's code
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A step with its arguments, ready to be called anywhere.
+    """A step with its arguments, ready to be called anywhere."""
 
-    Attributes:
-        key: Names the part of the run that waits for the outcome.
-        step: What is called.
-        arguments: Values by parameter.
-        scope: Where in the pipelines the call is.
-        target: Where it goes.
-        common: Those arguments that many jobs have in common.
-        entry: Where its result is kept, if it is cached.
-        takes: How its arguments came to be, for a target that stores results itself.
-    """
-
-    key: JobKey
+    key: JobKey  # names the part of the run that waits for the outcome
     step: CallStep
-    arguments: Values
+    arguments: Values  # values by parameter
     scope: Scope
     target: TargetRef | None = None
+    # Those arguments that many jobs have in common.
     common: Mapping[str, CommonValue] = field(default_factory=dict)
-    entry: EntryKey | None = None
+    entry: EntryKey | None = None  # where its result is kept, if it is cached
+    # How its arguments came to be, for a target that stores results itself.
     takes: Mapping[str, ArgumentProvenance] | None = None
 
 
@@ -86,16 +71,11 @@ class BatchCall:
     """Calls of one node for several items of a map, which the node's batch function makes together.
 
     Each call has an outcome of its own, under its own key.
-
-    Attributes:
-        step: What is called.
-        calls: The calls, one for each item.
-        target: Always ``None``: it is called where the run is.
     """
 
     step: CallStep
     calls: Sequence[Call]
-    target: None = None
+    target: None = None  # it is called where the run is
 
     @property
     def fixed(self) -> frozenset[str]:
@@ -118,45 +98,27 @@ def signed_step(call: Call) -> SignedStep:
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class MapContext:
-    """What the chunks of one map have in common.
+    """What the chunks of one map have in common."""
 
-    Attributes:
-        plan: The plan as it is run inside a chunk.
-        fingerprints: The code of its steps.
-        fixed: The inputs that are the same for all items, less those in `common`.
-        common: Those that are placed once for all chunks, where the target does so.
-        identities: What identifies the fixed inputs.
-        scope: Where in the pipelines the map is.
-        on_error: Whether the first failing item ends the map.
-    """
-
-    plan: Plan
-    fingerprints: Fingerprints
-    fixed: Values
-    common: Mapping[str, CommonValue]
-    identities: Mapping[str, bytes | None]
+    plan: Plan  # as it is run inside a chunk
+    fingerprints: Fingerprints  # of the code of its steps
+    fixed: Values  # the inputs that are the same for all items, less those in `common`
+    common: Mapping[str, CommonValue]  # those that are placed once for all chunks, where the target does so
+    identities: Mapping[str, bytes | None]  # of the fixed inputs
     scope: Scope
     on_error: OnError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Some items of a map, ready to be run together.
+    """Some items of a map, ready to be run together."""
 
-    Attributes:
-        key: Names the part of the run that waits for the rows.
-        context: What it has in common with the other chunks of its map.
-        indices: The index of each item in its map.
-        items: The inputs that vary, item by item.
-        target: Where it goes.
-        known: Results that were found in a cache already, by position and step index.
-    """
-
-    key: JobKey
+    key: JobKey  # names the part of the run that waits for the rows
     context: MapContext
-    indices: Sequence[int]
-    items: Sequence[Mapping[str, Any]]
+    indices: Sequence[int]  # of each item in its map
+    items: Sequence[Mapping[str, Any]]  # the inputs that vary
     target: TargetRef | None = None
+    # Results that were found in a cache already, by position and step index.
     known: Mapping[int, Mapping[int, tuple[Any, ...]]] = field(default_factory=dict)
 
     def part(self, start: int, end: int) -> Chunk:
@@ -167,57 +129,35 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LookUp:
-    """Signatures to be looked up in a cache.
+    """Signatures to be looked up in a cache."""
 
-    Attributes:
-        key: Names the part of the run that waits for what is found.
-        cache: The cache.
-        wanted: For each item the signatures whose results are asked for.
-        upstream: For each item the signatures of all its steps, which matter if one of `wanted` is missing.
-        is_again: Whether they were looked up before, and an equal call has ended since.
-        target: Always ``None``: it is done where the run is.
-    """
-
-    key: JobKey
+    key: JobKey  # names the part of the run that waits for what is found
     cache: BulkCache
-    wanted: Sequence[Sequence[bytes]]
+    wanted: Sequence[Sequence[bytes]]  # for each item the signatures whose results are asked for
+    # For each item those of all its steps, which matter if one of `wanted` is missing.
     upstream: Sequence[Iterable[bytes | None]] = ()
-    is_again: bool = False
-    target: None = None
+    is_again: bool = False  # they were looked up before, and an equal call has ended since
+    target: None = None  # it is done where the run is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fetch:
-    """Values that have stayed with their workers, and are needed where the run is.
+    """Values that have stayed with their workers, and are needed where the run is."""
 
-    Attributes:
-        key: Names the part of the run that waits for them.
-        values: The values.
-        target: Always ``None``: it is done where the run is.
-    """
-
-    key: JobKey
+    key: JobKey  # names the part of the run that waits for them
     values: Sequence[Any]
-    target: None = None
+    target: None = None  # it is done where the run is
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Store:
-    """A result to be kept.
-
-    Attributes:
-        entry: Where.
-        step: The step that made it.
-        outputs: The result.
-        takes: How the arguments of the call came to be.
-        seconds: How long the call took.
-    """
+    """A result to be kept."""
 
     entry: EntryKey
     step: CallStep
     outputs: tuple[Any, ...]
-    takes: Mapping[str, ArgumentProvenance]
-    seconds: float
+    takes: Mapping[str, ArgumentProvenance]  # how the arguments of the call came to be
+    seconds: float  # how long the call took
 
 
 KeyedJob: TypeAlias = Call | Chunk | LookUp | Fetch
@@ -226,23 +166,14 @@ Job: TypeAlias = KeyedJob | BatchCall
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What came of one call: its outputs or its error.
+    """What came of one call: its outputs or its error."""
 
-    Attributes:
-        outputs: One value for each output of the node.
-        error: What it raised.
-        seconds: How long it took, retries included.
-        events: What happened on the way.
-        is_stored: Whether the worker has put the result into the cache.
-        ended: When it ended, in seconds since the epoch, and which worker made the call.
-    """
-
-    outputs: tuple[Any, ...] = ()
+    outputs: tuple[Any, ...] = ()  # one value for each output of the node
     error: BaseException | None = None
-    seconds: float = 0.0
+    seconds: float = 0.0  # with its retries
     events: Sequence[Event] = ()
-    is_stored: bool = False
-    ended: tuple[float, Worker] | None = None
+    is_stored: bool = False  # the worker has put the result into the cache
+    ended: tuple[float, Worker] | None = None  # when, in seconds since the epoch, and by which worker
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,23 +193,15 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkOutcome:
-    """What came of a chunk.
+    """What came of a chunk."""
 
-    Attributes:
-        rows: The outputs of each item by name, or its `Failure`, up to the first failure that ends the map.
-        events: What happened on the way.
-        seconds: How long it took.
-        nbytes: Bytes of its items and rows, as far as they had to travel.
-        executed: How many calls were made, at least.
-        hits: How many results came from a cache.
-    """
-
+    # Outputs by name, or a `Failure`; up to the first failure that ends the map.
     rows: Sequence[Values | Failure]
     events: Sequence[Event] = ()
     seconds: float = 0.0
-    nbytes: int = 0
-    executed: int = 0
-    hits: int = 0
+    nbytes: int = 0  # of its items and rows, as far as they had to travel
+    executed: int = 0  # how many calls were made, at least
+    hits: int = 0  # how many results came from a cache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -290,12 +213,8 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """What a look-up has found.
+    """What a look-up has found."""
 
-    Attributes:
-        values: For each item the results that are there, by signature.
-        absent: Signatures that were looked up and are not there.
-    """
-
+    # For each item the results that are there, by signature.
     values: Sequence[Mapping[bytes, tuple[Any, ...]]]
-    absent: frozenset[bytes] = frozenset()
+    absent: frozenset[bytes] = frozenset()  # signatures that were looked up and are not there

@@ -34,36 +34,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Lineage:
-    """How a value is made, its inputs left open.
+    """How a value is made, its inputs left open."""
 
-    Attributes:
-        digest: The digest of all steps on the way.
-        inputs: The inputs that it starts from.
-    """
-
-    digest: bytes
-    inputs: frozenset[str]
+    digest: bytes  # of all steps on the way
+    inputs: frozenset[str]  # that it starts from
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """The code of every step of a tree of plans.
+    """The code of every step of a tree of plans."""
 
-    Attributes:
-        calls: The digest of each function that may be cached, by plan key and step index.
-        nested: How each result of a nested plan is made; ``None`` for one that is identified by content.
-        bound: The identities of the values that a pipeline fixes, by plan key.
-        defaults: The identities of the defaults that a call takes, by parameter, by plan key and step index.
-        open: The identities of the defaults that the calls of a plan take, by parameter, by plan key.
-        reach: What all this code reaches: it decides which private attributes of inputs are effects.
-    """
-
+    # Of each function that may be cached, by plan key and step index.
     calls: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    # Of each result of a nested plan; ``None`` for one that is identified by content.
     nested: dict[tuple[int, int], tuple[_Lineage | None, ...]] = field(default_factory=dict)
+    # The identities of the values that a pipeline fixes, by plan key.
     bound: dict[int, dict[str, bytes | None]] = field(default_factory=dict)
     defaults: dict[tuple[int, int], dict[str, bytes]] = field(default_factory=dict)
     open: dict[int, dict[str, bytes]] = field(default_factory=dict)
-    reach: Reach = NO_REACH
+    reach: Reach = NO_REACH  # what this code reaches decides which private attributes of inputs are effects
 
 
 NO_FINGERPRINTS: Final = Fingerprints()
@@ -187,11 +176,7 @@ class _Code(NamedTuple):
 
 
 def fingerprint_step(step: CallStep) -> _Code:
-    """Return the digest of the code of a step.
-
-    Raises:
-        SignatureError: The code cannot be fingerprinted.
-    """
+    """Return the digest of the code of a step."""
     # The number of outputs decides on the form of an entry.
     options = step.options
     version = () if options.cache_version is None else (digest(options.cache_version),)
@@ -298,16 +283,10 @@ def _recipe_of_call(
 
 
 class Signer:
-    """Signs the steps of one plan, from the identities of their arguments.
-
-    Attributes:
-        inputs: The inputs whose identity matters.
-        reach: What the code of all plans reaches.
-        steps: The indices of the steps whose outputs are identified by signature, and not by content.
-    """
+    """Signs the steps of one plan, from the identities of their arguments."""
 
     def __init__(self, plan: Plan, fingerprints: Fingerprints) -> None:
-        self.reach = fingerprints.reach
+        self.reach = fingerprints.reach  # what the code of all plans reaches
         self._recipes: list[tuple[Step, list[tuple[bytes, str]], _CallRecipe | _NestedRecipe]] = []
         for step in plan.steps:
             key = (plan.key, step.index)
@@ -326,19 +305,15 @@ class Signer:
                         fingerprints.nested[key], fingerprints.open.get(step.inner.key, {})
                     )
                     self._recipes.append((step, names, recipe_of_nested))
+        # Those whose outputs are identified by signature, and not by content.
         self.steps = frozenset(step.index for step, *_ in self._recipes)
         taken = dict.fromkeys(name for _, names, _ in self._recipes for _, name in names)
-        self.inputs = tuple(name for name in taken if name in plan.inputs)
+        self.inputs = tuple(name for name in taken if name in plan.inputs)  # those whose identity matters
 
     def sign(self, identities: Identities, signatures: dict[int, bytes | None]) -> list[Step]:
-        """Sign every step that can be signed by now, and identify its outputs.
+        """Sign every step that can be signed by now, identify its outputs, and return these steps.
 
-        Args:
-            identities: The identity of each name, ``None`` for a value without one; added to.
-            signatures: The signatures by step index, ``None`` for a step without; added to.
-
-        Returns:
-            The steps that were signed.
+        Identities and signatures are added to; they are ``None`` where there is none.
         """
         signed = []
         for step, names, recipe in self._recipes:
@@ -401,14 +376,7 @@ def identity_of_output(signature: bytes, step: Step, position: int) -> bytes:
 
 
 def identify(value: Any, name: str, plan: Plan, reach: Reach) -> bytes | None:
-    """Return the identity of a value by its content, or ``None`` where it has none.
-
-    Args:
-        value: The value.
-        name: Its name in the plan, for the warning if it has no identity.
-        plan: The plan.
-        reach: What the code of all plans reaches.
-    """
+    """Return the identity of a value by its content, or ``None`` where it has none."""
     try:
         identity, left_out = digest_and_omissions(value, reach)
     except SignatureError as error:

@@ -39,21 +39,13 @@ Kind: TypeAlias = Literal["plain", "batch", "async", "apart"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Some steps of a plan that go over many items together.
-
-    Attributes:
-        kind: How it is computed.
-        plan: The steps, as a plan of their own.
-        takes: Its inputs that differ from item to item.
-        makes: Its outputs that other stages or the caller need.
-        resources: What a worker that computes it takes of a cluster.
-    """
+    """Some steps of a plan that go over many items together."""
 
     kind: Kind
-    plan: Plan
-    takes: tuple[str, ...]
-    makes: tuple[str, ...]
-    resources: Resources
+    plan: Plan  # the steps, as a plan of their own
+    takes: tuple[str, ...]  # its inputs that differ from item to item
+    makes: tuple[str, ...]  # its outputs that other stages or the caller need
+    resources: Resources  # what a worker that computes it takes of a cluster
 
     @property
     def name(self) -> str:
@@ -64,11 +56,8 @@ class Stage:
 def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[Stage]:
     """Return the stages of a plan, in an order in which each comes after what it needs.
 
-    Args:
-        plan: The plan.
-        fixed: The inputs that are the same for all items.
-        finely: Whether plain functions that are not connected are stages of their own, so that those whose
-            outputs are not used in the end can be left out.
+    Finely, plain functions that are not connected are stages of their own, so that those whose outputs are
+    not used in the end can be left out.
     """
     kinds = {step.index: _kind(step, fixed) for step in plan.steps}
     levels: dict[int, int] = {}
@@ -76,8 +65,7 @@ def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[S
     for step in plan.steps:
         level = 0
         for _, name in step.arguments:
-            producer = plan.producers.get(name)
-            if producer is not None:
+            if (producer := plan.producers.get(name)) is not None:
                 both_plain = kinds[producer.index] == "plain" and kinds[step.index] == "plain"
                 level = max(level, levels[producer.index] + (not both_plain))
         levels[step.index] = level
@@ -151,18 +139,7 @@ def compute(
     indices: Sequence[int],
     scope: Scope | None = None,
 ) -> dict[str, Any]:
-    """Go over items.
-
-    Args:
-        stage: The stage; none that is async.
-        columns: Lists or Arrow arrays, by name, of what the stage takes.
-        fixed: The values that are the same for all items.
-        indices: The index of each item.
-        scope: Where the map is, if it is not the outermost one.
-
-    Returns:
-        Lists of the outputs by name; the arrays of a batch function as they are.
-    """
+    """Go over items; return lists of the outputs by name, and the arrays of a batch function as they are."""
     plan = stage.plan
     scope = scope or Scope(plan.key, plan.path)
     given = {**plan.bound, **fixed}
@@ -173,8 +150,7 @@ def compute(
         made = dict(zip(step.outputs, call_batch(step, varying, others, indices, scope), strict=True))
         return {name: made[name] for name in stage.makes}
     columns = {name: values(columns[name]) for name in stage.takes}
-    compute_item = compiled(plan)
-    if compute_item is not None:
+    if (compute_item := compiled(plan)) is not None:
         compute_item = isolated(compute_item)
         items = zip(*columns.values(), strict=True) if columns else repeat((), len(indices))
         rows = [
@@ -196,20 +172,7 @@ async def compute_on_loop(
     max_concurrent: int,
     scope: Scope | None = None,
 ) -> dict[str, Any]:
-    """Go over items on an event loop, several at once.
-
-    Args:
-        stage: The stage.
-        columns: Its inputs, as in `compute`.
-        fixed: The values that are the same for all items.
-        indices: The index of each item.
-        in_thread: Calls plain functions beside the loop.
-        max_concurrent: How many items are under way at a time.
-        scope: Where the map is, if it is not the outermost one.
-
-    Returns:
-        Lists of the outputs by name.
-    """
+    """Go over items on an event loop, several at once."""
     plan = stage.plan
     scope = scope or Scope(plan.key, plan.path)
     given = {**plan.bound, **fixed}

@@ -31,21 +31,10 @@ if TYPE_CHECKING:
 def call_batch(
     step: CallStep, varying: Mapping[str, Any], fixed: Mapping[str, Any], indices: Sequence[int], scope: Scope
 ) -> tuple[Any, ...]:
-    """Call a node's batch function; if that fails, find the item that is to blame.
+    """Call a node's batch function, and return a list or array for each output.
 
-    Args:
-        step: The step.
-        varying: Lists or Arrow arrays by parameter, equally long.
-        fixed: The other arguments.
-        indices: The index of each item in its map.
-        scope: Where the map is.
-
-    Returns:
-        A list or array for each output.
-
-    Raises:
-        Exception: Whatever the node's function raises for the first item for which it does; else whatever
-            the batch function has raised.
+    If it fails, the node's function is called item by item: what it raises for the first item for which it
+    does is raised, else whatever the batch function has raised.
     """
     try:
         return _attempts(step, varying, fixed, len(indices), scope)
@@ -98,10 +87,9 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
 def values(column: Any) -> list[Any]:
     """Return a column that a batch function has returned, as Python objects.
 
-    Example:
-        >>> import pyarrow
-        >>> values(pyarrow.array([1, None]))
-        [1, None]
+    >>> import pyarrow
+    >>> values(pyarrow.array([1, None]))
+    [1, None]
     """
     column = values_of(column)
     if isinstance(column, list):

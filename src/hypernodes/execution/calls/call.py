@@ -49,12 +49,8 @@ async def call_node_on_loop(
 ) -> Outcome:
     """Call a node's function, and say what came of it.
 
-    Args:
-        step: What is called.
-        arguments: Values by parameter.
-        scope: Where the call is.
-        in_thread: Calls a plain function beside the event loop that this runs on, in a copy of the context.
-            ``None`` where there is no loop: then this never suspends, so that `run_sync` can run it.
+    `in_thread` calls a plain function beside the event loop. It is ``None`` where there is no loop: then this
+    never suspends, so that `run_sync` can run it.
     """
     if not scope.node_contexts:
         return await _attempts(step, arguments, scope, in_thread)
@@ -129,8 +125,7 @@ async def _attempts(
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
     with ending_process(seconds):
         value = call_with_timeout(seconds, called_and_collected, call)
-        awaitable = awaitable_of(value)
-        if awaitable is None:
+        if (awaitable := awaitable_of(value)) is None:
             return value
         return collected(run_awaitable(await_with_timeout(seconds, awaitable)))
 
@@ -149,8 +144,7 @@ async def _on_loop(step: CallStep, call: Callable[[], Any], in_thread: InThread)
         if settled.error is not None:
             return settled
         value = settled.value
-    awaitable = awaitable_of(value)
-    if awaitable is not None:
+    if (awaitable := awaitable_of(value)) is not None:
         value = await (awaitable if seconds is None else await_with_timeout(seconds, awaitable))
         if is_consumed_once(value):
             settled = await in_thread(settle, collected, value)

@@ -20,14 +20,7 @@ UNKNOWN: Final = -1
 
 
 def locate(error: BaseException, node: str, scope: Scope, arguments: Mapping[str, Any]) -> None:
-    """Note on an error where it happened, once.
-
-    Args:
-        error: The error.
-        node: The name of the node that raised it.
-        scope: Where the call was.
-        arguments: What the call was given, by parameter.
-    """
+    """Note on an error where it happened, once."""
     index = ".".join(str(number) for number in scope.items if number != UNKNOWN)
     item = f", item {index}" if index else ""
     given = ", ".join(f"{key}={short(value, _ARGUMENT_LENGTH)}" for key, value in arguments.items())

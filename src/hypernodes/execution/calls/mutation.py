@@ -25,11 +25,7 @@ class Watched:
     reach: Reach
 
     def check(self, step: CallStep, scope: Scope) -> None:
-        """See whether all are as they were.
-
-        Raises:
-            MutationError: One of them is not.
-        """
+        """See whether all are as they were."""
         after = _digests(self.arguments, self.reach)
         changed = [name for name, known in self.before.items() if after.get(name) != known]
         if changed:

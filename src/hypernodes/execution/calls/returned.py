@@ -52,11 +52,7 @@ def called_and_collected(call: Callable[[], Any]) -> Any:
 
 
 def collected(value: Any) -> Any:
-    """Return the items of an iterator as a list, and any other value as it is.
-
-    Raises:
-        OutputCountError: The iterator never ends.
-    """
+    """Return the items of an iterator as a list, and any other value as it is."""
     kind = type(value)
     if kind in FINAL_TYPES or not is_consumed_once(value):
         return value
@@ -85,11 +81,7 @@ async def _collect(items: AsyncIterable[Any]) -> list[Any]:
 
 
 def unpack(value: Any, step: CallStep, path: tuple[str, ...]) -> tuple[Any, ...]:
-    """Return the values of a node with several outputs; iterators among them are collected.
-
-    Raises:
-        OutputCountError: There are more or fewer values than outputs, or they have no order.
-    """
+    """Return the values of a node with several outputs; iterators among them are collected."""
     values = _unpacked(value, step, path)
     if FINAL_TYPES.issuperset(map(type, values)):
         return values

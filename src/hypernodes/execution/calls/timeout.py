@@ -35,11 +35,7 @@ class _Interrupt(BaseException):
 
 
 def call_with_timeout(seconds: float, function: Callable[..., T], *args: Any) -> T:
-    """Call a function and return its value.
-
-    Raises:
-        NodeTimeoutError: It takes longer.
-    """
+    """Call a function and return its value."""
     is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     started = time.monotonic()
     settled = (_by_signal if is_main else _by_exception)(seconds, function, args)
@@ -47,11 +43,7 @@ def call_with_timeout(seconds: float, function: Callable[..., T], *args: Any) ->
 
 
 async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
-    """Await something and return its value.
-
-    Raises:
-        NodeTimeoutError: It takes longer.
-    """
+    """Await something and return its value."""
     started = time.monotonic()
     settled: Settled[T] | None
     try:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 MAY_END_PROCESS: ContextVar[bool] = ContextVar("hypernodes_may_end_process", default=False)
 """Whether this process is a worker, and is replaced when it ends."""
-
 GRACE_S: Final = 2.0
 """Seconds after its timeout in which a call may end by itself, before its process is ended."""
 STOPPED_S: Final = 1.0

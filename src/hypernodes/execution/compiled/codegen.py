@@ -54,20 +54,12 @@ FAILED_NODES: ContextVar[list[FailedNode] | None] = ContextVar("hypernodes_faile
 
 
 class FailedNode(NamedTuple):
-    """A node or nested pipeline that has raised in a compiled plan.
-
-    Attributes:
-        error: What it raised.
-        owner: The marker of its plan: a node may run other pipelines, whose errors it handles itself.
-        scope: Where it is.
-        completed: How many steps of its plan were completed before it.
-        name: Its name.
-    """
+    """A node or nested pipeline that has raised in a compiled plan."""
 
     error: BaseException
-    owner: object
+    owner: object  # the marker of its plan: a node may run other pipelines, whose errors it handles itself
     scope: Scope
-    completed: int
+    completed: int  # how many steps of its plan were completed before it
     name: str
 
 
@@ -86,12 +78,7 @@ def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
 
 
 def compiled_over_columns(plan: Plan, names: Sequence[str]) -> ComputeColumns | None:
-    """Return a function ``(columns, inputs, items=()) -> columns``; ``None`` as in `compiled`.
-
-    Args:
-        plan: The plan.
-        names: The inputs that vary.
-    """
+    """Return a function ``(columns, inputs, items=(), numbers=None) -> columns``, as `compiled` does."""
     names = tuple(names)
     return _form(plan, names, over=names) if plan.needs <= COMPILED else None
 
@@ -106,8 +93,7 @@ _MARKER = "marker"
 
 
 def _forms_of(plan: Plan) -> dict[object, Any]:
-    forms = _compiled.get(plan)
-    if forms is None:
+    if (forms := _compiled.get(plan)) is None:
         forms = _compiled.setdefault(plan, {_MARKER: object()})
     return forms
 
@@ -123,15 +109,7 @@ def _form(plan: Plan, form: object, **options: Any) -> Callable[..., Any]:
 def _compile(
     plan: Plan, marker: object, *, is_awaited: bool, on_loop: bool = False, over: Sequence[str] = ()
 ) -> Callable[..., Any]:
-    """Write a plan out as source, one call a line, and compile it.
-
-    Args:
-        plan: The plan.
-        marker: What stands for it in `FAILED_NODES`.
-        is_awaited: Whether a coroutine may stop it between two calls.
-        on_loop: Whether its calls are awaited. Then the task is cancelled, and the calls are not checked for.
-        over: The inputs that vary, for a loop over columns.
-    """
+    """Write a plan out as source, one call a line, and compile it."""
     variable: dict[str, str] = {}
     namespace: dict[str, Any] = {
         "blame": _blame(marker, plan, variable),
@@ -280,8 +258,7 @@ def _blame(
         locate(
             error, step.name, scope, {parameter: local[variable[name]] for parameter, name in step.arguments}
         )
-        failed = FAILED_NODES.get()
-        if failed is not None:
+        if (failed := FAILED_NODES.get()) is not None:
             failed.append(FailedNode(error, marker, scope, at, step.name))
 
     return blame

@@ -27,18 +27,7 @@ async def compute_rows(
     *,
     on_loop: bool,
 ) -> tuple[list[Values | Failure], list[Event]]:
-    """Compute items one after the other.
-
-    Args:
-        context: What the items have in common.
-        compute: The compiled plan; a coroutine function if ``on_loop``.
-        indices: The index of each item in its map.
-        items: The inputs that vary.
-        on_loop: Whether this runs on an event loop.
-
-    Returns:
-        A row for each item, up to the first failure that ends the map, and the events.
-    """
+    """Compute items one after the other; return rows, up to a failure that ends the map, and events."""
     rows: list[Values | Failure] = []
     events: list[Event] = []
     failed: list[FailedNode] = []

@@ -106,16 +106,12 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PreparedPlan:
-    """A plan, with what stays in the driver when the plan travels.
-
-    Attributes:
-        plan: The plan.
-        callbacks: The callbacks of each plan in the tree, by its key.
-        engines: The engines that pipelines in the tree name; their targets are those of the plan.
-    """
+    """A plan, with what stays in the driver when the plan travels."""
 
     plan: Plan
+    # Of each plan in the tree, by its key.
     callbacks: dict[int, tuple[PipelineCallback, ...]] = field(default_factory=dict)
+    # That pipelines in the tree name; their targets are those of the plan.
     engines: list[PlannedEngine] = field(default_factory=list)
 
 
@@ -128,20 +124,9 @@ def build_plan(
     parents: tuple[str, ...] = (),
     mapped: bool = False,
 ) -> PreparedPlan:
-    """Plan a pipeline as the outermost one.
+    """Plan a pipeline as the outermost one, for the names that have values and the outputs wanted.
 
-    Args:
-        pipeline: The pipeline.
-        given: The names that have values.
-        outputs: The outputs wanted, or ``None`` for every one.
-        placement: Where its engine's work goes.
-        parents: The ids of the pipelines around, where an engine is called within a run.
-        mapped: Whether it is run over items.
-
-    Raises:
-        UnknownInputError: A name that the pipeline neither takes nor makes.
-        UnknownOutputError: An output that it does not make.
-        MissingInputError: An input is needed and not given.
+    The parents are the ids of the pipelines around, where an engine is called within a run.
     """
     graph = pipeline.wiring
     known = (*graph.input_names, *graph.output_names)
@@ -214,8 +199,7 @@ class _Build:
         A nested map may have more items in one item than in another; a nested pipeline with callbacks of its
         own owes them its own events.
         """
-        own = self.callbacks[plan.key]
-        if not own or NESTED_MAP in plan.needs or plan.has_batch:
+        if not (own := self.callbacks[plan.key]) or NESTED_MAP in plan.needs or plan.has_batch:
             return None
         if any(self.callbacks[inner.key] != own for inner in plan.tree()):
             return None
@@ -260,8 +244,7 @@ class _Builder:
         self.used: set[str] = set()
         self.missing: list[tuple[str, str]] = []
         build.callbacks[key] = settings.callbacks
-        engine = pipeline.engine
-        if engine is not None and engine not in build.engines:
+        if (engine := pipeline.engine) is not None and engine not in build.engines:
             build.engines.append(engine)
 
     def with_placement(self, placement: Placement) -> _Builder:
@@ -374,8 +357,7 @@ class _Builder:
         )
         for _, outer in arguments:
             self._take(outer)
-        engine = pipeline.engine
-        if engine is not None and engine.placement() is None:
+        if (engine := pipeline.engine) is not None and engine.placement() is None:
             own = pipeline.with_cache(builder.settings.cache).with_callbacks(builder.settings.callbacks)
             call = EngineCall(
                 engine, own.with_name(node.name), wanted, varying, node.map_mode, beside, dict(arguments)

@@ -16,20 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EngineCall:
-    """Runs a nested pipeline by its own engine; called with the inner inputs as keywords.
-
-    Attributes:
-        engine: The engine.
-        pipeline: The nested pipeline, with the cache and the callbacks that hold for it.
-        outputs: The inner outputs wanted.
-        map_over: The inner inputs that are mapped over.
-        map_mode: How several of them are combined.
-        beside: Those of them that have a value for each item in every mode.
-        labels: The names of the inner inputs in the pipeline around.
-    """
+    """Runs a nested pipeline by its own engine; called with the inner inputs as keywords."""
 
     engine: Any
-    pipeline: Any
+    pipeline: Any  # with the cache and the callbacks that hold for it
     outputs: tuple[str, ...]
     map_over: tuple[str, ...]
     map_mode: Any

@@ -16,10 +16,6 @@ def every_output(graph: Graph, given: Collection[str]) -> tuple[str, ...]:
     """Return every output, less those that only lead up to values that are given.
 
     Nodes of nested pipelines count one by one, so that it is the same whether nodes are nested or not.
-
-    Args:
-        graph: The members of a pipeline.
-        given: The names of the values that are given.
     """
     known = set(given)
     nodes = list(_nodes(graph, None, known))

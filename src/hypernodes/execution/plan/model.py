@@ -22,32 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CallStep:
-    """Call a function.
+    """Call a function."""
 
-    Attributes:
-        index: Its position in the plan.
-        name: The node's name.
-        function: What is called.
-        arguments: Pairs of a parameter and the name of the value that fills it.
-        outputs: The name of each value it returns; ``None`` for one that was given instead.
-        positional: The parameters that are passed by position, with their defaults.
-        batch_positional: Those of its batch function.
-        is_async: Whether calling the function returns an awaitable, so that it belongs on an event loop.
-        strict: Whether it is an error that the function changes its arguments.
-        options: The options of the node.
-        named: The parameters that are passed by name.
-        filled: The defaults of parameters that are passed by position although they have no argument.
-    """
-
-    index: int
+    index: int  # its position in the plan
     name: str
     function: Callable[..., Any]
-    arguments: tuple[tuple[str, str], ...]
-    outputs: tuple[str | None, ...]
+    arguments: tuple[tuple[str, str], ...]  # pairs of a parameter and the name of the value that fills it
+    outputs: tuple[str | None, ...]  # the name of each value; ``None`` for one that was given instead
+    # The parameters that cannot be passed by name, with their defaults.
     positional: tuple[tuple[str, Any], ...] = ()
     batch_positional: tuple[tuple[str, Any], ...] = ()
-    is_async: bool = False
-    strict: bool = False
+    is_async: bool = False  # calling the function returns an awaitable, so that it belongs on an event loop
+    strict: bool = False  # it is an error that the function changes its arguments
     options: NodeOptions = DEFAULTS
     named: tuple[str, ...] = field(init=False)
     filled: Mapping[str, Any] = field(init=False)
@@ -78,23 +64,15 @@ class CallStep:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NestedStep:
-    """Run a plan within this one, once or over items.
-
-    Attributes:
-        arguments: Pairs of an input of the inner plan and the name of the value that fills it.
-        results: Pairs of an inner output and its name here.
-        map_over: The inner inputs that vary from item to item; if empty, the inner plan runs once.
-        map_mode: How several of them are combined.
-        beside: Those of them that have a value for each item, whatever the mode: given lists of values that
-            the inner plan would compute itself.
-    """
+    """Run a plan within this one, once or over items."""
 
     index: int
     name: str
     inner: Plan
+    # Pairs of an input of the inner plan and the name of the value that fills it.
     arguments: tuple[tuple[str, str], ...]
-    results: tuple[tuple[str, str], ...]
-    map_over: tuple[str, ...]
+    results: tuple[tuple[str, str], ...]  # pairs of an inner output and its name here
+    map_over: tuple[str, ...]  # the inner inputs that are mapped over
     map_mode: MapMode
     beside: tuple[str, ...] = ()
 
@@ -133,41 +111,26 @@ class Plan:
     """What must run, in order, to get from given inputs to wanted outputs.
 
     It holds no executors, no callbacks and no compiled code, so that it travels to workers as it is.
-
-    Attributes:
-        key: A number of its own within the tree of nested plans.
-        path: The pipeline ids from the outermost to this one.
-        inputs: The inputs that are used.
-        steps: In an order in which each comes after what it needs.
-        outputs: The names asked for.
-        bound: Values that the pipeline fixes.
-        cache: Where results are kept, if anywhere.
-        subscribed: The hooks that any callback overrides; other events are never made.
-        node_target: Where functions are called; ``None`` is where the plan itself runs.
-        map_target: Where the items of a map are run; ``None`` is where the plan itself runs.
-        engine: The engine that the pipeline, or one around it, names; for people to read.
-        reach: For a part of a plan, what the code of the whole plan reaches.
-        chunk_plan: The plan as it is run inside a chunk, if the items of its map may be sent in chunks.
-        producers: The step that makes each name.
-        needs: What it needs of whatever executes it, nested plans included.
-        awaits: Whether coroutines run on the way, so that it matters on which event loop.
     """
 
-    key: int
-    path: tuple[str, ...]
-    inputs: tuple[str, ...]
-    steps: tuple[Step, ...]
+    key: int  # a number of its own within the tree of nested plans
+    path: tuple[str, ...]  # the pipeline ids from the outermost to this one
+    inputs: tuple[str, ...]  # those that are used
+    steps: tuple[Step, ...]  # each after what it needs
     outputs: tuple[str, ...]
-    bound: Mapping[str, Any]
+    bound: Mapping[str, Any]  # values that the pipeline fixes
     cache: BulkCache | None = None
+    # The hooks that any callback overrides; other events are never made.
     subscribed: frozenset[str] = frozenset()
-    node_target: TargetRef | None = None
-    map_target: TargetRef | None = None
-    engine: str = ""
+    node_target: TargetRef | None = None  # ``None`` is where the plan itself runs
+    map_target: TargetRef | None = None  # of the items; ``None`` is where the plan itself runs
+    engine: str = ""  # of the pipeline, or one around it; for people to read
+    # As it is run inside a chunk, if the items of its map may be sent in chunks.
     chunk_plan: Plan | None = None
-    reach: Reach | None = None
-    producers: Mapping[str, Step] = field(init=False, repr=False)
-    needs: frozenset[str] = field(init=False, repr=False)
+    reach: Reach | None = None  # for a part of a plan, what the code of the whole plan reaches
+    producers: Mapping[str, Step] = field(init=False, repr=False)  # the step that makes each name
+    needs: frozenset[str] = field(init=False, repr=False)  # of whatever executes it, nested plans included
+    # Coroutines run on the way, so that it matters on which event loop.
     awaits: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

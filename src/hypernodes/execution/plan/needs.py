@@ -30,33 +30,22 @@ MAP_TARGET: Final = "a target for the items of a nested map"
 
 SILENT: Final = frozenset(("cache", "cache_version", "retry_on"))
 """Options that count only together with another need: a cache, or retries."""
-
 COMPILED: Final = frozenset((AGGREGATED_EVENTS, PLAIN, NESTED, NESTED_MAP, "resources", "batch"))
 """What a plan compiled to a Python function supports: nothing but calls, one after the other."""
-
 COMPILED_ON_LOOP: Final = frozenset((AGGREGATED_EVENTS, ASYNC, "resources", "batch"))
 """What a plan compiled to a coroutine function supports: nothing but awaited calls."""
-
 STAGES: Final = frozenset(
     (PLAIN, ASYNC, NESTED, NESTED_MAP, "resources", "batch", "retries", "timeout", STRICT)
 )
 """What going over columns, stage by stage, supports: everything within a call, nothing between calls."""
-
 BATCH_CALLS: Final = frozenset((PLAIN, ASYNC, STRICT, "batch", "resources", "retries", "timeout"))
 """What the call of a batch function supports; a node that needs more is called for each item."""
-
 AGGREGATED: Final = frozenset(("on_map_items_end",))
 """The hooks that are subscribed where the items of a map are only counted."""
 
 
 def needs_of_plan(*, cache: bool, subscribed: frozenset[str], node_target: bool) -> Iterator[str]:
-    """Yield what a plan needs beside its steps.
-
-    Args:
-        cache: Whether it has a cache.
-        subscribed: The hooks that its callbacks override.
-        node_target: Whether its calls go to an execution target.
-    """
+    """Yield what a plan needs beside its steps."""
     if cache:
         yield CACHE
     if subscribed == AGGREGATED:
@@ -85,13 +74,7 @@ def needs_of_call(
 
 
 def needs_of_nested(inner: frozenset[str], *, is_mapped: bool, map_target: bool) -> Iterator[str]:
-    """Yield what a nested plan needs.
-
-    Args:
-        inner: What the inner plan needs.
-        is_mapped: Whether it is run over items.
-        map_target: Whether these items go to an execution target.
-    """
+    """Yield what a nested plan needs."""
     yield NESTED
     yield from inner
     if is_mapped:

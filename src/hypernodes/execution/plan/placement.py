@@ -33,13 +33,7 @@ _ids: Final = count(1)
 
 @dataclass(frozen=True, slots=True)
 class TargetRef:
-    """Names an execution target in a plan; the target itself stays in the process that made it.
-
-    Attributes:
-        id: Its number in that process.
-        label: Its name for people: an alias, or the type of the executor.
-        capabilities: What it can do.
-    """
+    """Names an execution target in a plan; the target itself stays in the process that made it."""
 
     id: int
     label: str = field(compare=False)
@@ -53,12 +47,7 @@ class TargetRef:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the work of an engine goes; ``None`` is the place where the plan itself runs.
-
-    Attributes:
-        node: The target of single calls.
-        map: The target of map items.
-    """
+    """Where the work of an engine goes; ``None`` is the place where the plan itself runs."""
 
     node: TargetRef | None = None
     map: TargetRef | None = None

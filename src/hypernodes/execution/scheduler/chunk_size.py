@@ -8,16 +8,12 @@ from typing import Final
 
 SERIALIZED_CHUNK_S: Final = 0.075
 """Seconds of work in a chunk for other processes: sending one costs about a millisecond."""
-
 IN_PROCESS_CHUNK_S: Final = 0.002
 """Seconds of work in a chunk for a thread: handing it over costs some 20 microseconds."""
-
 INLINE_CHUNK_S: Final = 0.01
 """Seconds of work in a chunk that is run right here: events of its items are emitted when it is done."""
-
 INLINE_MAX_ITEM_S: Final = 0.005
 """Seconds: longer items are run one by one, so that their events come as they happen."""
-
 CHUNK_BYTES: Final = 16 << 20
 """Bytes of items and rows in a chunk: more would hold up a worker and fill the memory of the driver."""
 
@@ -25,23 +21,15 @@ MAX_CHUNK_ITEMS: Final = 1 << 12
 
 CHUNKS_LEFT_PER_WORKER: Final = 3
 """Chunks that each worker should still get towards the end, so that all workers end together."""
-
 MIN_CHUNK_FRACTION: Final = 0.06
 """Of the ideal size, at the end of a map: below that, sending costs more than an even end saves."""
-
 MAX_GROWTH: Final = 16
 """A chunk is at most this much larger than the one measured before: items may differ."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of the items of a map.
-
-    Attributes:
-        item_seconds: How long an item takes; 0 while no item has been measured.
-        item_nbytes: How many bytes an item and its row have on their way; 0 where nothing travels.
-        asked: The size that was asked for last.
-    """
+    """What is known of the items of a map."""
 
     item_seconds: float = 0.0
     item_nbytes: float = 0.0
@@ -58,18 +46,10 @@ def chunk_size(
 ) -> int:
     """Return how many items the next chunk should have.
 
-    Args:
-        measured: What is known of the items.
-        left: How many items are left, if that is known.
-        workers: How many chunks run at once.
-        ideal_seconds: How long a chunk should take.
-        largest: How many items a chunk may have.
-
-    Example:
-        >>> chunk_size(Measured(0.001, 0, 50), left=10_000, workers=2, ideal_seconds=0.075)
-        75
-        >>> chunk_size(Measured(0.001, 0, 50), left=60, workers=2, ideal_seconds=0.075)
-        10
+    >>> chunk_size(Measured(0.001, 0, 50), left=10_000, workers=2, ideal_seconds=0.075)
+    75
+    >>> chunk_size(Measured(0.001, 0, 50), left=60, workers=2, ideal_seconds=0.075)
+    10
     """
     if not measured.item_seconds:
         return measured.asked

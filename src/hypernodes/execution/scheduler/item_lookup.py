@@ -31,58 +31,36 @@ LOOK_UP_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Items that are looked up together.
-
-    Attributes:
-        positions: Their positions.
-        signed: What identifies each of them.
-        asked: The signatures that are asked for.
-        wanted: The signatures that are asked for, less those of results that are known already.
-        upstream: The signatures of all their steps, which matter if one of `wanted` is missing.
-        started: When they were signed.
-    """
+    """Items that are looked up together."""
 
     positions: Sequence[int]
     signed: Sequence[SignedItem]
-    asked: Sequence[tuple[bytes, ...]]
-    wanted: Sequence[Sequence[bytes]]
+    asked: Sequence[tuple[bytes, ...]]  # the signatures that are asked for
+    wanted: Sequence[Sequence[bytes]]  # those of them whose results are not known already
+    # Of all their steps; they matter if one of `wanted` is missing.
     upstream: Sequence[Iterable[bytes | None]]
-    started: float
+    started: float  # when they were signed
 
 
 @dataclass(frozen=True, slots=True)
 class KnownItem:
-    """An item whose outputs are all in the cache.
-
-    Attributes:
-        position: Its position.
-        outputs: Its outputs, by name.
-        signatures: The signatures of the steps that make them.
-        seconds: How long its look-up took.
-    """
+    """An item whose outputs are all in the cache."""
 
     position: int
     outputs: Values
-    signatures: tuple[bytes, ...]
-    seconds: float
+    signatures: tuple[bytes, ...]  # of the steps that make the outputs
+    seconds: float  # how long its look-up took
 
 
 class ItemLookup:
     """Which items of a map are looked up, which are known, and which wait to be started.
 
-    Args:
-        known: Results that were found in a cache already, by position and step index.
-        is_chunk: Whether the items are a chunk, which were looked up by whoever sent it.
-
-    Attributes:
-        unknown: The positions of items to be looked up before they are started.
-        waiting: The positions of items to be started.
-        is_looking_up: Whether a look-up is under way.
+    The items of a chunk were looked up by whoever sent it.
     """
 
     def __init__(self, known: Mapping[int, Results], *, is_chunk: bool) -> None:
-        self.unknown: deque[int] = deque()
-        self.waiting: deque[int] = deque()
+        self.unknown: deque[int] = deque()  # the positions of items to be looked up before they are started
+        self.waiting: deque[int] = deque()  # the positions of items to be started
         self._lookup: CacheLookup | None = None
         self.is_looking_up = False
         self._block = MAX_BLOCK if is_chunk else FIRST_BLOCK
@@ -120,8 +98,7 @@ class ItemLookup:
 
         Items that cannot be signed before something is computed wait to be started.
         """
-        lookup = self._lookup
-        if lookup is None:
+        if (lookup := self._lookup) is None:
             return None
         started = perf_counter()
         positions, all_signed, asked, upstream = [], [], [], []
@@ -129,16 +106,14 @@ class ItemLookup:
         for _ in range(min(self._block, len(self.unknown))):
             position = self.unknown.popleft()
             signed = lookup.sign(items[position])
-            signatures = lookup.wanted(signed)
-            if signatures is None:
+            if (signatures := lookup.wanted(signed)) is None:
                 self._signed[position] = signed
                 self.waiting.append(position)
                 continue
             positions.append(position)
             all_signed.append(signed)
             asked.append(signatures)
-            known = self._found.get(position)
-            if known:
+            if known := self._found.get(position):
                 wanted.append(
                     [s for s, step in zip(signatures, lookup.steps, strict=True) if step.index not in known]
                 )
@@ -164,8 +139,7 @@ class ItemLookup:
             for step, signature in zip(lookup.steps, wanted, strict=True):
                 if signature in values:
                     results[step.index] = values[signature]
-            outputs = lookup.outputs(items[position], results)
-            if outputs is not None:
+            if (outputs := lookup.outputs(items[position], results)) is not None:
                 yield KnownItem(position, outputs, wanted, seconds / len(block.positions))
             elif wanted in self._duplicates and position not in self._has_waited:
                 self._duplicates[wanted].append(position)

@@ -66,11 +66,7 @@ class Rows(Protocol):
 
 
 class CollectedRows:
-    """Rows that are kept until the map is done.
-
-    Args:
-        total: How many there will be.
-    """
+    """Rows that are kept until the map is done."""
 
     is_stream = False
     waiting = 0
@@ -89,11 +85,7 @@ class CollectedRows:
 
 
 class StreamedRows:
-    """Rows that are handed out as they come, and not kept.
-
-    Args:
-        in_order: Whether a row waits for those before it.
-    """
+    """Rows that are handed out as they come, and not kept."""
 
     is_stream = True
 
@@ -136,27 +128,15 @@ class StreamedRows:
 
 
 class ItemSource:
-    """The items of a map, by position: drawn all at once, or as there is room for them.
-
-    Args:
-        items: A sequence, or an iterator of unknown length.
-        indices: The index of each item in its map, where these items are a chunk of one.
-
-    Attributes:
-        total: How many items there are, if that is known.
-        drawn: How many have been drawn.
-        is_exhausted: Whether all have been drawn.
-        error: What the source has raised in the place of a further item.
-        nbytes: About how many bytes the items have that have no row yet, if they are a stream.
-    """
+    """The items of a map, by position: drawn all at once, or as there is room for them."""
 
     def __init__(
         self,
         items: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]],
         indices: Sequence[int] | None = None,
     ) -> None:
-        self.total = len(items) if isinstance(items, Sequence) else None
-        self.drawn = 0
+        self.total = len(items) if isinstance(items, Sequence) else None  # if it is known
+        self.drawn = 0  # how many have been drawn
         self.is_exhausted = False
         self._source = iter(items)
         self._indices = indices
@@ -175,13 +155,7 @@ class ItemSource:
         return range(first, self.drawn)
 
     def draw(self, room: int, room_bytes: int, least: int) -> range:
-        """Draw items of a stream, and return their positions.
-
-        Args:
-            room: How many items there is room for.
-            room_bytes: How many bytes there is room for.
-            least: How many items are drawn at least, whatever their bytes.
-        """
+        """Draw items of a stream, and return their positions."""
         first = position = self.drawn
         if self.is_exhausted or room <= 0:
             return range(first, first)

@@ -24,30 +24,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SignedItem:
-    """What identifies an item and its steps, before it is executed.
+    """What identifies an item and its steps, before it is executed."""
 
-    Attributes:
-        identities: What identifies its inputs, and what is made of them, by name.
-        signatures: The signatures of its steps; ``None`` for a step without.
-        known: Results that were found in the cache, by step index.
-    """
-
-    identities: dict[str, bytes | None]
-    signatures: dict[int, bytes | None]
+    identities: dict[str, bytes | None]  # of its inputs, and of what is made of them, by name
+    signatures: dict[int, bytes | None]  # ``None`` for a step without
+    # Results that were found in the cache, by step index.
     known: dict[int, tuple[Any, ...]] = field(default_factory=dict)
 
 
 def sign_item(
     plan: Plan, signer: Signer, values: Mapping[str, Any], identities: Mapping[str, bytes | None]
 ) -> SignedItem:
-    """Identify the inputs of an item, and sign every step that can be signed before anything is computed.
-
-    Args:
-        plan: The plan.
-        signer: Signs its steps.
-        values: Values by name.
-        identities: What identifies those of them that are identified already.
-    """
+    """Identify the inputs of an item, and sign every step that can be signed before anything is computed."""
     found = dict(identities)
     for name in signer.inputs:
         if name not in found and name in values and not is_remote(values[name]):
@@ -58,17 +46,7 @@ def sign_item(
 
 
 class CacheLookup:
-    """What to look up for the items of one map.
-
-    Args:
-        plan: The plan that is run for each item.
-        signer: Signs its steps.
-        fixed: The values that all items have in common.
-        identities: What identifies them.
-
-    Attributes:
-        steps: The steps that make the outputs asked for.
-    """
+    """What to look up for the items of one map."""
 
     def __init__(
         self,
@@ -103,23 +81,16 @@ class CacheLookup:
         """Return the signatures that are asked for; ``None`` where one is missing."""
         wanted = []
         for step in self.steps:
-            signature = signed.signatures.get(step.index)
-            if signature is None:
+            if (signature := signed.signatures.get(step.index)) is None:
                 return None
             wanted.append(signature)
         return tuple(wanted)
 
     def outputs(self, item: Mapping[str, Any], results: Mapping[int, tuple[Any, ...]]) -> Values | None:
-        """Return all outputs of an item, or ``None`` if the result of a step is missing.
-
-        Args:
-            item: The inputs that vary.
-            results: Results by step index.
-        """
+        """Return all outputs of an item, or ``None`` if the result of a step is missing."""
         made: Values = {}
         for step in self.steps:
-            outputs = results.get(step.index)
-            if outputs is None:
+            if (outputs := results.get(step.index)) is None:
                 return None
             for name, value in zip(step.outputs, outputs, strict=True):
                 if name is not None:

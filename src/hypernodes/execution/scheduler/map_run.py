@@ -52,35 +52,18 @@ STREAM_BYTES: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The items of a chunk that was handed out.
+    """The items of a chunk that was handed out."""
 
-    Attributes:
-        positions: The position of each item in this map.
-        deaths: How many workers have died of them.
-    """
-
-    positions: Sequence[int]
-    deaths: int = 0
+    positions: Sequence[int]  # of each item in this map
+    deaths: int = 0  # how many workers have died of them
 
 
 class MapRun(PlanExecution):
-    """One plan over items.
+    """One plan over items: a sequence, or an iterator, from which items are drawn as there is room.
 
-    Args:
-        run: What all parts of the run share.
-        plan: The plan.
-        scope: Where it is.
-        parent: Told how it ended.
-        items: A sequence, or an iterator of unknown length, which is drawn from as there is room.
-        fixed: The inputs that are the same for all items.
-        identities: What identifies those of them that are identified already.
-        common: Those of them that other parts of the run have in common, too.
-        about: What the parent knows it by.
-        on_error: Whether the first failing item ends the map.
-        indices: The index of each item in its map, where this is a chunk of one.
-        known: Results that were found in a cache already, by position and step index.
-        rows: Where rows go; with streamed rows only a bounded number of items is here at any time.
-        returns_here: Whether its rows are returned to the user, so that remote values are brought here.
+    The indices are those of the items in their map, where this is a chunk of one. With streamed rows only a
+    bounded number of items is here at any time. If it returns here, remote values in its rows are brought
+    here.
     """
 
     def __init__(
@@ -117,12 +100,7 @@ class MapRun(PlanExecution):
         self._pace = Pace(run, plan, self.items.total, is_chunk=self._is_chunk, is_stream=self.rows.is_stream)
 
     def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
-        """Start the first items.
-
-        Args:
-            emit_as: The pipeline id for its events.
-            inputs: Its inputs, as callbacks get them.
-        """
+        """Start the first items."""
         self.emitted_as = emit_as
         self.emit("on_pipeline_start", emit_as, inputs)
         self.emit("on_map_start", self.items.total)
@@ -301,8 +279,7 @@ class MapRun(PlanExecution):
         self._chunks += 1
         known = {}
         for at, position in enumerate(positions):
-            signed = self._lookup.signed(position)
-            if signed is not None and signed.known:
+            if (signed := self._lookup.signed(position)) is not None and signed.known:
                 known[at] = signed.known
         self.run.jobs.append(
             Chunk(

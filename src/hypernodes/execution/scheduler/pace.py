@@ -25,18 +25,7 @@ SHORTEST_ITEM_S: Final = 1e-7
 
 
 class Pace:
-    """The pace of one map.
-
-    Args:
-        run: What all parts of the run share.
-        plan: The plan that is run for each item.
-        total: How many items there are, if that is known.
-        is_chunk: Whether the items are a chunk of a map that goes on elsewhere.
-        is_stream: Whether rows are handed out as they come.
-
-    Attributes:
-        sends_chunks: Whether several items go together.
-    """
+    """The pace of one map. A chunk's items belong to a map that goes on elsewhere."""
 
     def __init__(
         self, run: RunState, plan: Plan, total: int | None, *, is_chunk: bool, is_stream: bool
@@ -47,6 +36,7 @@ class Pace:
         self._is_chunk = is_chunk
         self._is_stream = is_stream
         self._measured = Measured()
+        # Several items go together.
         self.sends_chunks = plan.chunk_plan is not None and plan.map_target is not None
 
     @cached_property
@@ -59,11 +49,7 @@ class Pace:
         return self._workers * (2 if self.sends_chunks else 1)
 
     def most_items(self, least: int) -> int:
-        """Return how many items of a stream are in memory at most.
-
-        Args:
-            least: How many it takes to look them up in blocks.
-        """
+        """Return how many items of a stream are in memory at most."""
         # While no item needs the target, it is not asked for its size.
         window: int = vars(self).get("window", 1)
         return max(least, 2 * window * (self._measured.asked if self.sends_chunks else 1))
@@ -74,12 +60,7 @@ class Pace:
         return self._workers if "window" in vars(self) else 1
 
     def next_size(self, here: int, drawn: int) -> int:
-        """Return how many items the next chunk has.
-
-        Args:
-            here: How many items wait.
-            drawn: How many have been drawn so far.
-        """
+        """Return how many items the next chunk has."""
         target = self._plan.map_target
         if self._gathers and target is not None:
             size = self._run.target_info(target).chunk_items(self._total)

@@ -17,18 +17,7 @@ if TYPE_CHECKING:
 class PlanExecution(ABC):
     """A plan that is being executed as a part of a run.
 
-    Args:
-        run: What all parts of the run share.
-        plan: The plan.
-        scope: Where it is.
-        parent: Told how it ended.
-        about: What the parent knows it by: the nested step, or the position of an item.
-
-    Attributes:
-        over: Whether it has ended; the parts below end with it.
-        executed: Calls that were made here and in the parts below that have ended.
-        hits: Results that came from a cache, likewise.
-        emitted_as: The pipeline id under which its start was emitted; items of a map have none.
+    The parent, which is told how it ended, knows it by `about`: the nested step, or the position of an item.
     """
 
     def __init__(self, run: RunState, plan: Plan, scope: Scope, parent: Parent, about: Any = None) -> None:
@@ -37,11 +26,11 @@ class PlanExecution(ABC):
         self.scope = scope
         self.parent = parent
         self.about = about
-        self.over = False
+        self.over = False  # it has ended; the parts below end with it
         self.started = perf_counter()
-        self.executed = 0
-        self.hits = 0
-        self.emitted_as: str | None = None
+        self.executed = 0  # calls that were made here and in the parts below that have ended
+        self.hits = 0  # results that came from a cache, likewise
+        self.emitted_as: str | None = None  # the pipeline id of its start event; items of a map have none
 
     def emit(
         self,
@@ -53,12 +42,7 @@ class PlanExecution(ABC):
     ) -> None:
         """Record an event, if a callback subscribes to it.
 
-        Args:
-            hook: The hook.
-            arguments: What it is called with.
-            signature: The signature of the node it is about.
-            ended: When and where it happened, if not now and here.
-            about: What an error is of.
+        `ended` says when and where it happened, if not now and here.
         """
         if hook in self.plan.subscribed:
             when, worker = (time(), current_worker()) if ended is None else ended

@@ -37,18 +37,9 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 class PlanRun(PlanExecution):
     """One plan over one set of inputs.
 
-    Args:
-        run: What all parts of the run share.
-        plan: The plan.
-        scope: Where it is.
-        parent: Told how it ended.
-        values: The inputs, by name.
-        identities: What identifies those of them that are identified already.
-        common: Those inputs that many parts of the run have in common.
-        signed: What is known of it already, for an item that was looked up.
-        about: What the parent knows it by.
-        batches: The map whose items are here together, so that batch functions are called for several.
-        returns_here: Whether its outputs are returned to the user, so that remote values are brought here.
+    What is known of an item that was looked up is `signed`; `batches` is the map whose items are here
+    together, so that batch functions are called for several. If it returns here, its remote values are
+    brought here.
     """
 
     def __init__(
@@ -88,12 +79,7 @@ class PlanRun(PlanExecution):
         self._wanted: set[int] = set()  # steps that make the outputs asked for, and are not done
 
     def begin(self, emit_as: str | None = None) -> None:
-        """Ask for the wanted outputs.
-
-        Args:
-            emit_as: The pipeline id for its events; ``None`` for an item of a map, whose events the map
-                emits.
-        """
+        """Ask for the wanted outputs; an item of a map has no pipeline id, since the map emits its events."""
         self.emitted_as = emit_as
         if emit_as is not None:
             self.emit("on_pipeline_start", emit_as, {name: self.values[name] for name in self.plan.inputs})
@@ -159,8 +145,7 @@ class PlanRun(PlanExecution):
 
     def _look_up(self, step: Step) -> None:
         index, cache = step.index, self.plan.cache
-        signature = self._signatures[index]
-        if signature is None or cache is None:
+        if (signature := self._signatures[index]) is None or cache is None:
             self._wait_for_values(step)
         elif index in self._known:
             self._hit(step, signature, self._known.pop(index))
@@ -178,8 +163,7 @@ class PlanRun(PlanExecution):
 
     def _looked_up(self, step: Step, found: Found) -> None:
         signature: Any = self._signatures[step.index]
-        outputs = found.values[0].get(signature)
-        if outputs is None:
+        if (outputs := found.values[0].get(signature)) is None:
             self._wait_for_values(step)
         else:
             self._hit(step, signature, outputs)

@@ -35,20 +35,7 @@ def no_targets(target: TargetRef) -> NoReturn:
 
 
 class Run:
-    """One run of one plan, over one set of inputs or over items.
-
-    Args:
-        fingerprints: The code of the steps of the plan.
-        target_info: Returns what the scheduler may know of an execution target.
-
-    Attributes:
-        is_over: Whether there is a result or an error.
-        result: The outputs by name; for a map the rows.
-        error: What ended the run.
-        root: The outermost part.
-        events: What happened and has not been emitted yet; whoever emits events empties it.
-        has_remote_values: Whether any value has stayed with its worker.
-    """
+    """One run of one plan, over one set of inputs or over items."""
 
     def __init__(
         self,
@@ -56,8 +43,8 @@ class Run:
         target_info: Callable[[TargetRef], TargetInfo] = no_targets,
     ) -> None:
         self._state = RunState(fingerprints, target_info, self._open_nested)
-        self.events = self._state.events
-        self.has_remote_values = False
+        self.events = self._state.events  # not emitted yet; whoever emits events empties it
+        self.has_remote_values = False  # any value has stayed with its worker
         self.is_over = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -168,8 +155,7 @@ class Run:
             if not jobs:
                 return state.next_batch()
             job = jobs.popleft()
-            waits = waiting.get(job.key)
-            if waits is not None and not waits.owner.over:
+            if (waits := waiting.get(job.key)) is not None and not waits.owner.over:
                 return job
             waiting.pop(job.key, None)
         return None
@@ -181,20 +167,17 @@ class Run:
 
     def settle(self, key: JobKey, outcome: Any) -> None:
         """Take note of the outcome of a job."""
-        waiting = self._state.take(key)
-        if waiting is not None:
+        if (waiting := self._state.take(key)) is not None:
             waiting.owner.job_done(waiting.about, outcome)
 
     def fail(self, key: JobKey, error: BaseException) -> None:
         """Take note that a job could not be carried out at all."""
-        waiting = self._state.take(key)
-        if waiting is not None:
+        if (waiting := self._state.take(key)) is not None:
             waiting.owner.job_failed(waiting.about, error)
 
     def look_again(self, key: JobKey) -> None:
         """Go on with a call that was made elsewhere meanwhile."""
-        waiting = self._state.take(key)
-        if waiting is not None:
+        if (waiting := self._state.take(key)) is not None:
             waiting.owner.look_again(waiting.about)
 
     def abandon(self, error: BaseException) -> None:
@@ -224,8 +207,7 @@ class Run:
 
     def take_stores(self) -> list[Store]:
         """Return the results that are to be put into a cache, once."""
-        stores = self._state.stores
-        if stores:
+        if stores := self._state.stores:
             self._state.stores = []
         return stores
 

@@ -102,21 +102,7 @@ class OpenNested(Protocol):
 
 
 class RunState:
-    """The queues of a run, and what its parts share.
-
-    Args:
-        fingerprints: The code of the steps of the plan.
-        target_info: Returns what the scheduler may know of an execution target, when an item goes there.
-        open_nested: Begins a nested plan.
-
-    Attributes:
-        events: What happened and has not been emitted yet.
-        stores: Results that are to be put into a cache.
-        jobs: What can be done now.
-        agenda: What follows from what is known; worked off before the next job is handed out.
-        waiting: Who waits for which job.
-        has_remote_values: Whether any value has stayed with its worker.
-    """
+    """The queues of a run, and what its parts share."""
 
     def __init__(
         self,
@@ -127,15 +113,16 @@ class RunState:
         self.fingerprints = fingerprints
         self.target_info = target_info
         self.open_nested = open_nested
-        self.events: list[Event] = []
-        self.stores: list[Store] = []
-        self.jobs: deque[KeyedJob] = deque()
+        self.events: list[Event] = []  # not emitted yet
+        self.stores: list[Store] = []  # results that are to be put into a cache
+        self.jobs: deque[KeyedJob] = deque()  # what can be done now
+        # What follows from what is known; worked off before the next job is handed out.
         self.agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self.has_remote_values = False
+        self.has_remote_values = False  # any value has stayed with its worker
         self._absent: set[bytes] = set()
         self._absent_until = 0.0
         self._keys = count(1)
-        self.waiting: dict[JobKey, Continuation] = {}
+        self.waiting: dict[JobKey, Continuation] = {}  # which part waits for which job
         self._batches: dict[tuple[JobOwner, CallStep], list[Call]] = {}
         self._signers: dict[int, Signer] = {}
         self._bound: dict[int, dict[str, CommonValue]] = {}
@@ -203,7 +190,6 @@ class RunState:
 
     def signer(self, plan: Plan) -> Signer:
         """Return what signs the steps of a plan of this run."""
-        signer = self._signers.get(plan.key)
-        if signer is None:
+        if (signer := self._signers.get(plan.key)) is None:
             signer = self._signers[plan.key] = Signer(plan, self.fingerprints)
         return signer

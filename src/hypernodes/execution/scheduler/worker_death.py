@@ -34,29 +34,20 @@ def divided(positions: Sequence[int]) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The death of a worker, as it concerns the chunk that it ran.
-
-    Attributes:
-        error: The error that says how it died.
-        deaths: How many workers have died of these items.
-        is_alone: Whether the chunk had a single item.
-    """
+    """The death of a worker, as it concerns the chunk that it ran."""
 
     error: WorkerDiedError
-    deaths: int
-    is_alone: bool
+    deaths: int  # how many workers have died of these items
+    is_alone: bool  # the chunk had a single item
 
     def final_error(self, timeout: float | None, max_retries: int) -> tuple[Exception, str] | None:
         """Return the error that the item fails with, and the end of its note; ``None`` to try again.
 
-        Args:
-            timeout: The shortest timeout of the item's calls: a worker may have been ended for it.
-            max_retries: How often the target starts work again whose worker died.
+        A worker may have been ended for the shortest timeout of the item's calls.
         """
         if not self.is_alone:
             return None
-        late = overdue(self.error, timeout)
-        if late is not None:
+        if (late := overdue(self.error, timeout)) is not None:
             return late, ""
         if self.deaths <= max_retries:
             return None

@@ -41,14 +41,7 @@ def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
 def unsent(
     steps: Iterable[CallStep], values: Mapping[str, Any], label: str, failure: Exception
 ) -> TransportError:
-    """Return the error that says which functions and inputs cannot be pickled.
-
-    Args:
-        steps: The steps that were to be executed.
-        values: Their inputs, by name.
-        label: The pipeline and item, for the message.
-        failure: What was raised.
-    """
+    """Return the error that says which functions and inputs cannot be pickled."""
     steps = list(steps)
     parts = [
         f"the function of node {step.name!r}{_holding(step.function)}"

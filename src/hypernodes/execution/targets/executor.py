@@ -23,10 +23,6 @@ class ExecutorTarget(ExecutionTarget):
 
     An executor given as an alias is made when it is first used, and belongs to the target; one given as an
     object belongs to the user. One that is given to several engines is one and the same target.
-
-    Args:
-        executor: An alias, or an object with the `concurrent.futures.Executor` protocol.
-        capabilities: What a plan must know of it.
     """
 
     def __init__(self, executor: str | Executor, capabilities: Capabilities) -> None:
@@ -63,12 +59,7 @@ class ExecutorTarget(ExecutionTarget):
         return self._alias is not None and is_broken(self._executor)
 
     def shutdown(self, *, wait: bool = True, at_once: bool = False) -> None:
-        """Shut down an executor that was made from an alias; the next use makes another one.
-
-        Args:
-            wait: Whether to wait until running work has ended.
-            at_once: Whether to end running work.
-        """
+        """Shut down an executor that was made from an alias; the next use makes another one."""
         with self._lock:
             if self._alias is None or self._executor is None:
                 return
@@ -85,8 +76,7 @@ class ExecutorTarget(ExecutionTarget):
 
 def _ref_of(executor: Executor, capabilities: Capabilities) -> TargetRef:
     try:
-        ref = _refs.get(executor)
-        if ref is None:
+        if (ref := _refs.get(executor)) is None:
             ref = _refs[executor] = TargetRef.new(type(executor).__name__, capabilities)
     except TypeError:  # an executor without weak references
         return TargetRef.new(type(executor).__name__, capabilities)

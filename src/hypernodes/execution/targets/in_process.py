@@ -44,12 +44,7 @@ _of_worker: dict[tuple[int, str], InProcessTarget] = {}
 
 
 def target_in_worker(ref: TargetRef) -> InProcessTarget:
-    """Return this process's own target for one that another process names; it lives as long as the process.
-
-    Raises:
-        LookupError: The target stays in the process that made it.
-    """
-    alias = ref.capabilities.worker_alias
-    if not alias:
+    """Return this process's own target, which it keeps, for one that another process names."""
+    if not (alias := ref.capabilities.worker_alias):
         raise LookupError(f"the target {ref.label!r} stays in the process that made it")
     return _of_worker.setdefault((os.getpid(), alias), InProcessTarget(alias, ref.capabilities))

@@ -100,12 +100,7 @@ def execute_here(job: Any, serialized: SerializedJob) -> Any:
 
 
 def execute_chunk_here(job: Chunk, serialized: SerializedJob) -> SerializedChunkOutcome:
-    """Execute a chunk in this process, and serialize its outcome.
-
-    Args:
-        job: The chunk.
-        serialized: What it was on its way here.
-    """
+    """Execute a chunk in this process, and serialize its outcome."""
     outcome = execute_here(job, serialized)
     # Before the driver hears that the items are done, and before the process may end.
     job.context.plan.flush()

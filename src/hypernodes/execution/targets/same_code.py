@@ -33,14 +33,7 @@ _checked: Final[WeakSet[SignedStep | MapContext]] = WeakSet()
 
 
 def check_code(shared: SignedStep | MapContext) -> None:
-    """Refuse to call other code than was signed, in a worker.
-
-    Args:
-        shared: What was deserialized here, once for many jobs.
-
-    Raises:
-        OtherCodeError: The code of a node is another one here.
-    """
+    """Refuse to call other code than was signed, in a worker."""
     if shared in _checked:
         return
     other = [step.name for step, code in _signed_steps(shared) if _code_here(step) != code]
@@ -77,12 +70,7 @@ def _code_here(step: CallStep) -> bytes | None:
 
 @contextmanager
 def names_of_driver() -> Iterator[None]:
-    """Unpickle what the driver has sent, in a worker that may lack a module, or a name in one.
-
-    Raises:
-        UnpackError: There is no such module here.
-        OtherCodeError: The module has no such name here.
-    """
+    """Unpickle what the driver has sent, in a worker that may lack a module, or a name in one."""
     try:
         yield
     except (ImportError, AttributeError) as error:

@@ -29,11 +29,7 @@ _ALIASES: Final[dict[str, tuple[type[ExecutorTarget], Capabilities]]] = {
 
 
 def target_of(executor: str | Executor | ExecutionTarget) -> ExecutionTarget | None:
-    """Return the target that an executor is; ``None`` for the alias ``"sequential"``, which needs none.
-
-    Args:
-        executor: An alias, an object with the `concurrent.futures.Executor` protocol, or a target.
-    """
+    """Return the target that an executor is; ``None`` for the alias ``"sequential"``, which needs none."""
     if isinstance(executor, ExecutionTarget):
         return executor
     if isinstance(executor, str):

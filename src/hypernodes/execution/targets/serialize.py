@@ -55,35 +55,19 @@ _SIMPLE_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
 
 @dataclass(frozen=True, slots=True)
 class SerializedJob:
-    """A job on its way to another process.
+    """A job on its way to another process."""
 
-    Attributes:
-        shared: The step of a call, or the context of a chunk.
-        inputs: Inputs that many jobs have in common, by name, unless they are small and simple.
-        payload: What is the job's own.
-        filters: The filters of `warnings`.
-    """
-
-    shared: Broadcast
-    inputs: dict[str, Broadcast]
-    payload: Serialized
+    shared: Broadcast  # the step of a call, or the context of a chunk
+    inputs: dict[str, Broadcast]  # large ones that many jobs have in common
+    payload: Serialized  # what is the job's own
     filters: Broadcast
 
 
 @dataclass(frozen=True, slots=True)
 class SerializedOutcome:
-    """The outcome of a call on its way back.
+    """The outcome of a call on its way back, with events less values."""
 
-    Attributes:
-        outputs: The outputs; ``None`` where there is an error, and where they travel by themselves.
-        error: What the call raised.
-        seconds: As in `Outcome`.
-        events: As in `Outcome`, less values.
-        is_stored: As in `Outcome`.
-        ended: As in `Outcome`.
-    """
-
-    outputs: Serialized | None
+    outputs: Serialized | None  # ``None`` where there is an error, and where they travel by themselves
     error: SerializedError | None
     seconds: float
     events: tuple[Event, ...]
@@ -93,16 +77,7 @@ class SerializedOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SerializedChunkOutcome:
-    """The outcome of a chunk on its way back.
-
-    Attributes:
-        rows: The rows, with a `SerializedError` for each failure.
-        events: As in `ChunkOutcome`, less values.
-        seconds: As in `ChunkOutcome`.
-        nbytes: As in `ChunkOutcome`.
-        executed: As in `ChunkOutcome`.
-        hits: As in `ChunkOutcome`.
-    """
+    """The outcome of a chunk on its way back, with serialized errors, and events less values."""
 
     rows: Serialized
     events: tuple[Event, ...]
@@ -117,15 +92,10 @@ class SerializedChunkOutcome:
 
 @dataclass(slots=True)
 class JobSerializer:
-    """Serializes the jobs of one run, each shared part once.
+    """Serializes the jobs of one run, each shared part once."""
 
-    Attributes:
-        place: Places a serialized value where every worker finds it.
-        places_calls: Whether values that have stayed with their worker need not be brought here.
-    """
-
-    place: Callable[[Serialized], PlacedValue]
-    places_calls: bool = False
+    place: Callable[[Serialized], PlacedValue]  # places a serialized value where every worker finds it
+    places_calls: bool = False  # values that have stayed with their worker need not be brought here
     _sends_code: bool = False
     _sent_with_code: set[JobKey] = field(default_factory=set)
     _broadcasts: dict[object, Broadcast] = field(default_factory=dict)
@@ -134,11 +104,7 @@ class JobSerializer:
     _is_cache_portable: dict[object, bool] = field(default_factory=dict)
 
     def serialize(self, job: Call | Chunk) -> SerializedJob:
-        """Serialize a job.
-
-        Raises:
-            TransportError: It says which part cannot be pickled, and whose it is.
-        """
+        """Serialize a job, or raise a TransportError that says which part of what cannot be pickled."""
         try:
             if not self._sends_code:
                 return self._call(job) if isinstance(job, Call) else self._chunk(job)
@@ -210,8 +176,7 @@ class JobSerializer:
         return found
 
     def _shared(self, key: object, value: object) -> Broadcast:
-        made = self._broadcasts.get(key)
-        if made is None:
+        if (made := self._broadcasts.get(key)) is None:
             made = self._broadcasts[key] = self._broadcast(value)
         return made
 
@@ -224,12 +189,7 @@ class JobSerializer:
 
 
 def deserialize_job(job: SerializedJob) -> Call | Chunk:
-    """Return a job, in a worker.
-
-    Raises:
-        UnpackError: The worker lacks a module, or a name in it.
-        OtherCodeError: The worker has other code of a node than the driver.
-    """
+    """Return a job, in a worker."""
     with names_of_driver():
         shared = job.shared.get()
         large = {name: value.get() for name, value in job.inputs.items()}
@@ -279,12 +239,7 @@ def unreturned_outputs(job: Call, outputs: Sequence[Any], failure: Exception) ->
 
 
 def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] | None = None) -> Outcome:
-    """Return the outcome of a call, in the driver.
-
-    Args:
-        serialized: The envelope.
-        outputs: The outputs, where they have travelled by themselves.
-    """
+    """Return the outcome of a call, in the driver."""
     if serialized.error is None and outputs is None and serialized.outputs is not None:
         outputs = serialized.outputs.deserialize()
     return Outcome(
@@ -298,13 +253,7 @@ def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] 
 
 
 def serialize_chunk_outcome(job: Chunk, outcome: ChunkOutcome, nbytes: int) -> SerializedChunkOutcome:
-    """Serialize the outcome of a chunk, in a worker; a row that cannot be pickled is replaced by its error.
-
-    Args:
-        job: The chunk.
-        outcome: What came of it.
-        nbytes: How many bytes the chunk had on its way here.
-    """
+    """Serialize the outcome of a chunk, in a worker; an error replaces a row that cannot be pickled."""
     rows = [serialize_error(row.error) if isinstance(row, Failure) else row for row in outcome.rows]
     try:
         serialized = serialize(rows)
