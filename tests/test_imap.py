@@ -489,19 +489,21 @@ def test_an_async_generator_is_closed_when_the_stream_is(engine_on, name):
 
 def test_a_generator_is_closed_when_the_consumer_of_aimap_is_cancelled():
     async def main():
-        log = []
+        log, begun = [], asyncio.Event()
 
         async def consume():
             async for _ in Pipeline([double]).aimap({"x": endless(log)}, "x"):
+                begun.set()
                 await asyncio.sleep(0.001)
 
         task = asyncio.create_task(consume())
-        await asyncio.sleep(0.1)
+        await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        while not log:  # The loop closes generators that nothing refers to.
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(20):
+            while not log:  # Python closes the generator of a consumer that is gone soon after that
+                await asyncio.sleep(0.01)
         return log
 
     assert asyncio.run(main()) == ["closed"]
