@@ -213,6 +213,11 @@ def test_forged_rows_are_damaged_entries_on_all_nodes(cluster, cache, tmp_path):
     assert outside.read_text() == "mine"
 
 
+# Workers warn by the filters of the driver, and tests make errors of warnings.
+warns_in_workers = pytest.mark.filterwarnings("ignore::hypernodes.exceptions.CacheWarning")
+
+
+@warns_in_workers
 @pytest.mark.timeout(180)
 def test_a_value_above_the_size_limit_is_not_stored_on_another_node(cluster, tmp_path):
     with (
@@ -229,6 +234,7 @@ def shorten_call_timeout():
     cluster_module._CALL_TIMEOUT_S = 1.0
 
 
+@warns_in_workers
 @pytest.mark.timeout(240)
 def test_an_actor_that_does_not_answer_loses_no_result(cluster, cache):
     with RayExecutor(2, initializer=shorten_call_timeout) as executor:
