@@ -166,6 +166,26 @@ def test_what_a_call_in_a_thread_sets_reaches_neither_the_next_item_nor_the_call
     assert found == {change_it.name: [("mine", 5)] * 6}
 
 
+@node(cache_version="1")
+def change_now_and_then(x):
+    found = REQUEST.get()
+    if x % 10 == 3:
+        REQUEST.set(np.zeros(3))  # which cannot be compared
+    if x == 157:
+        raise ValueError(x)
+    return found
+
+
+@pytest.mark.parametrize("where", THREADS)
+def test_items_after_one_that_changes_the_context_are_themselves(engines, where):
+    pipeline = Pipeline([change_now_and_then, request], engine=engines[where])
+    found = in_request(lambda: pipeline.map({"x": list(range(150))}, map_over="x"))
+    assert found["change_now_and_then"] == ["mine"] * 150
+    with pytest.raises(ValueError, match="157") as caught:
+        in_request(lambda: pipeline.map({"x": list(range(200))}, map_over="x"))
+    assert "item 157" in caught.value.__notes__[0]
+
+
 @pytest.mark.parametrize("where", THREADS)
 def test_what_a_generator_sets_reaches_no_other_item(engines, where):
     pipeline = Pipeline([change_later, request], engine=engines[where])

@@ -12,25 +12,24 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hypernodes.callbacks.event import Scope
 from hypernodes.execution.calls.batch import call_batch, values
 from hypernodes.execution.calls.call import call_node_on_loop
-from hypernodes.execution.compiled.codegen import compiled
+from hypernodes.execution.compiled.codegen import compiled_over_columns
 from hypernodes.execution.driver import drive, drive_on_loop
 from hypernodes.execution.jobs import MapContext
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.executors.context import isolated, own_context
+from hypernodes.executors.context import own_context, until_changed
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from hypernodes.execution.calls.call import InThread
 
@@ -150,17 +149,33 @@ def compute(
         made = dict(zip(step.outputs, call_batch(step, varying, others, indices, scope), strict=True))
         return {name: made[name] for name in stage.makes}
     columns = {name: values(columns[name]) for name in stage.takes}
-    if (compute_item := compiled(plan)) is not None:
-        compute_item = isolated(compute_item)
-        items = zip(*columns.values(), strict=True) if columns else repeat((), len(indices))
-        rows = [
-            compute_item({**fixed, **dict(zip(columns, item, strict=True))}, (*scope.items, index))
-            for item, index in zip(items, indices, strict=True)
-        ]
-        return {name: [row[name] for row in rows] for name in stage.makes}
+    compute_columns = compiled_over_columns(plan, stage.takes) if stage.takes else None
+    if compute_columns is not None:
+        return _compute_isolated(compute_columns, stage, columns, fixed, indices, scope)
     run = _run(stage, columns, given, indices, scope)
     drive(run, no_targets)
     return _columns(stage, run)
+
+
+def _compute_isolated(
+    compute_columns: Callable[..., dict[str, list[Any]]],
+    stage: Stage,
+    columns: Mapping[str, list[Any]],
+    fixed: Mapping[str, Any],
+    indices: Sequence[int],
+    scope: Scope,
+) -> dict[str, Any]:
+    """Go over items, in another context behind each item that has changed its own."""
+    remaining = {name: iter(column) for name, column in columns.items()}
+    numbers = iter(indices)
+    made: dict[str, list[Any]] = {name: [] for name in stage.makes}
+    computed = 0
+    while computed < len(indices):
+        part = own_context().run(compute_columns, remaining, fixed, scope.items, until_changed(numbers))
+        for name in made:
+            made[name] += part[name]
+        computed += len(part[stage.plan.outputs[0]])
+    return made
 
 
 async def compute_on_loop(

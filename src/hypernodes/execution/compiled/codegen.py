@@ -121,7 +121,8 @@ def _compile(
         "async_caller": ASYNC_CALLER.get,
     }
     columns = "columns, " if over else ""
-    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=()):"]
+    numbers = ", numbers=None" if over else ""
+    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=(){numbers}):"]
     for name in over:
         variable[name] = f"v{len(variable)}"
     for name in plan.inputs:
@@ -166,7 +167,7 @@ def _compile(
             for target in dict.fromkeys(result.values())
         ]
         lines = [
-            f"        for number, ({each},) in zip(count(), zip({drawn})):",
+            f"        for number, ({each},) in zip(count() if numbers is None else numbers, zip({drawn})):",
             *(f"    {line}" for line in lines),
         ]
         result = {name: f"all{target}" for name, target in result.items()}
