@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 import weakref
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -109,10 +108,9 @@ class ParallelExecutor(ProcessPoolExecutor):
         """Place a value that many submissions have in common where each worker reads it once."""
         if serialized.size < FILE_MIN_BYTES:
             return InlineValue(serialized)
-        pool = self._pool
-        if pool.directory is None:
-            pool.directory = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
-        path = Path(pool.directory.name, serialized.digest.hex())
+        directory = self._pool.directory
+        directory.mkdir(mode=0o700, exist_ok=True)
+        path = directory / serialized.digest.hex()
         if not path.exists():
             with path.open("wb") as file:
                 pickle.dump(serialized, file, protocol=5)

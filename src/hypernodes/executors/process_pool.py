@@ -13,10 +13,14 @@ processes, so that it must fail all calls when one process dies.
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import tempfile
 import threading
 from collections import deque
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +32,6 @@ from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import described, short
 
 if TYPE_CHECKING:
-    import tempfile
     from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
@@ -59,8 +62,9 @@ class ProcessPool:
 
     def __init__(self, max_workers: int, initializer: bytes | None, *, is_closed: bool = False) -> None:
         self.pid = os.getpid()
-        # The directory of broadcast values is removed when the pool has no more calls.
-        self.directory: tempfile.TemporaryDirectory[str] | None = None
+        # It is made for the first broadcast value, and removed when the pool has no more calls. The processes
+        # know its name from the beginning: they remove it if this process is killed.
+        self.directory = Path(tempfile.gettempdir(), f"hypernodes-{self.pid}-{secrets.token_hex(8)}")
         self._max_workers = max_workers
         self._initializer = initializer
         self._changed = threading.Condition()
@@ -152,11 +156,9 @@ class ProcessPool:
 
     def _remove_directory(self) -> None:
         with self._changed:
-            directory = None if self._threads else self.directory
-            if directory is not None:
-                self.directory = None
-        if directory is not None:
-            directory.cleanup()
+            if self._threads:
+                return
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     # ------------------------------------------------------------------- a thread for each process
 
@@ -183,7 +185,7 @@ class ProcessPool:
     def _start_worker(self) -> WorkerProcess | None:
         """Start a process, and return it when it is ready; ``None`` if it cannot start."""
         try:
-            worker = WorkerProcess(self._initializer)
+            worker = WorkerProcess(self._initializer, str(self.directory))
         except Exception as error:
             self._break_unless_working(described(error), error)
             return None
@@ -266,7 +268,7 @@ class ProcessPool:
         call.fail(WorkerDiedError("the worker process was ended before the call began"))
 
     def _death_error(self, worker: WorkerProcess, seconds: float) -> WorkerDiedError:
-        code = worker.stop(TERMINATE_TIMEOUT_S)
+        code = worker.stop(TERMINATE_TIMEOUT_S, is_dead=True)
         reason = "it was terminated by its executor" if self._is_terminated else describe_exit(code)
         error = WorkerDiedError(f"a worker process died before its work was done: {reason}")
         error.seconds = seconds

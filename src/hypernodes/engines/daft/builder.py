@@ -12,6 +12,7 @@ from daft import DataFrame, DataType, Expression, Series, col
 
 from hypernodes._compat.daft import can_await_udfs, in_processes, name_udf
 from hypernodes.engines.daft.columns import column_type_of_output
+from hypernodes.engines.daft.lifeline import end_with_driver
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
 from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf
 from hypernodes.exceptions import UnpackError
@@ -179,6 +180,7 @@ class SerializedUdf:
         return await self._deserialized().on_loop(*series)
 
     def _deserialized(self) -> StageUdf:
+        end_with_driver(self._transport.lifeline)
         try:
             with names_of_driver():
                 task: StageTask = self._task.get()

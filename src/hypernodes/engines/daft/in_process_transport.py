@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 CANCEL_TIMEOUT_S: Final = 5.0
-"""How long `InProcessTransport.cancel` waits for running calls, in seconds.
+"""How long `InProcessTransport.close` waits for running calls, in seconds.
 
 A thread that runs Python code while the program ends would abort the process. A cancelled call ends with the
 item that it is computing, so a longer timeout would only let one slow node delay Ctrl-C.
@@ -54,8 +54,10 @@ class InProcessTransport(ReportingTransport):
             self._running_calls -= 1
             self._call_ended.notify_all()
 
-    def cancel(self) -> None:
+    def close(self, *, is_cancelled: bool) -> None:
         """Cancel the running calls, and wait for up to `CANCEL_TIMEOUT_S` seconds until they have ended."""
+        if not is_cancelled:
+            return
         self._is_cancelled = True
         with self._call_ended:
             self._call_ended.wait_for(lambda: not self._running_calls, timeout=CANCEL_TIMEOUT_S)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from daft import DataType, Series
 
 from hypernodes._compat.daft import partition_columns
+from hypernodes.engines.daft.lifeline import Lifeline
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import RemoteError
 from hypernodes.execution.targets.serialize import deserialize_chunk_outcome, serialize_chunk_outcome
@@ -30,6 +31,18 @@ class PickledTransport(ReportingTransport):
     Daft's own column type for objects is not used: it pickles, too, but takes longer, and a class that is
     defined in a script comes back from it as another class.
     """
+
+    def __init__(self) -> None:
+        self._lifeline = Lifeline()
+
+    @property
+    def lifeline(self) -> Lifeline:
+        """What ends the processes of the query."""
+        return self._lifeline
+
+    def close(self, *, is_cancelled: bool) -> None:
+        """End the processes of the query with their calls, if it was cancelled."""
+        self._lifeline.close(is_cancelled=is_cancelled)
 
     @property
     def object_type(self) -> DataType:

@@ -142,17 +142,17 @@ def _reports(
         print_plan(result)
     partitions = result.iter_partitions()
     last: list[Report] = []
+    is_complete = False
     try:
         for partition in partitions:
             yield from transport.read_reports(partition)
         yield from transport.read_reports()
+        is_complete = True
     except Exception as error:
-        transport.cancel()
         last.append(Report((), error=_explained(transport.original_error(error))))
-    except BaseException:  # The user has interrupted the query, or takes no more reports.
-        transport.cancel()
-        raise
     finally:
+        # Unless it is complete, it has failed, or the user has interrupted it or takes no more reports.
+        transport.close(is_cancelled=not is_complete)
         with suppress(Exception):
             close_partitions(partitions)
     # The error is yielded, not raised: a generator cannot raise a StopIteration, and an error that is raised

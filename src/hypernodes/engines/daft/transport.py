@@ -28,6 +28,7 @@ from hypernodes.execution.calls.batch import values
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from hypernodes.engines.daft.lifeline import Lifeline
     from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 
@@ -105,6 +106,11 @@ class Transport(ABC):
     ) -> tuple[dict[str, Series], dict[str, HintError]]:
         """Return the columns for the outputs of a stage, and an error for each that contradicts its hint."""
 
+    @property
+    def lifeline(self) -> Lifeline | None:
+        """What ends the processes of the query, in these processes; ``None`` if nothing can cancel it."""
+        return None
+
     # -------------------------------------------------------------------------------------- errors
 
     @abstractmethod
@@ -125,10 +131,6 @@ class Transport(ABC):
         """Register that a call of a UDF ends."""
         return
 
-    def cancel(self) -> None:
-        """Cancel the calls of UDFs that are running, as far as this process can reach them."""
-        return
-
 
 class ReportingTransport(Transport):
     """Carries values between the stages of a query, and reports from its UDFs to the driver."""
@@ -137,6 +139,10 @@ class ReportingTransport(Transport):
     def reporting(self) -> ReportingTransport:
         """This transport."""
         return self
+
+    @abstractmethod
+    def close(self, *, is_cancelled: bool) -> None:
+        """Let go of the query; if it was cancelled, end the calls of its UDFs, as far as possible."""
 
     @abstractmethod
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
