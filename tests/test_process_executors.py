@@ -1,5 +1,6 @@
 """ParallelExecutor and RayExecutor: what they pickle, how workers die, and how the executors end."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import sample
 from test_interrupt import is_running
 
 from hypernodes import HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
-from hypernodes.exceptions import InitializerError, TransportError, WorkerDiedError
+from hypernodes.exceptions import DaemonProcessError, InitializerError, TransportError, WorkerDiedError
 
 
 @pytest.fixture(scope="module", params=["parallel", "ray"])
@@ -324,18 +325,54 @@ def run_script(tmp_path, source, **options):
     )
 
 
-def test_a_script_without_a_main_guard_gets_an_error_that_names_it(tmp_path):
-    done = run_script(
-        tmp_path,
-        """
-        from hypernodes import HyperNodesEngine, Pipeline, node
-        pipeline = Pipeline([node(abs, output_name="size")], engine=HyperNodesEngine(map_executor="parallel"))
-        print(pipeline.map({"x": [-1, -2]}, map_over="x"))
-        """,
+UNGUARDED = """
+from hypernodes import HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import MainGuardError
+
+class Size:
+    def __init__(self, x):
+        self.size = abs(x)
+
+pipeline = Pipeline([node(Size, output_name="size")], engine=HyperNodesEngine(map_executor="parallel"))
+try:
+    print([type(size) is Size for size in pipeline.map({"x": [-1, -2]}, map_over="x")["size"]])
+except MainGuardError as error:
+    print(error, *error.__notes__)
+"""
+
+
+def test_a_script_without_a_main_guard_raises_an_error_that_names_it(tmp_path):
+    done = run_script(tmp_path, UNGUARDED)
+    assert 'if __name__ == "__main__":' in done.stdout
+    assert "in item 0 of pipeline" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["-c", UNGUARDED]])
+def test_a_program_that_is_no_file_needs_no_main_guard(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        input=UNGUARDED,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=tmp_path,
     )
-    assert done.returncode != 0
-    assert 'if __name__ == "__main__":' in done.stderr
-    assert "MainGuardError" in done.stderr
+    assert (done.stdout, done.stderr) == ("[True, True]\n", "")
+
+
+def in_daemon(alias):
+    with HyperNodesEngine(map_executor=alias) as engine:
+        return Pipeline([node(abs, output_name="size")], engine=engine).map({"x": [-1]}, map_over="x")
+
+
+def test_in_a_daemonic_process_parallel_says_what_to_take_instead():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with pytest.raises(DaemonProcessError, match="daemonic .* Take 'threaded' or 'sequential'"):
+            pool.apply(in_daemon, ("parallel",))
+        assert pool.apply(in_daemon, ("threaded",)) == {"size": [1]}
+    with ParallelExecutor(1) as pool:
+        assert pool.submit(in_daemon, "parallel").result() == {"size": [1]}
 
 
 def test_a_script_needs_no_shutdown_and_leaves_no_process(tmp_path):

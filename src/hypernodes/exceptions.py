@@ -21,6 +21,7 @@ HyperNodesError
 │   └── UnpackError (BrokenExecutor)      a pickled value cannot be unpickled in the receiving process
 │       └── OtherCodeError                a worker has imported other code than the driver
 ├── MainGuardError (RuntimeError)         a script without a main guard started worker processes
+├── DaemonProcessError (RuntimeError)     a daemonic process, which may start no others, was to start workers
 ├── WorkerDiedError (BrokenExecutor)      a worker process died before its work was done
 ├── InitializerError (BrokenExecutor)     the initializer of an executor's workers raised
 ├── NodeTimeoutError (TimeoutError)       a node timed out
@@ -144,6 +145,10 @@ class OtherCodeError(UnpackError):
 
 class MainGuardError(HyperNodesError, RuntimeError):
     """A script that starts worker processes has no ``if __name__ == "__main__":`` guard."""
+
+
+class DaemonProcessError(HyperNodesError, RuntimeError):
+    """A daemonic process, such as a worker of `multiprocessing.Pool`, was to start worker processes."""
 
 
 class WorkerDiedError(HyperNodesError, BrokenExecutor):

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from contextlib import contextmanager
 from multiprocessing.process import current_process
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_lock: Final = threading.Lock()
 
 
 def is_importing_main() -> bool:
@@ -13,3 +23,24 @@ def is_importing_main() -> bool:
     When ``_inheriting`` is gone: see what ``multiprocessing/spawn.py`` checks before it starts a process.
     """
     return bool(getattr(current_process(), "_inheriting", False))
+
+
+@contextmanager
+def without_lost_main() -> Iterator[None]:
+    """Have processes that are started meanwhile not import a main script which is no file.
+
+    Why: a program that Python reads from its standard input has the file name ``<stdin>``. A worker would try
+    to import that file. It needs nothing of it: cloudpickle sends what is defined there.
+    When ``multiprocessing.spawn.get_preparation_data`` takes the path from elsewhere: hide it there.
+    """
+    main = vars(sys.modules["__main__"])
+    with _lock:
+        path = main.get("__file__")
+        if path is not None and main.get("__spec__") is None and not Path(path).exists():
+            del main["__file__"]
+            try:
+                yield
+            finally:
+                main["__file__"] = path
+            return
+    yield

@@ -7,13 +7,14 @@ import pickle
 import weakref
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.process import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
-from hypernodes.exceptions import MainGuardError
-from hypernodes.executors.process_pool import PoolCall, ProcessPool
-from hypernodes.executors.process_worker import serialize_initializer
+from hypernodes.exceptions import DaemonProcessError, MainGuardError
+from hypernodes.executors.process_pool import NO_GUARD_MESSAGE, PoolCall, ProcessPool
+from hypernodes.executors.process_worker import end_if_importing_main, serialize_initializer
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ class ParallelExecutor(ProcessPoolExecutor):
 
     Raises:
         ValueError: ``max_workers`` below 1.
-        MainGuardError: A script starts processes at import, without a ``__main__`` guard. Raised by
-            `submit`.
+        MainGuardError: A script starts processes at import, without a ``__main__`` guard. The error of calls.
 
     Example:
         >>> with ParallelExecutor(max_workers=1) as executor:
@@ -92,13 +92,18 @@ class ParallelExecutor(ProcessPoolExecutor):
 
         Raises:
             BrokenExecutor: The initializer has raised, or worker processes cannot be started.
+            DaemonProcessError: This process is daemonic, and may start no others.
             RuntimeError: The executor was shut down, or the interpreter is ending.
         """
+        end_if_importing_main()
         if is_importing_main():
-            raise MainGuardError(
-                "this script starts worker processes while one of them imports it, since its top level "
-                "does so unconditionally. Put what it does under a guard:\n\n"
-                '    if __name__ == "__main__":\n        main()\n'
+            raise MainGuardError(NO_GUARD_MESSAGE)
+        if current_process().daemon:
+            raise DaemonProcessError(
+                f"this process, {current_process().name!r}, is daemonic (a worker of multiprocessing.Pool, "
+                "for example), and Python lets a daemonic process start no others. Take 'threaded' or "
+                "'sequential' in it; or make the outer processes with ParallelExecutor or "
+                "concurrent.futures.ProcessPoolExecutor, whose workers are not daemonic."
             )
         call = PoolCall(fn, args, kwargs)
         self._pool.submit(call)

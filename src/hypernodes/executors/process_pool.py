@@ -24,9 +24,16 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
+from hypernodes.exceptions import InitializerError, MainGuardError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
-from hypernodes.executors.process_worker import Kind, Message, WorkerProcess, describe_exit, serialize_message
+from hypernodes.executors.process_worker import (
+    NO_GUARD_EXIT_CODE,
+    Kind,
+    Message,
+    WorkerProcess,
+    describe_exit,
+    serialize_message,
+)
 from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import described, short
@@ -41,6 +48,12 @@ TERMINATE_POLL_INTERVAL_S: Final = 0.01
 """Seconds between checks whether terminated processes have ended."""
 MAX_FAILED_STARTS: Final = 3
 """How many processes in a row may be killed while they start; after that, the pool is broken."""
+
+NO_GUARD_MESSAGE: Final = (
+    "this script starts worker processes while one of them imports it, since its top level does so "
+    "unconditionally. Put what it does under a guard:\n\n"
+    '    if __name__ == "__main__":\n        main()\n'
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,7 +225,9 @@ class ProcessPool:
             self._failed_starts += 1
             was_killed = code is not None and code < 0
             can_retry = self._is_terminated or (was_killed and self._failed_starts < MAX_FAILED_STARTS)
-        if not can_retry:
+        if code == NO_GUARD_EXIT_CODE:
+            self._break(MainGuardError, NO_GUARD_MESSAGE, None)
+        elif not can_retry:
             self._break_unless_working(describe_exit(code))
         return None
 

@@ -21,9 +21,10 @@ import signal
 import threading
 from enum import IntEnum, auto
 from multiprocessing import connection as mp_connection
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from hypernodes._compat.multiprocessing import is_importing_main, without_lost_main
 from hypernodes.exceptions import RemoteError, TransportError
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
@@ -174,6 +175,15 @@ def _end_with_parent(directory: str) -> None:
 
 
 _context = get_context("spawn")
+_PROCESS_NAME: Final = "hypernodes-worker"
+NO_GUARD_EXIT_CODE: Final = 78
+"""The exit code of a worker that would start workers of its own while it imports the script of the driver."""
+
+
+def end_if_importing_main() -> None:
+    """End a worker that imports the driver's script, and would start workers: the driver raises the error."""
+    if is_importing_main() and current_process().name == _PROCESS_NAME:
+        os._exit(NO_GUARD_EXIT_CODE)
 
 
 class WorkerProcess:
@@ -183,9 +193,10 @@ class WorkerProcess:
         self._pipe, worker_pipe = _context.Pipe()
         try:
             self.process: SpawnProcess = _context.Process(
-                target=run_worker, args=(worker_pipe, initializer, directory)
+                target=run_worker, args=(worker_pipe, initializer, directory), name=_PROCESS_NAME
             )
-            self.process.start()
+            with without_lost_main():
+                self.process.start()
         except BaseException:
             self._pipe.close()
             raise
