@@ -22,6 +22,7 @@ HyperNodesError
 │       └── OtherCodeError                a worker has imported other code than the driver
 ├── MainGuardError (RuntimeError)         a script without a main guard started worker processes
 ├── DaemonProcessError (RuntimeError)     a daemonic process, which may start no others, was to start workers
+├── ForkedProcessError (RuntimeError)     what is used has its threads in the process that forked this one
 ├── WorkerDiedError (BrokenExecutor)      a worker process died before its work was done
 ├── InitializerError (BrokenExecutor)     the initializer of an executor's workers raised
 ├── NodeTimeoutError (TimeoutError)       a node timed out
@@ -149,6 +150,10 @@ class MainGuardError(HyperNodesError, RuntimeError):
 
 class DaemonProcessError(HyperNodesError, RuntimeError):
     """A daemonic process, such as a worker of `multiprocessing.Pool`, was to start worker processes."""
+
+
+class ForkedProcessError(HyperNodesError, RuntimeError):
+    """A forked process was to use an executor or a connection whose threads are in its parent."""
 
 
 class WorkerDiedError(HyperNodesError, BrokenExecutor):

@@ -24,7 +24,11 @@ from multiprocessing import connection as mp_connection
 from multiprocessing import current_process, get_context, parent_process
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from hypernodes._compat.multiprocessing import is_importing_main, without_lost_main
+from hypernodes._compat.multiprocessing import (
+    forget_processes_of_parent,
+    is_importing_main,
+    without_lost_main,
+)
 from hypernodes.exceptions import RemoteError, TransportError
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
@@ -175,6 +179,8 @@ def _end_with_parent(directory: str) -> None:
 
 
 _context = get_context("spawn")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_processes_of_parent)
 _PROCESS_NAME: Final = "hypernodes-worker"
 NO_GUARD_EXIT_CODE: Final = 78
 """The exit code of a worker that would start workers of its own while it imports the script of the driver."""

@@ -25,6 +25,7 @@ from hypernodes.engines.daft.builder import QueryBuilder
 from hypernodes.engines.daft.columns import exact_series, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
+from hypernodes.engines.daft.runner import check_process
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
 from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
@@ -135,6 +136,7 @@ def _reports(
     options: QueryOptions,
 ) -> Iterator[Report]:
     """Run a query, and yield its reports; the last one has the error, if there is one."""
+    check_process()
     builder = QueryBuilder(spec, frame, dtypes, transport, options, POSITIONS)
     builder.add_stages()
     result = builder.frame.select(*builder.reports)

@@ -16,6 +16,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.event import Event, NotSent
+from hypernodes.exceptions import ClusterConnectionError, ForkedProcessError
 from hypernodes.execution.calls.location import locate
 from hypernodes.execution.jobs import (
     Call,
@@ -133,6 +134,8 @@ class JobSerializer:
             self._sent_with_code.add(job.key)
             with with_code():
                 return self._call(job) if isinstance(job, Call) else self._chunk(job)
+        except (ClusterConnectionError, ForkedProcessError):  # A value could not be placed.
+            raise
         except Exception as error:
             raise unsent_job(job, error) from error
 

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
+from hypernodes.executors.forks import call_after_fork
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
 from hypernodes.executors.ray.dispatcher import Dispatcher, exit_hook
 from hypernodes.executors.ray.future import RayFuture, is_task_thread
@@ -98,9 +99,14 @@ class RayExecutor(Executor):
         self._address = address
         self._autoscaling = autoscaling
         self._initializer = None if initializer is None else dumps((initializer, initargs))
+        self._closed = False
+        self._begin()
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        """Begin without a connection: a forked child has none of its threads."""
         self._lock = threading.Lock()
         self._current: Dispatcher | None = None
-        self._closed = False
 
     @property
     def max_workers(self) -> int:
