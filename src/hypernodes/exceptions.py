@@ -137,7 +137,13 @@ class RemoteError(TransportError):
 
 
 class UnpackError(TransportError, BrokenExecutor):
-    """A pickled value cannot be unpickled in the process that receives it."""
+    """A pickled value cannot be unpickled in the process that receives it.
+
+    Attributes:
+        output: The output of a pipeline that the value is, if that is known.
+    """
+
+    output: str | None = None
 
 
 class OtherCodeError(UnpackError):

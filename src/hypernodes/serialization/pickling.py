@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.serialization.salvage import load_what_is_left
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -82,6 +84,14 @@ class Serialized:
         token = _arrived.set(self.out_of_band)
         try:
             return pickle.loads(self.header, buffers=own)
+        finally:
+            _arrived.reset(token)
+
+    def salvage(self) -> Any:
+        """Return what can be unpickled after `deserialize` has failed, with a `Lost` for each other part."""
+        token = _arrived.set(self.out_of_band)
+        try:
+            return load_what_is_left(self.header, map(_owned, self.buffers))
         finally:
             _arrived.reset(token)
 

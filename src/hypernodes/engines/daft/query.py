@@ -21,6 +21,7 @@ from daft import DataFrame, DataType, Expression, Series
 from daft.functions import monotonically_increasing_id
 
 from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
+from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.builder import QueryBuilder
 from hypernodes.engines.daft.columns import exact_series, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
@@ -28,7 +29,8 @@ from hypernodes.engines.daft.pickled_transport import PickledTransport
 from hypernodes.engines.daft.runner import check_process
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
-from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError
+from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError, UnpackError
+from hypernodes.execution.calls.location import locate_output
 from hypernodes.text import message_of
 
 if TYPE_CHECKING:
@@ -147,7 +149,10 @@ def _reports(
     is_complete = False
     try:
         for partition in partitions:
-            yield from transport.read_reports(partition)
+            for report in transport.read_reports(partition):
+                _locate_lost_output(report, spec)
+                yield report
+                del report
         yield from transport.read_reports()
         is_complete = True
     except Exception as error:
@@ -161,6 +166,17 @@ def _reports(
     # above would get the one of Daft as its context. No variable of this frame refers to it meanwhile.
     while last:
         yield last.pop()
+
+
+def _locate_lost_output(report: Report, spec: QuerySpec) -> None:
+    """Note on the error of an output that cannot be unpickled here which node has made it, for which item."""
+    error = report.error
+    if not isinstance(error, UnpackError) or error.output is None:
+        return
+    plan = next(stage.plan for stage in spec.stages if error.output in stage.makes)
+    index = report.positions[0] if spec.indices is None else spec.indices[report.positions[0]]
+    scope = (spec.scope or Scope(plan.key, plan.path)).of_item(index)
+    locate_output(error, plan, error.output, scope, spec.fixed)
 
 
 def _explained(error: BaseException) -> BaseException:

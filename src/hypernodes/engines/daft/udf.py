@@ -27,9 +27,11 @@ from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import Stage, compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
 from hypernodes.execution.targets.in_process import target_in_worker
+from hypernodes.execution.targets.same_code import unreadable_input
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
+from hypernodes.serialization.salvage import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -162,9 +164,30 @@ class StageUdf:
         inputs = self._task.inputs
         columns = series if inputs and self._reporting is None else series[1:]
         read = self._transport.read_inputs(inputs, columns, positions)
+        if self._is_remote and self._context is None:
+            self._check_inputs(read, positions)
         if self._task.stage.kind == "batch":
             return {name: as_inferred(column) for name, column in read.items()}
         return read
+
+    def _check_inputs(self, columns: Mapping[str, Any], positions: Sequence[int]) -> None:
+        """Raise the error of the first item that has an input which cannot be unpickled here."""
+        for name, column in columns.items():
+            for row, value in enumerate(column):
+                if type(value) is Lost:
+                    plan = self._task.stage.plan
+                    scope = (self._task.scope or Scope(plan.key, plan.path)).of_item(
+                        self._indices(positions)[row]
+                    )
+                    step = next(step for step in plan.steps if name in dict(step.arguments).values())
+                    given = {
+                        parameter: columns[argument][row]
+                        for parameter, argument in step.arguments
+                        if argument in columns
+                    }
+                    error = unreadable_input(name, value.error)
+                    locate(error, step.name, scope, given)
+                    raise error
 
     # ----------------------------------------------------------------------------------- computing
 
@@ -243,13 +266,7 @@ class StageUdf:
     def _return_outcomes(
         self, positions: Sequence[int], chunk: Chunk, outcomes: Sequence[ChunkOutcome]
     ) -> Series:
-        outcome = ChunkOutcome(
-            [row for outcome in outcomes for row in outcome.rows],
-            [event for outcome in outcomes for event in outcome.events],
-            sum(outcome.seconds for outcome in outcomes),
-            executed=sum(outcome.executed for outcome in outcomes),
-            hits=sum(outcome.hits for outcome in outcomes),
-        )
+        outcome = _merged(outcomes)
         self._task.stage.plan.flush()
         if self._reporting is None:
             return self._return_columns(positions, _columns_of_rows(outcome.rows, self._task.stage.makes))
@@ -291,10 +308,33 @@ def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, lis
 
 
 def _execute_chunk(chunk: Chunk) -> ChunkOutcome:
-    return cast("ChunkOutcome", execute(chunk, target_in_worker))
+    if not any(map(_lost_input, chunk.items)):
+        return cast("ChunkOutcome", execute(chunk, target_in_worker))
+    parts = (chunk.part(position, position + 1) for position in range(len(chunk.items)))
+    return _merged([_lost_input(part.items[0]) or _execute_chunk(part) for part in parts])
+
+
+def _lost_input(item: Mapping[str, Any]) -> ChunkOutcome | None:
+    """Return the outcome of an item that has an input which cannot be unpickled here."""
+    for name, value in item.items():
+        if type(value) is Lost:
+            return ChunkOutcome([Failure(unreadable_input(name, value.error))])
+    return None
+
+
+def _merged(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
+    return ChunkOutcome(
+        [row for outcome in outcomes for row in outcome.rows],
+        [event for outcome in outcomes for event in outcome.events],
+        sum(outcome.seconds for outcome in outcomes),
+        executed=sum(outcome.executed for outcome in outcomes),
+        hits=sum(outcome.hits for outcome in outcomes),
+    )
 
 
 async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutcome:
+    if (lost := _lost_input(chunk.items[0])) is not None:
+        return lost
     async with slots:
         try:
             return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread, target_in_worker))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes.callbacks.event import Scope
+    from hypernodes.execution.plan.model import Plan
 
 _BEGINNINGS: Final = ("in node ", "in item ", "in items ")
 _ARGUMENT_LENGTH: Final = 60  # characters of each argument in a note
@@ -28,13 +29,54 @@ def locate(error: BaseException, node: str, scope: Scope, arguments: Mapping[str
         scope: Where the call was.
         arguments: What the call was given, by parameter.
     """
-    index = ".".join(str(number) for number in scope.items if number != UNKNOWN)
+    index = item_of(scope)
     item = f", item {index}" if index else ""
-    given = ", ".join(f"{key}={short(value, _ARGUMENT_LENGTH)}" for key, value in arguments.items())
-    note(
-        error,
-        f"in node {node!r} of pipeline {'/'.join(scope.path)!r}{item}, called with {given or 'nothing'}",
-    )
+    given = shown(arguments) or "nothing"
+    note(error, f"in node {node!r} of pipeline {'/'.join(scope.path)!r}{item}, called with {given}")
+
+
+def locate_output(
+    error: BaseException, plan: Plan, name: str, scope: Scope, values: Mapping[str, Any]
+) -> None:
+    """Note on an error of an output which node has made it, and of what, as far as that is known here.
+
+    Args:
+        error: The error.
+        plan: The plan of the node.
+        name: The output.
+        scope: Where the call was.
+        values: Inputs and outputs of the plan, by name.
+    """
+    step = plan.producers.get(name)
+    if step is None:
+        note(error, f"in output {name!r} of pipeline {'/'.join(scope.path)!r}")
+        return
+    arguments = {parameter: values.get(argument, _NOT_HERE) for parameter, argument in step.arguments}
+    locate(error, step.name, scope, arguments)
+
+
+class _NotHere:
+    """Stands for an argument that another process has."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_NOT_HERE: Final = _NotHere()
+
+
+def item_of(scope: Scope) -> str:
+    """Return the indices of the item of a scope, in all maps around it, as far as they are known."""
+    return ".".join(str(number) for number in scope.items if number != UNKNOWN)
+
+
+def shown(values: Mapping[str, Any]) -> str:
+    """Return values by name, in short.
+
+    >>> shown({"x": 1, "words": ["a", "b"]})
+    "x=1, words=['a', 'b']"
+    """
+    return ", ".join(f"{name}={short(value, _ARGUMENT_LENGTH)}" for name, value in values.items())
 
 
 def note(error: BaseException, text: str) -> None:
@@ -42,9 +84,17 @@ def note(error: BaseException, text: str) -> None:
 
     An error that takes no note, such as that of a frozen dataclass, stays without.
     """
-    with suppress(Exception):
-        if not any(known.startswith(_BEGINNINGS) for known in getattr(error, "__notes__", ())):
+    if not is_located(error):
+        with suppress(Exception):
             error.add_note(text)
+
+
+def is_located(error: BaseException) -> bool:
+    """Whether a note on an error says where it happened."""
+    try:
+        return any(known.startswith(_BEGINNINGS) for known in getattr(error, "__notes__", ()))
+    except Exception:
+        return False
 
 
 def without_frame(error: BaseException) -> BaseException:

@@ -13,11 +13,11 @@ import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.callbacks.event import Event, NotSent
-from hypernodes.exceptions import ClusterConnectionError, ForkedProcessError
-from hypernodes.execution.calls.location import locate
+from hypernodes.callbacks.event import Event, NotSent, RunContext
+from hypernodes.exceptions import ClusterConnectionError, ForkedProcessError, UnpackError
+from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.jobs import (
     Call,
     Chunk,
@@ -28,11 +28,13 @@ from hypernodes.execution.jobs import (
     signed_step,
 )
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
-from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
+from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
-from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
+from hypernodes.serialization.pickling import Serialized, dumps, is_serializable, loads, serialize
 from hypernodes.serialization.remote import RemoteValue, resolve
+from hypernodes.serialization.salvage import UNPICKLING_ERRORS, find_lost
+from hypernodes.text import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -208,9 +210,13 @@ def deserialize_job(job: SerializedJob) -> Call | Chunk:
         UnpackError: The worker lacks a module, or a name in it.
         OtherCodeError: The worker has other code of a node than the driver.
     """
-    with names_of_driver():
+    with unpickling("what all calls of a node or items of a map have in common"):
         shared = job.shared.get()
-        large = {name: value.get() for name, value in job.inputs.items()}
+    large = {}
+    for name, value in job.inputs.items():
+        with unpickling(f"input {name!r}"):
+            large[name] = value.get()
+    with unpickling("an input"):
         _, *rest = job.payload.deserialize()
     check_code(shared)
     if isinstance(shared, MapContext):
@@ -264,7 +270,10 @@ def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] 
         outputs: The outputs, where they have travelled by themselves.
     """
     if serialized.error is None and outputs is None and serialized.outputs is not None:
-        outputs = serialized.outputs.deserialize()
+        try:
+            outputs = serialized.outputs.deserialize()
+        except UNPICKLING_ERRORS as error:
+            raise unreadable_result("the result", error) from error
     return Outcome(
         outputs or (),
         None if serialized.error is None else deserialize_error(serialized.error),
@@ -302,15 +311,15 @@ def _portable_rows(job: Chunk, rows: list[Any]) -> list[Any]:
     """Put an error in the place of each row that cannot be pickled."""
     portable: list[Any] = []
     plan, scope = job.context.plan, job.context.scope
-    for index, row in zip(job.indices, rows, strict=False):
+    for index, item, row in zip(job.indices, job.items, rows, strict=False):
         try:
             serialize(row)
             portable.append(row)
         except Exception as failure:
             error = unreturned(row, failure)
             name = next((name for name in row if not is_serializable(row[name])), plan.outputs[0])
-            step = plan.producers.get(name)
-            locate(error, step.name if step else name, scope.of_item(index), {})
+            values = {**job.context.fixed, **item, **row}
+            locate_output(error, plan, name, scope.of_item(index), values)
             portable.append(serialize_error(error))
             if job.context.on_error == "raise":
                 break
@@ -318,18 +327,40 @@ def _portable_rows(job: Chunk, rows: list[Any]) -> list[Any]:
 
 
 def deserialize_chunk_outcome(serialized: SerializedChunkOutcome) -> ChunkOutcome:
-    """Return the outcome of a chunk, in the driver."""
-    rows = [
-        Failure(deserialize_error(row)) if isinstance(row, SerializedError) else row
-        for row in serialized.rows.deserialize()
-    ]
+    """Return the outcome of a chunk, in the driver; a row that cannot be unpickled is a failure."""
+    try:
+        rows = serialized.rows.deserialize()
+    except UNPICKLING_ERRORS:
+        rows = [_failure_if_lost(row) for row in serialized.rows.salvage()]
     return ChunkOutcome(
-        rows,
+        [Failure(deserialize_error(row)) if isinstance(row, SerializedError) else row for row in rows],
         serialized.events,
         serialized.seconds,
         serialized.nbytes,
         serialized.executed,
         serialized.hits,
+    )
+
+
+def _failure_if_lost(row: Any) -> Any:
+    for name, value in row.items() if isinstance(row, dict) else ():
+        if (lost := find_lost(value)) is not None:
+            return Failure(unreadable_output(name, lost.error))
+    return row
+
+
+def unreadable_output(name: str, error: BaseException) -> UnpackError:
+    """Return the error of an output that cannot be unpickled in the driver."""
+    unreadable = unreadable_result(f"the result {name!r}", error)
+    unreadable.output = name
+    unreadable.__cause__ = error
+    return unreadable
+
+
+def unreadable_result(what: str, error: BaseException) -> UnpackError:
+    """Return the error of a result that cannot be unpickled in the driver."""
+    return UnpackError(
+        f"{what} came back from a worker process but cannot be unpickled here ({described(error)})"
     )
 
 
@@ -345,10 +376,10 @@ def portable_event(event: Event) -> Event:
     arguments = tuple(
         _EventError(serialize_error(part)) if isinstance(part, BaseException) else part for part in arguments
     )
-    if event.hook == "on_node_notes" and not is_serializable(arguments):
-        _logger.warning("the notes around node %r cannot be pickled, and are lost", arguments[0])
-        arguments = (arguments[0], ())
-    return event._replace(arguments=arguments)
+    if event.hook == "on_node_notes":
+        node, notes = event.arguments
+        arguments = (node, _EventNotes(node, notes))
+    return event._replace(arguments=arguments, scope=replace(event.scope, run=_NO_RUN))
 
 
 class _EventError:
@@ -361,3 +392,39 @@ class _EventError:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return deserialize_error, (self.serialized,)
+
+
+class _EventNotes:
+    """The notes of node contexts on their way; unpickling gives those that can be pickled and unpickled."""
+
+    __slots__ = ("node", "notes")
+
+    def __init__(self, node: str, notes: tuple[Any, ...]) -> None:
+        self.node = node
+        self.notes = notes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        pickles = []
+        for note in self.notes:
+            try:
+                pickles.append(dumps(note))
+            except Exception as error:
+                _warn_of_lost_note(self.node, error)
+        return _load_notes, (self.node, pickles)
+
+
+def _load_notes(node: str, pickles: Sequence[bytes]) -> tuple[Any, ...]:
+    notes = []
+    for pickle in pickles:
+        try:
+            notes.append(loads(pickle))
+        except UNPICKLING_ERRORS as error:
+            _warn_of_lost_note(node, error)
+    return tuple(notes)
+
+
+def _warn_of_lost_note(node: str, error: BaseException) -> None:
+    _logger.warning("a note around node %r is lost, which cannot be pickled: %s", node, described(error))
+
+
+_NO_RUN: Final = RunContext()
