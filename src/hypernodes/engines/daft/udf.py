@@ -338,5 +338,5 @@ async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutco
     async with slots:
         try:
             return cast("ChunkOutcome", await execute_on_loop(chunk, asyncio.to_thread, target_in_worker))
-        except (KeyboardInterrupt, SystemExit) as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.

@@ -18,7 +18,7 @@ from hypernodes.execution.calls.timeout import await_with_timeout, call_with_tim
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import run_awaitable
-from hypernodes.executors.settled import Settled, settle
+from hypernodes.executors.settled import Settled, cancelled_inside, settle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
@@ -92,7 +92,11 @@ async def _attempts(
                 return Outcome(
                     outputs, None, perf_counter() - started, events, ended=(time(), current_worker())
                 )
-            except Exception as error:
+            except BaseException as raised:
+                error = cancelled_inside(raised)
+                if not isinstance(error, Exception):
+                    locate(error, step.name, scope, arguments)
+                    raise
                 if len(events) < options.retries and isinstance(error, options.retry_on):
                     events.append(
                         Event.now("on_node_retry", (step.name, len(events) + 1, without_frame(error)), scope)

@@ -9,13 +9,11 @@ run, and deserialized once in each worker process.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from hypernodes.callbacks.event import Event, NotSent, RunContext
 from hypernodes.exceptions import ClusterConnectionError, ForkedProcessError, UnpackError
 from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.jobs import (
@@ -28,10 +26,11 @@ from hypernodes.execution.jobs import (
     signed_step,
 )
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
+from hypernodes.execution.targets.events import portable_event
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
-from hypernodes.serialization.pickling import Serialized, dumps, is_serializable, loads, serialize
+from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
 from hypernodes.serialization.remote import RemoteValue, resolve
 from hypernodes.serialization.salvage import UNPICKLING_ERRORS, find_lost
 from hypernodes.text import described
@@ -39,11 +38,9 @@ from hypernodes.text import described
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hypernodes.callbacks.event import Worker
+    from hypernodes.callbacks.event import Event, Worker
     from hypernodes.execution.jobs import CommonValue, JobKey
     from hypernodes.serialization.broadcast import PlacedValue
-
-_logger = logging.getLogger("hypernodes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,69 +359,3 @@ def unreadable_result(what: str, error: BaseException) -> UnpackError:
     return UnpackError(
         f"{what} came back from a worker process but cannot be unpickled here ({described(error)})"
     )
-
-
-# ------------------------------------------------------------------------------------------- events
-
-
-def portable_event(event: Event) -> Event:
-    """Return an event whose values stay behind."""
-    arguments = tuple(
-        {name: NotSent.of(value) for name, value in part.items()} if isinstance(part, dict) else part
-        for part in event.arguments
-    )
-    arguments = tuple(
-        _EventError(serialize_error(part)) if isinstance(part, BaseException) else part for part in arguments
-    )
-    if event.hook == "on_node_notes":
-        node, notes = event.arguments
-        arguments = (node, _EventNotes(node, notes))
-    return event._replace(arguments=arguments, scope=replace(event.scope, run=_NO_RUN))
-
-
-class _EventError:
-    """An error in an event on its way; unpickling gives the error."""
-
-    __slots__ = ("serialized",)
-
-    def __init__(self, serialized: SerializedError) -> None:
-        self.serialized = serialized
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return deserialize_error, (self.serialized,)
-
-
-class _EventNotes:
-    """The notes of node contexts on their way; unpickling gives those that can be pickled and unpickled."""
-
-    __slots__ = ("node", "notes")
-
-    def __init__(self, node: str, notes: tuple[Any, ...]) -> None:
-        self.node = node
-        self.notes = notes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        pickles = []
-        for note in self.notes:
-            try:
-                pickles.append(dumps(note))
-            except Exception as error:
-                _warn_of_lost_note(self.node, error)
-        return _load_notes, (self.node, pickles)
-
-
-def _load_notes(node: str, pickles: Sequence[bytes]) -> tuple[Any, ...]:
-    notes = []
-    for pickle in pickles:
-        try:
-            notes.append(loads(pickle))
-        except UNPICKLING_ERRORS as error:
-            _warn_of_lost_note(node, error)
-    return tuple(notes)
-
-
-def _warn_of_lost_note(node: str, error: BaseException) -> None:
-    _logger.warning("a note around node %r is lost, which cannot be pickled: %s", node, described(error))
-
-
-_NO_RUN: Final = RunContext()
