@@ -8,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
 
 import pydantic
@@ -272,6 +273,50 @@ def test_it_shuts_down_when_only_cancelled_calls_remain():
     for _ in range(300):
         executor.submit(abs, -1).cancel()
     executor.shutdown()
+
+
+LIMITED = {
+    ParallelExecutor: lambda: ParallelExecutor(1, max_tasks_per_child=2),
+    RayExecutor: lambda: RayExecutor(1, max_calls=2),
+}
+
+
+@pytest.mark.parametrize("kind", LIMITED)
+def test_a_worker_is_replaced_after_its_calls(kind, request):
+    if kind is RayExecutor:
+        request.getfixturevalue("ray_cluster")
+    with LIMITED[kind]() as executor:
+        workers = [executor.submit(os.getpid).result() for _ in range(3)]
+        assert sorted(Counter(workers).values()) == [1, 2]
+        engine = HyperNodesEngine(map_executor=executor)
+        pipeline = Pipeline([node(abs, output_name="size")], engine=engine)
+        assert pipeline.map({"x": [-1, 1, 2]}, map_over="x") == {"size": [1, 1, 2]}
+
+
+def start_count(folder):
+    (folder / str(os.getpid())).touch()
+
+
+def test_workers_that_are_replaced_make_every_call(tmp_path):
+    options = {"initializer": start_count, "initargs": (tmp_path,), "max_tasks_per_child": 1}
+    with ParallelExecutor(2, **options) as executor:
+        futures = [executor.submit(abs, -n) for n in range(4)]
+        died = executor.submit(os._exit, 1)
+        executor.shutdown(wait=False)
+        assert [future.result() for future in futures] == [*range(4)]
+        assert isinstance(died.exception(), WorkerDiedError)
+    assert len([*tmp_path.iterdir()]) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(ParallelExecutor, "max_tasks_per_child"), (RayExecutor, "max_calls")]
+)
+@pytest.mark.parametrize(
+    ("count", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)]
+)
+def test_a_number_of_calls_is_checked(make, name, count, error):
+    with pytest.raises(error, match=f"{name} must be"):
+        make(1, **{name: count})
 
 
 def test_it_is_a_process_pool_executor():

@@ -60,3 +60,13 @@ def check_executor(executor: object, option: str) -> None:
             f"{option}={executor!r} has no submit(...). Give one of {listing(ALIASES)}, or an object (not a "
             f"class) with the concurrent.futures.Executor protocol."
         )
+
+
+def check_count(option: str, count: object) -> None:
+    """Refuse a value of an option that is neither ``None`` nor an int of 1 or more."""
+    if count is None:
+        return
+    if not isinstance(count, int) or isinstance(count, bool):
+        raise TypeError(f"{option} must be an int of 1 or more, or None, not {count!r}")
+    if count < 1:
+        raise ValueError(f"{option} must be 1 or more, or None, not {count!r}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
 from hypernodes.exceptions import DaemonProcessError, MainGuardError
+from hypernodes.executors.aliases import check_count
 from hypernodes.executors.process_pool import NO_GUARD_MESSAGE, PoolCall, ProcessPool
 from hypernodes.executors.process_worker import end_if_importing_main, serialize_initializer
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
@@ -43,9 +44,11 @@ class ParallelExecutor(ProcessPoolExecutor):
         initializer: Called with `initargs` at the start of each worker. If it raises, the executor takes
             no more calls.
         initargs: Its arguments.
+        max_tasks_per_child: After how many calls a process is replaced by a new one, which gives back what
+            they have left in its memory. By default a process is kept.
 
     Raises:
-        ValueError: ``max_workers`` below 1.
+        ValueError: ``max_workers`` or ``max_tasks_per_child`` below 1.
         MainGuardError: A script starts processes at import, without a ``__main__`` guard. The error of calls.
 
     Example:
@@ -63,12 +66,15 @@ class ParallelExecutor(ProcessPoolExecutor):
         *,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
     ) -> None:
         if max_workers is not None and max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        check_count("max_tasks_per_child", max_tasks_per_child)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = os.cpu_count() or 4 if max_workers is None else max_workers
+        self._max_calls = max_tasks_per_child
         self._serialized_initializer = serialize_initializer(initializer, initargs)
         self._own_pool = self._new_pool()
 
@@ -136,7 +142,9 @@ class ParallelExecutor(ProcessPoolExecutor):
         return self._own_pool
 
     def _new_pool(self, *, is_closed: bool = False) -> ProcessPool:
-        pool = ProcessPool(self._max_workers, self._serialized_initializer, is_closed=is_closed)
+        pool = ProcessPool(
+            self._max_workers, self._serialized_initializer, max_calls=self._max_calls, is_closed=is_closed
+        )
         # When the executor is garbage-collected, the pool still makes the calls that it has.
         weakref.finalize(self, pool.close, wait=False, cancel_pending=False).atexit = False
         return pool

@@ -73,13 +73,21 @@ class _Breakage:
 class ProcessPool:
     """A pool that starts worker processes when calls wait for them."""
 
-    def __init__(self, max_workers: int, initializer: bytes | None, *, is_closed: bool = False) -> None:
+    def __init__(
+        self,
+        max_workers: int,
+        initializer: bytes | None,
+        *,
+        max_calls: int | None = None,
+        is_closed: bool = False,
+    ) -> None:
         self.pid = os.getpid()
         # It is made for the first broadcast value, and removed when the pool has no more calls. The processes
         # know its name from the beginning: they remove it if this process is killed.
         self.directory = Path(tempfile.gettempdir(), f"hypernodes-{self.pid}-{secrets.token_hex(8)}")
         self._max_workers = max_workers
         self._initializer = initializer
+        self._max_calls = max_calls  # of a process, which is then replaced
         self._changed = threading.Condition()
         self._pending: deque[PoolCall] = deque()
         self._threads: set[threading.Thread] = set()
@@ -181,14 +189,15 @@ class ProcessPool:
             with self._changed:
                 self._starting -= 1
             if worker is not None:
-                while self._make_next_call(worker):
+                while (goes_on := self._make_next_call(worker)) and worker.calls != self._max_calls:
                     pass
                 with self._changed:
+                    self._idle -= goes_on  # The thread waits for no further call.
                     self._workers.discard(worker)
                 worker.stop()
             with self._changed:
                 # The process has ended. This thread starts another one if calls wait for it.
-                if len(self._pending) <= self._idle:
+                if len(self._pending) <= self._idle + self._starting:
                     self._threads.discard(threading.current_thread())
                     break
                 self._starting += 1

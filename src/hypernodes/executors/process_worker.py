@@ -213,6 +213,7 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._exit_code: int | None = None
         self._has_ended = False
+        self.calls = 0  # how many were sent to it
         self.has_unread = False  # it died before it had read everything that was sent to it
         self._pidfd = _open_pidfd(self.pid)
         self._poll = _poll_object((self._pipe.fileno(), self._sentinel))
@@ -223,7 +224,8 @@ class WorkerProcess:
         return self.process.sentinel if self._pidfd is None else self._pidfd
 
     def send(self, parts: list[Any]) -> bool:
-        """Send a message; ``False`` if the process has ended."""
+        """Send a call; ``False`` if the process has ended."""
+        self.calls += 1
         try:
             send(self._pipe, parts)
         except OSError:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from hypernodes._compat.asyncio import running_loop
-from hypernodes.text import short
+from hypernodes.text import notes_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def raisable(
     stopped = RuntimeError(
         f"{short(error)} was raised, which cannot leave a generator or a coroutine as itself"
     )
-    for note in getattr(error, "__notes__", ()):
+    for note in notes_of(error):
         stopped.add_note(note)
     stopped.__cause__ = error
     return stopped

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from hypernodes.exceptions import RemoteError
 from hypernodes.serialization.pickling import dumps, loads
 from hypernodes.serialization.salvage import UNPICKLING_ERRORS
-from hypernodes.text import described, short
+from hypernodes.text import described, notes_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,15 +69,25 @@ def _serialize(error: BaseException, text: str, chain: tuple[BaseException, ...]
             for member in error.exceptions
         )
 
-    def of_chain(other: BaseException | None) -> SerializedError | None:
-        if other is None or len(chain) > MAX_CHAIN_LENGTH or any(other is known for known in chain):
+    def of_chain(other: object) -> SerializedError | None:
+        if (
+            not isinstance(other, BaseException)
+            or len(chain) > MAX_CHAIN_LENGTH
+            or any(other is known for known in chain)
+        ):
             return None
         return _serialize(other, "", chain)
 
-    cause = of_chain(error.__cause__)
-    context = None if error.__context__ is error.__cause__ else of_chain(error.__context__)
-    notes = tuple(note for note in getattr(error, "__notes__", ()) if isinstance(note, str))
-    return SerializedError(_pickled(error), text, described(error), notes, members, cause, context)
+    causing, handled = _chained(error)
+    cause, context = of_chain(causing), None if handled is causing else of_chain(handled)
+    return SerializedError(_pickled(error), text, described(error), notes_of(error), members, cause, context)
+
+
+def _chained(error: BaseException) -> tuple[object, object]:
+    try:
+        return error.__cause__, error.__context__
+    except Exception:  # The class has methods of its own that raise an error.
+        return None, None
 
 
 def _pickled(error: BaseException) -> bytes:
@@ -139,7 +149,7 @@ def deserialize_error(serialized: SerializedError) -> BaseException:
         text = f"{serialized.description} (the error itself cannot be unpickled here: {described(failure)})"
         error = RemoteError(text) if not members else BaseExceptionGroup(text, members)
     with suppress(Exception):
-        if serialized.notes and not getattr(error, "__notes__", ()):
+        if serialized.notes and not notes_of(error):
             error.__notes__ = [*serialized.notes]
     if serialized.context is not None:
         error.__context__ = deserialize_error(serialized.context)

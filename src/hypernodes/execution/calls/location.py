@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.text import short
+from hypernodes.text import notes_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,10 +91,7 @@ def note(error: BaseException, text: str) -> None:
 
 def is_located(error: BaseException) -> bool:
     """Whether a note on an error says where it happened."""
-    try:
-        return any(known.startswith(_BEGINNINGS) for known in getattr(error, "__notes__", ()))
-    except Exception:
-        return False
+    return any(known.startswith(_BEGINNINGS) for known in notes_of(error))
 
 
 def without_frame(error: BaseException) -> BaseException:

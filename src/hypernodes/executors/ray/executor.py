@@ -12,6 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.exceptions import ClusterConnectionError, TransportError
+from hypernodes.executors.aliases import check_count
 from hypernodes.executors.forks import call_after_fork
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
 from hypernodes.executors.ray.dispatcher import Dispatcher, exit_hook
@@ -49,6 +50,8 @@ class RayExecutor(Executor):
         resources: Resources of the cluster's own that each call takes, by name.
         runtime_env: The environment of the workers: see Ray's ``runtime_env``.
         max_retries: How often a call is begun again if its worker dies.
+        max_calls: After how many calls a worker process is replaced by a new one, which gives back what they
+            have left in its memory. By default Ray keeps a process, unless its calls take GPUs.
         address: The cluster, if this process is not connected to one.
         initializer: Called with `initargs` in each worker process before its first call.
         initargs: Its arguments.
@@ -57,7 +60,7 @@ class RayExecutor(Executor):
     Raises:
         ClusterConnectionError: No cluster answers at the address. Raised by the first `submit`.
         ResourcesError: No host has the resources of a call. Raised by the first `submit`.
-        ValueError: ``max_workers`` below 1, or a negative amount.
+        ValueError: ``max_workers`` or ``max_calls`` below 1, or a negative amount.
 
     Example:
         >>> with RayExecutor(max_workers=2) as executor:           # doctest: +SKIP
@@ -78,6 +81,7 @@ class RayExecutor(Executor):
         resources: Mapping[str, float] | None = None,
         runtime_env: dict[str, Any] | None = None,
         max_retries: int = 3,
+        max_calls: int | None = None,
         address: str | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -92,7 +96,9 @@ class RayExecutor(Executor):
             raise TypeError("initializer must be a callable")
         if max_retries < 0:
             raise ValueError("max_retries must be 0 or more")
+        check_count("max_calls", max_calls)
         self._max_workers = max_workers
+        self._max_calls = max_calls
         self._resources = Resources.of(num_cpus, num_gpus, memory, resources)
         self._runtime_env = runtime_env
         self._max_retries = max_retries
@@ -287,6 +293,7 @@ class RayExecutor(Executor):
                     self._max_workers,
                     self._resources,
                     initializer=self._initializer,
+                    max_calls=self._max_calls,
                     runtime_env=upload_runtime_env(self._runtime_env),
                     autoscaling=self._autoscaling,
                     owns_ray=owns_ray,
