@@ -293,13 +293,11 @@ def test_a_worker_is_replaced_after_its_calls(kind, request):
         assert pipeline.map({"x": [-1, 1, 2]}, map_over="x") == {"size": [1, 1, 2]}
 
 
-def start_count(folder):
-    (folder / str(os.getpid())).touch()
-
-
 def test_workers_that_are_replaced_make_every_call(tmp_path):
-    options = {"initializer": start_count, "initargs": (tmp_path,), "max_tasks_per_child": 1}
-    with ParallelExecutor(2, **options) as executor:
+    def count_process():
+        (tmp_path / str(os.getpid())).touch()
+
+    with ParallelExecutor(2, initializer=count_process, max_tasks_per_child=1) as executor:
         futures = [executor.submit(abs, -n) for n in range(4)]
         died = executor.submit(os._exit, 1)
         executor.shutdown(wait=False)

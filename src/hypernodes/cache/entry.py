@@ -172,6 +172,8 @@ def _pickle(
     """Pickle a value as cloudpickle does, with the faster standard pickle where the result is the same."""
     import cloudpickle
 
+    from hypernodes.serialization.pickler import Pickler
+
     if not cloudpickle.list_registry_pickle_by_value():
         try:
             body = pickle.dumps(value, 5, buffer_callback=keeps_in_band)
@@ -181,8 +183,11 @@ def _pickle(
             if b"__main__" not in body:
                 return body
             buffers.clear()
-    by_cloudpickle: bytes = cloudpickle.dumps(value, protocol=5, buffer_callback=keeps_in_band)
-    return by_cloudpickle
+    stream = BytesIO()
+    pickler = Pickler(stream, protocol=5, buffer_callback=keeps_in_band)
+    pickler.keeps_file_names = False  # An entry is the same, whatever folder the code is in.
+    pickler.dump(value)
+    return stream.getvalue()
 
 
 def _load_with_present_classes(body: Blob, buffers: Sequence[Any] = ()) -> Any:

@@ -20,15 +20,12 @@ _BUFFER_MIN_BYTES: Final = 64 * 1024  # smaller buffers cost less within the pic
 
 def dumps(value: object) -> bytes:
     """Pickle a value, functions and classes that cannot be imported elsewhere included."""
-    import cloudpickle
-
-    blob: bytes = cloudpickle.dumps(value, protocol=5)
-    return blob
+    return next(dumps_each((value,)))
 
 
 def dumps_each(values: Iterable[object]) -> Iterator[bytes]:
     """Pickle values as `dumps` does, each by itself; many small ones faster than one by one."""
-    from hypernodes._compat.cloudpickle import Pickler
+    from hypernodes.serialization.pickler import Pickler
 
     stream = io.BytesIO()
     pickler = Pickler(stream, protocol=5)
@@ -124,9 +121,9 @@ def is_serializable(value: object) -> bool:
 
 @functools.cache
 def _pickler() -> Any:
-    from hypernodes._compat.cloudpickle import Pickler as CloudPickler
+    from hypernodes.serialization.pickler import Pickler
 
-    class Pickler(CloudPickler):
+    class BufferPickler(Pickler):
         def __init__(self, stream: io.BytesIO) -> None:
             self.buffers: list[pickle.PickleBuffer] = []
             self.out_of_band: list[Any] = []
@@ -139,7 +136,7 @@ def _pickler() -> Any:
                 return _take, (len(self.out_of_band) - 1,)
             return super().reducer_override(obj)
 
-    return Pickler
+    return BufferPickler
 
 
 def _put_beside(buffers: list[pickle.PickleBuffer], buffer: pickle.PickleBuffer) -> bool:
