@@ -6,13 +6,14 @@ import pickle
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import UserDict
 from pathlib import Path
 
 import pytest
 
 from hypernodes import DaftEngine, HyperNodesEngine, Pipeline, PipelineCallback, node
-from hypernodes.exceptions import RemoteError, UnpackError
+from hypernodes.exceptions import RemoteError, TransportError, UnpackError, WorkerDiedError
 from hypernodes.serialization.pickling import serialize
 from hypernodes.serialization.salvage import find_lost, load_what_is_left
 
@@ -114,6 +115,51 @@ def test_an_input_that_all_items_have_in_common_is_named(engine):
     pipeline = Pipeline([node(lambda x, table: x, output_name="y")], engine=engine, name="items")
     with pytest.raises(UnpackError, match="in common|input 'table'"):
         pipeline.map({"x": [1, 2], "table": OfManyBytes(1)}, map_over="x")
+
+
+def add_one(x):
+    return x + 1
+
+
+def lock_at_bad(more, k):
+    return threading.Lock() if more == BAD + 1 else more + k
+
+
+@on_processes
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+def test_the_note_of_a_result_that_cannot_be_pickled_says_what_the_call_was_given(engine, on_error):
+    nodes = [node(add_one, output_name="more"), node(lock_at_bad, output_name="y")]
+    pipeline = Pipeline(nodes, engine=engine, name="items")
+    inputs = {"x": range(ITEMS), "k": -1}
+    if on_error == "return":
+        rows = pipeline.map(inputs, map_over="x", output_name="y", on_error="return")["y"]
+        error = rows.pop(BAD)
+        assert rows == [x for x in range(ITEMS) if x != BAD]
+    else:
+        with pytest.raises(TransportError) as caught:
+            pipeline.map(inputs, map_over="x", output_name="y")
+        error = caught.value
+    (note,) = error.__notes__
+    assert note.startswith(f"in node 'lock_at_bad' of pipeline 'items', item {BAD}, called with more=")
+    assert f"more={BAD + 1}, k=-1" in note or f"in a run given k=-1, x={BAD}" in note
+
+
+@pytest.mark.parametrize(
+    ("level", "said"), [("map_executor", "given x=70"), ("node_executor", "called with x=70")]
+)
+def test_the_note_of_an_item_whose_worker_has_died_says_what_it_was_given(engine_on, level, said):
+    def die_at_bad(x):
+        return os._exit(1) if x == BAD else x
+
+    inner = Pipeline([node(die_at_bad, output_name="y")], engine=engine_on(level, "parallel"), name="inner")
+    outer = Pipeline([inner.as_node(map_over="x")], name="outer")
+    with pytest.raises(WorkerDiedError) as caught:
+        outer.map({"x": [[1, 2], range(65, 75)]}, map_over="x")
+    (note,) = caught.value.__notes__
+    assert "'outer/inner'" in note
+    assert "item 1.5" in note
+    assert "'die_at_bad'" in note
+    assert said in note
 
 
 def fail_here(pid):

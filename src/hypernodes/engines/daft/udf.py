@@ -19,7 +19,7 @@ from hypernodes.engines.daft.spec import KNOWN_RESULTS
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Report, ReportingTransport, Transport
 from hypernodes.exceptions import DaftError
 from hypernodes.execution.calls.batch import values
-from hypernodes.execution.calls.location import UNKNOWN, locate
+from hypernodes.execution.calls.location import UNKNOWN, locate, locate_output
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.execute import execute, execute_on_loop
 from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure, MapContext, SignedStep
@@ -96,7 +96,7 @@ class StageUdf:
             if self._context is not None:
                 chunk = _chunk(self._current(self._context), columns, indices)
                 return self._return_outcomes(positions, chunk, self._execute(chunk))
-            return self._return_columns(positions, self._compute(columns, indices))
+            return self._return_columns(positions, columns, self._compute(columns, indices))
         except BaseException as error:
             self._transport.raise_error(error)
         finally:
@@ -126,7 +126,7 @@ class StageUdf:
                 self._task.max_concurrent,
                 self._task.scope,
             )
-            return self._return_columns(positions, computed)
+            return self._return_columns(positions, columns, computed)
         except ExceptionWrapper as wrapper:
             self._transport.raise_error(wrapper.error)
         except BaseException as error:
@@ -237,29 +237,34 @@ class StageUdf:
 
     # ------------------------------------------------------------------------------------- outputs
 
-    def _return_columns(self, positions: Sequence[int], computed: Mapping[str, Any]) -> Series:
-        columns, hint_errors = self._transport.write_outputs(self._task.outputs, computed, positions)
+    def _return_columns(
+        self, positions: Sequence[int], columns: Mapping[str, Any], computed: Mapping[str, Any]
+    ) -> Series:
+        written, hint_errors = self._transport.write_outputs(self._task.outputs, computed, positions)
         if self._reporting is not None:
             outputs = {name: values(computed[name]) for name in self._task.results}
             report = Report(positions, outputs, hint_errors=hint_errors)
             try:
-                columns[REPORT] = self._reporting.write_report(report)
+                written[REPORT] = self._reporting.write_report(report)
             except Exception as failure:
-                raise self._unreturned(report, failure) from failure
-        return next(iter(columns.values())) if len(columns) == 1 else struct_series(columns)
+                raise self._unreturned(report, columns, failure) from failure
+        return next(iter(written.values())) if len(written) == 1 else struct_series(written)
 
-    def _unreturned(self, report: Report, failure: Exception) -> Exception:
+    def _unreturned(self, report: Report, columns: Mapping[str, Any], failure: Exception) -> Exception:
         """Return the error that says which output of which item cannot be pickled."""
         plan, scope = self._task.stage.plan, self._task.scope
         outer_items = () if scope is None else scope.items
         for name, column in report.outputs.items():
-            for index, value in zip(self._indices(report.positions), column, strict=True):
+            for row, value in enumerate(column):
                 try:
                     dumps(value)
                 except Exception as failed:
                     error = unreturned({name: value}, failed)
+                    index = self._indices(report.positions)[row]
                     item_scope = Scope(plan.key, plan.path, (*outer_items, index))
-                    locate(error, plan.producers[name].name, item_scope, {})
+                    of_row = {known: values(of_all)[row] for known, of_all in columns.items()}
+                    of_row |= {known: of_all[row] for known, of_all in report.outputs.items()}
+                    locate_output(error, plan, name, item_scope, {**self._task.fixed, **of_row})
                     return error
         return failure
 
@@ -269,7 +274,8 @@ class StageUdf:
         outcome = _merged(outcomes)
         self._task.stage.plan.flush()
         if self._reporting is None:
-            return self._return_columns(positions, _columns_of_rows(outcome.rows, self._task.stage.makes))
+            makes = self._task.stage.makes
+            return self._return_columns(positions, {}, _columns_of_rows(outcome.rows, makes))
         return self._reporting.write_outcome(positions, chunk, outcome)
 
     def __reduce__(self) -> tuple[Any, ...]:

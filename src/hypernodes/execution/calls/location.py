@@ -20,7 +20,9 @@ UNKNOWN: Final = -1
 """Stands for the index of an item where rows stream from one storage to another and have none."""
 
 
-def locate(error: BaseException, node: str, scope: Scope, arguments: Mapping[str, Any]) -> None:
+def locate(
+    error: BaseException, node: str, scope: Scope, arguments: Mapping[str, Any], suffix: str = ""
+) -> None:
     """Note on an error where it happened, once.
 
     Args:
@@ -28,11 +30,12 @@ def locate(error: BaseException, node: str, scope: Scope, arguments: Mapping[str
         node: The name of the node that raised it.
         scope: Where the call was.
         arguments: What the call was given, by parameter.
+        suffix: The end of the note.
     """
     index = item_of(scope)
     item = f", item {index}" if index else ""
     given = shown(arguments) or "nothing"
-    note(error, f"in node {node!r} of pipeline {'/'.join(scope.path)!r}{item}, called with {given}")
+    note(error, f"in node {node!r} of pipeline {'/'.join(scope.path)!r}{item}, called with {given}{suffix}")
 
 
 def locate_output(
@@ -52,7 +55,9 @@ def locate_output(
         note(error, f"in output {name!r} of pipeline {'/'.join(scope.path)!r}")
         return
     arguments = {parameter: values.get(argument, _NOT_HERE) for parameter, argument in step.arguments}
-    locate(error, step.name, scope, arguments)
+    known = {argument: values[argument] for argument in plan.inputs if argument in values}
+    is_complete = not any(value is _NOT_HERE for value in arguments.values())
+    locate(error, step.name, scope, arguments, "" if is_complete else f", in a run given {shown(known)}")
 
 
 class _NotHere:
