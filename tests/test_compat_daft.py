@@ -5,6 +5,7 @@ A test that fails with a new version of Daft says what to change.
 
 import inspect
 import os
+from pathlib import Path
 
 import daft
 import pyarrow as pa
@@ -205,8 +206,25 @@ def test_workarounds_were_checked_with_this_version(workaround, todo):
 
 def test_the_process_waits_for_threads_once(monkeypatch):
     registered = []
-    monkeypatch.setattr(compat.atexit, "register", lambda *call: registered.append(call))
+    monkeypatch.setattr(compat.atexit, "register", registered.append)
     compat.wait_for_threads_at_exit.cache_clear()
     compat.wait_for_threads_at_exit()
     compat.wait_for_threads_at_exit()
-    assert [seconds for _, seconds in registered] == [compat.THREADS_END_TIME_S]
+    assert registered == [compat.wait_for_threads]
+
+
+def test_the_process_of_a_udf_can_be_told_from_others(tmp_path):
+    todo = changed(
+        "the processes of UDFs run another module, or have no socket.",
+        "Change is_udf_process and udf_process_socket.",
+    )
+
+    @daft.func.batch(return_dtype=DataType.string(), use_process=True)
+    def look(x: Series) -> Series:
+        seen = f"{compat.is_udf_process()} {Path(compat.udf_process_socket()).is_socket()}"
+        return Series.from_pylist([seen])
+
+    assert not compat.is_udf_process()
+    if not ON_RAY:
+        frame = daft.from_pydict({"x": [1]}).select(look(col("x")).alias("seen"))
+        assert frame.to_pydict() == {"seen": ["True True"]}, todo

@@ -69,3 +69,73 @@ def test_ctrl_c_ends_a_map_and_leaves_no_process(executor, tmp_path):
     while any(map(is_running, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert [pid for pid in workers if is_running(pid)] == []
+
+
+WITH_CHILDREN = """
+import os, signal, subprocess, sys
+from pathlib import Path
+import numpy as np
+from hypernodes import DaftEngine, HyperNodesEngine, Pipeline, node
+
+def main(name, marks):
+    def work(x, table):
+        child = subprocess.Popen(["sleep", "100"])
+        for pid in (os.getpid(), child.pid):
+            Path(marks, str(pid)).touch()
+        child.wait()
+
+    engines = {
+        "parallel": lambda: HyperNodesEngine(map_executor="parallel"),
+        "nodes": lambda: HyperNodesEngine(node_executor="parallel"),
+        "daft": lambda: DaftEngine(runner="native", concurrency=2),
+    }
+    pipeline = Pipeline([node(work, output_name="y")], engine=engines[name]())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+    try:
+        pipeline.map({"x": range(20), "table": np.zeros(100_000)}, map_over="x")
+    except KeyboardInterrupt:
+        sys.exit(2)
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+"""
+
+END_CODES = {"SIGKILL": -9, "SIGTERM": 3, "SIGINT": 2}
+
+
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [
+        ("parallel", "SIGKILL"),
+        ("parallel", "SIGTERM"),
+        ("parallel", "SIGINT"),
+        ("nodes", "SIGKILL"),
+        ("daft", "SIGKILL"),
+        ("daft", "SIGINT"),
+    ],
+)
+def test_a_signal_to_the_driver_alone_leaves_no_process_and_no_file(engine, number, tmp_path):
+    (tmp_path / "script.py").write_text(WITH_CHILDREN)
+    marks, files = tmp_path / "marks", tmp_path / "files"
+    marks.mkdir()
+    files.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "script.py", engine, str(marks)],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(files)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while len([*marks.iterdir()]) < (2 if engine == "nodes" else 4):  # each worker has a child
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.Signals[number])
+    output, _ = process.communicate(timeout=30)  # Its output is open as long as a worker has it.
+    assert process.returncode == END_CODES[number], output
+    pids = [int(mark.name) for mark in marks.iterdir()]
+    deadline = time.monotonic() + 20
+    while (any(map(is_running, pids)) or any(files.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert [pid for pid in pids if is_running(pid)] == []
+    assert [*files.iterdir()] == []

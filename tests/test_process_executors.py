@@ -1,5 +1,6 @@
 """ParallelExecutor and RayExecutor: what they pickle, how workers die, and how the executors end."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+from collections import Counter
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
 
 import pydantic
@@ -15,7 +17,7 @@ import sample
 from test_interrupt import is_running
 
 from hypernodes import HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
-from hypernodes.exceptions import InitializerError, TransportError, WorkerDiedError
+from hypernodes.exceptions import DaemonProcessError, InitializerError, TransportError, WorkerDiedError
 
 
 @pytest.fixture(scope="module", params=["parallel", "ray"])
@@ -273,6 +275,48 @@ def test_it_shuts_down_when_only_cancelled_calls_remain():
     executor.shutdown()
 
 
+LIMITED = {
+    ParallelExecutor: lambda: ParallelExecutor(1, max_tasks_per_child=2),
+    RayExecutor: lambda: RayExecutor(1, max_calls=2),
+}
+
+
+@pytest.mark.parametrize("kind", LIMITED)
+def test_a_worker_is_replaced_after_its_calls(kind, request):
+    if kind is RayExecutor:
+        request.getfixturevalue("ray_cluster")
+    with LIMITED[kind]() as executor:
+        workers = [executor.submit(os.getpid).result() for _ in range(3)]
+        assert sorted(Counter(workers).values()) == [1, 2]
+        engine = HyperNodesEngine(map_executor=executor)
+        pipeline = Pipeline([node(abs, output_name="size")], engine=engine)
+        assert pipeline.map({"x": [-1, 1, 2]}, map_over="x") == {"size": [1, 1, 2]}
+
+
+def test_workers_that_are_replaced_make_every_call(tmp_path):
+    def count_process():
+        (tmp_path / str(os.getpid())).touch()
+
+    with ParallelExecutor(2, initializer=count_process, max_tasks_per_child=1) as executor:
+        futures = [executor.submit(abs, -n) for n in range(4)]
+        died = executor.submit(os._exit, 1)
+        executor.shutdown(wait=False)
+        assert [future.result() for future in futures] == [*range(4)]
+        assert isinstance(died.exception(), WorkerDiedError)
+    assert len([*tmp_path.iterdir()]) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "name"), [(ParallelExecutor, "max_tasks_per_child"), (RayExecutor, "max_calls")]
+)
+@pytest.mark.parametrize(
+    ("count", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), ("2", TypeError)]
+)
+def test_a_number_of_calls_is_checked(make, name, count, error):
+    with pytest.raises(error, match=f"{name} must be"):
+        make(1, **{name: count})
+
+
 def test_it_is_a_process_pool_executor():
     assert issubclass(ParallelExecutor, ProcessPoolExecutor)
 
@@ -324,18 +368,54 @@ def run_script(tmp_path, source, **options):
     )
 
 
-def test_a_script_without_a_main_guard_gets_an_error_that_names_it(tmp_path):
-    done = run_script(
-        tmp_path,
-        """
-        from hypernodes import HyperNodesEngine, Pipeline, node
-        pipeline = Pipeline([node(abs, output_name="size")], engine=HyperNodesEngine(map_executor="parallel"))
-        print(pipeline.map({"x": [-1, -2]}, map_over="x"))
-        """,
+UNGUARDED = """
+from hypernodes import HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import MainGuardError
+
+class Size:
+    def __init__(self, x):
+        self.size = abs(x)
+
+pipeline = Pipeline([node(Size, output_name="size")], engine=HyperNodesEngine(map_executor="parallel"))
+try:
+    print([type(size) is Size for size in pipeline.map({"x": [-1, -2]}, map_over="x")["size"]])
+except MainGuardError as error:
+    print(error, *error.__notes__)
+"""
+
+
+def test_a_script_without_a_main_guard_raises_an_error_that_names_it(tmp_path):
+    done = run_script(tmp_path, UNGUARDED)
+    assert 'if __name__ == "__main__":' in done.stdout
+    assert "in item 0 of pipeline" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["-c", UNGUARDED]])
+def test_a_program_that_is_no_file_needs_no_main_guard(arguments, tmp_path):
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        input=UNGUARDED,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=tmp_path,
     )
-    assert done.returncode != 0
-    assert 'if __name__ == "__main__":' in done.stderr
-    assert "MainGuardError" in done.stderr
+    assert (done.stdout, done.stderr) == ("[True, True]\n", "")
+
+
+def in_daemon(alias):
+    with HyperNodesEngine(map_executor=alias) as engine:
+        return Pipeline([node(abs, output_name="size")], engine=engine).map({"x": [-1]}, map_over="x")
+
+
+def test_in_a_daemonic_process_parallel_says_what_to_take_instead():
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        with pytest.raises(DaemonProcessError, match="daemonic .* Take 'threaded' or 'sequential'"):
+            pool.apply(in_daemon, ("parallel",))
+        assert pool.apply(in_daemon, ("threaded",)) == {"size": [1]}
+    with ParallelExecutor(1) as pool:
+        assert pool.submit(in_daemon, "parallel").result() == {"size": [1]}
 
 
 def test_a_script_needs_no_shutdown_and_leaves_no_process(tmp_path):

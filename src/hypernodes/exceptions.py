@@ -22,6 +22,8 @@ HyperNodesError
 │   └── UnpackError (BrokenExecutor)      a pickled value cannot be unpickled in the receiving process
 │       └── OtherCodeError                a worker has imported other code than the driver
 ├── MainGuardError (RuntimeError)         a script without a main guard started worker processes
+├── DaemonProcessError (RuntimeError)     a daemonic process, which may start no others, was to start workers
+├── ForkedProcessError (RuntimeError)     what is used has its threads in the process that forked this one
 ├── WorkerDiedError (BrokenExecutor)      a worker process died before its work was done
 ├── InitializerError (BrokenExecutor)     the initializer of an executor's workers raised
 ├── NodeTimeoutError (TimeoutError)       a node timed out
@@ -140,7 +142,13 @@ class RemoteError(TransportError):
 
 
 class UnpackError(TransportError, BrokenExecutor):
-    """A pickled value cannot be unpickled in the process that receives it."""
+    """A pickled value cannot be unpickled in the process that receives it.
+
+    Attributes:
+        output: The output of a pipeline that the value is, if that is known.
+    """
+
+    output: str | None = None
 
 
 class OtherCodeError(UnpackError):
@@ -149,6 +157,14 @@ class OtherCodeError(UnpackError):
 
 class MainGuardError(HyperNodesError, RuntimeError):
     """A script that starts worker processes has no ``if __name__ == "__main__":`` guard."""
+
+
+class DaemonProcessError(HyperNodesError, RuntimeError):
+    """A daemonic process, such as a worker of `multiprocessing.Pool`, was to start worker processes."""
+
+
+class ForkedProcessError(HyperNodesError, RuntimeError):
+    """A forked process was to use an executor or a connection whose threads are in its parent."""
 
 
 class WorkerDiedError(HyperNodesError, BrokenExecutor):

@@ -42,6 +42,14 @@ def described(error: BaseException) -> str:
     return f"{type(error).__qualname__}: {message_of(error)}"
 
 
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """Return the notes of an error, as far as they are texts and the error lets them be read."""
+    try:
+        return tuple(note for note in getattr(error, "__notes__", ()) if isinstance(note, str))
+    except Exception:
+        return ()
+
+
 def seconds(duration: float) -> str:
     """Return a duration in seconds with a unit that suits its size.
 

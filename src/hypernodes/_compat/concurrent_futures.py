@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +67,18 @@ def is_broken(executor: Executor | None) -> bool:
     When ``_broken`` is gone: a broken executor is used until a submission raises `BrokenExecutor`.
     """
     return bool(getattr(executor, "_broken", False))
+
+
+def has_workers_in_this_process(executor: Executor) -> bool:
+    """Whether a pool of the standard library has threads in this process, which a forked child lacks.
+
+    Why: such a pool waits forever in a forked child, and has no public attribute that tells.
+    When ``_threads`` or ``_executor_manager_thread`` is gone: the pool hangs in a forked child, as it does by
+    itself.
+    """
+    if isinstance(executor, ThreadPoolExecutor):
+        return bool(getattr(executor, "_threads", ()))
+    return getattr(executor, "_executor_manager_thread", None) is not None
 
 
 def worker_count(executor: Executor) -> int | None:

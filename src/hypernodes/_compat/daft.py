@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from functools import cache
@@ -95,6 +96,25 @@ def in_processes(udf: Any, count: int) -> Any:
     return udf.with_concurrency(count)
 
 
+def is_udf_process() -> bool:
+    """Whether Daft's native runner has started this process for a UDF.
+
+    Why: such a process is to end with the driver, and Daft does not see to it.
+    When the module ``daft.execution.udf_worker`` is gone: see what ``daft/execution/udf.py`` starts instead.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec is not None and spec.name == "daft.execution.udf_worker"
+
+
+def udf_process_socket() -> str:
+    """Return the path of the socket through which a process of a UDF is connected to the driver.
+
+    Why: a driver that is killed leaves it behind.
+    When it is no argument of ``daft.execution.udf_worker`` any longer: return an empty path.
+    """
+    return sys.argv[1] if len(sys.argv) > 1 else ""
+
+
 def struct_series(columns: Mapping[str, Series]) -> Series:
     """Return one column of structs that has a field for each of several columns.
 
@@ -163,4 +183,9 @@ def is_too_few_resources(error: BaseException) -> bool:
 @cache
 def wait_for_threads_at_exit() -> None:
     """Have the program wait for `THREADS_END_TIME_S` seconds when it ends; the reason is there."""
-    atexit.register(time.sleep, THREADS_END_TIME_S)
+    atexit.register(wait_for_threads)
+
+
+def wait_for_threads() -> None:
+    """Wait for `THREADS_END_TIME_S` seconds."""
+    time.sleep(THREADS_END_TIME_S)

@@ -193,6 +193,8 @@ def _pickle(value: object) -> tuple[list[Blob], list[memoryview]]:
     """Pickle a value as cloudpickle does, with the faster standard pickle where the result is the same."""
     import cloudpickle
 
+    from hypernodes.serialization.pickler import Pickler
+
     pieces = _Pieces()
     buffers: list[memoryview] = []
 
@@ -213,7 +215,9 @@ def _pickle(value: object) -> tuple[list[Blob], list[memoryview]]:
                 return pieces, buffers
             pieces.clear()
         buffers.clear()
-    cloudpickle.dump(value, pieces, protocol=5, buffer_callback=keeps_in_band)
+    pickler = Pickler(pieces, protocol=5, buffer_callback=keeps_in_band)
+    pickler.keeps_file_names = False  # An entry is the same, whatever folder the code is in.
+    pickler.dump(value)
     return pieces, buffers
 
 

@@ -6,6 +6,7 @@ Hooks of one callback are called one at a time, also where concurrent runs share
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import weakref
 from contextlib import suppress
@@ -106,6 +107,11 @@ def _lock_of(callback: PipelineCallback) -> _Lock:
                 weakref.finalize(callback, _locks.pop, id(callback), None)
                 _locks[id(callback)] = lock
         return lock
+
+
+if hasattr(os, "register_at_fork"):
+    # In a forked child, a hook that another thread of its parent was calling would hold its lock forever.
+    os.register_at_fork(after_in_child=_locks.clear)
 
 
 def _has_remote_values(arguments: tuple[Any, ...]) -> bool:

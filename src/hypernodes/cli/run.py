@@ -18,7 +18,7 @@ import click
 from hypernodes.cli import files
 from hypernodes.exceptions import listing
 from hypernodes.pipeline import Pipeline
-from hypernodes.text import identifier
+from hypernodes.text import identifier, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -131,7 +131,7 @@ def run(
     except Exception as error:
         if debug:
             traceback.print_exc()
-        notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+        notes = "".join(f"\n  {note}" for note in notes_of(error))
         raise click.ClickException(f"{type(error).__name__}: {error}{notes}") from None
     if failed:
         raise click.ClickException(f"{failed:,} items failed.")

@@ -242,7 +242,7 @@ class ScheduledEngine(Engine):
         try:
             yield from proceed(run, prepared_targets(prepared), dispatcher, completed)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, KeyboardInterrupt | SystemExit):
                 for engine in _scheduled(prepared):
                     shut_down(engine._own, at_once=True)
             if isinstance(error, GeneratorExit) and isinstance(run.root, MapRun) and run.root.rows.is_stream:

@@ -25,6 +25,7 @@ from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.arguments import initializer_arguments, whole_number
 from hypernodes.executors.context import own_context
 from hypernodes.executors.exit_hook import ExitHook
+from hypernodes.executors.forks import call_after_fork
 from hypernodes.executors.loops import coroutine_loop, until_ended
 from hypernodes.executors.settled import ExecutorFuture, Settled, raisable, settle
 from hypernodes.text import described
@@ -81,16 +82,22 @@ class AsyncExecutor(Executor):
             raise ValueError("max_concurrent must be greater than 0")
         initargs = initializer_arguments(initializer, initargs)
         self.max_concurrent = max_concurrent
+        self._initializer = functools.partial(initializer, *initargs) if initializer else None
+        self._closed = False
+        self._broken: BaseException | None = None
+        self._begin()
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        """Begin without any submission: a forked child has none of the threads."""
         self._threads = ThreadPoolExecutor(
-            max_concurrent, thread_name_prefix="hypernodes-async", initializer=initializer, initargs=initargs
+            self.max_concurrent, thread_name_prefix="hypernodes-async", initializer=self._initializer
         )
-        self._coroutine_initializer = functools.partial(initializer, *initargs) if initializer else None
+        self._coroutine_initializer = self._initializer
         self._lock = threading.Lock()
         self._pending: deque[_Submission] = deque()
         self._outstanding: set[AsyncFuture] = set()
         self._active = 0
-        self._closed = False
-        self._broken: BaseException | None = None
         exit_hook.register(self)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:

@@ -6,6 +6,8 @@ import weakref
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from hypernodes._compat.concurrent_futures import run_before_exit
+from hypernodes._compat.multiprocessing import run_before_processes_are_joined
+from hypernodes.executors.forks import call_after_fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,12 +20,21 @@ class ExitHook(Generic[T]):
 
     def __init__(self, finish: Callable[[T], None]) -> None:
         self._finish = finish
+        self._begin()
+        run_before_exit(self._run)
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        """Begin without any object: in a forked child, those of its parent never finish."""
         self._objects: weakref.WeakSet[T] = weakref.WeakSet()
         self._is_exiting = False
-        run_before_exit(self._run)
+        self._runs_in_time = False
 
     def register(self, instance: T) -> None:
         """Have an object finish its work when the interpreter ends; it is not kept alive for that."""
+        if not self._runs_in_time:
+            self._runs_in_time = True
+            run_before_processes_are_joined(self._run)
         self._objects.add(instance)
 
     def check(self) -> None:

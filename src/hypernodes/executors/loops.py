@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.executors.context import own_context
-from hypernodes.executors.settled import Settled, raisable, settle
+from hypernodes.executors.settled import Settled, cancelled_inside, raisable, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -163,9 +163,10 @@ class _LoopCall(Generic[T]):
 async def _settle(awaitable: Awaitable[T]) -> Settled[T]:
     try:
         return Settled(await awaitable)
-    except asyncio.CancelledError:
-        raise
-    except BaseException as error:
+    except BaseException as raised:
+        error = cancelled_inside(raised)
+        if isinstance(error, asyncio.CancelledError):
+            raise
         # KeyboardInterrupt and SystemExit would end the loop if they left the coroutine.
         return Settled(error=error)
 

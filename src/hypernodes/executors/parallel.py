@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import pickle
-import tempfile
 import weakref
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.process import current_process
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
 from hypernodes.arguments import initializer_arguments, whole_number
-from hypernodes.exceptions import MainGuardError
-from hypernodes.executors.process_pool import PoolCall, ProcessPool
-from hypernodes.executors.process_worker import serialize_initializer
+from hypernodes.exceptions import DaemonProcessError, MainGuardError
+from hypernodes.executors.process_pool import NO_GUARD_MESSAGE, PoolCall, ProcessPool
+from hypernodes.executors.process_worker import end_if_importing_main, serialize_initializer
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
 
 if TYPE_CHECKING:
@@ -44,11 +44,12 @@ class ParallelExecutor(ProcessPoolExecutor):
         initializer: Called with `initargs` at the start of each worker. If it raises, the executor takes
             no more calls.
         initargs: Its arguments.
+        max_tasks_per_child: After how many calls a process is replaced by a new one, which gives back what
+            they have left in its memory. By default a process is kept.
 
     Raises:
-        ValueError: ``max_workers`` below 1.
-        MainGuardError: A script starts processes at import, without a ``__main__`` guard. Raised by
-            `submit`.
+        ValueError: ``max_workers`` or ``max_tasks_per_child`` below 1.
+        MainGuardError: A script starts processes at import, without a ``__main__`` guard. The error of calls.
 
     Example:
         >>> with ParallelExecutor(max_workers=1) as executor:
@@ -65,11 +66,15 @@ class ParallelExecutor(ProcessPoolExecutor):
         *,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
     ) -> None:
         if max_workers is not None and whole_number("max_workers", max_workers) <= 0:
             raise ValueError("max_workers must be greater than 0")
+        if max_tasks_per_child is not None:
+            max_tasks_per_child = whole_number("max_tasks_per_child", max_tasks_per_child, 1)
         initargs = initializer_arguments(initializer, initargs)
         self._max_workers = os.cpu_count() or 4 if max_workers is None else max_workers
+        self._max_calls = max_tasks_per_child
         self._serialized_initializer = serialize_initializer(initializer, initargs)
         self._own_pool = self._new_pool()
 
@@ -93,13 +98,18 @@ class ParallelExecutor(ProcessPoolExecutor):
 
         Raises:
             BrokenExecutor: The initializer has raised, or worker processes cannot be started.
+            DaemonProcessError: This process is daemonic, and may start no others.
             RuntimeError: The executor was shut down, or the interpreter is ending.
         """
+        end_if_importing_main()
         if is_importing_main():
-            raise MainGuardError(
-                "this script starts worker processes while one of them imports it, since its top level "
-                "does so unconditionally. Put what it does under a guard:\n\n"
-                '    if __name__ == "__main__":\n        main()\n'
+            raise MainGuardError(NO_GUARD_MESSAGE)
+        if current_process().daemon:
+            raise DaemonProcessError(
+                f"this process, {current_process().name!r}, is daemonic (a worker of multiprocessing.Pool, "
+                "for example), and Python lets a daemonic process start no others. Take 'threaded' or "
+                "'sequential' in it; or make the outer processes with ParallelExecutor or "
+                "concurrent.futures.ProcessPoolExecutor, whose workers are not daemonic."
             )
         call = PoolCall(fn, args, kwargs)
         self._pool.submit(call)
@@ -109,10 +119,9 @@ class ParallelExecutor(ProcessPoolExecutor):
         """Place a value that many submissions have in common where each worker reads it once."""
         if serialized.size < FILE_MIN_BYTES:
             return InlineValue(serialized)
-        pool = self._pool
-        if pool.directory is None:
-            pool.directory = tempfile.TemporaryDirectory(prefix="hypernodes-", ignore_cleanup_errors=True)
-        path = Path(pool.directory.name, serialized.digest.hex())
+        directory = self._pool.directory
+        directory.mkdir(mode=0o700, exist_ok=True)
+        path = directory / serialized.digest.hex()
         if not path.exists():
             with path.open("wb") as file:
                 pickle.dump(serialized, file, protocol=5)
@@ -133,7 +142,9 @@ class ParallelExecutor(ProcessPoolExecutor):
         return self._own_pool
 
     def _new_pool(self, *, is_closed: bool = False) -> ProcessPool:
-        pool = ProcessPool(self._max_workers, self._serialized_initializer, is_closed=is_closed)
+        pool = ProcessPool(
+            self._max_workers, self._serialized_initializer, max_calls=self._max_calls, is_closed=is_closed
+        )
         # When the executor is garbage-collected, the pool still makes the calls that it has.
         weakref.finalize(self, pool.close, wait=False, cancel_pending=False).atexit = False
         return pool

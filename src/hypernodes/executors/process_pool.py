@@ -13,23 +13,33 @@ processes, so that it must fail all calls when one process dies.
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
+import tempfile
 import threading
 from collections import deque
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
+from hypernodes.exceptions import InitializerError, MainGuardError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.native_threads import native_threads
-from hypernodes.executors.process_worker import Kind, Message, WorkerProcess, describe_exit, serialize_message
+from hypernodes.executors.process_worker import (
+    NO_GUARD_EXIT_CODE,
+    Kind,
+    Message,
+    WorkerProcess,
+    describe_exit,
+    serialize_message,
+)
 from hypernodes.executors.settled import ExecutorFuture
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import described, short
 
 if TYPE_CHECKING:
-    import tempfile
     from collections.abc import Callable
     from multiprocessing.context import SpawnProcess
 
@@ -39,6 +49,12 @@ TERMINATE_POLL_INTERVAL_S: Final = 0.01
 """Seconds between checks whether terminated processes have ended."""
 MAX_FAILED_STARTS: Final = 3
 """How many processes in a row may be killed while they start; after that, the pool is broken."""
+
+NO_GUARD_MESSAGE: Final = (
+    "this script starts worker processes while one of them imports it, since its top level does so "
+    "unconditionally. Put what it does under a guard:\n\n"
+    '    if __name__ == "__main__":\n        main()\n'
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,12 +74,21 @@ class _Breakage:
 class ProcessPool:
     """A pool that starts worker processes when calls wait for them."""
 
-    def __init__(self, max_workers: int, initializer: bytes | None, *, is_closed: bool = False) -> None:
+    def __init__(
+        self,
+        max_workers: int,
+        initializer: bytes | None,
+        *,
+        max_calls: int | None = None,
+        is_closed: bool = False,
+    ) -> None:
         self.pid = os.getpid()
-        # The directory of broadcast values is removed when the pool has no more calls.
-        self.directory: tempfile.TemporaryDirectory[str] | None = None
+        # It is made for the first broadcast value, and removed when the pool has no more calls. The processes
+        # know its name from the beginning: they remove it if this process is killed.
+        self.directory = Path(tempfile.gettempdir(), f"hypernodes-{self.pid}-{secrets.token_hex(8)}")
         self._max_workers = max_workers
         self._initializer = initializer
+        self._max_calls = max_calls  # of a process, which is then replaced
         self._changed = threading.Condition()
         self._pending: deque[PoolCall] = deque()
         self._threads: set[threading.Thread] = set()
@@ -153,11 +178,9 @@ class ProcessPool:
 
     def _remove_directory(self) -> None:
         with self._changed:
-            directory = None if self._threads else self.directory
-            if directory is not None:
-                self.directory = None
-        if directory is not None:
-            directory.cleanup()
+            if self._threads:
+                return
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     # ------------------------------------------------------------------- a thread for each process
 
@@ -167,14 +190,15 @@ class ProcessPool:
             with self._changed:
                 self._starting -= 1
             if worker is not None:
-                while self._make_next_call(worker):
+                while (goes_on := self._make_next_call(worker)) and worker.calls != self._max_calls:
                     pass
                 with self._changed:
+                    self._idle -= goes_on  # The thread waits for no further call.
                     self._workers.discard(worker)
                 worker.stop()
             with self._changed:
                 # The process has ended. This thread starts another one if calls wait for it.
-                if len(self._pending) <= self._idle:
+                if len(self._pending) <= self._idle + self._starting:
                     self._threads.discard(threading.current_thread())
                     break
                 self._starting += 1
@@ -185,7 +209,7 @@ class ProcessPool:
         """Start a process, and return it when it is ready; ``None`` if it cannot start."""
         try:
             with native_threads(self._max_workers):
-                worker = WorkerProcess(self._initializer)
+                worker = WorkerProcess(self._initializer, str(self.directory))
         except Exception as error:
             self._break_unless_working(described(error), error)
             return None
@@ -212,7 +236,9 @@ class ProcessPool:
             self._failed_starts += 1
             was_killed = code is not None and code < 0
             can_retry = self._is_terminated or (was_killed and self._failed_starts < MAX_FAILED_STARTS)
-        if not can_retry:
+        if code == NO_GUARD_EXIT_CODE:
+            self._break(MainGuardError, NO_GUARD_MESSAGE, None)
+        elif not can_retry:
             self._break_unless_working(describe_exit(code))
         return None
 
@@ -268,7 +294,7 @@ class ProcessPool:
         call.fail(WorkerDiedError("the worker process was ended before the call began"))
 
     def _death_error(self, worker: WorkerProcess, seconds: float) -> WorkerDiedError:
-        code = worker.stop(TERMINATE_TIMEOUT_S)
+        code = worker.stop(TERMINATE_TIMEOUT_S, is_dead=True)
         reason = "it was terminated by its executor" if self._is_terminated else describe_exit(code)
         error = WorkerDiedError(f"a worker process died before its work was done: {reason}")
         error.seconds = seconds

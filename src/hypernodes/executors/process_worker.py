@@ -16,13 +16,19 @@ import logging
 import os
 import pickle
 import select
+import shutil
 import signal
 import threading
 from enum import IntEnum, auto
 from multiprocessing import connection as mp_connection
-from multiprocessing import get_context, parent_process
+from multiprocessing import current_process, get_context, parent_process
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from hypernodes._compat.multiprocessing import (
+    forget_processes_of_parent,
+    is_importing_main,
+    without_lost_main,
+)
 from hypernodes.exceptions import RemoteError, TransportError
 from hypernodes.serialization.errors import SerializedError, serialize_error
 from hypernodes.serialization.pickling import Serialized, dumps, loads, serialize
@@ -97,14 +103,17 @@ IS_POOL_WORKER: Final = threading.Event()
 """Set in a worker process: it makes one call at a time, and the pool replaces it when it ends."""
 
 
-def run_worker(pipe: Connection, initializer: bytes | None) -> None:
-    """Make calls until the driver sends STOP or ends."""
+def run_worker(pipe: Connection, initializer: bytes | None, directory: str) -> None:
+    """Make calls until the driver sends STOP or ends, which leaves the directory of its values behind."""
     # Ctrl-C reaches the whole process group. The driver decides what ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A child inherits that its parent ignores SIGTERM, but the driver ends workers by it.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     IS_POOL_WORKER.set()
-    _end_with_parent()
+    if hasattr(os, "setsid"):
+        # The session is a process group, which ends with this process: with the processes of its calls.
+        os.setsid()
+    _end_with_parent(directory)
     if hasattr(os, "register_at_fork"):
         # The end of the pipe tells the driver that this process has died, so no child may keep it open.
         os.register_at_fork(after_in_child=pipe.close)
@@ -152,8 +161,8 @@ def _serialize_error(error: BaseException) -> SerializedError:
         return serialize_error(RemoteError(f"an error of type {type(error).__qualname__}"))
 
 
-def _end_with_parent() -> None:
-    """End this process as soon as the driver has ended, even during a call."""
+def _end_with_parent(directory: str) -> None:
+    """End this process and those of its calls as soon as the driver has ended, even during a call."""
     if (parent := parent_process()) is None or parent.pid is None:
         return
     pid, sentinel = parent.pid, parent.sentinel
@@ -161,22 +170,39 @@ def _end_with_parent() -> None:
     def watch() -> None:
         while not mp_connection.wait([sentinel], PARENT_CHECK_INTERVAL_S) and os.getppid() == pid:
             continue
+        shutil.rmtree(directory, ignore_errors=True)
+        if hasattr(os, "killpg"):
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
     threading.Thread(target=watch, name="hypernodes-parent", daemon=True).start()
 
 
 _context = get_context("spawn")
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_processes_of_parent)
+_PROCESS_NAME: Final = "hypernodes-worker"
+NO_GUARD_EXIT_CODE: Final = 78
+"""The exit code of a worker that would start workers of its own while it imports the script of the driver."""
+
+
+def end_if_importing_main() -> None:
+    """End a worker that imports the driver's script, and would start workers: the driver raises the error."""
+    if is_importing_main() and current_process().name == _PROCESS_NAME:
+        os._exit(NO_GUARD_EXIT_CODE)
 
 
 class WorkerProcess:
     """A worker process and the driver's end of its pipe."""
 
-    def __init__(self, initializer: bytes | None) -> None:
+    def __init__(self, initializer: bytes | None, directory: str) -> None:
         self._pipe, worker_pipe = _context.Pipe()
         try:
-            self.process: SpawnProcess = _context.Process(target=run_worker, args=(worker_pipe, initializer))
-            self.process.start()
+            self.process: SpawnProcess = _context.Process(
+                target=run_worker, args=(worker_pipe, initializer, directory), name=_PROCESS_NAME
+            )
+            with without_lost_main():
+                self.process.start()
         except BaseException:
             self._pipe.close()
             raise
@@ -187,6 +213,7 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._exit_code: int | None = None
         self._has_ended = False
+        self.calls = 0  # how many were sent to it
         self.has_unread = False  # it died before it had read everything that was sent to it
         self._pidfd = _open_pidfd(self.pid)
         self._poll = _poll_object((self._pipe.fileno(), self._sentinel))
@@ -197,7 +224,8 @@ class WorkerProcess:
         return self.process.sentinel if self._pidfd is None else self._pidfd
 
     def send(self, parts: list[Any]) -> bool:
-        """Send a message; ``False`` if the process has ended."""
+        """Send a call; ``False`` if the process has ended."""
+        self.calls += 1
         try:
             send(self._pipe, parts)
         except OSError:
@@ -225,19 +253,29 @@ class WorkerProcess:
             return not self._has_ended and self.process.exitcode is None
 
     def terminate(self) -> None:
-        """Send SIGTERM to the process."""
-        with self._lock:
-            if not self._has_ended:
-                self.process.terminate()
+        """Send SIGTERM to the process, and to those that its call has started."""
+        self._end(by_force=False)
 
     def kill(self) -> None:
-        """Send SIGKILL to the process."""
-        with self._lock:
-            if not self._has_ended:
-                self.process.kill()
+        """Send SIGKILL to the process, and to those that its call has started."""
+        self._end(by_force=True)
 
-    def stop(self, timeout: float | None = None) -> int | None:
-        """End the process after its call, or kill it after the timeout; return its exit code, if known."""
+    def _end(self, *, by_force: bool) -> None:
+        with self._lock:
+            if self._has_ended:
+                return
+            try:
+                os.killpg(self.pid, signal.SIGKILL if by_force else signal.SIGTERM)
+            except (AttributeError, OSError):  # It has no group yet, or the system has none.
+                (self.process.kill if by_force else self.process.terminate)()
+
+    def stop(self, timeout: float | None = None, *, is_dead: bool = False) -> int | None:
+        """End the process after its call, or kill it after the timeout; return its exit code, if known.
+
+        Args:
+            timeout: Seconds until it is killed.
+            is_dead: Whether it has died during a call, so that the processes of the call are killed.
+        """
         if self._has_ended:
             return self._exit_code
         with contextlib.suppress(OSError):
@@ -246,6 +284,8 @@ class WorkerProcess:
         if not self._join(timeout):
             self.kill()
             self._join(None)
+        elif is_dead:
+            self.kill()
         with self._lock:
             self._exit_code, self._has_ended = self.process.exitcode, True
             with contextlib.suppress(ValueError):  # Other code of this program has waited for the process.

@@ -8,11 +8,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+import asyncio
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from hypernodes.text import short
+from hypernodes._compat.asyncio import running_loop
+from hypernodes.text import notes_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +61,25 @@ def raisable(
     stopped = RuntimeError(
         f"{short(error)} was raised, which cannot leave a generator or a coroutine as itself"
     )
-    for note in getattr(error, "__notes__", ()):
+    for note in notes_of(error):
         stopped.add_note(note)
     stopped.__cause__ = error
     return stopped
+
+
+def cancelled_inside(error: BaseException) -> BaseException:
+    """Return the error of a call in which a future was cancelled that was awaited, or another error as it is.
+
+    In asyncio's form, such an error would look as if the call itself were cancelled, or the whole run. It is
+    in this form only if the task of the call is being cancelled.
+    """
+    if not isinstance(error, asyncio.CancelledError) or (
+        running_loop() is not None and (task := asyncio.current_task()) is not None and task.cancelling()
+    ):
+        return error
+    cancelled = CancelledError(*error.args)
+    cancelled.__cause__ = error
+    return cancelled
 
 
 class ExecutorFuture(Future[Any]):

@@ -5,12 +5,18 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes.exceptions import RemoteError
 from hypernodes.serialization.pickling import dumps, loads
-from hypernodes.text import described, short
+from hypernodes.serialization.salvage import UNPICKLING_ERRORS
+from hypernodes.text import described, notes_of, short
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_CHAIN_LENGTH: Final = 20
+"""How many exceptions of one chain are kept; the text of the traceback has all of them."""
 MAX_TEXT_LENGTH: Final = 10_000
 """The characters of the text that stands for an argument of an error which is not picklable."""
 
@@ -28,37 +34,103 @@ class RemoteTraceback(Exception):  # noqa: N818  the standard library's name
 
 @dataclass(frozen=True, slots=True)
 class SerializedError:
-    """A serialized exception and the text of its traceback."""
+    """A serialized exception.
+
+    Attributes:
+        pickled: The exception without those that belong to it.
+        traceback: The text of its traceback; empty for one in the chain of another, whose text has it.
+        description: Its type and its message.
+        notes: Its notes, as far as they are texts.
+        members: Those of a group.
+        cause: The exception that it was raised from.
+        context: The exception that was handled when it was raised.
+    """
 
     pickled: bytes
     traceback: str
+    description: str
+    notes: tuple[str, ...] = ()
+    members: tuple[SerializedError, ...] = ()
+    cause: SerializedError | None = None
+    context: SerializedError | None = None
 
 
 def serialize_error(error: BaseException) -> SerializedError:
-    """Serialize an exception; attributes that are not picklable are left out."""
-    text = _traceback_of(error)
+    """Serialize an exception, and those that belong to it; attributes that are not picklable are left out."""
+    return _serialize(error, _traceback_of(error), ())
+
+
+def _serialize(error: BaseException, text: str, chain: tuple[BaseException, ...]) -> SerializedError:
+    chain = (*chain, error)
+    members: tuple[SerializedError, ...] = ()
+    if isinstance(error, BaseExceptionGroup):
+        members = tuple(
+            _serialize(member, _traceback_of(member) if member.__traceback__ else "", chain)
+            for member in error.exceptions
+        )
+
+    def of_chain(other: object) -> SerializedError | None:
+        if (
+            not isinstance(other, BaseException)
+            or len(chain) > MAX_CHAIN_LENGTH
+            or any(other is known for known in chain)
+        ):
+            return None
+        return _serialize(other, "", chain)
+
+    causing, handled = _chained(error)
+    cause, context = of_chain(causing), None if handled is causing else of_chain(handled)
+    return SerializedError(_pickled(error), text, described(error), notes_of(error), members, cause, context)
+
+
+def _chained(error: BaseException) -> tuple[object, object]:
+    try:
+        return error.__cause__, error.__context__
+    except Exception:  # The class has methods of its own that raise an error.
+        return None, None
+
+
+def _pickled(error: BaseException) -> bytes:
     attributes = {}
     for name, value in vars(error).items():
         try:
             attributes[name] = dumps(value)
         except Exception:  # The attribute is not picklable.
             continue
+    if isinstance(error, BaseExceptionGroup):
+        args = tuple(
+            None if _are_members(part, error) else _text_unless_portable(part) for part in error.args
+        )
+        group = _Group(type(error), str(error.message), args, attributes)
+        with suppress(Exception):
+            blob = dumps(group)
+            if type(_rebuild(blob, [ValueError()])) is type(error):
+                return blob
+        return dumps(_Group(_plain_group(error), str(error.message), args, attributes))
     texts = tuple(map(_text_unless_portable, error.args))
     if type(error).__reduce__ is not BaseException.__reduce__:  # The class defines __reduce__.
         with suppress(Exception):
             blob = dumps(_Reduced(error, attributes))
             if type(_rebuild(blob)) is type(error):
-                return SerializedError(blob, text)
+                return blob
     forms = (error, _Parts(type(error), error.args, attributes), _Parts(type(error), texts, attributes))
     for form in forms:
         try:
             blob = dumps(form)
             rebuilt = _rebuild(blob)
             if type(rebuilt) is type(error) and _is_complete(error.args, rebuilt.args):
-                return SerializedError(blob, text)
+                return blob
         except Exception:  # The next form needs less to be picklable.
             continue
-    return SerializedError(dumps(RemoteError(described(error))), text)
+    return dumps(RemoteError(described(error)))
+
+
+def _plain_group(error: BaseExceptionGroup[Any]) -> type[BaseExceptionGroup[Any]]:
+    return ExceptionGroup if isinstance(error, ExceptionGroup) else BaseExceptionGroup
+
+
+def _are_members(value: object, group: BaseExceptionGroup[Any]) -> bool:
+    return isinstance(value, list | tuple) and [*map(id, value)] == [*map(id, group.exceptions)]
 
 
 def _traceback_of(error: BaseException) -> str:
@@ -69,12 +141,25 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def deserialize_error(serialized: SerializedError) -> BaseException:
-    """Return the exception, with the worker's traceback as its cause."""
+    """Return the exception, with the worker's traceback as the last cause in its chain."""
+    members = [deserialize_error(member) for member in serialized.members]
     try:
-        error = _rebuild(serialized.pickled)
-    except Exception as failure:
-        error = RemoteError(f"an error that cannot be unpickled here ({described(failure)})")
-    error.__cause__ = RemoteTraceback(serialized.traceback)
+        error = _rebuild(serialized.pickled, members)
+    except UNPICKLING_ERRORS as failure:
+        text = f"{serialized.description} (the error itself cannot be unpickled here: {described(failure)})"
+        error = RemoteError(text) if not members else BaseExceptionGroup(text, members)
+    with suppress(Exception):
+        if serialized.notes and not notes_of(error):
+            error.__notes__ = [*serialized.notes]
+    if serialized.context is not None:
+        error.__context__ = deserialize_error(serialized.context)
+    if serialized.cause is not None:
+        error.__cause__ = deserialize_error(serialized.cause)
+    if serialized.traceback:
+        last = error
+        while last.__cause__ is not None:
+            last = last.__cause__
+        last.__cause__ = RemoteTraceback(serialized.traceback)
     return error
 
 
@@ -110,22 +195,34 @@ class _Parts:
 
 
 @dataclass(frozen=True, slots=True)
+class _Group:
+    type: type[BaseExceptionGroup[Any]]
+    message: str
+    args: tuple[Any, ...]  # ``None`` stands for the members
+    attributes: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class _Reduced:
     error: BaseException
     attributes: dict[str, bytes]
 
 
-def _rebuild(blob: bytes) -> BaseException:
+def _rebuild(blob: bytes, members: Sequence[BaseException] = ()) -> BaseException:
     found = loads(blob)
     if isinstance(found, _Reduced):
         for name, value in found.attributes.items():
             if name not in vars(found.error):
                 setattr(found.error, name, loads(value))
         return found.error
-    if not isinstance(found, _Parts):
+    if isinstance(found, _Group):
+        error: BaseException = BaseExceptionGroup.__new__(found.type, found.message, members)
+        error.args = tuple([*members] if part is None else part for part in found.args)
+    elif isinstance(found, _Parts):
+        error = found.type.__new__(found.type)
+        error.args = found.args
+    else:
         return cast("BaseException", found)
-    error = found.type.__new__(found.type)
-    error.args = found.args
     for name, value in found.attributes.items():
         setattr(error, name, loads(value))
     return error

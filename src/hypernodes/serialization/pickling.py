@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.serialization.salvage import load_what_is_left
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -20,15 +22,12 @@ _BUFFER_MIN_BYTES: Final = 64 * 1024  # smaller buffers cost less within the pic
 
 def dumps(value: object) -> bytes:
     """Pickle a value, functions and classes that cannot be imported elsewhere included."""
-    import cloudpickle
-
-    blob: bytes = cloudpickle.dumps(value, protocol=5)
-    return blob
+    return next(dumps_each((value,)))
 
 
 def dumps_each(values: Iterable[object]) -> Iterator[bytes]:
     """Pickle values as `dumps` does, each by itself; many small ones faster than one by one."""
-    from hypernodes._compat.cloudpickle import Pickler
+    from hypernodes.serialization.pickler import Pickler
 
     stream = io.BytesIO()
     pickler = Pickler(stream, protocol=5)
@@ -87,6 +86,14 @@ class Serialized:
         finally:
             _arrived.reset(token)
 
+    def salvage(self) -> Any:
+        """Return what can be unpickled after `deserialize` has failed, with a `Lost` for each other part."""
+        token = _arrived.set(self.out_of_band)
+        try:
+            return load_what_is_left(self.header, map(_owned, self.buffers))
+        finally:
+            _arrived.reset(token)
+
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         wrap: Callable[[Any], Any] = pickle.PickleBuffer if protocol >= 5 else bytes
         return Serialized, (self.header, [wrap(buffer) for buffer in self.buffers], list(self.out_of_band))
@@ -116,9 +123,9 @@ def is_serializable(value: object) -> bool:
 
 @functools.cache
 def _pickler() -> Any:
-    from hypernodes._compat.cloudpickle import Pickler as CloudPickler
+    from hypernodes.serialization.pickler import Pickler
 
-    class Pickler(CloudPickler):
+    class BufferPickler(Pickler):
         def __init__(self, stream: io.BytesIO) -> None:
             self.buffers: list[pickle.PickleBuffer] = []
             self.out_of_band: list[Any] = []
@@ -133,7 +140,7 @@ def _pickler() -> Any:
                 return getattr, (module, obj.__name__)
             return super().reducer_override(obj)
 
-    return Pickler
+    return BufferPickler
 
 
 _METHODS: Final = (types.MethodType, types.BuiltinMethodType)

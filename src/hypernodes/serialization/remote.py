@@ -51,6 +51,15 @@ def resolve(value: Any) -> Any:
     return value
 
 
+def can_resolve(value: Any) -> bool:
+    """Whether a value can be fetched into this process; one that was asked before answers at once."""
+    try:
+        resolve(value)
+    except Exception:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class SeparateResults:
     """The results of a call, each of which stays with the worker if it is large."""

@@ -12,12 +12,13 @@ from daft import DataFrame, DataType, Expression, Series, col
 
 from hypernodes._compat.daft import can_await_udfs, in_processes, name_udf
 from hypernodes.engines.daft.columns import column_type_of_output
+from hypernodes.engines.daft.lifeline import end_with_driver
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
 from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf
 from hypernodes.exceptions import UnpackError
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.targets.diagnose import unsent
-from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
+from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
 from hypernodes.serialization.pickling import Serialized, serialize
 from hypernodes.serialization.warning_filters import broadcast_filters, warning_filters
@@ -187,15 +188,16 @@ class SerializedUdf:
             return await self._deserialized().on_loop(*series)
 
     def _deserialized(self) -> StageUdf:
+        end_with_driver(self._transport.lifeline)
         try:
-            with names_of_driver():
+            with unpickling("what all rows have in common"):
                 task: StageTask = self._task.get()
+                large = {name: value.get() for name, value in self._large.items()}
             for signed in (task.context, task.signed):
                 if signed is not None:
                     check_code(signed)
         except UnpackError as error:
             self._transport.raise_error(error)
-        large = {name: value.get() for name, value in self._large.items()}
         return StageUdf(replace(task, fixed={**task.fixed, **large}), self._transport, is_remote=True)
 
 

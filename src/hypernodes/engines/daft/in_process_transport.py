@@ -60,9 +60,10 @@ class InProcessTransport(ReportingTransport):
         for task in list(self._tasks):
             task.get_loop().call_soon_threadsafe(task.cancel)
 
-    def cancel(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
-        """Have the running calls end, and wait for them, at most that many seconds."""
-        self.stop()
+    def close(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
+        """Wait for running calls if the query was stopped, at most that many seconds."""
+        if not self._is_cancelled:
+            return
         with self._call_ended:
             self._call_ended.wait_for(lambda: not self._running_calls, timeout=timeout)
 

@@ -10,15 +10,22 @@ import pyarrow as pa
 from daft import DataType, Series
 
 from hypernodes._compat.daft import partition_columns
-from hypernodes.engines.daft.transport import Report, ReportingTransport
+from hypernodes.engines.daft.lifeline import Lifeline
+from hypernodes.engines.daft.transport import CANCEL_TIMEOUT_S, Report, ReportingTransport
 from hypernodes.exceptions import RemoteError
-from hypernodes.execution.targets.serialize import deserialize_chunk_outcome, serialize_chunk_outcome
+from hypernodes.execution.targets.serialize import (
+    deserialize_chunk_outcome,
+    serialize_chunk_outcome,
+    unreadable_output,
+)
 from hypernodes.serialization.errors import deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, dumps_each, loads
+from hypernodes.serialization.salvage import UNPICKLING_ERRORS, Lost, find_lost, load_what_is_left
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from hypernodes.exceptions import HintError
     from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 _ERROR_TEXT: Final = re.compile(r"pickled error <([A-Za-z0-9+/=]+)>")
@@ -31,6 +38,22 @@ class PickledTransport(ReportingTransport):
     defined in a script comes back from it as another class.
     """
 
+    def __init__(self) -> None:
+        self._lifeline = Lifeline()
+
+    @property
+    def lifeline(self) -> Lifeline:
+        """What ends the processes of the query."""
+        return self._lifeline
+
+    def stop(self) -> None:
+        """End the processes of the query with their calls."""
+        self._lifeline.cut()
+
+    def close(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
+        """Wait for the processes of the query if it was stopped, at most that many seconds."""
+        self._lifeline.close(timeout)
+
     @property
     def object_type(self) -> DataType:
         """The type of a column of pickles."""
@@ -41,8 +64,12 @@ class PickledTransport(ReportingTransport):
         return _binary_series(list(dumps_each(column)))
 
     def read_objects(self, name: str, series: Series, positions: Sequence[int]) -> list[Any]:
-        """Unpickle objects."""
-        return list(map(loads, series.to_arrow().to_pylist()))
+        """Unpickle objects; one that raises an error is lost."""
+        pickles = series.to_arrow().to_pylist()
+        try:
+            return list(map(loads, pickles))
+        except UNPICKLING_ERRORS:
+            return list(map(_loaded_or_lost, pickles))
 
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
         """Pickle a column that has misfits."""
@@ -59,7 +86,9 @@ class PickledTransport(ReportingTransport):
 
     def write_report(self, report: Report) -> Series:
         """Return a column that has the pickle of a report in its first row."""
-        return _in_first_row(report, len(report.positions))
+        # In parts: of a report itself, nothing could be read if one value cannot be unpickled.
+        parts = [report.positions, report.outputs, report.hint_errors]
+        return _in_first_row(parts, len(report.positions))
 
     def write_outcome(self, positions: Sequence[int], chunk: Chunk, outcome: ChunkOutcome) -> Series:
         """Return a column that has the pickle of an outcome in its first row."""
@@ -71,9 +100,12 @@ class PickledTransport(ReportingTransport):
             return
         for column in partition_columns(partition):
             for pickle in column.drop_null().to_pylist():
-                received = loads(pickle)
-                if isinstance(received, Report):
-                    yield received
+                try:
+                    received = loads(pickle)
+                except UNPICKLING_ERRORS:
+                    received = load_what_is_left(pickle, ())
+                if isinstance(received, list):
+                    yield _report_of(*received)
                 else:
                     positions, outcome = received
                     yield Report(positions, outcome=deserialize_chunk_outcome(outcome))
@@ -90,6 +122,25 @@ class PickledTransport(ReportingTransport):
         """Unpickle the error that the text of this one has."""
         found = _ERROR_TEXT.search(str(error))
         return error if found is None else deserialize_error(loads(b64decode(found[1])))
+
+
+def _report_of(
+    positions: Sequence[int], outputs: dict[str, list[Any]], hint_errors: Mapping[str, HintError]
+) -> Report:
+    """Return a report of outputs, or of the error of the first one that cannot be unpickled."""
+    if find_lost(outputs) is not None:
+        for name, column in outputs.items():
+            for position, value in zip(positions, column, strict=True):
+                if (lost := find_lost(value)) is not None:
+                    return Report((position,), error=unreadable_output(name, lost.error))
+    return Report(positions, outputs, hint_errors=hint_errors)
+
+
+def _loaded_or_lost(pickle: bytes) -> Any:
+    try:
+        return loads(pickle)
+    except UNPICKLING_ERRORS as error:
+        return Lost(error)
 
 
 def _in_first_row(value: object, count: int) -> Series:

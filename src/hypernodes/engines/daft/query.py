@@ -22,14 +22,23 @@ from daft import DataFrame, DataType, Expression, Series
 from daft.functions import monotonically_increasing_id
 
 from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
+from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.builder import QueryBuilder
 from hypernodes.engines.daft.columns import exact_series, hint_of_output, inferred_type, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
+from hypernodes.engines.daft.runner import check_process
 from hypernodes.engines.daft.streamed_transport import StreamedTransport
 from hypernodes.engines.daft.transport import Report, ReportingTransport
-from hypernodes.exceptions import DaftError, HintWarning, HyperNodesError, ResourcesError, TransportError
-from hypernodes.execution.calls.location import note
+from hypernodes.exceptions import (
+    DaftError,
+    HintWarning,
+    HyperNodesError,
+    ResourcesError,
+    TransportError,
+    UnpackError,
+)
+from hypernodes.execution.calls.location import locate_output, note
 from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import ASYNC_CALLER
@@ -196,6 +205,7 @@ def _reports(
     options: QueryOptions,
 ) -> Iterator[Report]:
     """Run a query, and yield its reports; the last one has the error, if there is one."""
+    check_process()
     _check_resources(spec, options)
     builder = QueryBuilder(spec, frame, dtypes, transport, options, POSITIONS)
     builder.add_stages()
@@ -204,29 +214,45 @@ def _reports(
         print_plan(result)
     partitions = Partitions(result.iter_partitions(), transport)
     last: list[Report] = []
+    is_complete = False
     caller = ASYNC_CALLER.get()
     if caller is not None:
         caller.on_cancel(transport.stop)
     try:
         for partition in partitions:
-            yield from transport.read_reports(partition)
+            for report in transport.read_reports(partition):
+                _locate_lost_output(report, spec)
+                yield report
+                del report
         yield from transport.read_reports()
+        is_complete = True
     except Exception as error:
-        transport.cancel()
+        transport.stop()
         if caller is not None and caller.is_cancelled:
             caller.stop()
         last.append(Report((), error=_explained(transport.original_error(error))))
-    except BaseException:  # The user has interrupted the query, or takes no more reports.
-        transport.cancel()
-        raise
     finally:
         if caller is not None:
             caller.remove(transport.stop)
+        if not is_complete:  # It has failed, or the user has interrupted it or takes no more reports.
+            transport.stop()
+        transport.close()
         partitions.close()
     # The error is yielded, not raised: a generator cannot raise a StopIteration, and an error that is raised
     # above would get the one of Daft as its context. No variable of this frame refers to it meanwhile.
     while last:
         yield last.pop()
+
+
+def _locate_lost_output(report: Report, spec: QuerySpec) -> None:
+    """Note on the error of an output that cannot be unpickled here which node has made it, for which item."""
+    error = report.error
+    if not isinstance(error, UnpackError) or error.output is None:
+        return
+    plan = next(stage.plan for stage in spec.stages if error.output in stage.makes)
+    index = report.positions[0] if spec.indices is None else spec.indices[report.positions[0]]
+    scope = (spec.scope or Scope(plan.key, plan.path)).of_item(index)
+    locate_output(error, plan, error.output, scope, spec.fixed)
 
 
 def _explained(error: BaseException) -> BaseException:
@@ -271,7 +297,7 @@ class Partitions:
         """Stop the query, and wait until no thread is within Daft for it."""
         self._transport.stop()
         self.close()
-        self._transport.cancel(timeout=None)
+        self._transport.close(timeout=None)
 
 
 exit_hook: Final[ExitHook[Partitions]] = ExitHook(Partitions.end)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from threading import RLock
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from hypernodes._compat.daft import has_runner, select_runner, wait_for_threads_at_exit
-from hypernodes.exceptions import DaftError
+from hypernodes.exceptions import DaftError, ForkedProcessError
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -16,6 +17,9 @@ Runner: TypeAlias = Literal["native", "ray"]
 
 MIN_VERSION: Final = (0, 7, 26)
 """The oldest version of Daft that the engine was tested with."""
+
+_processes_with_queries: Final[set[int]] = set()
+"""The ids of this process, and of one that has forked it, if Daft has computed something there."""
 
 
 _choosing: Final = RLock()  # Daft refuses to be told twice, and engines may be made in several threads.
@@ -76,3 +80,19 @@ def ensure_runner(address: str | None = None) -> Runner:
             daft.set_runner_native()
     wait_for_threads_at_exit()
     return runner
+
+
+def check_process() -> None:
+    """Refuse a query in a forked child of a process in which Daft has computed something.
+
+    Raises:
+        ForkedProcessError: The threads of Daft are in the process that forked this one.
+    """
+    _processes_with_queries.add(os.getpid())
+    if len(_processes_with_queries) > 1:
+        _processes_with_queries.discard(os.getpid())
+        raise ForkedProcessError(
+            "this process was forked (os.fork, multiprocessing's 'fork') by one in which Daft has computed "
+            "something, and the threads of Daft are there. Start processes by 'spawn', use Daft only after "
+            "the fork (gunicorn without --preload), or take HyperNodesEngine or DaftEngine(debug=True) here."
+        )

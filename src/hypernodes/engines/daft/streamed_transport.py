@@ -11,7 +11,7 @@ from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transpo
 from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
 from hypernodes.serialization.pickling import dumps, loads
-from hypernodes.text import described
+from hypernodes.text import described, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +71,7 @@ class StreamedTransport(Transport):
         is_lost = not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration)
         if is_lost or (self._is_remote and not _can_pickle(error)):
             remote = RemoteError(described(error))
-            for note in getattr(error, "__notes__", ()):
+            for note in notes_of(error):
                 remote.add_note(note)
             raise remote from error
         raise error

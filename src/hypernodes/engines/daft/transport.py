@@ -28,10 +28,11 @@ from hypernodes.execution.calls.batch import values
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from hypernodes.engines.daft.lifeline import Lifeline
     from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
 CANCEL_TIMEOUT_S: Final = 5.0
-"""How long `Transport.cancel` waits for running calls, in seconds.
+"""How long `InProcessTransport.close` waits for running calls, in seconds.
 
 A thread that runs Python code while the program ends would abort the process. A cancelled call ends with the
 item that it is computing, so a longer timeout would only let one slow node delay Ctrl-C.
@@ -112,6 +113,11 @@ class Transport(ABC):
     ) -> tuple[dict[str, Series], dict[str, HintError]]:
         """Return the columns for the outputs of a stage, and an error for each that contradicts its hint."""
 
+    @property
+    def lifeline(self) -> Lifeline | None:
+        """What ends the processes of the query, in these processes; ``None`` if nothing can cancel it."""
+        return None
+
     # -------------------------------------------------------------------------------------- errors
 
     @abstractmethod
@@ -132,15 +138,6 @@ class Transport(ABC):
         """Register that a call of a UDF ends."""
         return
 
-    def stop(self) -> None:
-        """Have the calls of UDFs end that are running, as far as this process can reach them."""
-        return
-
-    def cancel(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
-        """Have the running calls end, and wait for them, at most that many seconds."""
-        del timeout
-        self.stop()
-
 
 class ReportingTransport(Transport):
     """Carries values between the stages of a query, and reports from its UDFs to the driver."""
@@ -149,6 +146,14 @@ class ReportingTransport(Transport):
     def reporting(self) -> ReportingTransport:
         """This transport."""
         return self
+
+    def stop(self) -> None:
+        """Have the calls of UDFs end that are running, as far as this process can reach them."""
+        return
+
+    @abstractmethod
+    def close(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
+        """Let go of the query; if it was stopped, wait for running calls, at most that many seconds."""
 
     @abstractmethod
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:

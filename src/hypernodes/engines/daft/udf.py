@@ -19,7 +19,7 @@ from hypernodes.engines.daft.spec import KNOWN_RESULTS
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Report, ReportingTransport, Transport
 from hypernodes.exceptions import DaftError, HintError
 from hypernodes.execution.calls.batch import values
-from hypernodes.execution.calls.location import UNKNOWN, locate
+from hypernodes.execution.calls.location import UNKNOWN, locate, locate_output
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.execute import execute, execute_on_loop
 from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure, MapContext, SignedStep
@@ -27,10 +27,12 @@ from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import Stage, compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
 from hypernodes.execution.targets.in_process import target_in_worker
+from hypernodes.execution.targets.same_code import unreadable_input
 from hypernodes.executors.context import own_context
 from hypernodes.executors.loops import in_thread, run_awaitable
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
+from hypernodes.serialization.salvage import Lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -104,7 +106,7 @@ class StageUdf:
             if self._context is not None:
                 chunk = _chunk(self._current(self._context), columns, indices)
                 return self._return_outcomes(positions, chunk, self._execute(chunk))
-            return self._return_columns(positions, self._compute(columns, indices))
+            return self._return_columns(positions, columns, self._compute(columns, indices))
         except BaseException as error:
             self._transport.raise_error(error)
         finally:
@@ -138,7 +140,7 @@ class StageUdf:
                 self._task.max_concurrent,
                 self._task.scope,
             )
-            return self._return_columns(positions, computed)
+            return self._return_columns(positions, columns, computed)
         except ExceptionWrapper as wrapper:
             self._transport.raise_error(wrapper.error)
         except BaseException as error:
@@ -176,9 +178,30 @@ class StageUdf:
         inputs = self._task.inputs
         columns = series if inputs and self._reporting is None else series[1:]
         read = self._transport.read_inputs(inputs, columns, positions)
+        if self._is_remote and self._context is None:
+            self._check_inputs(read, positions)
         if self._task.stage.kind == "batch":
             return {name: as_inferred(column) for name, column in read.items()}
         return read
+
+    def _check_inputs(self, columns: Mapping[str, Any], positions: Sequence[int]) -> None:
+        """Raise the error of the first item that has an input which cannot be unpickled here."""
+        for name, column in columns.items():
+            for row, value in enumerate(column):
+                if type(value) is Lost:
+                    plan = self._task.stage.plan
+                    scope = (self._task.scope or Scope(plan.key, plan.path)).of_item(
+                        self._indices(positions)[row]
+                    )
+                    step = next(step for step in plan.steps if name in dict(step.arguments).values())
+                    given = {
+                        parameter: columns[argument][row]
+                        for parameter, argument in step.arguments
+                        if argument in columns
+                    }
+                    error = unreadable_input(name, value.error)
+                    locate(error, step.name, scope, given)
+                    raise error
 
     # ----------------------------------------------------------------------------------- computing
 
@@ -228,51 +251,51 @@ class StageUdf:
 
     # ------------------------------------------------------------------------------------- outputs
 
-    def _return_columns(self, positions: Sequence[int], computed: Mapping[str, Any]) -> Series:
+    def _return_columns(
+        self, positions: Sequence[int], columns: Mapping[str, Any], computed: Mapping[str, Any]
+    ) -> Series:
         try:
-            columns, hint_errors = self._transport.write_outputs(self._task.outputs, computed, positions)
+            written, hint_errors = self._transport.write_outputs(self._task.outputs, computed, positions)
         except HintError:
             raise
         except Exception as failure:
             made = {output.name: values(computed[output.name]) for output in self._task.outputs}
-            raise self._unreturned(Report(positions, made), failure) from failure
+            raise self._unreturned(Report(positions, made), columns, failure) from failure
         if self._reporting is not None:
             outputs = {name: values(computed[name]) for name in self._task.results}
             report = Report(positions, outputs, hint_errors=hint_errors)
             try:
-                columns[REPORT] = self._reporting.write_report(report)
+                written[REPORT] = self._reporting.write_report(report)
             except Exception as failure:
-                raise self._unreturned(report, failure) from failure
-        return next(iter(columns.values())) if len(columns) == 1 else struct_series(columns)
+                raise self._unreturned(report, columns, failure) from failure
+        return next(iter(written.values())) if len(written) == 1 else struct_series(written)
 
-    def _unreturned(self, report: Report, failure: Exception) -> Exception:
+    def _unreturned(self, report: Report, columns: Mapping[str, Any], failure: Exception) -> Exception:
         """Return the error that says which output of which item cannot be pickled."""
         plan, scope = self._task.stage.plan, self._task.scope
         outer_items = () if scope is None else scope.items
         for name, column in report.outputs.items():
-            for index, value in zip(self._indices(report.positions), column, strict=True):
+            for row, value in enumerate(column):
                 try:
                     dumps(value)
                 except Exception as failed:
                     error = unreturned({name: value}, failed)
+                    index = self._indices(report.positions)[row]
                     item_scope = Scope(plan.key, plan.path, (*outer_items, index))
-                    locate(error, plan.producers[name].name, item_scope, {})
+                    of_row = {known: values(of_all)[row] for known, of_all in columns.items()}
+                    of_row |= {known: of_all[row] for known, of_all in report.outputs.items()}
+                    locate_output(error, plan, name, item_scope, {**self._task.fixed, **of_row})
                     return error
         return failure
 
     def _return_outcomes(
         self, positions: Sequence[int], chunk: Chunk, outcomes: Sequence[ChunkOutcome]
     ) -> Series:
-        outcome = ChunkOutcome(
-            [row for outcome in outcomes for row in outcome.rows],
-            [event for outcome in outcomes for event in outcome.events],
-            sum(outcome.seconds for outcome in outcomes),
-            executed=sum(outcome.executed for outcome in outcomes),
-            hits=sum(outcome.hits for outcome in outcomes),
-        )
+        outcome = _merged(outcomes)
         self._task.stage.plan.flush()
         if self._reporting is None:
-            return self._return_columns(positions, _columns_of_rows(outcome.rows, self._task.stage.makes))
+            makes = self._task.stage.makes
+            return self._return_columns(positions, {}, _columns_of_rows(outcome.rows, makes))
         return self._reporting.write_outcome(positions, chunk, outcome)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -311,12 +334,35 @@ def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, lis
 
 
 def _execute_chunk(chunk: Chunk) -> ChunkOutcome:
-    return cast("ChunkOutcome", execute(chunk, target_in_worker))
+    if not any(map(_lost_input, chunk.items)):
+        return cast("ChunkOutcome", execute(chunk, target_in_worker))
+    parts = (chunk.part(position, position + 1) for position in range(len(chunk.items)))
+    return _merged([_lost_input(part.items[0]) or _execute_chunk(part) for part in parts])
+
+
+def _lost_input(item: Mapping[str, Any]) -> ChunkOutcome | None:
+    """Return the outcome of an item that has an input which cannot be unpickled here."""
+    for name, value in item.items():
+        if type(value) is Lost:
+            return ChunkOutcome([Failure(unreadable_input(name, value.error))])
+    return None
+
+
+def _merged(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
+    return ChunkOutcome(
+        [row for outcome in outcomes for row in outcome.rows],
+        [event for outcome in outcomes for event in outcome.events],
+        sum(outcome.seconds for outcome in outcomes),
+        executed=sum(outcome.executed for outcome in outcomes),
+        hits=sum(outcome.hits for outcome in outcomes),
+    )
 
 
 async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutcome:
+    if (lost := _lost_input(chunk.items[0])) is not None:
+        return lost
     async with slots:
         try:
             return cast("ChunkOutcome", await execute_on_loop(chunk, in_thread, target_in_worker))
-        except (KeyboardInterrupt, SystemExit) as error:
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.

@@ -17,6 +17,7 @@ from hypernodes.execution.calls.timeout import call_with_timeout
 from hypernodes.execution.calls.watchdog import ending_process
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import BatchOutcome, Outcome
+from hypernodes.executors.settled import cancelled_inside
 from hypernodes.tables import values_of
 from hypernodes.text import message_of
 
@@ -44,6 +45,9 @@ def call_batch(
             if outcome.error is not None:
                 raise outcome.error from None
         raise _noted(error, step, indices, scope) from None
+    except BaseException as error:
+        _noted(error, step, indices, scope)
+        raise
 
 
 def call_batch_of(job: BatchCall) -> BatchOutcome:
@@ -73,6 +77,10 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
             noted = _noted(without_frame(error), step, indices, around)
             outcomes = [replace(outcome, outputs=(), error=noted) for outcome in outcomes]
         return BatchOutcome(outcomes, events)
+    except BaseException as error:
+        indices = [call.scope.items[-1] for call in calls]
+        _noted(error, step, indices, replace(scope, items=scope.items[:-1]))
+        raise
     seconds = (perf_counter() - started) / len(calls)
     rows = zip(*map(values, columns), strict=True)
     return BatchOutcome(
@@ -120,9 +128,13 @@ def _attempts(
             try:
                 returned = call() if options.timeout is None else _within(options.timeout, call)
                 break
-            except Exception as error:
-                if len(events) >= options.retries or not isinstance(error, options.retry_on):
-                    raise
+            except BaseException as raised:
+                error = cancelled_inside(raised)
+                is_retried = isinstance(error, Exception) and isinstance(error, options.retry_on)
+                if not is_retried or len(events) >= options.retries:
+                    if error is raised:
+                        raise
+                    raise error from raised
                 attempt = (step.name, len(events) + 1, without_frame(error))
                 events.append(Event.now("on_node_retry", attempt, scope))
     finally:
@@ -192,9 +204,7 @@ def _noted(error: BaseException, step: CallStep, indices: Sequence[int], scope: 
     items = f"item {item}{indices[0]}" + (f" to {item}{indices[-1]}" if len(indices) > 1 else "")
     if indices[0] == UNKNOWN:
         items = f"some {len(indices)} items"
-    note(
-        error,
-        f"in node {step.name!r} of pipeline {'/'.join(scope.path)!r}, {items}: in its batch function; called "
-        f"one by one, its function has raised nothing",
-    )
+    alone = "; called one by one, its function has raised nothing" if isinstance(error, Exception) else ""
+    where = f"in node {step.name!r} of pipeline {'/'.join(scope.path)!r}, {items}"
+    note(error, f"{where}: in its batch function{alone}")
     return error

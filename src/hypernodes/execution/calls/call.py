@@ -25,7 +25,7 @@ from hypernodes.execution.calls.watchdog import ending_process
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import run_awaitable
-from hypernodes.executors.settled import Settled, settle
+from hypernodes.executors.settled import Settled, cancelled_inside, settle
 from hypernodes.iterators import is_consumed_once
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ async def _attempts(
                 return Outcome(
                     outputs, None, perf_counter() - started, events, ended=(time(), current_worker())
                 )
-            except Exception as error:
+            except BaseException as raised:
+                error = cancelled_inside(raised)
+                if not isinstance(error, Exception):
+                    locate(error, step.name, scope, arguments)
+                    raise
                 if len(events) < options.retries and isinstance(error, options.retry_on):
                     events.append(
                         Event.now("on_node_retry", (step.name, len(events) + 1, without_frame(error)), scope)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.text import short
+from hypernodes.text import notes_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes.callbacks.event import Scope
+    from hypernodes.execution.plan.model import Plan
 
 _BEGINNINGS: Final = ("in node ", "in item ", "in items ")
 _ARGUMENT_LENGTH: Final = 60  # characters of each argument in a note
@@ -19,15 +20,60 @@ UNKNOWN: Final = -1
 """Stands for the index of an item where rows stream from one storage to another and have none."""
 
 
-def locate(error: BaseException, node: str, scope: Scope, arguments: Mapping[str, Any]) -> None:
-    """Note on an error where it happened, once."""
-    index = ".".join(str(number) for number in scope.items if number != UNKNOWN)
+def locate(
+    error: BaseException, node: str, scope: Scope, arguments: Mapping[str, Any], suffix: str = ""
+) -> None:
+    """Note on an error where it happened, once; the suffix ends the note."""
+    index = item_of(scope)
     item = f", item {index}" if index else ""
-    given = ", ".join(f"{key}={short(value, _ARGUMENT_LENGTH)}" for key, value in arguments.items())
-    note(
-        error,
-        f"in node {node!r} of pipeline {'/'.join(scope.path)!r}{item}, called with {given or 'nothing'}",
-    )
+    given = shown(arguments) or "nothing"
+    note(error, f"in node {node!r} of pipeline {'/'.join(scope.path)!r}{item}, called with {given}{suffix}")
+
+
+def locate_output(
+    error: BaseException, plan: Plan, name: str, scope: Scope, values: Mapping[str, Any]
+) -> None:
+    """Note on an error of an output which node has made it, and of what, as far as that is known here.
+
+    Args:
+        error: The error.
+        plan: The plan of the node.
+        name: The output.
+        scope: Where the call was.
+        values: Inputs and outputs of the plan, by name.
+    """
+    step = plan.producers.get(name)
+    if step is None:
+        note(error, f"in output {name!r} of pipeline {'/'.join(scope.path)!r}")
+        return
+    arguments = {parameter: values.get(argument, _NOT_HERE) for parameter, argument in step.arguments}
+    known = {argument: values[argument] for argument in plan.inputs if argument in values}
+    is_complete = not any(value is _NOT_HERE for value in arguments.values())
+    locate(error, step.name, scope, arguments, "" if is_complete else f", in a run given {shown(known)}")
+
+
+class _NotHere:
+    """Stands for an argument that another process has."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_NOT_HERE: Final = _NotHere()
+
+
+def item_of(scope: Scope) -> str:
+    """Return the indices of the item of a scope, in all maps around it, as far as they are known."""
+    return ".".join(str(number) for number in scope.items if number != UNKNOWN)
+
+
+def shown(values: Mapping[str, Any]) -> str:
+    """Return values by name, in short.
+
+    >>> shown({"x": 1, "words": ["a", "b"]})
+    "x=1, words=['a', 'b']"
+    """
+    return ", ".join(f"{name}={short(value, _ARGUMENT_LENGTH)}" for name, value in values.items())
 
 
 def note(error: BaseException, text: str) -> None:
@@ -35,9 +81,14 @@ def note(error: BaseException, text: str) -> None:
 
     An error that takes no note, such as that of a frozen dataclass, stays without.
     """
-    with suppress(Exception):
-        if not any(known.startswith(_BEGINNINGS) for known in getattr(error, "__notes__", ())):
+    if not is_located(error):
+        with suppress(Exception):
             error.add_note(text)
+
+
+def is_located(error: BaseException) -> bool:
+    """Whether a note on an error says where it happened."""
+    return any(known.startswith(_BEGINNINGS) for known in notes_of(error))
 
 
 def without_frame(error: BaseException) -> BaseException:

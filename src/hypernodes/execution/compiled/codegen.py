@@ -9,8 +9,9 @@ For ``c = add(a, b)`` after ``a = inc(x)`` the source is, in essence::
             v1 = f0(v0)
             at = 1
             v2 = f1(v1, v0)
-        except Exception as error:
-            blame(error, at, items, locals())
+        except BaseException as error:
+            if (other := blame(error, at, items, locals())) is not None:
+                raise other
             raise
         return {'a': v1, 'c': v2}
 
@@ -39,6 +40,7 @@ from hypernodes.execution.calls.returned import (
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
 from hypernodes.executors.loops import ASYNC_CALLER
+from hypernodes.executors.settled import cancelled_inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -176,8 +178,9 @@ def _compile(
         "    at = 0",
         "    try:",
         *lines,
-        "    except Exception as error:",
-        f"        blame(error, at, {item}, locals())",
+        "    except BaseException as error:",
+        f"        if (other := blame(error, at, {item}, locals())) is not None:",
+        "            raise other",
         "        raise",
         f"    return {{{', '.join(f'{name!r}: {target}' for name, target in result.items())}}}",
     ]
@@ -247,10 +250,14 @@ def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tup
 
 def _blame(
     marker: object, plan: Plan, variable: Mapping[str, str]
-) -> Callable[[BaseException, int, tuple[int, ...], dict[str, Any]], None]:
+) -> Callable[[BaseException, int, tuple[int, ...], dict[str, Any]], BaseException | None]:
     key, path, steps = plan.key, plan.path, plan.steps
 
-    def blame(error: BaseException, at: int, items: tuple[int, ...], local: dict[str, Any]) -> None:
+    def blame(
+        raised: BaseException, at: int, items: tuple[int, ...], local: dict[str, Any]
+    ) -> BaseException | None:
+        """Note on an error where it happened; return the one that is to be raised in its place."""
+        error = cancelled_inside(raised)
         # The frame keeps these variables, and the traceback keeps the frame: the error must not be one of
         # them.
         local.pop("error", None)
@@ -261,5 +268,6 @@ def _blame(
         )
         if (failed := FAILED_NODES.get()) is not None:
             failed.append(FailedNode(error, marker, scope, at, step.name))
+        return None if error is raised else error
 
     return blame

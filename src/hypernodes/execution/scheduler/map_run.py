@@ -13,8 +13,8 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import Event, current_worker
-from hypernodes.exceptions import TransportError, WorkerDiedError
-from hypernodes.execution.calls.location import note
+from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
+from hypernodes.execution.calls.location import is_located, item_of, locate_output, note, shown
 from hypernodes.execution.jobs import (
     Chunk,
     ChunkOutcome,
@@ -316,9 +316,13 @@ class MapRun(PlanExecution):
         drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
         done = self._lookup.done if self._lookup.is_used else None
         for position, row in zip(positions, rows, strict=False):  # an error may have ended it early
-            if raises and row.__class__ is Failure:
-                self.fail(row.error)
-                return
+            if row.__class__ is Failure:
+                if isinstance(row.error, UnpackError) and not is_located(row.error):
+                    self._note(row.error, (position,))
+                    self._emit_lost(position, row.error, has_run=row.error.output is not None)
+                if raises:
+                    self.fail(row.error)
+                    return
             drop(position)
             put(position, row)
             if done is not None:
@@ -328,19 +332,32 @@ class MapRun(PlanExecution):
     def job_failed(self, about: _Sent, error: BaseException) -> None:
         """Go on after a chunk that could not be run."""
         self._chunks -= 1
-        positions = about.positions
-        first, last = self.items.index(positions[0]), self.items.index(positions[-1])
+        is_single = len(about.positions) == 1
         if isinstance(error, WorkerDiedError):
             self._worker_died(about, error)
-            return
-        items = f"item {first}" if last == first else f"items {first} to {last}"
-        note(error, f"in {items} of pipeline {self.plan.label!r}")
-        if self.on_error == "raise":
+        elif isinstance(error, UnpackError) and not is_single:  # None has begun. Which item is to blame?
+            self._send_divided(about)
+        elif self.on_error == "raise":
+            self._note(error, about.positions)
             self.fail(error)
-        elif isinstance(error, TransportError) and len(positions) > 1:  # which item is to blame?
+        elif isinstance(error, TransportError) and not is_single:
             self._send_divided(about)
         else:
-            self._lose(positions, error)
+            self._note(error, about.positions)
+            self._lose(about.positions, error)
+
+    def _note(self, error: BaseException, positions: Sequence[int], suffix: str = "") -> None:
+        """Note on an error of items where it happened, as far as that is known here."""
+        first, last = (self.scope.of_item(self.items.index(positions[at])) for at in (0, -1))
+        values = {**self._fixed, **self.items[positions[0]]}
+        if isinstance(error, UnpackError) and error.output is not None:
+            locate_output(error, self.plan, error.output, first, values)
+            return
+        items = f"items {item_of(first)} to {item_of(last)}" if last != first else f"item {item_of(first)}"
+        names = [step.name for step in self.plan.calls()]
+        node = f" (node {names[0]!r})" if len(names) == 1 else ""  # of several, any may have been the one
+        given = f", given {shown(values)}" if last == first else ""
+        note(error, f"in {items} of pipeline {self.plan.label!r}{node}{suffix}{given}")
 
     def _worker_died(self, about: _Sent, error: WorkerDiedError) -> None:
         """Run the items again in smaller parts, until the item that is to blame is alone."""
@@ -350,9 +367,7 @@ class MapRun(PlanExecution):
         final = death.final_error(self._timeout, self.run.target_info(target).max_retries)
         if final is not None:
             failed, suffix = final
-            names = [step.name for step in self.plan.calls()]
-            node = f" (node {names[0]!r})" if len(names) == 1 else ""  # of several, any may have been the one
-            note(failed, f"in item {first} of pipeline {self.plan.label!r}{node}{suffix}")
+            self._note(failed, about.positions, suffix)
             if self.on_error == "raise":
                 self.fail(failed)
             else:
@@ -375,19 +390,21 @@ class MapRun(PlanExecution):
 
     def _lose(self, positions: Sequence[int], error: BaseException) -> None:
         """Put an error into the rows of items; the events of their calls are lost with the worker."""
-        name = self.plan.path[-1]
         for position in positions:
-            index = self.items.index(position)
-            scope = self.scope.of_item(index)
-            emitted = (
-                Event.now("on_map_item_start", (index,), scope),
-                Event.now("on_error", (name, error), scope, about="item"),
-                Event.now("on_map_item_end", (index, 0.0), scope),
-            )
-            self.run.events += [event for event in emitted if event.hook in self.plan.subscribed]
+            self._emit_lost(position, error)
             self._put(position, Failure(error))
             self._lookup.done(position)
         self.run.later(self.refill)
+
+    def _emit_lost(self, position: int, error: BaseException, *, has_run: bool = False) -> None:
+        """Emit the error of an item that has not run, or whose result is lost."""
+        index = self.items.index(position)
+        scope = self.scope.of_item(index)
+        emitted = [Event.now("on_error", (self.plan.path[-1], error), scope, about="item")]
+        if not has_run:
+            emitted.insert(0, Event.now("on_map_item_start", (index,), scope))
+            emitted.append(Event.now("on_map_item_end", (index, 0.0), scope))
+        self.run.events += [event for event in emitted if event.hook in self.plan.subscribed]
 
     # ------------------------------------------------------------------------------------- the end
 

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import MapError, NodeAbandonedError, WorkerDiedError
-from hypernodes.execution.calls.location import locate
+from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.calls.timeout import overdue
 from hypernodes.execution.jobs import Call, EntryKey, Fetch, Fetched, Found, LookUp, Store
 from hypernodes.execution.plan.model import CallStep, NestedStep
@@ -21,7 +21,7 @@ from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.signature import identify
-from hypernodes.serialization.remote import RemoteList, is_remote
+from hypernodes.serialization.remote import RemoteList, can_resolve, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -243,6 +243,9 @@ class PlanRun(PlanExecution):
     def job_failed(self, about: Any, error: BaseException) -> None:
         """Go on after a job that could not be carried out at all."""
         if about is None or isinstance(about, str):  # a value that could not be brought here
+            names = self.plan.outputs if about is None else (about,)
+            name = next((name for name in names if not can_resolve(self.values[name])), names[0])
+            locate_output(error, self.plan, name, self.scope, self.values)
             self.fail(error)
             return
         step = about[0] if isinstance(about, tuple) else about

@@ -7,10 +7,12 @@ import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from hypernodes._compat.concurrent_futures import is_broken, worker_count
+from hypernodes._compat.concurrent_futures import has_workers_in_this_process, is_broken, worker_count
+from hypernodes.exceptions import ForkedProcessError
 from hypernodes.execution.plan.placement import Capabilities, TargetRef
 from hypernodes.execution.target import ExecutionTarget
 from hypernodes.executors.aliases import make
+from hypernodes.executors.forks import call_after_fork
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -29,14 +31,35 @@ class ExecutorTarget(ExecutionTarget):
         self._lock = threading.Lock()
         self._alias = executor if isinstance(executor, str) else None
         self._executor: Any = None if isinstance(executor, str) else executor
+        self._has_lost_workers = False
+        call_after_fork(self._begin)
         if isinstance(executor, str):
             super().__init__(executor, capabilities)
         else:
             self.ref = _ref_of(executor, capabilities)
 
+    def _begin(self) -> None:
+        """Forget an executor that was made from an alias: a forked child has none of its workers."""
+        self._lock = threading.Lock()
+        if self._alias is not None:
+            self._executor = None
+        elif has_workers_in_this_process(self._executor):
+            self._has_lost_workers = True
+
     @property
     def executor(self) -> Any:
-        """The executor itself."""
+        """The executor itself.
+
+        Raises:
+            ForkedProcessError: The executor is the user's, and its workers are in the process that forked
+                this one.
+        """
+        if self._has_lost_workers:
+            raise ForkedProcessError(
+                f"the {type(self._executor).__name__} of the engine was used in the process that forked this "
+                f"one, where its workers are. Make another one here; or give the engine an alias, such as "
+                f"'threaded', whose executor belongs to the process that makes it."
+            )
         with self._lock:
             if self._executor is None and self._alias is not None:
                 self._executor = make(self._alias)

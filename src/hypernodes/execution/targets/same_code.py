@@ -22,7 +22,8 @@ from hypernodes.execution.jobs import MapContext
 from hypernodes.execution.plan.model import CallStep
 from hypernodes.execution.signature import fingerprint_step
 from hypernodes.executors.unpicklable import missing_module_advice
-from hypernodes.text import message_of
+from hypernodes.serialization.salvage import UNPICKLING_ERRORS
+from hypernodes.text import described, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,16 +70,27 @@ def _code_here(step: CallStep) -> bytes | None:
 
 
 @contextmanager
-def names_of_driver() -> Iterator[None]:
+def unpickling(what: str) -> Iterator[None]:
     """Unpickle what the driver has sent, in a worker that may lack a module, or a name in one."""
     try:
         yield
-    except (ImportError, AttributeError) as error:
+    except UNPICKLING_ERRORS as error:
         kind = OtherCodeError if isinstance(error, AttributeError) else UnpackError
-        raise kind(
-            f"what was sent to a worker process cannot be unpickled there: "
-            f"{missing_module_advice(message_of(error)) or message_of(error)}"
-        ) from error
+        raise _unreadable(what, error, kind) from error
+
+
+def unreadable_input(name: str, error: BaseException) -> UnpackError:
+    """Return the error of an input that cannot be unpickled in a worker."""
+    unreadable = _unreadable(f"input {name!r}", error, UnpackError)
+    unreadable.__cause__ = error
+    return unreadable
+
+
+def _unreadable(what: str, error: BaseException, kind: type[UnpackError]) -> UnpackError:
+    advice = missing_module_advice(message_of(error)) if isinstance(error, ImportError) else None
+    return kind(
+        f"{what} was sent to a worker process and cannot be unpickled there: {advice or described(error)}"
+    )
 
 
 @contextmanager

@@ -9,14 +9,13 @@ run, and deserialized once in each worker process.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.callbacks.event import Event, NotSent
-from hypernodes.execution.calls.location import locate
+from hypernodes.exceptions import ClusterConnectionError, ForkedProcessError, UnpackError
+from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.jobs import (
     Call,
     Chunk,
@@ -27,7 +26,8 @@ from hypernodes.execution.jobs import (
     signed_step,
 )
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
-from hypernodes.execution.targets.same_code import check_code, names_of_driver, with_code
+from hypernodes.execution.targets.events import portable_event
+from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.errors import (
     ExceptionWrapper,
@@ -38,16 +38,16 @@ from hypernodes.serialization.errors import (
 )
 from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
 from hypernodes.serialization.remote import RemoteValue, resolve
+from hypernodes.serialization.salvage import UNPICKLING_ERRORS, find_lost
 from hypernodes.serialization.warning_filters import broadcast_filters
+from hypernodes.text import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from hypernodes.callbacks.event import Worker
+    from hypernodes.callbacks.event import Event, Worker
     from hypernodes.execution.jobs import CommonValue, JobKey
     from hypernodes.serialization.broadcast import PlacedValue
-
-_logger = logging.getLogger("hypernodes")
 
 _SIMPLE_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
 """Types whose values are unpickled faster than they are found among those that a worker has."""
@@ -111,8 +111,10 @@ class JobSerializer:
             self._sent_with_code.add(job.key)
             with with_code():
                 return self._call(job) if isinstance(job, Call) else self._chunk(job)
-        except ExceptionWrapper as wrapper:
+        except ExceptionWrapper as wrapper:  # A value could not be placed.
             raise unwrapped(wrapper) from None
+        except (ClusterConnectionError, ForkedProcessError):
+            raise
         except Exception as error:
             raise unsent_job(job, error) from error
 
@@ -190,9 +192,13 @@ class JobSerializer:
 
 def deserialize_job(job: SerializedJob) -> Call | Chunk:
     """Return a job, in a worker."""
-    with names_of_driver():
+    with unpickling("what all calls of a node or items of a map have in common"):
         shared = job.shared.get()
-        large = {name: value.get() for name, value in job.inputs.items()}
+    large = {}
+    for name, value in job.inputs.items():
+        with unpickling(f"input {name!r}"):
+            large[name] = value.get()
+    with unpickling("an input"):
         _, *rest = job.payload.deserialize()
     check_code(shared)
     if isinstance(shared, MapContext):
@@ -241,7 +247,10 @@ def unreturned_outputs(job: Call, outputs: Sequence[Any], failure: Exception) ->
 def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] | None = None) -> Outcome:
     """Return the outcome of a call, in the driver."""
     if serialized.error is None and outputs is None and serialized.outputs is not None:
-        outputs = serialized.outputs.deserialize()
+        try:
+            outputs = serialized.outputs.deserialize()
+        except UNPICKLING_ERRORS as error:
+            raise unreadable_result("the result", error) from error
     return Outcome(
         outputs or (),
         None if serialized.error is None else deserialize_error(serialized.error),
@@ -273,15 +282,15 @@ def _portable_rows(job: Chunk, rows: list[Any]) -> list[Any]:
     """Put an error in the place of each row that cannot be pickled."""
     portable: list[Any] = []
     plan, scope = job.context.plan, job.context.scope
-    for index, row in zip(job.indices, rows, strict=False):
+    for index, item, row in zip(job.indices, job.items, rows, strict=False):
         try:
             serialize(row)
             portable.append(row)
         except Exception as failure:
             error = unreturned(row, failure)
             name = next((name for name in row if not is_serializable(row[name])), plan.outputs[0])
-            step = plan.producers.get(name)
-            locate(error, step.name if step else name, scope.of_item(index), {})
+            values = {**job.context.fixed, **item, **row}
+            locate_output(error, plan, name, scope.of_item(index), values)
             portable.append(serialize_error(error))
             if job.context.on_error == "raise":
                 break
@@ -289,13 +298,13 @@ def _portable_rows(job: Chunk, rows: list[Any]) -> list[Any]:
 
 
 def deserialize_chunk_outcome(serialized: SerializedChunkOutcome) -> ChunkOutcome:
-    """Return the outcome of a chunk, in the driver."""
-    rows = [
-        Failure(deserialize_error(row)) if isinstance(row, SerializedError) else row
-        for row in serialized.rows.deserialize()
-    ]
+    """Return the outcome of a chunk, in the driver; a row that cannot be unpickled is a failure."""
+    try:
+        rows = serialized.rows.deserialize()
+    except UNPICKLING_ERRORS:
+        rows = [_failure_if_lost(row) for row in serialized.rows.salvage()]
     return ChunkOutcome(
-        rows,
+        [Failure(deserialize_error(row)) if isinstance(row, SerializedError) else row for row in rows],
         serialized.events,
         serialized.seconds,
         serialized.nbytes,
@@ -304,31 +313,23 @@ def deserialize_chunk_outcome(serialized: SerializedChunkOutcome) -> ChunkOutcom
     )
 
 
-# ------------------------------------------------------------------------------------------- events
+def _failure_if_lost(row: Any) -> Any:
+    for name, value in row.items() if isinstance(row, dict) else ():
+        if (lost := find_lost(value)) is not None:
+            return Failure(unreadable_output(name, lost.error))
+    return row
 
 
-def portable_event(event: Event) -> Event:
-    """Return an event whose values stay behind."""
-    arguments = tuple(
-        {name: NotSent.of(value) for name, value in part.items()} if isinstance(part, dict) else part
-        for part in event.arguments
+def unreadable_output(name: str, error: BaseException) -> UnpackError:
+    """Return the error of an output that cannot be unpickled in the driver."""
+    unreadable = unreadable_result(f"the result {name!r}", error)
+    unreadable.output = name
+    unreadable.__cause__ = error
+    return unreadable
+
+
+def unreadable_result(what: str, error: BaseException) -> UnpackError:
+    """Return the error of a result that cannot be unpickled in the driver."""
+    return UnpackError(
+        f"{what} came back from a worker process but cannot be unpickled here ({described(error)})"
     )
-    arguments = tuple(
-        _EventError(serialize_error(part)) if isinstance(part, BaseException) else part for part in arguments
-    )
-    if event.hook == "on_node_notes" and not is_serializable(arguments):
-        _logger.warning("the notes around node %r cannot be pickled, and are lost", arguments[0])
-        arguments = (arguments[0], ())
-    return event._replace(arguments=arguments)
-
-
-class _EventError:
-    """An error in an event on its way; unpickling gives the error."""
-
-    __slots__ = ("serialized",)
-
-    def __init__(self, serialized: SerializedError) -> None:
-        self.serialized = serialized
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return deserialize_error, (self.serialized,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,13 @@ from hypernodes._compat.ray import (
     sends_token,
     upload_directories,
 )
-from hypernodes.exceptions import ClusterConnectionError, ResourcesError, TransportError, WorkerDiedError
+from hypernodes.exceptions import (
+    ClusterConnectionError,
+    ForkedProcessError,
+    ResourcesError,
+    TransportError,
+    WorkerDiedError,
+)
 from hypernodes.executors.unpicklable import missing_module_advice
 from hypernodes.serialization.pickling import register_out_of_band
 
@@ -36,9 +43,18 @@ class _LocalRay:
     is_running: bool = False
     users: int = 0  # the executors that use it
     lock: threading.Lock = field(default_factory=threading.Lock)  # guards all connecting and disconnecting
+    connection_of_parent: str | None = None  # that of the process which has forked this one
+
+    def begin(self) -> None:
+        """Begin in a forked child."""
+        self.is_running, self.lock = False, threading.Lock()
+        self.connection_of_parent = connection_id() if "ray" in sys.modules else None
 
 
 _local_ray = _LocalRay()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_local_ray.begin)
 
 
 def connect(address: str | None = None) -> bool:
@@ -50,6 +66,7 @@ def connect(address: str | None = None) -> bool:
     import ray
 
     with _local_ray.lock:
+        _check_process()
         if not ray.is_initialized():
             address = address or os.environ.get("RAY_ADDRESS")
             _init(address)
@@ -66,6 +83,7 @@ def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None
     import ray
 
     with _local_ray.lock:
+        _check_process()
         if not ray.is_initialized():
             _init(address or os.environ.get("RAY_ADDRESS"), runtime_env)
 
@@ -89,6 +107,15 @@ def connection_id() -> str | None:
         return None
     context = ray.get_runtime_context()
     return f"{context.get_job_id()}-{context.get_worker_id()}"
+
+
+def _check_process() -> None:
+    if _local_ray.connection_of_parent is not None and connection_id() == _local_ray.connection_of_parent:
+        raise ForkedProcessError(
+            "this process was forked (os.fork, multiprocessing's 'fork') by one that is connected to Ray, "
+            "and the threads of the connection are there. Start processes by 'spawn', connect only after "
+            "the fork (gunicorn without --preload), or use another executor here."
+        )
 
 
 def upload_runtime_env(runtime_env: dict[str, Any] | None) -> dict[str, Any] | None:

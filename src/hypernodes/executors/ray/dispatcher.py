@@ -51,6 +51,7 @@ class Dispatcher:
         resources: Resources,
         *,
         initializer: bytes | None,
+        max_calls: int | None,
         runtime_env: dict[str, Any] | None,
         autoscaling: bool,
         owns_ray: bool,
@@ -65,7 +66,7 @@ class Dispatcher:
         held = lent_cpus()
         self._queues = TaskQueues(max_workers, lent_cpus=held, autoscaling=autoscaling)
         self._main_queue = self._queues.open(resources)
-        self._submitter = TaskSubmitter(initializer, runtime_env, runs_here=held > 0)
+        self._submitter = TaskSubmitter(initializer, runtime_env, max_calls=max_calls, runs_here=held > 0)
         self._inbox: SimpleQueue[tuple[Task, tuple[Any, ...], Future[Any]] | None] = SimpleQueue()
         self._is_asleep = False
         self._is_closing = False

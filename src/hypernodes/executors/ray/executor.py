@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from hypernodes.arguments import error_of, flag, initializer_arguments, text, whole_number
 from hypernodes.exceptions import ClusterConnectionError, TransportError
+from hypernodes.executors.forks import call_after_fork
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
 from hypernodes.executors.ray.dispatcher import Dispatcher, exit_hook
 from hypernodes.executors.ray.future import RayFuture, is_task_thread
@@ -49,6 +50,8 @@ class RayExecutor(Executor):
         resources: Resources of the cluster's own that each call takes, by name.
         runtime_env: The environment of the workers: see Ray's ``runtime_env``.
         max_retries: How often a call is begun again if its worker dies.
+        max_calls: After how many calls a worker process is replaced by a new one, which gives back what they
+            have left in its memory. By default Ray keeps a process, unless its calls take GPUs.
         address: The cluster, if this process is not connected to one.
         initializer: Called with `initargs` in each worker process before its first call.
         initargs: Its arguments.
@@ -57,7 +60,7 @@ class RayExecutor(Executor):
     Raises:
         ClusterConnectionError: No cluster answers at the address. Raised by the first `submit`.
         ResourcesError: No host has the resources of a call. Raised by the first `submit`.
-        ValueError: ``max_workers`` below 1, or a negative amount.
+        ValueError: ``max_workers`` or ``max_calls`` below 1, or a negative amount.
 
     Example:
         >>> with RayExecutor(max_workers=2) as executor:           # doctest: +SKIP
@@ -78,6 +81,7 @@ class RayExecutor(Executor):
         resources: Mapping[str, float] | None = None,
         runtime_env: dict[str, Any] | None = None,
         max_retries: int = 3,
+        max_calls: int | None = None,
         address: str | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
@@ -95,16 +99,24 @@ class RayExecutor(Executor):
         if address is not None:
             text("address", address)
         flag("autoscaling", autoscaling)
+        if max_calls is not None:
+            max_calls = whole_number("max_calls", max_calls, 1)
         self._max_workers = max_workers
+        self._max_calls = max_calls
         self._resources = Resources.of(num_cpus, num_gpus, memory, resources)
         self._runtime_env = runtime_env
         self._max_retries = max_retries
         self._address = address
         self._autoscaling = autoscaling
         self._initializer = None if initializer is None else dumps((initializer, initargs))
+        self._closed = False
+        self._begin()
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        """Begin without a connection: a forked child has none of its threads."""
         self._lock = threading.Lock()
         self._current: Dispatcher | None = None
-        self._closed = False
 
     @property
     def max_workers(self) -> int:
@@ -285,6 +297,7 @@ class RayExecutor(Executor):
                     self._max_workers,
                     self._resources,
                     initializer=self._initializer,
+                    max_calls=self._max_calls,
                     runtime_env=upload_runtime_env(self._runtime_env),
                     autoscaling=self._autoscaling,
                     owns_ray=owns_ray,

@@ -36,14 +36,20 @@ class RayValue(RemoteValue):
         """Fetch the value into this process, once."""
         with self._lock:
             if self._fetched is None:
-                import ray
-
                 try:
-                    plain: PlainSerialized = ray.get(self.ref)
-                except ray.exceptions.RayError as error:
-                    raise translate_error(error, f"a {self.kind} that it had made is lost") from error
-                self._fetched = Settled(deserialize_result(plain))
-            return self._fetched.value
+                    self._fetched = Settled(self._fetch())
+                except Exception as error:
+                    self._fetched = Settled(error=error)
+            return self._fetched.get()
+
+    def _fetch(self) -> Any:
+        import ray
+
+        try:
+            plain: PlainSerialized = ray.get(self.ref)
+        except ray.exceptions.RayError as error:
+            raise translate_error(error, f"a {self.kind} that it had made is lost") from error
+        return deserialize_result(plain)
 
     def as_placed(self) -> tuple[bytes, PlacedObject]:
         """Return a name of the value, and how each worker process finds it."""

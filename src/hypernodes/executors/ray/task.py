@@ -62,7 +62,12 @@ class TaskSubmitter:
     """Submits tasks to Ray; if `runs_here`, to the host of this process, on CPUs that it holds already."""
 
     def __init__(
-        self, initializer: bytes | None, runtime_env: dict[str, Any] | None, *, runs_here: bool
+        self,
+        initializer: bytes | None,
+        runtime_env: dict[str, Any] | None,
+        *,
+        max_calls: int | None,
+        runs_here: bool,
     ) -> None:
         import ray
 
@@ -78,7 +83,9 @@ class TaskSubmitter:
             host = ray.get_runtime_context().get_node_id()
             strategy = NodeAffinitySchedulingStrategy(host, soft=True)
             self._placement = {"num_cpus": 0, "scheduling_strategy": strategy}
-        self._remote = ray.remote(run_task)
+        self._remote = (
+            ray.remote(run_task) if max_calls is None else ray.remote(max_calls=max_calls)(run_task)
+        )
         self._remotes: dict[tuple[Any, ...], Any] = {}  # by options, since making one takes a while
 
     def submit(self, task: Task, call: Serialized) -> tuple[ObjectRef[Any], tuple[ObjectRef[Any], ...]]:
