@@ -28,6 +28,7 @@ class Columns(Sequence[dict[str, Any]]):
 
     Args:
         columns: A list of values for each name; all lists have the same length.
+        length: The number of rows; by default, that of the values.
 
     Example:
         >>> rows = Columns({"x": [1, 2], "y": [3, 4]})
@@ -35,10 +36,11 @@ class Columns(Sequence[dict[str, Any]]):
         ({'x': 2, 'y': 4}, 2)
     """
 
-    __slots__ = ("columns",)
+    __slots__ = ("_length", "columns")
 
-    def __init__(self, columns: dict[str, list[Any]]) -> None:
+    def __init__(self, columns: dict[str, list[Any]], length: int | None = None) -> None:
         self.columns = columns
+        self._length = len(next(iter(columns.values()), ())) if length is None else length
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Columns:
@@ -48,11 +50,19 @@ class Columns(Sequence[dict[str, Any]]):
             rows: Mappings that have a value for each name.
             names: The names of the columns.
         """
-        rows = list(rows)
-        return cls({name: [row[name] for row in rows] for name in names})
+        return rows if isinstance(rows, cls) else cls(column_lists(list(rows), names))
+
+    def at(self, positions: Sequence[int]) -> Columns:
+        """Return the rows at some positions; of a range, by slices."""
+        if isinstance(positions, range):
+            return self[positions.start : positions.stop]
+        return Columns(
+            {name: [column[position] for position in positions] for name, column in self.columns.items()},
+            len(positions),
+        )
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -60,14 +70,27 @@ class Columns(Sequence[dict[str, Any]]):
     def __getitem__(self, index: slice) -> Columns: ...
     def __getitem__(self, index: int | slice) -> dict[str, Any] | Columns:
         row = {name: column[index] for name, column in self.columns.items()}
-        return Columns(row) if isinstance(index, slice) else row
+        return Columns(row, len(range(self._length)[index])) if isinstance(index, slice) else row
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         names = tuple(self.columns)
+        if not names:
+            return ({} for _ in range(self._length))
         return (dict(zip(names, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
 
     def __repr__(self) -> str:
         return f"Columns({self.columns!r})"
+
+
+def column_lists(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[Any]]:
+    """Return the columns of rows, which have a value for each name.
+
+    >>> column_lists([{"x": 1, "y": 2}, {"x": 3, "y": 4}], ["x"])
+    {'x': [1, 3]}
+    """
+    if isinstance(rows, Columns):
+        return {name: rows.columns[name] for name in names}
+    return {name: [row[name] for row in rows] for name in names}
 
 
 def expand(
@@ -197,7 +220,7 @@ def collect(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
         {'y': [1, KeyError('x')]}
     """
     if isinstance(rows, Columns):
-        return rows.columns
+        return column_lists(rows, names)
     failed = [isinstance(row, BaseException) for row in rows]
     if not any(failed):
         return {name: [row[name] for row in rows] for name in names}

@@ -113,23 +113,25 @@ class ScheduledEngine(Engine):
         names = tuple(items[0]) if items else ()
         prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, _ctx)
         plan = prepared.plan
+        columns = Columns.of(items, names)
         is_plain = plan.map_target is None and on_error == "raise"
         if is_plain and (compute := compiled_over_columns(plan, names)) is not None:
-            columns = items if isinstance(items, Columns) else Columns.of(items, names)
             return Columns(compute(columns.columns, inputs, () if _ctx is None else _ctx.item_path))
 
-        def work() -> list[Any]:
+        def work() -> Sequence[Any]:
             dispatcher = dispatcher_of(prepared, _ctx)
             run = Run.over_items(
                 plan,
-                items,
+                columns,
                 inputs,
                 fingerprints=fingerprint_plan(plan),
                 target_info=prepared_targets(prepared),
                 scope=scope_of(plan, dispatcher, _ctx),
                 on_error=on_error,
             )
-            rows = self._complete(prepared, run, dispatcher)
+            rows: Sequence[Any] = self._complete(prepared, run, dispatcher)
+            if isinstance(rows, Columns):
+                return rows
             return [row.error if isinstance(row, Failure) else row for row in rows]
 
         return _on_the_right_thread(plan, work)

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes.config import MISS
 from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.batch import call_batch_of
-from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
-from hypernodes.execution.compiled.codegen import compiled
+from hypernodes.execution.calls.call import call_node, call_node_on_loop
 from hypernodes.execution.compiled.rows import compute_rows
 from hypernodes.execution.in_flight import CallsInFlight
 from hypernodes.execution.jobs import (
@@ -348,13 +347,9 @@ def _resolved(values: Any) -> list[Any]:
 
 def execute_compiled(chunk: Chunk) -> ChunkOutcome:
     """Run a chunk here whose items are only counted: its plan compiles."""
-    started, plan = perf_counter(), chunk.context.plan
-    compute: Any = compiled(plan)
-    return ChunkOutcome(
-        *run_sync(compute_rows(chunk.context, compute, chunk.indices, chunk.items, on_loop=False)),
-        perf_counter() - started,
-        executed=len(plan.steps),
-    )
+    started = perf_counter()
+    rows, events = compute_rows(chunk, is_isolated=False)
+    return ChunkOutcome(rows, events, perf_counter() - started, executed=len(chunk.context.plan.steps))
 
 
 def with_local_values(job: Call | Chunk) -> Call | Chunk:

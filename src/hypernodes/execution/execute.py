@@ -20,21 +20,22 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
-from hypernodes.execution.compiled.codegen import compiled, compiled_on_loop
-from hypernodes.execution.compiled.rows import compute_rows
+from hypernodes.execution.compiled.codegen import compiled_on_loop
+from hypernodes.execution.compiled.rows import compute_rows, compute_rows_on_loop
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import drive, drive_on_loop
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
-from hypernodes.execution.plan.needs import MAP_TARGET, NODE_TARGET, STAGES
+from hypernodes.execution.plan.needs import COMPILED, MAP_TARGET, NODE_TARGET, STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.stages import compute_stages
-from hypernodes.executors.context import isolated, own_context
+from hypernodes.executors.context import own_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from hypernodes.callbacks.event import Event
     from hypernodes.execution.calls.call import InThread
-    from hypernodes.execution.jobs import Outcome
+    from hypernodes.execution.jobs import Outcome, Values
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.target import ExecutionTarget
 
@@ -96,20 +97,17 @@ async def _execute_chunk(
     context, started = chunk.context, perf_counter()
     plan = context.plan
     compute: Callable[..., Any] | None = None
+    made: tuple[Sequence[Values | Failure], Sequence[Event]] | None = None
     if plan.has_batch:
         if in_thread is None and context.on_error == "raise" and plan.needs <= STAGES:
-            rows = _compute_stages(chunk)
-            return ChunkOutcome(rows, (), perf_counter() - started, executed=len(plan.steps))
-    else:
-        compute = compiled(plan) if in_thread is None else compiled_on_loop(plan)
-        if compute is not None and in_thread is None:
-            compute = isolated(compute)  # on a loop, a chunk is a single item, and a task of its own
-    if compute is not None:
-        return ChunkOutcome(
-            *await compute_rows(context, compute, chunk.indices, chunk.items, on_loop=in_thread is not None),
-            perf_counter() - started,
-            executed=len(plan.steps),
-        )
+            made = _compute_stages(chunk), ()
+    elif in_thread is None:
+        if plan.needs <= COMPILED and chunk.items.columns:
+            made = compute_rows(chunk, is_isolated=True)
+    elif (compute := compiled_on_loop(plan)) is not None:
+        made = await compute_rows_on_loop(chunk, compute)
+    if made is not None:
+        return ChunkOutcome(*made, perf_counter() - started, executed=len(plan.steps))
     run = Run.over_chunk(context, chunk.indices, chunk.items, chunk.known, target_info=target_of)
     if in_thread is None:
         drive(run, target_of)
@@ -123,11 +121,9 @@ async def _execute_chunk(
     return outcome
 
 
-def _compute_stages(chunk: Chunk) -> list[Any]:
-    context, items = chunk.context, chunk.items
-    columns = {name: [item[name] for item in items] for name in items[0]}
+def _compute_stages(chunk: Chunk) -> Sequence[Values | Failure]:
+    context, columns = chunk.context, chunk.items.columns
     try:
-        rows: list[Any] = compute_stages(context.plan, columns, context.fixed, chunk.indices, context.scope)
+        return compute_stages(context.plan, columns, context.fixed, chunk.indices, context.scope)
     except Exception as error:
         return [Failure(error)]
-    return rows

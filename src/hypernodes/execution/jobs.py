@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hypernodes.execution.plan.model import CallStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.signature import Fingerprints
+    from hypernodes.mapping import Columns
 
 OnError: TypeAlias = Literal["raise", "return"]
 Values: TypeAlias = dict[str, Any]
@@ -116,7 +117,7 @@ class Chunk:
     key: JobKey  # names the part of the run that waits for the rows
     context: MapContext
     indices: Sequence[int]  # of each item in its map
-    items: Sequence[Mapping[str, Any]]  # the inputs that vary
+    items: Columns  # the inputs that vary
     target: TargetRef | None = None
     # Results that were found in a cache already, by position and step index.
     known: Mapping[int, Mapping[int, tuple[Any, ...]]] = field(default_factory=dict)
@@ -195,7 +196,7 @@ class Failure:
 class ChunkOutcome:
     """What came of a chunk."""
 
-    # Outputs by name, or a `Failure`; up to the first failure that ends the map.
+    # Outputs or a `Failure`; up to the first failure that ends the map. If none has failed, `Columns`.
     rows: Sequence[Values | Failure]
     events: Sequence[Event] = ()
     seconds: float = 0.0

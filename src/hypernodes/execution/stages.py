@@ -25,6 +25,7 @@ from hypernodes.execution.plan.needs import STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.executors.context import own_context, until_changed
+from hypernodes.mapping import Columns, column_lists
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper
 
@@ -168,13 +169,9 @@ def _compute_isolated(
     """Go over items, in another context behind each item that has changed its own."""
     remaining = {name: iter(column) for name, column in columns.items()}
     numbers = iter(indices)
-    made: dict[str, list[Any]] = {name: [] for name in stage.makes}
-    computed = 0
-    while computed < len(indices):
-        part = own_context().run(compute_columns, remaining, fixed, scope.items, until_changed(numbers))
-        for name in made:
-            made[name] += part[name]
-        computed += len(part[stage.plan.outputs[0]])
+    made: dict[str, list[Any]] = {name: [] for name in stage.plan.outputs}
+    while len(made[stage.plan.outputs[0]]) < len(indices):
+        own_context().run(compute_columns, remaining, fixed, scope.items, until_changed(numbers), made)
     return made
 
 
@@ -242,7 +239,7 @@ def _run(
     scope: Scope,
 ) -> Run:
     plan = stage.plan
-    items = [{name: column[position] for name, column in columns.items()} for position in range(len(indices))]
+    items = Columns(dict(columns), len(indices))
     context = MapContext(plan, fingerprint_plan(plan), dict(given), {}, {}, scope, "raise")
     return Run.over_chunk(context, indices, items, {})
 
@@ -253,16 +250,17 @@ def compute_stages(
     fixed: Mapping[str, Any],
     indices: Sequence[int],
     scope: Scope,
-) -> list[dict[str, Any]]:
+) -> Columns:
     """Go over items with a plan that has batch functions, and return a row of outputs for each."""
     known: dict[str, Any] = dict(columns)
     for stage in split(plan, fixed):
         known |= compute(stage, {name: known[name] for name in stage.takes}, fixed, indices, scope)
-    made = [
-        values(known[name]) if name in known else [{**plan.bound, **fixed}[name]] * len(indices)
-        for name in plan.outputs
-    ]
-    return [dict(zip(plan.outputs, row, strict=True)) for row in zip(*made, strict=True)]
+    return Columns(
+        {
+            name: values(known[name]) if name in known else [{**plan.bound, **fixed}[name]] * len(indices)
+            for name in plan.outputs
+        }
+    )
 
 
 def _columns(stage: Stage, run: Run) -> dict[str, list[Any]]:
@@ -274,7 +272,7 @@ def _columns(stage: Stage, run: Run) -> dict[str, list[Any]]:
             raise error
         finally:
             del error  # the traceback of the error refers to this frame
-    return {name: [row[name] for row in rows] for name in stage.makes}
+    return column_lists(rows, stage.makes)
 
 
 def _kind(step: Step, fixed: Collection[str]) -> Kind:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from concurrent.futures import Future
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, chain
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,6 +28,7 @@ from hypernodes.execution.plan.placement import Capabilities
 from hypernodes.execution.stages import as_call_stage, as_single_stage, can_be_staged
 from hypernodes.execution.target import ExecutionTarget, Session
 from hypernodes.execution.targets.diagnose import unsent_job
+from hypernodes.mapping import Columns
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
 from hypernodes.serialization.pickling import is_serializable
@@ -168,8 +169,11 @@ class DaftSession(Session):
     ) -> Generator[None]:
         """Execute chunks of one map as a query: in stages, or by the general path as one stage."""
         plan, fixed = context.plan, dict(context.fixed)
-        items = [item for chunk in chunks for item in chunk.items]
-        columns = {name: [item[name] for item in items] for name in items[0]}
+        total = sum(len(chunk.items) for chunk in chunks)
+        columns = {
+            name: list(chain.from_iterable(chunk.items.columns[name] for chunk in chunks))
+            for name in chunks[0].items.columns
+        }
         is_staged = context.on_error == "raise" and can_be_staged(plan)
         single = as_single_stage(plan, fixed)
         if any(chunk.known for chunk in chunks):
@@ -185,8 +189,8 @@ class DaftSession(Session):
         )
         options = self._options
         if not is_staged:
-            options = replace(options, batch_size=self._target.chunk_items(len(items)))
-        reports = query_items(spec, columns, len(items), options)
+            options = replace(options, batch_size=self._target.chunk_items(total))
+        reports = query_items(spec, columns, total, options)
         try:
             if is_staged:
                 yield from _settle_at_end(Results(spec, columns), chunks, futures, reports)
@@ -227,8 +231,7 @@ def _settle_at_end(
         _raise_wrapped(report)
         results.add(report)
         yield
-    columns = results.columns(sum(len(chunk.items) for chunk in chunks))
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = Columns(results.columns(sum(len(chunk.items) for chunk in chunks)))
     start = 0
     for chunk, future in zip(chunks, futures, strict=True):
         end = start + len(chunk.items)

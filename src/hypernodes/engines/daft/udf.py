@@ -30,6 +30,7 @@ from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.execution.targets.same_code import unreadable_input
 from hypernodes.executors.context import own_context
 from hypernodes.executors.loops import in_thread, run_awaitable
+from hypernodes.mapping import Columns, column_lists
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
 from hypernodes.serialization.salvage import Lost
@@ -323,14 +324,13 @@ def _is_consecutive(array: Any) -> bool:
 def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[int]) -> Chunk:
     lists = {name: values(column) for name, column in columns.items()}
     known = dict(enumerate(lists.pop(KNOWN_RESULTS, ())))
-    items = [{name: column[position] for name, column in lists.items()} for position in range(len(indices))]
-    return Chunk(0, context, list(indices), items, known=known)
+    return Chunk(0, context, list(indices), Columns(lists, len(indices)), known=known)
 
 
 def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
     if (failure := next((row for row in rows if isinstance(row, Failure)), None)) is not None:
         raise failure.error
-    return {name: [row[name] for row in rows] for name in names}
+    return column_lists(rows, names)
 
 
 def _execute_chunk(chunk: Chunk) -> ChunkOutcome:

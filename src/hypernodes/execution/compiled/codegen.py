@@ -16,7 +16,8 @@ For ``c = add(a, b)`` after ``a = inc(x)`` the source is, in essence::
         return {'a': v1, 'c': v2}
 
 Over columns, the calls stand in a loop, ``for number, (v0,) in zip(count(), zip(columns['x'])):``, and each
-output is appended to a list. If a coroutine awaits the run, it is checked before each call if it still waits.
+output is appended to a list; the caller may give these lists, to have what was made before an error. If a
+coroutine awaits the run, it is checked before each call if it still waits.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
 
 
 def compiled_over_columns(plan: Plan, names: Sequence[str]) -> ComputeColumns | None:
-    """Return a function ``(columns, inputs, items=(), numbers=None) -> columns``, as `compiled` does."""
+    """Return a function ``(columns, inputs, items=(), numbers=None, made=None) -> columns``."""
     names = tuple(names)
     return _form(plan, names, over=names) if plan.needs <= COMPILED else None
 
@@ -123,7 +124,7 @@ def _compile(
         "async_caller": ASYNC_CALLER.get,
     }
     columns = "columns, " if over else ""
-    numbers = ", numbers=None" if over else ""
+    numbers = ", numbers=None, made=None" if over else ""
     lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=(){numbers}):"]
     for name in over:
         variable[name] = f"v{len(variable)}"
@@ -161,18 +162,17 @@ def _compile(
                 lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, {item})")
     result = {name: variable[name] for name in plan.outputs}
     if over:
-        lines += [f"        put{target}({target})" for target in dict.fromkeys(result.values())]
+        lines += [f"        put{target}({target})" for target in result.values()]
         each = ", ".join(variable[name] for name in over)
         drawn = ", ".join(f"columns[{name!r}]" for name in over)
-        head += [
-            f"    all{target} = []; put{target} = all{target}.append"
-            for target in dict.fromkeys(result.values())
-        ]
+        empty = ", ".join(f"{name!r}: []" for name in result)
+        head.append(f"    if made is None: made = {{{empty}}}")
+        head += [f"    put{target} = made[{name!r}].append" for name, target in result.items()]
         lines = [
             f"        for number, ({each},) in zip(count() if numbers is None else numbers, zip({drawn})):",
             *(f"    {line}" for line in lines),
         ]
-        result = {name: f"all{target}" for name, target in result.items()}
+        result = {name: f"made[{name!r}]" for name in result}
     lines = [
         *head,
         "    at = 0",

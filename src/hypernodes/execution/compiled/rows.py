@@ -2,59 +2,112 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from hypernodes.callbacks.event import Event, NotSent
 from hypernodes.execution.calls.location import without_frame
-from hypernodes.execution.compiled.codegen import FAILED_NODES, FailedNode, markers_of
+from hypernodes.execution.compiled.codegen import FAILED_NODES, FailedNode, compiled_over_columns, markers_of
 from hypernodes.execution.jobs import Failure
 from hypernodes.execution.plan.model import NestedStep
 from hypernodes.execution.plan.needs import AGGREGATED_EVENTS
+from hypernodes.executors.context import own_context, until_changed
+from hypernodes.mapping import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextvars import Token
 
     from hypernodes.callbacks.event import Scope
-    from hypernodes.execution.jobs import MapContext, Values
+    from hypernodes.execution.jobs import Chunk, MapContext, Values
     from hypernodes.execution.plan.model import Plan
 
 
-async def compute_rows(
-    context: MapContext,
-    compute: Callable[..., Any],
-    indices: Sequence[int],
-    items: Sequence[Mapping[str, Any]],
-    *,
-    on_loop: bool,
-) -> tuple[list[Values | Failure], list[Event]]:
-    """Compute items one after the other; return rows, up to a failure that ends the map, and events."""
-    rows: list[Values | Failure] = []
-    events: list[Event] = []
-    failed: list[FailedNode] = []
-    scope, is_counted = context.scope, AGGREGATED_EVENTS in context.plan.needs
-    plans = {marker: plan for plan, marker in markers_of(context.plan)} if is_counted else {}
-    token = FAILED_NODES.set(failed)
-    try:
-        for index, item in zip(indices, items, strict=True):
+def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | Failure], list[Event]]:
+    """Compute items one after the other; return rows, up to a failure that ends the map, and events.
+
+    Isolated, the items after one that has changed its context are computed in another one.
+    """
+    context, columns = chunk.context, chunk.items.columns
+    over_columns: Any = compiled_over_columns(context.plan, tuple(columns))
+    made: dict[str, list[Any]] = {name: [] for name in context.plan.outputs}
+    first = next(iter(made.values()))
+    remaining, numbers = {name: iter(column) for name, column in columns.items()}, iter(chunk.indices)
+    compute = partial(over_columns, remaining, context.fixed, context.scope.items)
+    failures: dict[int, Failure] = {}
+    with _Watch(context) as watch:
+        while len(first) + len(failures) < len(chunk.indices):
             try:
-                row = compute({**context.fixed, **item}, (*scope.items, index))
-                rows.append(await row if on_loop else row)
+                if is_isolated:
+                    own_context().run(compute, until_changed(numbers), made)
+                else:
+                    compute(numbers, made)
             except Exception as error:
-                rows.append(Failure(without_frame(error)))
-                events += _events_of_failed(plans, failed, error)
-                failed.clear()
+                position = len(first) + len(failures)
+                # The frame of the compiled plan has all items.
+                failures[position] = Failure(without_frame(without_frame(error)))
+                watch.failed(error, chunk.indices[position])
                 if context.on_error == "raise":
                     break
-                if is_counted:
-                    events.append(Event.now("on_map_item_end", (index, 0.0), scope.of_item(index)))
-        if is_counted:
-            done = sum(row.__class__ is not Failure for row in rows)
-            if done:
-                events.insert(0, Event.now("on_map_items_end", (done,), scope))
-        return rows, events
-    finally:
-        FAILED_NODES.reset(token)
-        del rows, events, failed  # the traceback of an error keeps this frame, which must not keep the error
+    rows: Sequence[Values | Failure] = Columns(made)
+    if failures:
+        rows = list(rows)
+        for position, failure in failures.items():
+            rows.insert(position, failure)
+    return rows, watch.events(len(first))
+
+
+async def compute_rows_on_loop(
+    chunk: Chunk, compute: Callable[..., Any]
+) -> tuple[Sequence[Values | Failure], list[Event]]:
+    """Compute items one after the other on an event loop; see `compute_rows`."""
+    context = chunk.context
+    rows: list[Values | Failure] = []
+    done = 0
+    with _Watch(context) as watch:
+        for index, item in zip(chunk.indices, chunk.items, strict=True):
+            try:
+                rows.append(await compute({**context.fixed, **item}, (*context.scope.items, index)))
+                done += 1
+            except Exception as error:
+                rows.append(Failure(without_frame(error)))
+                watch.failed(error, index)
+                if context.on_error == "raise":
+                    break
+    return rows, watch.events(done)
+
+
+class _Watch:
+    """What happens to the items of a chunk, told in numbers, and one by one where they fail."""
+
+    def __init__(self, context: MapContext) -> None:
+        self._scope = context.scope
+        self._is_counted = AGGREGATED_EVENTS in context.plan.needs
+        self._plans = {marker: plan for plan, marker in markers_of(context.plan)} if self._is_counted else {}
+        self._raises = context.on_error == "raise"
+        self._failed: list[FailedNode] = []
+        self._events: list[Event] = []
+
+    def __enter__(self) -> Self:
+        self._token: Token[list[FailedNode] | None] = FAILED_NODES.set(self._failed)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        FAILED_NODES.reset(self._token)
+        self._failed.clear()
+
+    def failed(self, error: Exception, index: int) -> None:
+        """Take note that an item has failed."""
+        self._events += _events_of_failed(self._plans, self._failed, error)
+        self._failed.clear()
+        if self._is_counted and not self._raises:
+            self._events.append(Event.now("on_map_item_end", (index, 0.0), self._scope.of_item(index)))
+
+    def events(self, done: int) -> list[Event]:
+        """Return what is to be emitted."""
+        if self._is_counted and done:
+            self._events.insert(0, Event.now("on_map_items_end", (done,), self._scope))
+        return self._events
 
 
 def _events_of_failed(

@@ -5,10 +5,11 @@ Equal items have equal signatures: one of them is started, and the others are lo
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.execution.scheduler.items import Positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,8 +60,8 @@ class ItemLookup:
     """
 
     def __init__(self, known: Mapping[int, Results], *, is_chunk: bool) -> None:
-        self.unknown: deque[int] = deque()  # the positions of items to be looked up before they are started
-        self.waiting: deque[int] = deque()  # the positions of items to be started
+        self.unknown = Positions()  # of items to be looked up before they are started
+        self.waiting = Positions()  # of items to be started
         self._lookup: CacheLookup | None = None
         self.is_looking_up = False
         self._block = MAX_BLOCK if is_chunk else FIRST_BLOCK
@@ -86,12 +87,14 @@ class ItemLookup:
 
     def add(self, positions: Iterable[int]) -> None:
         """Take further items."""
-        self.unknown.extend(positions)
+        self.unknown.add(positions)
 
     def start_all(self) -> None:
         """Let all items wait to be started."""
-        self.waiting += self.unknown
-        self.unknown.clear()
+        if self.waiting:
+            self.waiting.add(self.unknown.take(len(self.unknown)))
+        else:
+            self.waiting, self.unknown = self.unknown, self.waiting
 
     def next_block(self, items: ItemSource) -> Block | None:
         """Sign the items that are looked up next; ``None`` if there is none.
@@ -103,12 +106,11 @@ class ItemLookup:
         started = perf_counter()
         positions, all_signed, asked, upstream = [], [], [], []
         wanted: list[Sequence[bytes]] = []
-        for _ in range(min(self._block, len(self.unknown))):
-            position = self.unknown.popleft()
+        for position in self.unknown.take(self._block):
             signed = lookup.sign(items[position])
             if (signatures := lookup.wanted(signed)) is None:
                 self._signed[position] = signed
-                self.waiting.append(position)
+                self.waiting.add((position,))
                 continue
             positions.append(position)
             all_signed.append(signed)
@@ -147,7 +149,7 @@ class ItemLookup:
                 self._signed[position] = replace(signed, known=results)
                 self._wanted[position] = wanted
                 self._duplicates.setdefault(wanted, [])
-                self.waiting.append(position)
+                self.waiting.add((position,))
 
     def signature_of(self, item: KnownItem) -> bytes:
         """Return the identity of a known item's first output that was computed."""
@@ -164,5 +166,5 @@ class ItemLookup:
         wanted = self._wanted.pop(position, None)
         duplicates = self._duplicates.pop(wanted, None) if wanted is not None else None
         if duplicates:
-            self.unknown.extendleft(reversed(duplicates))
+            self.unknown.add_first(duplicates)
             self._has_waited.update(duplicates)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from hypernodes.execution.jobs import Failure
+from hypernodes.mapping import Columns
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SMALL_TYPES: Final = frozenset({int, float, bool, type(None), complex})
 """Types whose values take no memory to speak of; that they are not asked saves a third of a look at a row."""
@@ -61,27 +63,50 @@ class Rows(Protocol):
     def put(self, position: int, row: Any) -> None:
         """Take the row of the item at a position."""
 
-    def all(self) -> list[Any]:
+    def put_all(self, positions: Sequence[int], rows: Columns) -> None:
+        """Take the rows of several items."""
+
+    def all(self) -> Sequence[Any]:
         """Return the rows that are kept."""
 
 
 class CollectedRows:
-    """Rows that are kept until the map is done."""
+    """Rows that are kept until the map is done, by column; a row that is a failure is in each column."""
 
     is_stream = False
     waiting = 0
     nbytes = 0
 
-    def __init__(self, total: int) -> None:
-        self._rows: list[Any] = [None] * total
+    def __init__(self, names: Sequence[str], total: int) -> None:
+        self._columns: dict[str, list[Any]] = {name: [None] * total for name in names}
+        self._failed: dict[int, Failure] = {}
 
     def put(self, position: int, row: Any) -> None:
         """Keep a row."""
-        self._rows[position] = row
+        if row.__class__ is Failure:
+            self._failed[position] = row
+            return
+        for name, column in self._columns.items():
+            column[position] = row[name]
 
-    def all(self) -> list[Any]:
+    def put_all(self, positions: Sequence[int], rows: Columns) -> None:
+        """Keep several rows."""
+        for name, column in self._columns.items():
+            if isinstance(positions, range):
+                column[positions.start : positions.stop] = rows.columns[name]
+                continue
+            for position, value in zip(positions, rows.columns[name], strict=True):
+                column[position] = value
+
+    def all(self) -> Sequence[Any]:
         """Return all rows."""
-        return self._rows
+        columns = Columns(self._columns)
+        if not self._failed:
+            return columns
+        rows: list[Any] = list(columns)
+        for position, failure in self._failed.items():
+            rows[position] = failure
+        return rows
 
 
 class StreamedRows:
@@ -110,6 +135,11 @@ class StreamedRows:
             self._ready.append((self._next, self._early.pop(self._next)))
             self._next += 1
 
+    def put_all(self, positions: Sequence[int], rows: Columns) -> None:
+        """Take several rows."""
+        for position, row in zip(positions, rows, strict=True):
+            self.put(position, row)
+
     def take(self) -> Iterator[tuple[int, Any]]:
         """Hand out the rows that are ready."""
         while self._ready:
@@ -122,9 +152,54 @@ class StreamedRows:
         """How many rows are here."""
         return len(self._ready) + len(self._early)
 
-    def all(self) -> list[Any]:
+    def all(self) -> Sequence[Any]:
         """Return nothing: streamed rows are not kept."""
-        return []
+        return ()
+
+
+class Positions:
+    """A queue of positions, in ranges as far as they follow one another."""
+
+    def __init__(self) -> None:
+        self._parts: deque[range] = deque()
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, positions: Iterable[int]) -> None:
+        """Put positions at the end."""
+        if isinstance(positions, range):
+            self._put(positions)
+        else:
+            for position in positions:
+                self._put(range(position, position + 1))
+
+    def _put(self, positions: range) -> None:
+        self._length += len(positions)
+        if self._parts and self._parts[-1].stop == positions.start:
+            positions = range(self._parts.pop().start, positions.stop)
+        self._parts.append(positions)
+
+    def add_first(self, positions: Sequence[int]) -> None:
+        """Put positions at the beginning."""
+        self._length += len(positions)
+        self._parts.extendleft(range(position, position + 1) for position in reversed(positions))
+
+    def take(self, count: int) -> Sequence[int]:
+        """Remove so many positions from the beginning, and return them."""
+        count = min(count, self._length)
+        self._length -= count
+        found: list[int] = []
+        while len(found) < count:
+            part = self._parts.popleft()
+            taken = part[: count - len(found)]
+            if len(taken) < len(part):
+                self._parts.appendleft(part[len(taken) :])
+            if len(taken) == count:
+                return taken
+            found += taken
+        return found
 
 
 class ItemSource:
@@ -132,15 +207,17 @@ class ItemSource:
 
     def __init__(
         self,
-        items: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]],
+        items: Columns | Iterator[Mapping[str, Any]],
         indices: Sequence[int] | None = None,
     ) -> None:
-        self.total = len(items) if isinstance(items, Sequence) else None  # if it is known
+        self._columns = items if isinstance(items, Columns) else None
+        self.total = None if self._columns is None else len(self._columns)  # if it is known
         self.drawn = 0  # how many have been drawn
         self.is_exhausted = False
         self._source = iter(items)
         self._indices = indices
-        self._items: dict[int, Mapping[str, Any]] = {}
+        self._items: dict[int, Mapping[str, Any]] = {}  # of a stream
+        self._left = 0  # of those drawn that have no row yet
         self.error: Exception | None = None
         self.nbytes = 0
         self._sizes: dict[int, int] = {}
@@ -148,9 +225,7 @@ class ItemSource:
     def draw_all(self) -> range:
         """Draw all items, and return their positions."""
         first = self.drawn
-        for item in self._source:
-            self._items[self.drawn] = item
-            self.drawn += 1
+        self._left = self.drawn = self.total or 0
         self.is_exhausted = True
         return range(first, self.drawn)
 
@@ -175,26 +250,48 @@ class ItemSource:
             self.is_exhausted, self.error = True, error
         self.nbytes += nbytes
         self.drawn = position
+        self._left += position - first
         return range(first, position)
 
     def index(self, position: int) -> int:
         """Return the index of an item in its map."""
         return position if self._indices is None else self._indices[position]
 
+    def indices(self, positions: Sequence[int]) -> Sequence[int]:
+        """Return the indices of items in their map."""
+        return positions if self._indices is None else [self._indices[position] for position in positions]
+
     def drop(self, position: int) -> None:
         """Forget an item, which has a row now."""
-        del self._items[position]
-        if self._sizes:
-            self.nbytes -= self._sizes.pop(position, 0)
+        self._left -= 1
+        if self._columns is None:
+            del self._items[position]
+            if self._sizes:
+                self.nbytes -= self._sizes.pop(position, 0)
+
+    def drop_all(self, positions: Sequence[int]) -> None:
+        """Forget several items, which have rows now."""
+        if self._columns is None:
+            for position in positions:
+                self.drop(position)
+        else:
+            self._left -= len(positions)
 
     @property
     def mean_nbytes(self) -> float:
         """About how many bytes an item of a stream has."""
-        return self.nbytes / max(1, len(self._items))
+        return self.nbytes / max(1, self._left)
 
     def __getitem__(self, position: int) -> Mapping[str, Any]:
-        return self._items[position]
+        return self._items[position] if self._columns is None else self._columns[position]
+
+    def at(self, positions: Sequence[int]) -> Columns:
+        """Return several items."""
+        if self._columns is not None:
+            return self._columns.at(positions)
+        items = [self._items[position] for position in positions]
+        return Columns.of(items, tuple(items[0]))
 
     def __len__(self) -> int:
         """Return how many items have been drawn and have no row yet."""
-        return len(self._items)
+        return self._left

@@ -30,6 +30,7 @@ from hypernodes.execution.scheduler.pace import Pace
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.scheduler.worker_death import Death, divided
+from hypernodes.mapping import Columns, column_lists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +73,7 @@ class MapRun(PlanExecution):
         plan: Plan,
         scope: Scope,
         parent: Parent,
-        items: Sequence[Mapping[str, Any]] | Iterator[Mapping[str, Any]],
+        items: Columns | Iterator[Mapping[str, Any]],
         *,
         fixed: Values,
         identities: Mapping[str, bytes | None],
@@ -87,7 +88,7 @@ class MapRun(PlanExecution):
         super().__init__(run, plan, scope, parent, about)
         self.on_error = on_error
         self.items = ItemSource(items, indices)
-        self.rows: Rows = CollectedRows(self.items.total or 0) if rows is None else rows
+        self.rows: Rows = CollectedRows(plan.outputs, self.items.total or 0) if rows is None else rows
         self._fixed = fixed
         self._identities = {**run.fingerprints.bound.get(plan.key, {}), **identities}
         self._common = {name: common.get(name) or CommonValue(value) for name, value in fixed.items()}
@@ -138,10 +139,9 @@ class MapRun(PlanExecution):
                 self._look_up()
                 return
             if self._pace.sends_chunks:
-                size = min(size, len(lookup.waiting))
-                self._send([lookup.waiting.popleft() for _ in range(size)])
+                self._send(lookup.waiting.take(size))
             else:
-                self._start_item(lookup.waiting.popleft())
+                self._start_item(lookup.waiting.take(1)[0])
 
     def _prepare(self) -> None:
         """Identify what all items have in common, once, and see whether items can be looked up."""
@@ -278,15 +278,15 @@ class MapRun(PlanExecution):
     def _send(self, positions: Sequence[int], deaths: int = 0) -> None:
         self._chunks += 1
         known = {}
-        for at, position in enumerate(positions):
+        for at, position in enumerate(positions if self._lookup.is_used else ()):
             if (signed := self._lookup.signed(position)) is not None and signed.known:
                 known[at] = signed.known
         self.run.jobs.append(
             Chunk(
                 self.run.key_for(self, _Sent(positions, deaths)),
                 self._context,
-                [self.items.index(position) for position in positions],
-                [self.items[position] for position in positions],
+                self.items.indices(positions),
+                self.items.at(positions),
                 self.plan.map_target,
                 known,
             )
@@ -313,8 +313,15 @@ class MapRun(PlanExecution):
         rows = outcome.rows
         nbytes = outcome.nbytes / max(1, len(rows)) or self.items.mean_nbytes
         self._pace.measure(outcome.seconds / max(1, len(rows)), nbytes)
-        drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
         done = self._lookup.done if self._lookup.is_used else None
+        if isinstance(rows, Columns):
+            self.items.drop_all(positions)
+            self.rows.put_all(positions, rows)
+            for position in positions if done is not None else ():
+                self._lookup.done(position)
+            self.run.later(self.refill)
+            return
+        drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
         for position, row in zip(positions, rows, strict=False):  # an error may have ended it early
             if row.__class__ is Failure:
                 if isinstance(row.error, UnpackError) and not is_located(row.error):
@@ -427,7 +434,9 @@ class MapRun(PlanExecution):
         if self.emitted_as is not None:
             self.emit("on_map_end", seconds)
             if "on_pipeline_end" in self.plan.subscribed:
-                good = [row for row in rows if not isinstance(row, Failure)]
-                columns = {name: [row[name] for row in good] for name in self.plan.outputs}
+                good = rows
+                if not isinstance(rows, Columns):
+                    good = [row for row in rows if not isinstance(row, Failure)]
+                columns = column_lists(good, self.plan.outputs)
                 self.emit("on_pipeline_end", self.emitted_as, columns, seconds)
         self.parent.child_finished(self, rows)

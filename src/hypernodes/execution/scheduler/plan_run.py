@@ -21,6 +21,7 @@ from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.signature import identify
+from hypernodes.mapping import column_lists
 from hypernodes.serialization.remote import RemoteList, can_resolve, is_remote
 
 if TYPE_CHECKING:
@@ -333,7 +334,8 @@ class PlanRun(PlanExecution):
             return
         if step.map_over:
             gathered = RemoteList if self.run.has_remote_values else list
-            outputs = tuple(gathered([row[inner] for row in result]) for inner, _ in step.results)
+            columns = column_lists(result, [inner for inner, _ in step.results])
+            outputs = tuple(gathered(columns[inner]) for inner, _ in step.results)
         else:
             outputs = tuple(result[inner] for inner, _ in step.results)
         seconds = perf_counter() - self._under_way.pop(step.index)

@@ -17,6 +17,7 @@ from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.scheduler.state import RunState, TargetInfo
 from hypernodes.execution.signature import NO_FINGERPRINTS, Fingerprints
+from hypernodes.mapping import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -95,6 +96,8 @@ class Run:
     ) -> Run:
         """Run a plan over items, each with the values of the inputs that vary."""
         run = cls(fingerprints, target_info)
+        if isinstance(items, Sequence):
+            items = Columns.of(items, tuple(items[0]) if items else ())
         root = MapRun(
             run._state,
             plan,
@@ -109,8 +112,8 @@ class Run:
         )
         run.root = root
         columns: Mapping[str, Any] = {}
-        if "on_pipeline_start" in plan.subscribed and isinstance(items, Sequence):
-            columns = {name: [item[name] for item in items] for name in items[0]}
+        if "on_pipeline_start" in plan.subscribed and isinstance(items, Columns):
+            columns = items.columns
         root.begin(plan.path[-1], {**fixed, **columns})
         return run
 
@@ -119,7 +122,7 @@ class Run:
         cls,
         context: MapContext,
         indices: Sequence[int],
-        items: Sequence[Mapping[str, Any]],
+        items: Columns,
         known: Mapping[int, Mapping[int, tuple[Any, ...]]],
         *,
         target_info: Callable[[TargetRef], TargetInfo] = no_targets,

@@ -28,6 +28,7 @@ from hypernodes.execution.jobs import (
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
 from hypernodes.execution.targets.events import portable_event
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
+from hypernodes.mapping import Columns
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.errors import (
     ExceptionWrapper,
@@ -263,11 +264,15 @@ def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] 
 
 def serialize_chunk_outcome(job: Chunk, outcome: ChunkOutcome, nbytes: int) -> SerializedChunkOutcome:
     """Serialize the outcome of a chunk, in a worker; an error replaces a row that cannot be pickled."""
-    rows = [serialize_error(row.error) if isinstance(row, Failure) else row for row in outcome.rows]
+    rows: Any = outcome.rows
+    if isinstance(rows, Columns):
+        rows = rows.columns
+    else:
+        rows = [serialize_error(row.error) if isinstance(row, Failure) else row for row in rows]
     try:
         serialized = serialize(rows)
     except Exception:
-        serialized = serialize(_portable_rows(job, rows))
+        serialized = serialize(_portable_rows(job, outcome.rows))
     return SerializedChunkOutcome(
         serialized,
         tuple(map(portable_event, outcome.events)),
@@ -278,11 +283,14 @@ def serialize_chunk_outcome(job: Chunk, outcome: ChunkOutcome, nbytes: int) -> S
     )
 
 
-def _portable_rows(job: Chunk, rows: list[Any]) -> list[Any]:
+def _portable_rows(job: Chunk, rows: Sequence[Any]) -> list[Any]:
     """Put an error in the place of each row that cannot be pickled."""
     portable: list[Any] = []
     plan, scope = job.context.plan, job.context.scope
     for index, item, row in zip(job.indices, job.items, rows, strict=False):
+        if isinstance(row, Failure):
+            portable.append(serialize_error(row.error))
+            continue
         try:
             serialize(row)
             portable.append(row)
@@ -302,9 +310,14 @@ def deserialize_chunk_outcome(serialized: SerializedChunkOutcome) -> ChunkOutcom
     try:
         rows = serialized.rows.deserialize()
     except UNPICKLING_ERRORS:
-        rows = [_failure_if_lost(row) for row in serialized.rows.salvage()]
+        rows = serialized.rows.salvage()
+        rows = list(map(_failure_if_lost, Columns(rows) if isinstance(rows, dict) else rows))
+    if isinstance(rows, dict):
+        rows = Columns(rows)
+    else:
+        rows = [Failure(deserialize_error(row)) if isinstance(row, SerializedError) else row for row in rows]
     return ChunkOutcome(
-        [Failure(deserialize_error(row)) if isinstance(row, SerializedError) else row for row in rows],
+        rows,
         serialized.events,
         serialized.seconds,
         serialized.nbytes,
