@@ -163,8 +163,8 @@ class _LoopCall(Generic[T]):
 async def _settle(awaitable: Awaitable[T]) -> Settled[T]:
     try:
         return Settled(await awaitable)
-    except BaseException as raised:
-        error = cancelled_inside(raised)
+    except BaseException as error:
+        error = cancelled_inside(error)
         if isinstance(error, asyncio.CancelledError):
             raise
         # KeyboardInterrupt and SystemExit would end the loop if they left the coroutine.

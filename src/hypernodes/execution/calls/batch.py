@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from functools import partial
 from time import perf_counter, time
@@ -128,13 +129,13 @@ def _attempts(
             try:
                 returned = call() if options.timeout is None else _within(options.timeout, call)
                 break
-            except BaseException as raised:
-                error = cancelled_inside(raised)
+            except BaseException as error:
+                error = cancelled_inside(error)
                 is_retried = isinstance(error, Exception) and isinstance(error, options.retry_on)
                 if not is_retried or len(events) >= options.retries:
-                    if error is raised:
-                        raise
-                    raise error from raised
+                    if error is not sys.exception():
+                        raise error from error.__cause__
+                    raise
                 attempt = (step.name, len(events) + 1, without_frame(error))
                 events.append(Event.now("on_node_retry", attempt, scope))
     finally:

@@ -104,8 +104,8 @@ async def _attempts(
                 return Outcome(
                     outputs, None, perf_counter() - started, events, ended=(time(), current_worker())
                 )
-            except BaseException as raised:
-                error = cancelled_inside(raised)
+            except BaseException as error:
+                error = cancelled_inside(error)
                 if not isinstance(error, Exception):
                     locate(error, step.name, scope, arguments)
                     raise

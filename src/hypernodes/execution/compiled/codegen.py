@@ -11,7 +11,8 @@ For ``c = add(a, b)`` after ``a = inc(x)`` the source is, in essence::
             v2 = f1(v1, v0)
         except BaseException as error:
             if (other := blame(error, at, items, locals())) is not None:
-                raise other
+                try: raise other
+                finally: del other
             raise
         return {'a': v1, 'c': v2}
 
@@ -180,7 +181,8 @@ def _compile(
         *lines,
         "    except BaseException as error:",
         f"        if (other := blame(error, at, {item}, locals())) is not None:",
-        "            raise other",
+        "            try: raise other",
+        "            finally: del other",  # the traceback of the error refers to this frame
         "        raise",
         f"    return {{{', '.join(f'{name!r}: {target}' for name, target in result.items())}}}",
     ]
