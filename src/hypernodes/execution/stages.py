@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from hypernodes.callbacks.event import Scope
@@ -24,7 +25,7 @@ from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.executors.context import own_context, until_changed
+from hypernodes.executors.context import can_share, own_context
 from hypernodes.mapping import Columns, column_lists
 from hypernodes.resources import Resources
 from hypernodes.serialization.errors import ExceptionWrapper
@@ -150,7 +151,7 @@ def compute(
         made = dict(zip(step.outputs, call_batch(step, varying, others, indices, scope), strict=True))
         return {name: made[name] for name in stage.makes}
     columns = {name: values(columns[name]) for name in stage.takes}
-    compute_columns = compiled_over_columns(plan, stage.takes) if stage.takes else None
+    compute_columns = compiled_over_columns(plan, stage.takes, is_isolated=True) if stage.takes else None
     if compute_columns is not None:
         return _compute_isolated(compute_columns, stage, columns, fixed, indices, scope)
     run = _run(stage, columns, given, indices, scope)
@@ -171,7 +172,9 @@ def _compute_isolated(
     numbers = iter(indices)
     made: dict[str, list[Any]] = {name: [] for name in stage.plan.outputs}
     while len(made[stage.plan.outputs[0]]) < len(indices):
-        own_context().run(compute_columns, remaining, fixed, scope.items, until_changed(numbers), made)
+        own = own_context()
+        each = numbers if can_share(own) else islice(numbers, 1)
+        own.run(compute_columns, remaining, fixed, scope.items, each, made)
     return made
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,14 +58,9 @@ def isolated(function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
-def until_changed(values: Iterable[T]) -> Iterator[T]:
-    """Yield values until what is done with one of them may have changed the current context."""
-    before = copy_context()
-    may_change_in_place = _has_decimal(before)
-    for value in values:
-        yield value
-        if may_change_in_place or not _is_same(copy_context(), before):
-            return
+def can_share(context: Context) -> bool:
+    """Whether several calls may run in a context, as long as it equals a copy that was made before."""
+    return not _has_decimal(context)
 
 
 def _copies() -> tuple[Context, Context]:

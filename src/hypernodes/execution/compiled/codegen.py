@@ -16,15 +16,15 @@ For ``c = add(a, b)`` after ``a = inc(x)`` the source is, in essence::
             raise
         return {'a': v1, 'c': v2}
 
-Over columns, the calls stand in a loop, ``for number, (v0,) in zip(count(), zip(columns['x'])):``, and each
-output is appended to a list; the caller may give these lists, to have what was made before an error. If a
-coroutine awaits the run, it is checked before each call if it still waits.
+Over columns, the calls stand in a loop, ``for number, v0 in zip(count(), columns['x']):``, and each output is
+appended to a list; the caller may give these lists, to have what was made before an error. If a coroutine
+awaits the run, it is checked before each call if it still waits.
 """
 
 from __future__ import annotations
 
 import inspect
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
@@ -81,10 +81,17 @@ def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
     return _form(plan, "on loop", on_loop=True) if plan.needs <= COMPILED_ON_LOOP else None
 
 
-def compiled_over_columns(plan: Plan, names: Sequence[str]) -> ComputeColumns | None:
-    """Return a function ``(columns, inputs, items=(), numbers=None, made=None) -> columns``."""
+def compiled_over_columns(
+    plan: Plan, names: Sequence[str], *, is_isolated: bool = False
+) -> ComputeColumns | None:
+    """Return a function ``(columns, inputs, items=(), numbers=None, made=None) -> columns``.
+
+    Isolated, it stops after an item that has changed its context.
+    """
     names = tuple(names)
-    return _form(plan, names, over=names) if plan.needs <= COMPILED else None
+    if not plan.needs <= COMPILED:
+        return None
+    return _form(plan, (names, is_isolated), over=names, is_isolated=is_isolated)
 
 
 def markers_of(plan: Plan) -> Iterator[tuple[Plan, object]]:
@@ -111,13 +118,20 @@ def _form(plan: Plan, form: object, **options: Any) -> Callable[..., Any]:
 
 
 def _compile(
-    plan: Plan, marker: object, *, is_awaited: bool, on_loop: bool = False, over: Sequence[str] = ()
+    plan: Plan,
+    marker: object,
+    *,
+    is_awaited: bool,
+    on_loop: bool = False,
+    over: Sequence[str] = (),
+    is_isolated: bool = False,
 ) -> Callable[..., Any]:
     """Write a plan out as source, one call a line, and compile it."""
     variable: dict[str, str] = {}
     namespace: dict[str, Any] = {
         "blame": _blame(marker, plan, variable),
         "count": count,
+        "copy_context": copy_context,
         "final_value": final_value_on_loop if on_loop else final_value,
         "collected": collected,
         "take": _taker(plan.path, plan.steps, on_loop=on_loop),
@@ -140,7 +154,7 @@ def _compile(
     checks = is_awaited and not on_loop
     if checks:
         lines.append("    caller = async_caller()")
-    head, lines = lines, ["        at = 0"]
+    head, lines = lines, ["        at = 0"] if len(plan.steps) > 1 else []
     item = "(*items, number)" if over else "items"
     for step in plan.steps:
         if step.index:
@@ -164,13 +178,17 @@ def _compile(
     result = {name: variable[name] for name in plan.outputs}
     if over:
         lines += [f"        put{target}({target})" for target in result.values()]
+        if is_isolated:
+            head.append("    before = copy_context()")
+            lines += ["        try:", "            if copy_context() != before: break"]
+            lines += ["        except Exception: break"]  # Values in it cannot be compared.
         each = ", ".join(variable[name] for name in over)
         drawn = ", ".join(f"columns[{name!r}]" for name in over)
         empty = ", ".join(f"{name!r}: []" for name in result)
         head.append(f"    if made is None: made = {{{empty}}}")
         head += [f"    put{target} = made[{name!r}].append" for name, target in result.items()]
         lines = [
-            f"        for number, ({each},) in zip(count() if numbers is None else numbers, zip({drawn})):",
+            f"        for number, {each} in zip(count() if numbers is None else numbers, {drawn}):",
             *(f"    {line}" for line in lines),
         ]
         result = {name: f"made[{name!r}]" for name in result}
@@ -241,7 +259,7 @@ def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tup
         return lambda inputs, items: tuple(map(compute(inputs, items).__getitem__, results))
 
     names = step.map_over
-    compute_columns = _form(step.inner, names, over=names)
+    compute_columns = _form(step.inner, (names, False), over=names)
 
     def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
         columns = step.items(inputs).columns

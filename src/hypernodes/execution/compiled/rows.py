@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from hypernodes.callbacks.event import Event, NotSent
@@ -11,7 +12,7 @@ from hypernodes.execution.compiled.codegen import FAILED_NODES, FailedNode, comp
 from hypernodes.execution.jobs import Failure
 from hypernodes.execution.plan.model import NestedStep
 from hypernodes.execution.plan.needs import AGGREGATED_EVENTS
-from hypernodes.executors.context import own_context, until_changed
+from hypernodes.executors.context import can_share, own_context
 from hypernodes.mapping import Columns
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
     Isolated, the items after one that has changed its context are computed in another one.
     """
     context, columns = chunk.context, chunk.items.columns
-    over_columns: Any = compiled_over_columns(context.plan, tuple(columns))
+    over_columns: Any = compiled_over_columns(context.plan, tuple(columns), is_isolated=is_isolated)
     made: dict[str, list[Any]] = {name: [] for name in context.plan.outputs}
     first = next(iter(made.values()))
     remaining, numbers = {name: iter(column) for name, column in columns.items()}, iter(chunk.indices)
@@ -39,7 +40,8 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
         while len(first) + len(failures) < len(chunk.indices):
             try:
                 if is_isolated:
-                    own_context().run(compute, until_changed(numbers), made)
+                    own = own_context()
+                    own.run(compute, numbers if can_share(own) else islice(numbers, 1), made)
                 else:
                     compute(numbers, made)
             except Exception as error:

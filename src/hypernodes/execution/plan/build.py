@@ -20,7 +20,7 @@ from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.every_output import every_output
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import BATCH_CALLS, COMPILED, COMPILED_ON_LOOP, NESTED_MAP
-from hypernodes.execution.plan.variants import aggregated, inside_chunk
+from hypernodes.execution.plan.variants import aggregated, inside_chunk, spread
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
 from hypernodes.options import DEFAULTS
@@ -180,10 +180,12 @@ class _Build:
         if not mapped:
             return plan
         placement = builder.settings.placement
-        at, chunk_plan = placement.map, None
+        at, chunk_plan, spread_plan = placement.map, None, None
         if at is not None:
             if _can_be_sent(plan, at):
                 chunk_plan = inside_chunk(plan, at)
+                if NESTED_MAP in plan.needs and at.capabilities.shares_work:
+                    spread_plan = spread(plan, at)
             elif placement.node is None:
                 # The items stay with the run, so that nothing waits in a worker; their calls go to the target
                 # that was named for the items.
@@ -191,7 +193,7 @@ class _Build:
         if at is None or chunk_plan is not None:
             counted = self._aggregated(chunk_plan or plan, at)
             chunk_plan = counted or chunk_plan
-        return plan if chunk_plan is None else replace(plan, chunk_plan=chunk_plan)
+        return plan if chunk_plan is None else replace(plan, chunk_plan=chunk_plan, spread_plan=spread_plan)
 
     def _aggregated(self, plan: Plan, at: TargetRef | None) -> Plan | None:
         """Return a plan whose items are only counted, if its callbacks do no more and a fast path can.

@@ -127,6 +127,9 @@ class Plan:
     engine: str = ""  # of the pipeline, or one around it; for people to read
     # As it is run inside a chunk, if the items of its map may be sent in chunks.
     chunk_plan: Plan | None = None
+    # As an item is run by the run itself, which sends its calls and the items of its nested maps, if there is
+    # a choice: for a map that has fewer items than the target has workers.
+    spread_plan: Plan | None = None
     reach: Reach | None = None  # for a part of a plan, what the code of the whole plan reaches
     producers: Mapping[str, Step] = field(init=False, repr=False)  # the step that makes each name
     needs: frozenset[str] = field(init=False, repr=False)  # of whatever executes it, nested plans included

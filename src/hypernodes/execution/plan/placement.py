@@ -27,6 +27,11 @@ class Capabilities:
     gathers: bool = False
     worker_alias: str = ""
 
+    @property
+    def shares_work(self) -> bool:
+        """Whether its workers each do one thing at a time, so that some may be without work."""
+        return not self.gathers and not self.runs_coroutines
+
 
 _ids: Final = count(1)
 

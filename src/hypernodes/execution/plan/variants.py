@@ -1,4 +1,4 @@
-"""Plans derived from a plan: as it runs inside a chunk, for one item, with other events."""
+"""Plans derived from a plan: as it runs inside a chunk or outside of one, for one item, with other events."""
 
 from __future__ import annotations
 
@@ -22,9 +22,16 @@ def inside_chunk(plan: Plan, at: TargetRef | None) -> Plan:
             node_target=None if plan.node_target == at else plan.node_target,
             map_target=None if plan.map_target == at else plan.map_target,
             chunk_plan=None if plan.map_target == at else plan.chunk_plan,
+            spread_plan=None if plan.map_target == at else plan.spread_plan,
         ),
         lambda inner: inside_chunk(inner, at),
     )
+
+
+def spread(plan: Plan, at: TargetRef) -> Plan:
+    """Return a plan whose calls go to a target, where it would run them itself."""
+    node_target = at if plan.node_target is None else plan.node_target
+    return _with_inner(replace(plan, node_target=node_target), lambda inner: spread(inner, at))
 
 
 def aggregated(plan: Plan) -> Plan:

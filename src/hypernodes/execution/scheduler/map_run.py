@@ -138,7 +138,9 @@ class MapRun(PlanExecution):
             if lookup.unknown and len(lookup.waiting) < size:
                 self._look_up()
                 return
-            if self._pace.sends_chunks:
+            if self._pace.spreads(len(items)):
+                self._start_item(lookup.waiting.take(1)[0], self.plan.spread_plan)
+            elif self._pace.sends_chunks:
                 self._send(lookup.waiting.take(size))
             else:
                 self._start_item(lookup.waiting.take(1)[0])
@@ -210,11 +212,11 @@ class MapRun(PlanExecution):
 
     # ------------------------------------------------------------------------- items that run here
 
-    def _start_item(self, position: int) -> None:
+    def _start_item(self, position: int, plan: Plan | None = None) -> None:
         index = self.items.index(position)
         child = PlanRun(
             self.run,
-            self.plan,
+            plan or self.plan,
             self.scope.of_item(index),
             self,
             {**self._fixed, **self.items[position]},

@@ -12,6 +12,7 @@ from hypernodes.execution.scheduler.chunk_size import (
     INLINE_MAX_ITEM_S,
     MAX_CHUNK_ITEMS,
     SERIALIZED_CHUNK_S,
+    SPREAD_MIN_S,
     Measured,
     chunk_size,
 )
@@ -82,6 +83,14 @@ class Pace:
             )
         self._measured = replace(self._measured, asked=size)
         return min(size, here)
+
+    def spreads(self, left: int) -> bool:
+        """Whether the run sends the parts of the next item, so that the workers that have none share them."""
+        return (
+            self._plan.spread_plan is not None
+            and left < self._workers
+            and not 0 < self._measured.item_seconds < SPREAD_MIN_S
+        )
 
     def measure(self, seconds: float, nbytes: float = 0.0) -> None:
         """Take note of how long an item took, and of how many bytes have travelled for it."""

@@ -1,0 +1,94 @@
+"""A map with fewer items than workers, over nested maps with many: all workers get some of the inner items."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from hypernodes import DiskCache, HyperNodesEngine, ParallelExecutor, Pipeline, PipelineCallback, node
+
+
+def numbers(n, m):
+    return [10 * n + i for i in range(m)]
+
+
+def halve(x):
+    if x == 12:
+        raise ValueError(f"no half of {x}")
+    return x / 2
+
+
+def total(halves):
+    return sum(halves)
+
+
+def pipeline(half=halve, **settings):
+    inner = Pipeline([node(half, output_name="half", cache=True)], name="inner")
+    mapped = inner.as_node(input_mapping={"xs": "x"}, output_mapping={"half": "halves"}, map_over="xs")
+    return Pipeline(
+        [node(numbers, output_name="xs"), mapped, node(total, output_name="sum")], name="outer", **settings
+    )
+
+
+@pytest.mark.timeout(60)
+def test_inner_items_of_two_outer_ones_keep_six_workers_busy():
+    together = threading.Barrier(6)
+
+    def meet(x):
+        together.wait(30)
+        return x
+
+    with ThreadPoolExecutor(6) as pool:
+        outer = pipeline(meet, engine=HyperNodesEngine(map_executor=pool))
+        assert outer.map({"n": [0, 1], "m": 3}, map_over="n")["sum"] == [3, 33]
+
+
+class Seen(PipelineCallback):
+    def __init__(self):
+        self.events = Counter()
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        self.events["end", node_id] += 1
+
+    def on_error(self, node_id, error, ctx):
+        self.events["error", node_id, str(error)] += 1
+
+    def on_map_item_end(self, item_index, duration, ctx):
+        self.events["item", item_index] += 1
+
+
+def results(engine, cache, on_error):
+    seen = Seen()
+    outer = pipeline(engine=engine, callbacks=[seen], cache=cache)
+    try:
+        found = outer.map({"n": [0, 2, 1], "m": 3}, map_over="n", on_error=on_error)
+    except ValueError as error:
+        return str(error), error.__notes__
+    columns = {
+        name: [value if isinstance(value, float | list) else str(value) for value in found[name]]
+        for name in found
+    }
+    notes = [value.__notes__ for value in found["sum"] if isinstance(value, Exception)]
+    return columns, notes, seen.events
+
+
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+@pytest.mark.parametrize("is_cached", [False, True], ids=["plain", "cached"])
+@pytest.mark.parametrize("executor", ["threads", "parallel", "ray"])
+def test_shared_items_give_what_a_loop_gives(executor, is_cached, on_error, tmp_path, request):
+    def cache(name):
+        return DiskCache(tmp_path / name) if is_cached else None
+
+    expected = results(HyperNodesEngine(), cache("loop"), on_error)
+    if executor == "threads":
+        with ThreadPoolExecutor(8) as pool:
+            assert results(HyperNodesEngine(map_executor=pool), cache("shared"), on_error) == expected
+    elif executor == "parallel":
+        with ParallelExecutor(2) as pool:
+            found = results(HyperNodesEngine(map_executor=pool), cache("shared"), on_error)
+            assert found == expected
+    else:
+        request.getfixturevalue("ray_cluster")
+        with HyperNodesEngine(map_executor="ray") as engine:
+            assert results(engine, cache("shared"), on_error) == expected
