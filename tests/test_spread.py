@@ -1,4 +1,4 @@
-"""A map with fewer items than workers, over nested maps with many: all workers get some of the inner items."""
+"""A map with fewer items than workers, over nested maps with many: every worker gets some inner items."""
 
 import threading
 from collections import Counter

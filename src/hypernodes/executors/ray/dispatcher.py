@@ -143,16 +143,25 @@ class Dispatcher:
         while (task := self._queues.next()) is not None:
             if self._is_asleep:  # While tasks run, the dispatcher checks the connection.
                 self._inbox.put(None)
-            if (call := task.call) is None or not task.future.set_running_or_notify_cancel():
-                self._queues.remove(task)
+            if (call := task.call) is None or not self._begins(task):
+                self._remove(task)
                 continue
             try:
                 task.ref, results = self._submitter.submit(task, call)
                 task.call = None
                 task.ref.future().add_done_callback(partial(self._receive, task, results))
             except BaseException as error:
-                self._queues.remove(task)
-                task.future.set_exception(error if self.is_connected else connection_lost())
+                self._remove(task)
+                task.fail(error if self.is_connected else connection_lost())
+
+    @staticmethod
+    def _begins(task: Task) -> bool:
+        """Say that a task is running, unless it goes ahead; return whether it was not cancelled."""
+        return (task.is_ahead and not task.future.cancelled()) or task.begin()
+
+    def _remove(self, task: Task) -> None:
+        while (following := self._queues.remove(task)) is not None and not self._begins(following):
+            task = following  # It was cancelled meanwhile; what it returns is dropped.
 
     # ---------------------------------------------------------------------------- from the cluster
 
@@ -183,10 +192,11 @@ class Dispatcher:
 
     def _settle(self, task: Task, results: tuple[Any, ...], answer: Future[Any]) -> None:
         seconds = monotonic() - task.started
-        if task.future.done():  # `_fail` has settled it.
-            return
-        self._queues.remove(task)
+        self._remove(task)
         self._start_pending()
+        # `_fail` has settled it, or it was cancelled when it had gone ahead.
+        if task.future.done() or not task.begin():
+            return
         if (error := answer.exception()) is not None:
             for result in results:
                 discard_error(result)
@@ -244,8 +254,8 @@ class Dispatcher:
             if self.is_connected and task.ref is not None:
                 with contextlib.suppress(self._ray.exceptions.RayError):
                     self._ray.cancel(task.ref, force=True)
-            self._queues.remove(task)
-            task.future.set_exception(error)
+            self._remove(task)
+            task.fail(error)
         for task in pending:
             task.fail(error)
 

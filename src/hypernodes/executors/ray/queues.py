@@ -2,6 +2,9 @@
 
 add ─▶ missing arguments ─▶ pending, a queue for each kind of resources ─▶ running
        (if it has any)                                            next     remove ─▶
+
+A short task that nobody asks whether it is running goes to Ray before there is room for it, so that a worker
+that becomes free has its next task at once.
 """
 
 from __future__ import annotations
@@ -24,6 +27,11 @@ HOST_TIMEOUT_S: Final = 20.0
 """Seconds for the only hosts with the resources of a task to come back, before the task fails."""
 MAX_ARGUMENTS_FRACTION: Final = 0.25
 """How much of the object store the arguments of running tasks may fill; results need the rest."""
+AHEAD_MAX_S: Final = 0.5
+"""Seconds: longer tasks wait here, where they can be cancelled; workers idle between them for a moment."""
+AHEAD_S: Final = 0.02
+"""Seconds of work that wait for each worker ahead of it, at least one task and at most `MAX_AHEAD`."""
+MAX_AHEAD: Final = 8
 AUTOSCALING_SLOTS: Final = 4
 """How many tasks wait in Ray beyond the capacity of the cluster: the autoscaler sees only tasks in Ray."""
 
@@ -35,8 +43,18 @@ class TaskQueue:
         self.resources = resources
         self.slots = slots
         self.pending: deque[Task] = deque()
-        self.running = 0
+        self.running = 0  # of the tasks that are in Ray, those that there is room for
+        self.ahead: deque[Task] = deque()  # the others
+        self.seconds: float | None = None  # that a task takes
         self.missing_since: float | None = None  # the monotonic time since which no host has the resources
+
+    def has_room(self) -> bool:
+        """Whether the next task may go to Ray."""
+        if self.running < self.slots:
+            return True
+        if self.seconds is None or self.seconds > AHEAD_MAX_S or not self.pending[0].may_go_ahead:
+            return False
+        return len(self.ahead) < self.slots * max(1, min(MAX_AHEAD, int(AHEAD_S / max(self.seconds, 1e-4))))
 
 
 class TaskQueues:
@@ -113,25 +131,40 @@ class TaskQueues:
         """Return a pending task that may run, which is running from now on; ``None`` if there is none."""
         with self._lock:
             for queue in self._queues.values():
-                if not queue.pending or queue.running >= queue.slots:
+                if not queue.pending or not queue.has_room():
                     continue
                 if self._running and self._running_bytes + queue.pending[0].size > self._max_running_bytes:
                     continue
                 task = queue.pending.popleft()
-                queue.running += 1
+                task.is_ahead = queue.running >= queue.slots
+                if task.is_ahead:
+                    queue.ahead.append(task)
+                else:
+                    queue.running += 1
                 self._running.add(task)
                 self._running_bytes += task.size
                 return task
         return None
 
-    def remove(self, task: Task) -> None:
-        """Remove a task that has ended."""
+    def remove(self, task: Task) -> Task | None:
+        """Remove a task that has ended; return one that went ahead, and that there is room for now."""
         task.release()
         with self._lock:
-            if task in self._running:
-                self._running.discard(task)
-                self._queues[task.resources].running -= 1
-                self._running_bytes -= task.size
+            if task not in self._running:
+                return None
+            self._running.discard(task)
+            self._running_bytes -= task.size
+            queue = self._queues[task.resources]
+            if task.is_ahead:
+                queue.ahead.remove(task)
+                return None
+            queue.seconds = monotonic() - task.started
+            if not queue.ahead or queue.running > queue.slots:
+                queue.running -= 1
+                return None
+            following = queue.ahead.popleft()
+            following.is_ahead, following.started = False, monotonic()
+            return following
 
     # ------------------------------------------------------------------------------- ends of tasks
 

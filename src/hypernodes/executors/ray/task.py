@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 class Task:
     """A call on its way to the cluster and back."""
 
-    __slots__ = ("call", "future", "missing", "ref", "resources", "retries", "returns", "size", "started")
+    __slots__ = (
+        *("call", "future", "is_ahead", "missing", "ref", "resources", "retries", "returns", "size"),
+        "started",
+    )
 
     def __init__(
         self, call: Serialized, resources: Resources, *, returns: int | None = None, retries: int = 0
@@ -38,18 +41,28 @@ class Task:
         self.returns = returns  # how many separate results there may be; ``None`` for one result
         self.retries = retries  # how often Ray begins the call again if a worker dies during it
         self.ref: ObjectRef[Any] | None = None  # the Ray task's answer, while the task is running
-        self.started = 0.0  # when the Ray task was submitted, on the monotonic clock
+        self.started = 0.0  # when there was room for the Ray task, on the monotonic clock
+        self.is_ahead = False  # it is in Ray before there is room for it
         self.missing: set[Future[Any]] = {
             part for part in call.out_of_band if isinstance(part, Future) and not part.done()
         }
+
+    @property
+    def may_go_ahead(self) -> bool:
+        """Whether it may be in Ray before it is running: then it can no longer be cancelled."""
+        return self.returns is not None
 
     def release(self) -> None:
         """Drop what is no longer needed when the task has ended."""
         self.ref = self.call = None
 
+    def begin(self) -> bool:
+        """Say that the task is running, if that was not said; return whether it was not cancelled."""
+        return self.future.running() or self.future.set_running_or_notify_cancel()
+
     def fail(self, error: BaseException) -> None:
-        """Settle the future of a task that was not running with an error, unless it was cancelled."""
-        if self.future.set_running_or_notify_cancel():
+        """Settle the future with an error, unless it was cancelled."""
+        if self.begin():
             self.future.set_exception(error)
 
     def cancel(self) -> None:
