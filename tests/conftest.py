@@ -44,6 +44,21 @@ INSTANCES = (
 
 SHARE_RAY = {"ray_cluster", "executor_named"}
 
+# Each process of Ray takes a second to start. No test needs its autoscaler, and one its log monitor.
+SMALL_HOST = {"include_log_monitor": False}
+SMALL_HEAD = {"num_cpus": 2, "include_dashboard": False, "no_monitor": True}
+CLUSTERS = []
+
+
+def start_cluster(**head):
+    """Start a Ray whose head has few processes, and connect to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**SMALL_HEAD, **head})
+    ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+    return cluster
+
 
 @pytest.fixture(scope="module")
 def ray_cluster():
@@ -51,9 +66,7 @@ def ray_cluster():
     import ray
 
     if not ray.is_initialized():
-        ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local"
-        )
+        CLUSTERS.append(start_cluster())
     return ray
 
 
@@ -78,11 +91,9 @@ def daft_runner():
         yield "native"
         return
     import ray
-    from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    cluster.add_node(num_cpus=1, resources={"kiln": 1})
-    ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+    cluster = start_cluster(**SMALL_HOST)
+    cluster.add_node(num_cpus=1, resources={"kiln": 1}, **SMALL_HOST)
     yield "ray"
     ray.shutdown()
     cluster.shutdown()
@@ -96,6 +107,8 @@ def _disconnect():
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
+    while CLUSTERS:
+        CLUSTERS.pop().shutdown()
 
 
 LONGEST = (

@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
+from conftest import SMALL_HOST, start_cluster
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, RayExecutor, node
 from hypernodes.cache import cluster as cluster_module
@@ -22,9 +22,8 @@ from hypernodes.exceptions import CacheWarning
 @pytest.fixture(scope="module")
 def cluster(unconnected):
     """A head that runs nothing but the driver, and a second node for the work."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.worker = made.add_node(num_cpus=2)
-    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    made = start_cluster(num_cpus=0, **SMALL_HOST)
+    made.worker = made.add_node(num_cpus=2, **SMALL_HOST)
     yield made
     ray.shutdown()
     made.shutdown()
@@ -145,7 +144,7 @@ def test_killing_the_actor_during_a_map_loses_no_result(cluster, cache):
 
 @pytest.mark.timeout(180)
 def test_a_directory_on_a_node_that_is_gone_has_no_entries(cluster, tmp_path):
-    gone = cluster.add_node(num_cpus=1, resources={"gone": 1})
+    gone = cluster.add_node(num_cpus=1, resources={"gone": 1}, **SMALL_HOST)
 
     @ray.remote(resources={"gone": 1}, num_cpus=1)
     def opened(path):
