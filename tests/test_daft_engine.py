@@ -881,7 +881,7 @@ def test_to_daft_makes_one_plan_however_often_it_is_called(monkeypatch):
 
 # ---------------------------------------------------------------- what cannot be pickled, in processes
 
-IN_PROCESSES = {} if ON_RAY else {"concurrency": 2}
+IN_PROCESSES = {} if ON_RAY else {"concurrency": 1}
 
 
 def lock_for_two(x):
