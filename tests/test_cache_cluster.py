@@ -109,17 +109,18 @@ with HyperNodesEngine(map_executor="ray") as engine, DiskCache(sys.argv[2]) as c
 
 @pytest.mark.timeout(180)
 def test_several_drivers_share_entries_and_actor(cluster, new_actors, cache):
-    def another_driver():
-        command = [sys.executable, "-c", DRIVER, cluster.address, str(cache.path)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    assert another_driver() == "True\n"
+    command = [sys.executable, "-c", DRIVER, cluster.address, str(cache.path)]
+    another = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert another.stdout == "True\n"
     assert len(cache) == 20
     home = ray.get_runtime_context().get_node_id()
     (actor,) = new_actors()
     handle = ray.get_actor(actor, namespace="hypernodes")
     assert ray.get(handle.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
-    assert another_driver() == "True\n"
+    with HyperNodesEngine(map_executor="ray") as engine:  # This process is a driver, too.
+        pipeline = Pipeline([slow, end], cache=cache, engine=engine)
+        found = pipeline.map({"x": range(20)}, map_over="x", output_name="end")
+    assert found == {"end": [2 * x + 1 for x in range(20)]}
     assert cache.stats().by_node["slow"].hits == 20
     assert new_actors() == {actor}
 
