@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import os
+import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,22 @@ INSTANCES = (
 # -------------------------------------------------------------------------------------- one Ray
 
 SHARE_RAY = {"ray_cluster", "executor_named"}
+NAMES_RAY = re.compile(r"^RayExecutor$|\bray\b", re.IGNORECASE)  # parameters such as "ray" and "items on Ray"
+
+# Each process of Ray takes a second to start. No test needs its autoscaler, and one its log monitor.
+SMALL_HOST = {"include_log_monitor": False}
+SMALL_HEAD = {"num_cpus": 2, "include_dashboard": False, "no_monitor": True}
+CLUSTERS = []
+
+
+def start_cluster(**head):
+    """Start a Ray whose head has few processes, and connect to it."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={**SMALL_HEAD, **head})
+    ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+    return cluster
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +68,7 @@ def ray_cluster():
     import ray
 
     if not ray.is_initialized():
-        ray.init(
-            num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error", address="local"
-        )
+        CLUSTERS.append(start_cluster())
     return ray
 
 
@@ -78,11 +93,9 @@ def daft_runner():
         yield "native"
         return
     import ray
-    from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    cluster.add_node(num_cpus=1, resources={"kiln": 1})
-    ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+    cluster = start_cluster(**SMALL_HOST)
+    cluster.add_node(num_cpus=1, resources={"kiln": 1}, **SMALL_HOST)
     yield "ray"
     ray.shutdown()
     cluster.shutdown()
@@ -96,19 +109,19 @@ def _disconnect():
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         ray.shutdown()
+    while CLUSTERS:
+        CLUSTERS.pop().shutdown()
 
 
 LONGEST = (
-    *(
-        "test_daft_on_ray",
-        "test_cluster_files",
-        "test_cache_cluster",
-        "test_ray_cluster",
-        "test_ray_connection",
-    ),
-    *("test_interrupt", "test_daft_engine", "test_daft_matrix", "test_fuzz", "test_pictures", "test_store"),
-    *("test_ray_pipelines", "test_executors_matrix", "test_daft_examples", "test_ray_executor", "test_docs"),
-    *("test_process_executors", "test_telemetry", "test_imap", "test_example", "test_paths_agree"),
+    *("test_daft_on_ray", "test_cluster_files", "test_cache_cluster", "test_ray_cluster", "test_daft_engine"),
+    *("test_store_attacks", "test_fuzz", "test_daft_matrix", "test_interrupt", "test_store", "test_pages"),
+    *("test_pictures", "test_traps", "test_ray_connection", "test_state", "test_odd_values"),
+    # Those that share a Ray:
+    *("test_executors_matrix", "test_ray_pipelines", "test_daft_examples", "test_ray_executor"),
+    *("test_surroundings", "test_imap", "test_worker_code", "test_telemetry", "test_single_computation"),
+    *("test_docs", "test_process_executors", "test_timeouts", "test_errors", "test_example"),
+    *("test_paths_agree", "test_iterators", "test_cancelling", "test_logs", "test_node"),
 )
 """The files that take longest, which begin in this order: otherwise a worker could be left with one."""
 
@@ -129,7 +142,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         given = getattr(item, "callspec", None)
         uses = SHARE_RAY & set(getattr(item, "fixturenames", ()))
-        shares = bool(uses or (given and {"ray", "RayExecutor"} & set(map(str, given.params.values()))))
+        shares = bool(uses or (given and any(map(NAMES_RAY.search, map(str, given.params.values())))))
         shares_ray[item.path] = shares or shares_ray.get(item.path, False)
 
     def turn(item):

@@ -12,7 +12,7 @@ import warnings
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
+from conftest import SMALL_HOST, start_cluster
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, RayExecutor, node
 from hypernodes.cache import cluster as cluster_module
@@ -22,9 +22,8 @@ from hypernodes.exceptions import CacheWarning
 @pytest.fixture(scope="module")
 def cluster(unconnected):
     """A head that runs nothing but the driver, and a second node for the work."""
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    made.worker = made.add_node(num_cpus=2)
-    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    made = start_cluster(num_cpus=0, **SMALL_HOST)
+    made.worker = made.add_node(num_cpus=2, **SMALL_HOST)
     yield made
     ray.shutdown()
     made.shutdown()
@@ -110,17 +109,18 @@ with HyperNodesEngine(map_executor="ray") as engine, DiskCache(sys.argv[2]) as c
 
 @pytest.mark.timeout(180)
 def test_several_drivers_share_entries_and_actor(cluster, new_actors, cache):
-    def another_driver():
-        command = [sys.executable, "-c", DRIVER, cluster.address, str(cache.path)]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    assert another_driver() == "True\n"
+    command = [sys.executable, "-c", DRIVER, cluster.address, str(cache.path)]
+    another = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert another.stdout == "True\n"
     assert len(cache) == 20
     home = ray.get_runtime_context().get_node_id()
     (actor,) = new_actors()
     handle = ray.get_actor(actor, namespace="hypernodes")
     assert ray.get(handle.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id())) == home
-    assert another_driver() == "True\n"
+    with HyperNodesEngine(map_executor="ray") as engine:  # This process is a driver, too.
+        pipeline = Pipeline([slow, end], cache=cache, engine=engine)
+        found = pipeline.map({"x": range(20)}, map_over="x", output_name="end")
+    assert found == {"end": [2 * x + 1 for x in range(20)]}
     assert cache.stats().by_node["slow"].hits == 20
     assert new_actors() == {actor}
 
@@ -145,7 +145,7 @@ def test_killing_the_actor_during_a_map_loses_no_result(cluster, cache):
 
 @pytest.mark.timeout(180)
 def test_a_directory_on_a_node_that_is_gone_has_no_entries(cluster, tmp_path):
-    gone = cluster.add_node(num_cpus=1, resources={"gone": 1})
+    gone = cluster.add_node(num_cpus=1, resources={"gone": 1}, **SMALL_HOST)
 
     @ray.remote(resources={"gone": 1}, num_cpus=1)
     def opened(path):

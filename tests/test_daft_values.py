@@ -24,6 +24,8 @@ from hypernodes.exceptions import HintError, HintWarning
 
 ON_RAY = os.environ["DAFT_RUNNER"] == "ray"
 BATCHES = {"by default": {}} if ON_RAY else {"by default": {}, "of one row": {"batch_size": 1}}
+# A query on Ray takes a while: these are pickled in each of the ways in which any value is.
+FIXED_ON_RAY = ("nan", "tuples", "dataclasses", "numpy arrays", "arrow", "functions and types")
 
 
 @dataclasses.dataclass
@@ -125,8 +127,9 @@ def test_any_value_comes_out_as_it_went_in(daft_runner, column, options):
             )
 
 
-@pytest.mark.parametrize("column", VALUES.values(), ids=VALUES)
-def test_a_single_run_and_a_fixed_input_keep_any_value(daft_runner, column):
+@pytest.mark.parametrize("name", FIXED_ON_RAY if ON_RAY else VALUES)
+def test_a_single_run_and_a_fixed_input_keep_any_value(daft_runner, name):
+    column = VALUES[name]
     on_daft = pipeline.with_engine(DaftEngine())
     assert same(on_daft.run({"x": column}, "third")["third"], column)
     both = Pipeline([node(lambda i, x: (i, x), output_name="both")], engine=DaftEngine())
@@ -149,7 +152,7 @@ ANY = st.recursive(
 
 
 @settings(
-    max_examples=20 if ON_RAY else 80,
+    max_examples=10 if ON_RAY else 80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

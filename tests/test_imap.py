@@ -358,10 +358,10 @@ async def first_later(x):
 @pytest.mark.parametrize("level", ["map_executor", "node_executor"])
 @pytest.mark.parametrize("name", ["sequential", "async", "threaded"])
 def test_few_large_items_are_in_memory(engine_on, level, name, first, watched):
-    held = Held(80, array)
+    held = Held(50, array)
     pipeline = watched(Pipeline([first], engine=engine_on(level, name)))
     rows = pipeline.imap({"x": held}, "x")
-    assert [row["first"] for _, row in rows] == list(range(80))
+    assert [row["first"] for _, row in rows] == list(range(50))
     assert held.most <= 30
 
 

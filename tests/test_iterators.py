@@ -119,18 +119,17 @@ ITERATORS_BY_NAME = ["map", "zip", "a class", "an async iterator", "what an asyn
 
 @pytest.mark.parametrize("kind", ITERATORS_BY_NAME)
 @pytest.mark.parametrize("executor", ["sequential", "async", "threaded", "parallel"])
-def test_an_iterator_is_a_list_on_every_executor(executor, kind, executor_named):
+def test_an_iterator_is_a_list_on_every_executor(executor, kind, engine_on):
     function, expected = ITERATORS[kind]
     made = node(function, output_name="items")
     both = node(lambda n: ("x", function(n)), output_name=("label", "items"))
-    for options in ({"map_executor": executor_named(executor)}, {"node_executor": executor_named(executor)}):
-        with HyperNodesEngine(**options) as engine:
-            for maker in (made, both) if kind != "what an async function returns" else (made,):
-                pipeline = Pipeline([maker, *consumers()], engine=engine)
-                assert pipeline.map({"n": [3]}, map_over="n", output_name=["items", "second"]) == {
-                    "items": [expected],
-                    "second": [expected],
-                }
+    for level in ("map_executor", "node_executor"):
+        for maker in (made, both) if kind != "what an async function returns" else (made,):
+            pipeline = Pipeline([maker, *consumers()], engine=engine_on(level, executor))
+            assert pipeline.map({"n": [3]}, map_over="n", output_name=["items", "second"]) == {
+                "items": [expected],
+                "second": [expected],
+            }
 
 
 @pytest.mark.parametrize("kind", ITERATORS_BY_NAME)

@@ -9,8 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import ray
-from conftest import Recorder
-from ray.cluster_utils import Cluster
+from conftest import SMALL_HOST, Recorder, start_cluster
 
 from hypernodes import HyperNodesEngine, Pipeline, RayExecutor, node
 from hypernodes.exceptions import ResourcesError, TransportError, WorkerDiedError
@@ -25,10 +24,8 @@ def workshop(unconnected):
 
     # Ray declares a host dead after five refused health checks; a slow host has ten seconds to answer.
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 300}
-    head = {"num_cpus": 2, "include_dashboard": False, "_system_config": soon}
-    made = Cluster(initialize_head=True, head_node_args=head)
-    made.add_node(num_cpus=1, resources={"kiln": 1})
-    ray.init(address=made.address, logging_level="error", log_to_driver=False)
+    made = start_cluster(_system_config=soon, **SMALL_HOST)
+    made.add_node(num_cpus=1, resources={"kiln": 1}, **SMALL_HOST)
     yield made
     ray.shutdown()
     made.shutdown()
@@ -88,7 +85,7 @@ def doomed(workshop, spare):
     """Two further raylets, one of which the test may kill."""
     alive = [raylet for raylet in spare if raylet.all_processes["raylet"][0].process.poll() is None]
     while len(alive) < 2:
-        alive.append(workshop.add_node(num_cpus=1, resources={"doomed": 1}))
+        alive.append(workshop.add_node(num_cpus=1, resources={"doomed": 1}, **SMALL_HOST))
     spare[:] = alive
     return alive
 
@@ -168,7 +165,7 @@ def test_finished_rows_are_kept_when_the_only_host_is_gone_for_good(workshop, tm
     monkeypatch.setattr(queues, "HOST_TIMEOUT_S", 2.0)
     monkeypatch.setattr(dispatcher, "HOSTS_CHECK_INTERVAL_S", 0.5)
     monkeypatch.setattr(dispatcher, "CONNECTION_CHECK_INTERVAL_S", 0.1)
-    only = workshop.add_node(num_cpus=1, resources={"single": 1})
+    only = workshop.add_node(num_cpus=1, resources={"single": 1}, **SMALL_HOST)
     with RayExecutor(1, resources={"single": 1}, max_retries=0, num_cpus=0) as executor:
         pipeline = Pipeline(
             [node(noted, output_name="y")], engine=HyperNodesEngine(map_executor=executor), name="doomed"

@@ -280,9 +280,11 @@ async def told_to_end_async(x, marks, always):
     return x
 
 
+# The kind of function decides what the signal meets in the worker, the level what the driver does then.
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
-@pytest.mark.parametrize("function", [told_to_end, told_to_end_async])
+@pytest.mark.parametrize(
+    ("function", "level"), [(told_to_end, "map_executor"), (told_to_end_async, "node_executor")]
+)
 def test_a_worker_that_receives_sigterm_fails_its_item_at_most(ray_cluster, tmp_path, level, function):
     with RayExecutor(2, max_retries=1) as executor:
         engine = HyperNodesEngine(**{level: executor})

@@ -284,17 +284,24 @@ def by_map(pipeline, x):
     return pipeline.map({"x": [x]}, map_over="x")["y"][0]
 
 
-@pytest.mark.parametrize(
-    "stores",
-    [
-        one_cache_object,
-        two_cache_objects,
-        cache_objects_with_other_settings_and_paths,
-        a_cache_of_the_users_own,
-    ],
+STORES = (
+    one_cache_object,
+    two_cache_objects,
+    cache_objects_with_other_settings_and_paths,
+    a_cache_of_the_users_own,
 )
+WAYS = {"run": [by_run], "arun": [by_arun], "map": [by_map], "all": [by_run, by_arun, by_map]}
+# Whatever the store is, it is the same code that waits: each way by itself has one of each kind.
+KINDS = (two_cache_objects, a_cache_of_the_users_own)
+
+
 @pytest.mark.parametrize(
-    "ways", [[by_run], [by_arun], [by_map], [by_run, by_arun, by_map]], ids=["run", "arun", "map", "all"]
+    ("ways", "stores"),
+    [
+        pytest.param(ways, stores, id=f"{name}-{stores.__name__}")
+        for name, ways in WAYS.items()
+        for stores in (STORES if name == "all" else KINDS)
+    ],
 )
 def test_many_threads_make_quick_calls_once(ways, stores, tmp_path):
     quick, threads = Quick(), 16
@@ -368,3 +375,89 @@ def test_a_run_finds_what_another_cache_object_has_not_written_yet(tmp_path):
     for x in range(30):
         assert first(x=x) == second(x=x)
     assert Counter(quick.calls) == dict.fromkeys(range(30), 1)
+
+
+class PausedAtFlush(DiskCache):
+    """A cache whose `flush` tells that it was reached, and waits, once."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.reached, self.goes_on = threading.Event(), threading.Event()
+
+    def flush(self):
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self.goes_on.wait(30)
+        super().flush()
+
+
+def test_what_a_run_has_put_is_found_when_runs_end_at_the_same_time(tmp_path):
+    """The second run begins and ends while the first one ends, and has not written its last result yet."""
+    quick, directory = Quick(), tmp_path / "c"
+    caches = PausedAtFlush(directory), PausedAtFlush(directory), DiskCache(directory)
+    first, second, third = (Pipeline([node(quick, output_name="y")], cache=cache) for cache in caches)
+    third(x=0)  # A first run takes longer, and results are written after 50 ms in any case.
+    with ThreadPoolExecutor(2) as pool:
+        ending = [pool.submit(first, x=1)]
+        assert caches[0].reached.wait(30)
+        ending.append(pool.submit(second, x=2))
+        assert caches[1].reached.wait(30)
+        caches[0].goes_on.set()
+        assert ending[0].result(30) == {"y": 2}
+        assert third(x=2) == {"y": 3}
+        caches[1].goes_on.set()
+        assert ending[1].result(30) == {"y": 3}
+    assert Counter(quick.calls) == {0: 1, 1: 1, 2: 1}
+
+
+class PausedAtGet(InMemory):
+    """A cache of the user's own that returns what it has read only later, once, in one thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.paused_thread, self.look_ups = None, 0
+        self.is_paused, self.goes_on = threading.Event(), threading.Event()
+
+    def get(self, signature):
+        found = super().get(signature)
+        if threading.current_thread() is self.paused_thread:
+            self.look_ups += 1
+            if self.look_ups == 2:
+                self.is_paused.set()
+                assert self.goes_on.wait(30)
+        return found
+
+
+def test_a_call_that_failed_is_made_once_more_by_all_that_have_waited_for_it(tmp_path):
+    """One thread looks the call up before another one has made it again, and goes on afterwards."""
+    cache, calls = PausedAtGet(), []
+    has_begun, fails = threading.Event(), threading.Event()
+
+    @node(output_name="y")
+    def unreliable(x):
+        calls.append(x)
+        if len(calls) == 1:
+            has_begun.set()
+            assert fails.wait(30)
+            raise ValueError(x)
+        return x
+
+    pipeline = Pipeline([unreliable], cache=cache)
+
+    def wait_for_first():
+        cache.paused_thread = threading.current_thread()
+        return pipeline(x=1)
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(pipeline, x=1)
+        assert has_begun.wait(30)
+        waiting = pool.submit(wait_for_first)
+        time.sleep(0.1)  # until it waits for the first call
+        fails.set()
+        with pytest.raises(ValueError, match="1"):
+            first.result(30)
+        assert cache.is_paused.wait(30)
+        assert pipeline(x=1) == {"y": 1}
+        cache.goes_on.set()
+        assert waiting.result(30) == {"y": 1}
+    assert calls == [1, 1]

@@ -18,7 +18,7 @@ from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.batch import call_batch_of
 from hypernodes.execution.calls.call import call_node, call_node_on_loop
 from hypernodes.execution.compiled.rows import compute_rows
-from hypernodes.execution.in_flight import CallsInFlight
+from hypernodes.execution.in_flight import CallsInFlight, look_up_again
 from hypernodes.execution.jobs import (
     BatchCall,
     Call,
@@ -368,8 +368,7 @@ def look_up(job: LookUp) -> Found:
     cache, wanted = job.cache, job.wanted
     if len(wanted) == 1 and not job.upstream:  # a single step of a plan
         (signature,) = wanted[0]
-        if (outputs := cache.get(signature.hex())) is MISS and job.is_again:
-            CallsInFlight.forget(cache, signature)
+        outputs = look_up_again(cache, signature) if job.is_again else cache.get(signature.hex())
         return Found(({} if outputs is MISS else {signature: outputs},))
     keys = {signature: signature.hex() for item in wanted for signature in item}
     values = cache.get_many(keys.values()) if keys else {}

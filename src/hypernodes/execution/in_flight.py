@@ -4,8 +4,9 @@ Waiting holds up nothing: a call that is inside another call never waits, and wo
 for calls that are being made, not for calls that may be queued behind it.
 
 A call that was looked up before an equal one ended is looked up again instead of being made. Cache objects
-with one store have their calls in common: before a result is looked up through another object than it was put
-into, that one writes it.
+with one store have their calls in common: before a result is looked up again through another object than it
+was put into, that one writes it. So a call that has ended is forgotten only when it is written and no run is
+open that may have looked it up before.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from hypernodes.config import MISS
 from hypernodes.execution.current import CURRENT_CALL, OCCUPIED
 
 if TYPE_CHECKING:
@@ -31,12 +33,13 @@ MAX_COMPLETED: Final = 1 << 15
 fewer between the look-up of a block of items and the calls of these items."""
 
 
-@dataclass(slots=True)
-class _Flight:
+@dataclass(slots=True, eq=False)
+class _CallInFlight:
+    """A call that is made, or has ended with a result in its cache."""
+
     cache: BulkCache
     is_running: bool
     waiting: list[Future[None]] = field(default_factory=list)
-    is_joined_by_other_object: bool = False
 
 
 class _Shared:
@@ -47,9 +50,10 @@ class _Shared:
 
     def begin(self) -> None:
         """Begin without any call, also in a forked process: calls of the other one would never end here."""
-        self.lock = threading.Lock()
-        self.flights: dict[Flight, _Flight] = {}
-        self.completed: dict[Flight, BulkCache] = {}
+        # The garbage collector may close a run, that of a stream which nobody closed, inside any block.
+        self.lock = threading.RLock()
+        self.flights: dict[Flight, _CallInFlight] = {}
+        self.completed: dict[Flight, _CallInFlight] = {}
         self.open: set[CallsInFlight] = set()
 
 
@@ -76,24 +80,19 @@ class CallsInFlight:
         cache, is_running = entry.cache, call.target is None
         flight = flight_of(cache, entry.signature)
         with _shared.lock:
-            other = _shared.flights.get(flight)
-            written = _shared.completed.get(flight)
-            if other is None:
-                if written is None:
-                    _shared.flights[flight] = _Flight(cache, is_running)
-                    self._own[call.key] = flight
+            if (other := _shared.flights.get(flight)) is not None:
+                if CURRENT_CALL.get() is not None or (OCCUPIED.get() and not other.is_running):
                     return None
-            elif CURRENT_CALL.get() is not None or (OCCUPIED.get() and not other.is_running):
+                waits: Future[None] = Future()
+                other.waiting.append(waits)
+                return waits
+            if flight not in _shared.completed:
+                _shared.flights[flight] = _CallInFlight(cache, is_running)
+                self._own[call.key] = flight
                 return None
-            future: Future[None] = Future()
-            if other is not None:
-                other.waiting.append(future)
-                other.is_joined_by_other_object |= other.cache is not cache
-                return future
-        if written is not cache and written is not None:
-            written.flush()
-        future.set_result(None)
-        return future
+        ended: Future[None] = Future()
+        ended.set_result(None)
+        return ended
 
     def leave(self, call: Call, *, is_stored: bool) -> None:
         """Wake those who wait for a call that has ended, if this run has made it."""
@@ -103,42 +102,51 @@ class CallsInFlight:
         if (flight := self._own.pop(key, None)) is None:
             return
         with _shared.lock:
-            entry = _shared.flights.pop(flight, None)
-            if entry is None:  # this process was forked since
+            ended = _shared.flights.pop(flight, None)
+            if ended is None:  # this process was forked since
                 return
             if is_stored:
-                _shared.completed[flight] = entry.cache
+                _shared.completed[flight] = ended
                 if len(_shared.completed) > MAX_COMPLETED:
                     del _shared.completed[next(iter(_shared.completed))]
-        try:
-            if is_stored and entry.is_joined_by_other_object:
-                entry.cache.flush()
-        finally:
-            for future in entry.waiting:
-                if future.set_running_or_notify_cancel():
-                    future.set_result(None)
-
-    @staticmethod
-    def forget(cache: BulkCache, signature: bytes) -> None:
-        """Have a call made again, whose result is not in the cache although it has ended."""
-        with _shared.lock:
-            _shared.completed.pop(flight_of(cache, signature), None)
+        for future in ended.waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
+        ended.waiting.clear()
 
     def close(self) -> None:
         """Wake those who wait for calls of this run, which has ended."""
         for key in tuple(self._own):
             self._leave(key, is_stored=False)
         with _shared.lock:
-            is_last = bool(_shared.completed) and _shared.open == {self}
-            caches = {id(cache): cache for cache in _shared.completed.values()} if is_last else {}
+            if _shared.open != {self}:  # The last of the other runs has everything written.
+                _shared.open.discard(self)
+                return
+            completed = _shared.completed.copy()
         try:
-            for cache in caches.values():
-                cache.flush()  # a run that begins now does not know what has been completed
+            for cache in {id(ended.cache): ended.cache for ended in completed.values()}.values():
+                cache.flush()
         finally:
             with _shared.lock:
                 _shared.open.discard(self)
-                if not _shared.open:  # No run has looked anything up before these calls ended.
+                # Calls of runs that have begun and ended meanwhile may not be written yet.
+                if not _shared.open and _shared.completed == completed:
                     _shared.completed.clear()
+
+
+def look_up_again(cache: BulkCache, signature: bytes) -> Any:
+    """Return the result of a call that has ended; `MISS` has it made again, unless it ends meanwhile."""
+    flight = flight_of(cache, signature)
+    with _shared.lock:
+        ended = _shared.completed.get(flight)
+    if ended is not None and ended.cache is not cache:
+        ended.cache.flush()
+    outputs = cache.get(signature.hex())
+    if outputs is MISS and ended is not None:
+        with _shared.lock:
+            if _shared.completed.get(flight) is ended:
+                del _shared.completed[flight]
+    return outputs
 
 
 def flight_of(cache: BulkCache, signature: bytes) -> Flight:
