@@ -174,7 +174,7 @@ def stream(
         lists = [list(column) for column in others]
         rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*lists))
     else:
-        rows = _zipped(map_over, columns, where)
+        rows = zip(*columns, strict=True) if len(columns) == 1 else _zipped(map_over, columns, where)
     return drawn(map_over, rows, columns, where)
 
 

@@ -180,7 +180,7 @@ class ScheduledEngine(Engine):
                 for row in rows.take():
                     yield _as_returned(*row)
                     del row
-                    run.refill()
+                run.refill()
             for row in rows.take():
                 yield _as_returned(*row)
                 del row

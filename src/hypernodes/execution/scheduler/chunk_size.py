@@ -22,6 +22,8 @@ CHUNK_BYTES: Final = 16 << 20
 """Bytes of items and rows in a chunk: more would hold up a worker and fill the memory of the driver."""
 
 MAX_CHUNK_ITEMS: Final = 1 << 16
+MAX_STREAM_CHUNK_ITEMS: Final = 1 << 12
+"""Of a stream, items are in memory only for the chunks that are under way."""
 
 CHUNKS_LEFT_PER_WORKER: Final = 3
 """Chunks that each worker should still get towards the end, so that all workers end together."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -109,6 +110,15 @@ class CollectedRows:
         return rows
 
 
+@dataclass(slots=True)
+class _Block:
+    """Rows of a stream that follow one another."""
+
+    positions: Sequence[int]
+    rows: Sequence[Any]
+    nbytes: int
+
+
 class StreamedRows:
     """Rows that are handed out as they come, and not kept."""
 
@@ -117,40 +127,45 @@ class StreamedRows:
     def __init__(self, *, in_order: bool) -> None:
         self._in_order = in_order
         self.nbytes = 0
-        self._sizes: dict[int, int] = {}
+        self.waiting = 0
         self._next = 0
-        self._early: dict[int, Any] = {}
-        self._ready: deque[tuple[int, Any]] = deque()
+        self._early: dict[int, _Block] = {}  # by their first position
+        self._ready: deque[_Block] = deque()
 
     def put(self, position: int, row: Any) -> None:
         """Take a row."""
-        if size := size_of(row):
-            self._sizes[position] = size
-            self.nbytes += size
-        if not self._in_order:
-            self._ready.append((position, row))
-            return
-        self._early[position] = row
-        while self._next in self._early:
-            self._ready.append((self._next, self._early.pop(self._next)))
-            self._next += 1
+        self._put(_Block((position,), (row,), size_of(row)))
 
     def put_all(self, positions: Sequence[int], rows: Columns) -> None:
         """Take several rows."""
-        for position, row in zip(positions, rows, strict=True):
-            self.put(position, row)
+        if not isinstance(positions, range):
+            for position, row in zip(positions, rows, strict=True):
+                self.put(position, row)
+            return
+        are_small = all(SMALL_TYPES.issuperset(map(type, column)) for column in rows.columns.values())
+        self._put(_Block(positions, rows, 0 if are_small else sum(map(size_of, rows))))
+
+    def _put(self, block: _Block) -> None:
+        self.waiting += len(block.positions)
+        self.nbytes += block.nbytes
+        if not self._in_order:
+            self._ready.append(block)
+            return
+        self._early[block.positions[0]] = block
+        while (following := self._early.pop(self._next, None)) is not None:
+            self._ready.append(following)
+            self._next += len(following.positions)
 
     def take(self) -> Iterator[tuple[int, Any]]:
         """Hand out the rows that are ready."""
         while self._ready:
-            if self._sizes:
-                self.nbytes -= self._sizes.pop(self._ready[0][0], 0)
-            yield self._ready.popleft()
-
-    @property
-    def waiting(self) -> int:
-        """How many rows are here."""
-        return len(self._ready) + len(self._early)
+            block = self._ready.popleft()
+            nbytes = block.nbytes // len(block.positions)
+            for pair in zip(block.positions, block.rows, strict=True):
+                self.waiting -= 1
+                self.nbytes -= nbytes
+                yield pair
+            self.nbytes -= block.nbytes % len(block.positions)
 
     def all(self) -> Sequence[Any]:
         """Return nothing: streamed rows are not kept."""

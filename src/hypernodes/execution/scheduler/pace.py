@@ -11,6 +11,7 @@ from hypernodes.execution.scheduler.chunk_size import (
     INLINE_CHUNK_S,
     INLINE_MAX_ITEM_S,
     MAX_CHUNK_ITEMS,
+    MAX_STREAM_CHUNK_ITEMS,
     SERIALIZED_CHUNK_S,
     SPREAD_MIN_S,
     Measured,
@@ -74,12 +75,13 @@ class Pace:
                 if capabilities.serializes
                 else IN_PROCESS_CHUNK_S
             )
+            largest = MAX_STREAM_CHUNK_ITEMS if self._is_stream else MAX_CHUNK_ITEMS
             size = chunk_size(
                 self._measured,
                 left=None if self._total is None else here + self._total - drawn,
                 workers=self._workers,
                 ideal_seconds=ideal_seconds,
-                largest=1 if capabilities is not None and capabilities.runs_coroutines else MAX_CHUNK_ITEMS,
+                largest=1 if capabilities is not None and capabilities.runs_coroutines else largest,
             )
         self._measured = replace(self._measured, asked=size)
         return min(size, here)
