@@ -347,9 +347,9 @@ def _resolved(values: Any) -> list[Any]:
 
 def execute_compiled(chunk: Chunk) -> ChunkOutcome:
     """Run a chunk here whose items are only counted: its plan compiles."""
-    started = perf_counter()
-    rows, events = compute_rows(chunk, is_isolated=False)
-    return ChunkOutcome(rows, events, perf_counter() - started, executed=len(chunk.context.plan.steps))
+    started, executed = perf_counter(), len(chunk.context.plan.steps)
+    # No local variable holds the rows: the frame of a function that has raised refers to this one.
+    return ChunkOutcome(*compute_rows(chunk, is_isolated=False), perf_counter() - started, executed=executed)
 
 
 def with_local_values(job: Call | Chunk) -> Call | Chunk:

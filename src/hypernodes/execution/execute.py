@@ -17,7 +17,7 @@ the plan needs (`hypernodes.execution.plan.needs`).
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
 from hypernodes.execution.compiled.codegen import compiled_on_loop
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.event import Event
     from hypernodes.execution.calls.call import InThread
     from hypernodes.execution.jobs import Outcome, Values
+    from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.target import ExecutionTarget
 
@@ -96,18 +97,15 @@ async def _execute_chunk(
 ) -> ChunkOutcome:
     context, started = chunk.context, perf_counter()
     plan = context.plan
-    compute: Callable[..., Any] | None = None
-    made: tuple[Sequence[Values | Failure], Sequence[Event]] | None = None
+    # No local variable holds the rows: the frame of a function that has raised refers to this one.
     if plan.has_batch:
         if in_thread is None and context.on_error == "raise" and plan.needs <= STAGES:
-            made = _compute_stages(chunk), ()
+            return _outcome(plan, started, _compute_stages(chunk), ())
     elif in_thread is None:
         if plan.needs <= COMPILED and chunk.items.columns:
-            made = compute_rows(chunk, is_isolated=True)
+            return _outcome(plan, started, *compute_rows(chunk, is_isolated=True))
     elif (compute := compiled_on_loop(plan)) is not None:
-        made = await compute_rows_on_loop(chunk, compute)
-    if made is not None:
-        return ChunkOutcome(*made, perf_counter() - started, executed=len(plan.steps))
+        return _outcome(plan, started, *await compute_rows_on_loop(chunk, compute))
     run = Run.over_chunk(context, chunk.indices, chunk.items, chunk.known, target_info=target_of)
     if in_thread is None:
         drive(run, target_of)
@@ -119,6 +117,12 @@ async def _execute_chunk(
     )
     run.close()
     return outcome
+
+
+def _outcome(
+    plan: Plan, started: float, rows: Sequence[Values | Failure], events: Sequence[Event]
+) -> ChunkOutcome:
+    return ChunkOutcome(rows, events, perf_counter() - started, executed=len(plan.steps))
 
 
 def _compute_stages(chunk: Chunk) -> Sequence[Values | Failure]:

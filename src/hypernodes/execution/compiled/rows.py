@@ -51,12 +51,20 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
                 watch.failed(error, chunk.indices[position])
                 if context.on_error == "raise":
                     break
-    rows: Sequence[Values | Failure] = Columns(made)
-    if failures:
-        rows = list(rows)
-        for position, failure in failures.items():
-            rows.insert(position, failure)
-    return rows, watch.events(len(first))
+    try:
+        return _rows(made, failures), watch.events(len(first))
+    finally:
+        failures.clear()  # the frame of the function that has raised refers to this frame
+
+
+def _rows(made: dict[str, list[Any]], failures: Mapping[int, Failure]) -> Sequence[Values | Failure]:
+    columns = Columns(made)
+    if not failures:
+        return columns
+    rows: list[Values | Failure] = list(columns)
+    for position, failure in failures.items():
+        rows.insert(position, failure)
+    return rows
 
 
 async def compute_rows_on_loop(
@@ -76,7 +84,10 @@ async def compute_rows_on_loop(
                 watch.failed(error, index)
                 if context.on_error == "raise":
                     break
-    return rows, watch.events(done)
+    try:
+        return rows, watch.events(done)
+    finally:
+        del rows  # the frame of the function that has raised refers to this frame
 
 
 class _Watch:
