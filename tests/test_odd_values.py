@@ -206,7 +206,13 @@ def test_a_value_that_cannot_be_asked_goes_its_way(observed, kind, caplog):
     assert taking.run({"value": [kind()]}) == {"name": "list"}
     for seen in (pipeline.last_run, taking.explain({"value": kind()}), taking.bind(value=kind()), taking):
         assert repr(seen)
-    assert taking.bind(value=kind()).visualize()
+    assert "Unanswerable" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_default_that_cannot_be_asked_is_drawn(kind, caplog):
+    pipeline = Pipeline([node(name_of, output_name="name")], callbacks=[RunReport()])
+    assert pipeline.bind(value=kind()).visualize()
     assert "Unanswerable" not in caplog.text
 
 
