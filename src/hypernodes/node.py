@@ -344,4 +344,5 @@ def _innermost(function: Callable[..., Any]) -> Any:
         elif inspect.isroutine(function) or inspect.isclass(function):
             return function
         else:
-            return type(function).__call__
+            # A method of an object that is made later names its function as bound methods do.
+            return getattr(function, "__dict__", {}).get("__func__", type(function).__call__)
