@@ -80,3 +80,18 @@ def load_noted(log, name):
 def load_lock(log, name):
     note(log, f"loaded-{name}")
     return {"name": name.upper(), "lock": threading.Lock()}
+
+
+@node(output_name="y")
+def tagged(name_of_model, x):
+    return f"{name_of_model}{x}"
+
+
+@node(output_name="y")
+def tagged_by(lock_of_model, x):
+    with lock_of_model["lock"]:
+        return f"{lock_of_model['name']}{x}"
+
+
+name_of_model = node(load_noted, output_name="name_of_model")
+lock_of_model = node(load_lock, output_name="lock_of_model")

@@ -73,6 +73,10 @@ class _HolderType(type):
             raise AttributeError(f"stateful class {cls.__name__!r} has no attribute {name!r}")
         return getattr(cls._kind, name)
 
+    def __cache_key__(cls) -> object:
+        """Return the class or function: what is generated around it is the same for all of them."""
+        return cls._made_by
+
     @property
     def __wrapped__(cls) -> Any:
         """The plain class. Only the class of holders has it: holders are not what they stand for."""

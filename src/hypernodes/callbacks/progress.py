@@ -123,6 +123,8 @@ class ProgressCallback(PipelineCallback):
         self._add_nodes(path, ctx)
         for node_id in ctx.get_pipeline_metadata(path).get("node_ids", ()):
             tally = self._tallies.of((*path, node_id))
+            if tally.is_shared:
+                continue
             tally.is_shown = True
             tally.done += items
             tally.changed = monotonic()
@@ -130,7 +132,7 @@ class ProgressCallback(PipelineCallback):
                 self._count_nodes((*path, node_id), ctx, items)
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        tally = self._tallies.of((*ctx.hierarchy_path, node_id))
+        tally = self._tallies.of_node((*ctx.hierarchy_path, node_id), ctx.item_path)
         tally.is_shown = True
         tally.start_order = next(self._starts)
         self._draw()
@@ -159,7 +161,7 @@ class ProgressCallback(PipelineCallback):
         self._draw(tally, ctx.worker)
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
-        tally = self._tallies.of((*ctx.hierarchy_path, node_id))
+        tally = self._tallies.of_node((*ctx.hierarchy_path, node_id), ctx.item_path)
         tally.is_shown = True
         tally.done += 1
         tally.cached += 1

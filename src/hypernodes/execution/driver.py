@@ -17,7 +17,7 @@ from hypernodes.config import MISS
 from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.batch import call_batch_of
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
-from hypernodes.execution.compiled.codegen import compiled
+from hypernodes.execution.compiled.codegen import compiled_for_items
 from hypernodes.execution.compiled.rows import compute_rows
 from hypernodes.execution.in_flight import CallsInFlight
 from hypernodes.execution.jobs import (
@@ -349,7 +349,7 @@ def _resolved(values: Any) -> list[Any]:
 def execute_compiled(chunk: Chunk) -> ChunkOutcome:
     """Run a chunk here whose items are only counted: its plan compiles."""
     started, plan = perf_counter(), chunk.context.plan
-    compute: Any = compiled(plan)
+    compute: Any = compiled_for_items(plan)
     return ChunkOutcome(
         *run_sync(compute_rows(chunk.context, compute, chunk.indices, chunk.items, on_loop=False)),
         perf_counter() - started,

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
-from hypernodes.execution.compiled.codegen import compiled, compiled_on_loop
+from hypernodes.execution.compiled.codegen import compiled_for_items, compiled_on_loop
 from hypernodes.execution.compiled.rows import compute_rows
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import drive, drive_on_loop
@@ -101,7 +101,7 @@ async def _execute_chunk(
             rows = _compute_stages(chunk)
             return ChunkOutcome(rows, (), perf_counter() - started, executed=len(plan.steps))
     else:
-        compute = compiled(plan) if in_thread is None else compiled_on_loop(plan)
+        compute = compiled_for_items(plan) if in_thread is None else compiled_on_loop(plan)
         if compute is not None and in_thread is None:
             compute = isolated(compute)  # on a loop, a chunk is a single item, and a task of its own
     if compute is not None:

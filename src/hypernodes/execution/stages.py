@@ -307,4 +307,5 @@ def _part(plan: Plan, steps: Sequence[Step], makes: tuple[str, ...]) -> Plan:
         outputs=makes,
         bound={name: plan.bound[name] for name in inputs if name in plan.bound},
         reach=plan.code_reach() if plan.caches() else None,
+        shared=(),
     )

@@ -39,6 +39,7 @@ from hypernodes.execution.calls.returned import (
 )
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
+from hypernodes.execution.plan.variants import shared_part, without_shared
 from hypernodes.executors.loops import ASYNC_CALLER
 from hypernodes.executors.settled import cancelled_inside
 
@@ -81,14 +82,57 @@ def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
 
 def compiled_over_columns(plan: Plan, names: Sequence[str]) -> ComputeColumns | None:
     """Return a function ``(columns, inputs, items=(), numbers=None) -> columns``, as `compiled` does."""
-    names = tuple(names)
-    return _form(plan, names, over=names) if plan.needs <= COMPILED else None
+    return _over_columns(plan, tuple(names)) if plan.needs <= COMPILED else None
+
+
+def compiled_for_items(plan: Plan) -> Compute | None:
+    """Return what computes item after item of one map: what all items share is computed with the first."""
+    if not plan.needs <= COMPILED:
+        return None
+    if not plan.shared:
+        return _form(plan, "plain")
+    first, rest = _form(shared_part(plan), "plain"), _form(without_shared(plan), "plain")
+    made: list[dict[str, Any] | Exception] = []
+
+    def compute(inputs: Mapping[str, Any], items: tuple[int, ...] = ()) -> dict[str, Any]:
+        if not made:
+            try:
+                made.append(first(inputs, items[:-1]))
+            except Exception as error:
+                made.append(error)
+                raise
+        if isinstance(made[0], Exception):
+            raise made[0]
+        outputs: dict[str, Any] = rest({**inputs, **made[0]}, items)
+        return outputs
+
+    return compute
+
+
+def _over_columns(plan: Plan, names: tuple[str, ...]) -> ComputeColumns:
+    if not plan.shared:
+        return _form(plan, names, over=names)
+    first, rest = _form(shared_part(plan), "plain"), _form(without_shared(plan), names, over=names)
+
+    def compute(
+        columns: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        items: tuple[int, ...] = (),
+        numbers: Any = None,
+    ) -> dict[str, list[Any]]:
+        is_empty = all(isinstance(column, list) and not column for column in columns.values())
+        shared = dict.fromkeys(plan.shared) if is_empty else first(inputs, items)
+        outputs: dict[str, list[Any]] = rest(columns, {**inputs, **shared}, items, numbers)
+        return outputs
+
+    return compute
 
 
 def markers_of(plan: Plan) -> Iterator[tuple[Plan, object]]:
     """Yield a plan and those nested in it, each with the marker that is the owner of its failed nodes."""
     for inner in plan.tree():
-        yield inner, _forms_of(inner)[_MARKER]
+        parts = (inner, shared_part(inner), without_shared(inner)) if inner.shared else (inner,)
+        yield from ((part, _forms_of(part)[_MARKER]) for part in parts)
 
 
 _MARKER = "marker"
@@ -239,7 +283,7 @@ def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tup
         return lambda inputs, items: tuple(map(compute(inputs, items).__getitem__, results))
 
     names = step.map_over
-    compute_columns = _form(step.inner, names, over=names)
+    compute_columns = _over_columns(step.inner, names)
 
     def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
         columns = step.items(inputs).columns

@@ -34,6 +34,7 @@ class CallStep:
     batch_positional: tuple[tuple[str, Any], ...] = ()
     is_async: bool = False  # calling the function returns an awaitable, so that it belongs on an event loop
     strict: bool = False  # it is an error that the function changes its arguments
+    can_share: bool = False  # calls with equal arguments are one call, as those of a node that may be cached
     options: NodeOptions = DEFAULTS
     named: tuple[str, ...] = field(init=False)
     filled: Mapping[str, Any] = field(init=False)
@@ -102,6 +103,11 @@ class NestedStep:
         """Whether a coroutine runs in the nested plan."""
         return self.inner.awaits
 
+    @property
+    def can_share(self) -> bool:
+        """Whether runs with equal inputs are one run."""
+        return bool(self.arguments) and all(call.can_share for call in self.inner.calls())
+
 
 Step: TypeAlias = CallStep | NestedStep
 
@@ -128,6 +134,8 @@ class Plan:
     # As it is run inside a chunk, if the items of its map may be sent in chunks.
     chunk_plan: Plan | None = None
     reach: Reach | None = None  # for a part of a plan, what the code of the whole plan reaches
+    # If it is mapped: the values that depend on fixed inputs only, and that its outputs or other steps need.
+    shared: tuple[str, ...] = ()
     producers: Mapping[str, Step] = field(init=False, repr=False)  # the step that makes each name
     needs: frozenset[str] = field(init=False, repr=False)  # of whatever executes it, nested plans included
     # Coroutines run on the way, so that it matters on which event loop.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import AGGREGATED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
+    from hypernodes.execution.plan.model import Step
     from hypernodes.execution.plan.placement import TargetRef
 
 
@@ -43,6 +45,79 @@ def without_batch(plan: Plan) -> Plan:
             else step
             for step in plan.steps
         ),
+    )
+
+
+def with_shared(plan: Plan, varying: Collection[str]) -> Plan:
+    """Return the plan of a map that knows which values are the same for all items, and computed once."""
+    moving = set(varying)
+    if not moving:
+        return plan
+    fixed: list[Step] = []
+    for step in plan.steps:
+        if step.can_share and moving.isdisjoint(name for _, name in step.arguments):
+            fixed.append(step)
+        else:
+            moving.update(name for name in step.outputs if name is not None)
+    if not fixed:
+        return plan
+    taken = {name for step in plan.steps if step not in fixed for _, name in step.arguments}
+    needed = taken.union(plan.outputs)
+    return replace(plan, shared=tuple(name for step in fixed for name in step.outputs if name in needed))
+
+
+def shared_part(plan: Plan) -> Plan:
+    """Return the part of the plan of a map that is computed once."""
+    return _parts(plan)[0]
+
+
+def without_shared(plan: Plan) -> Plan:
+    """Return the part of the plan of a map that is computed for each item; it takes the shared values."""
+    return _parts(plan)[1]
+
+
+_known_parts: Final[WeakKeyDictionary[Plan, tuple[Plan, Plan]]] = WeakKeyDictionary()
+
+
+def _parts(plan: Plan) -> tuple[Plan, Plan]:
+    if (parts := _known_parts.get(plan)) is None:
+        parts = _known_parts[plan] = _divided(plan)
+    return parts
+
+
+def _divided(plan: Plan) -> tuple[Plan, Plan]:
+    """Divide a plan into what is computed once, and what is computed for each item.
+
+    A plan with a cache keeps all its steps, since their indices identify their code; it computes only what is
+    asked for and not given.
+    """
+    shared = plan.shared
+    if plan.caches():
+        once = replace(plan, outputs=shared, shared=(), chunk_plan=None)
+        return once, plan
+    needed = set(shared)
+    first: list[Step] = []
+    for step in reversed(plan.steps):
+        if not needed.isdisjoint(step.outputs):
+            first.insert(0, step)
+            needed.update(name for _, name in step.arguments)
+    once = _of_steps(plan, first, shared)
+    others = [step for step in plan.steps if step not in first]
+    rest = _of_steps(plan, others, plan.outputs)
+    return once, rest
+
+
+def _of_steps(plan: Plan, steps: Collection[Step], outputs: tuple[str, ...]) -> Plan:
+    made = {name for step in steps for name in step.outputs}
+    taken = {name for step in steps for _, name in step.arguments} | set(outputs)
+    return replace(
+        plan,
+        inputs=tuple(sorted(taken - made)),
+        steps=tuple(replace(step, index=index) for index, step in enumerate(steps)),
+        outputs=outputs,
+        bound={name: value for name, value in plan.bound.items() if name in taken - made},
+        shared=(),
+        chunk_plan=None,
     )
 
 
