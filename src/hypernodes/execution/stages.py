@@ -204,7 +204,7 @@ async def compute_on_loop(
 
     async def computed(position: int) -> tuple[Any, ...]:
         index = indices[position]
-        if not others and isinstance(step, CallStep) and plan.cache is None:
+        if not others and isinstance(step, CallStep) and plan.needs <= STAGES:
             source = {
                 name: columns[name][position] if name in columns else given[name]
                 for _, name in step.arguments

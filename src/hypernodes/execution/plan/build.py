@@ -234,7 +234,8 @@ def _can_be_sent(plan: Plan, to: TargetRef) -> bool:
     for step in plan.calls():
         # A call that waits for a GPU should wait alone, while the rest of its item goes on.
         waits_alone = to.capabilities.places_calls and step.options.resources.is_scarce
-        if waits_alone or isinstance(step.function, EngineCall):
+        # What a service may be asked holds for the whole run, so that the driver hands out each call.
+        if waits_alone or step.is_paced or isinstance(step.function, EngineCall):
             return False
     return True
 

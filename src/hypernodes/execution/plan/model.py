@@ -34,6 +34,7 @@ class CallStep:
     batch_positional: tuple[tuple[str, Any], ...] = ()
     is_async: bool = False  # calling the function returns an awaitable, so that it belongs on an event loop
     strict: bool = False  # it is an error that the function changes its arguments
+    attempt: int = 0  # how often the call was made before
     can_share: bool = False  # calls with equal arguments are one call, as those of a node that may be cached
     options: NodeOptions = DEFAULTS
     named: tuple[str, ...] = field(init=False)
@@ -55,6 +56,14 @@ class CallStep:
                 strict=self.strict,
                 is_engine_call=isinstance(self.function, EngineCall),
             )
+        )
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether the driver decides when it is called."""
+        options = self.options
+        return options is not DEFAULTS and not (
+            options.retry_delay is None and options.max_concurrent is None and options.rate is None
         )
 
     @property

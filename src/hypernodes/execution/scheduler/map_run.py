@@ -52,6 +52,10 @@ STREAM_BYTES: Final = 64 << 20
 """About how many bytes the items and rows of a stream may have together, beside one item for each worker."""
 
 
+MAX_RETRIES: Final = 1000
+"""How many items that wait for a retry make room for others: all of them are in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """The items of a chunk that was handed out."""
@@ -108,6 +112,8 @@ class MapRun(PlanExecution):
     def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
         """Start the first items."""
         self.emitted_as = emit_as
+        if "retry_delay" in self.plan.needs:
+            self.run.maps.add(self)
         self.emit("on_pipeline_start", emit_as, inputs)
         self.emit("on_map_start", self.items.total)
         self.run.later(self.refill)
@@ -135,7 +141,7 @@ class MapRun(PlanExecution):
             if not lookup.waiting:  # perhaps no item needs the target: then it is not even asked for its size
                 self._look_up()
                 return
-            if self._chunks + len(self._children) >= self._pace.window:
+            if self._chunks + len(self._children) >= self._pace.window + min(self.run.retries, MAX_RETRIES):
                 return
             size = 1
             if self._pace.sends_chunks:

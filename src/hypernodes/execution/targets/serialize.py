@@ -72,6 +72,7 @@ class SerializedOutcome:
     seconds: float
     events: tuple[Event, ...]
     is_stored: bool
+    retry_in: float | None
     ended: tuple[float, Worker] | None
 
 
@@ -233,6 +234,7 @@ def portable_outcome(
         outcome.seconds,
         tuple(map(portable_event, outcome.events)),
         outcome.is_stored,
+        outcome.retry_in,
         outcome.ended,
     )
 
@@ -257,6 +259,7 @@ def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] 
         serialized.seconds,
         serialized.events,
         serialized.is_stored,
+        serialized.retry_in,
         serialized.ended,
     )
 
