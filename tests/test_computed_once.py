@@ -208,3 +208,37 @@ def test_progress_expects_it_once(capsys, given):
     with HyperNodesEngine() as engine:
         map_of(PIPELINE.with_engine(engine).with_callbacks([ProgressCallback("lines")]), given)
     assert "tagging: 8/8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
+@pytest.mark.parametrize(
+    "callbacks", [None, [ProgressCallback("lines")], [RunReport()]], ids=["unwatched", "counted", "watched"]
+)
+def test_a_part_of_a_nested_pipeline_that_does_not_vary_is_computed_once(alias, callbacks, given, engine_on):
+    log, recorder = given["log"], Recorder()
+    deeper = Pipeline([Pipeline([PIPELINE], name="middle")], name="deeper")
+    again = PIPELINE.as_node({"number": "x"}, {"y": "tag", "name_of_model": "m"}, name="again")
+    both = Pipeline([deeper, again])
+    inputs = {"log": log, "name": "a", "x": list(range(8)), "number": list(range(8))}
+    mapped = both.with_engine(engine_on("map_executor", alias)).with_callbacks(callbacks)
+    for way in (mapped, mapped.with_callbacks(callbacks and [*callbacks, recorder])):
+        before = len(noted(log))
+        got = way.map(inputs, map_over=["x", "number"])
+        assert got["y"] == got["tag"] == ROWS
+        assert got["name_of_model"] == got["m"] == ["A"] * 8
+        assert len(noted(log)) - before == 2
+    assert not recorder.unfinished
+    before = len(noted(log))
+    outer = Pipeline([deeper.as_node({"xs": "x"}, map_over="xs")], engine=mapped.engine)
+    assert outer(log=log, name="a", xs=[1, 2])["y"] == ["A1", "A2"]
+    assert len(noted(log)) - before == 1
+
+
+def test_an_error_in_such_a_part_names_its_node(given):
+    def fail(log, name):
+        raise LookupError("no model")
+
+    inner = Pipeline([node(fail, output_name="name_of_model"), tagged], name="inner")
+    with pytest.raises(LookupError) as found:
+        Pipeline([inner], name="outer").map(given, map_over="x")
+    assert found.value.__notes__[0].startswith("in node 'fail' of pipeline 'outer/inner', called with")

@@ -82,8 +82,10 @@ class Tallies(dict[Path, Tally]):
     def of_node(self, path: Path, item_path: tuple[int, ...]) -> Tally:
         """Return the tally of a node that has emitted an event in an item, or in none of its map."""
         tally = self.of(path)
-        if len(item_path) < sum(self.of(path[:end]).is_map for end in range(1, len(path))):
-            tally.is_shared = True
+        is_shared = len(item_path) < sum(self.of(path[:end]).is_map for end in range(1, len(path)))
+        if tally.is_shared and not is_shared:  # a part of a nested pipeline was executed for all items before
+            tally.done = 0
+        tally.is_shared = is_shared
         return tally
 
     def update_totals(self) -> None:

@@ -131,8 +131,10 @@ def _over_columns(plan: Plan, names: tuple[str, ...]) -> ComputeColumns:
 def markers_of(plan: Plan) -> Iterator[tuple[Plan, object]]:
     """Yield a plan and those nested in it, each with the marker that is the owner of its failed nodes."""
     for inner in plan.tree():
-        parts = (inner, shared_part(inner), without_shared(inner)) if inner.shared else (inner,)
-        yield from ((part, _forms_of(part)[_MARKER]) for part in parts)
+        yield inner, _forms_of(inner)[_MARKER]
+        if inner.shared:
+            yield from markers_of(shared_part(inner))
+            yield from markers_of(without_shared(inner))
 
 
 _MARKER = "marker"

@@ -10,7 +10,7 @@ from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import AGGREGATED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from hypernodes.execution.plan.model import Step
     from hypernodes.execution.plan.placement import TargetRef
@@ -49,21 +49,32 @@ def without_batch(plan: Plan) -> Plan:
 
 
 def with_shared(plan: Plan, varying: Collection[str]) -> Plan:
-    """Return the plan of a map that knows which values are the same for all items, and computed once."""
+    """Return the plan of a map that knows which values are the same for all items, and computed once.
+
+    A value within a nested plan has a name that tells the index of its step.
+    """
     moving = set(varying)
     if not moving:
         return plan
     fixed: list[Step] = []
+    inner: list[str] = []
     for step in plan.steps:
         if step.can_share and moving.isdisjoint(name for _, name in step.arguments):
             fixed.append(step)
-        else:
-            moving.update(name for name in step.outputs if name is not None)
-    if not fixed:
-        return plan
+            continue
+        moving.update(name for name in step.outputs if name is not None)
+        # With a cache, a nested plan is asked only for what the cache does not have.
+        if isinstance(step, NestedStep) and not step.map_over and not plan.caches():
+            own = with_shared(step.inner, {name for name, outer in step.arguments if outer in moving})
+            inner += (_shared_name(step, name) for name in own.shared)
     taken = {name for step in plan.steps if step not in fixed for _, name in step.arguments}
     needed = taken.union(plan.outputs)
-    return replace(plan, shared=tuple(name for step in fixed for name in step.outputs if name in needed))
+    shared = (name for step in fixed for name in step.outputs if name is not None and name in needed)
+    return replace(plan, shared=(*shared, *inner)) if fixed or inner else plan
+
+
+def _shared_name(step: NestedStep, name: str) -> str:
+    return f"{step.index}/{name}"
 
 
 def shared_part(plan: Plan) -> Plan:
@@ -93,18 +104,50 @@ def _divided(plan: Plan) -> tuple[Plan, Plan]:
     """
     shared = plan.shared
     if plan.caches():
-        once = replace(plan, outputs=shared, shared=(), chunk_plan=None)
-        return once, plan
+        return replace(plan, outputs=shared, shared=(), chunk_plan=None), plan
+    nested = {step.index: _divided_step(step, shared) for step in plan.steps if isinstance(step, NestedStep)}
     needed = set(shared)
     first: list[Step] = []
+    rest: list[Step] = []
     for step in reversed(plan.steps):
         if not needed.isdisjoint(step.outputs):
             first.insert(0, step)
             needed.update(name for _, name in step.arguments)
-    once = _of_steps(plan, first, shared)
-    others = [step for step in plan.steps if step not in first]
-    rest = _of_steps(plan, others, plan.outputs)
-    return once, rest
+            continue
+        once, for_each = nested.get(step.index, (None, step))
+        rest.insert(0, for_each)
+        if once is not None:
+            first.insert(0, once)
+            needed.update(name for _, name in once.arguments)
+    return _of_steps(plan, first, shared), _of_steps(plan, rest, plan.outputs)
+
+
+def _divided_step(step: NestedStep, shared: Collection[str]) -> tuple[NestedStep | None, NestedStep]:
+    """Divide a nested plan in the same way, if any of its values are shared."""
+    names = tuple(name for name in _names(step.inner) if _shared_name(step, name) in shared)
+    if not names or step.map_over:
+        return None, step
+    inner = replace(step.inner, shared=names)
+    once, rest = shared_part(inner), without_shared(inner)
+    given = tuple((name, _shared_name(step, name)) for name in names)
+    arguments = [(name, outer) for name, outer in step.arguments if name in rest.inputs]
+    return (
+        replace(
+            step,
+            inner=once,
+            arguments=tuple((name, outer) for name, outer in step.arguments if name in once.inputs),
+            results=given,
+        ),
+        replace(step, inner=rest, arguments=(*arguments, *given)),
+    )
+
+
+def _names(plan: Plan) -> Iterator[str]:
+    """Yield the names of what a plan makes, in nested plans, too, as `with_shared` names it."""
+    yield from plan.producers
+    for step in plan.steps:
+        if isinstance(step, NestedStep) and not step.map_over:
+            yield from (_shared_name(step, name) for name in _names(step.inner))
 
 
 def _of_steps(plan: Plan, steps: Collection[Step], outputs: tuple[str, ...]) -> Plan:

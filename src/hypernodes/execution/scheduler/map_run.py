@@ -249,7 +249,7 @@ class MapRun(PlanExecution):
         index = self.items.index(position)
         child = PlanRun(
             self.run,
-            self.plan,
+            without_shared(self.plan) if self._shared.are_there else self.plan,
             self.scope.of_item(index),
             self,
             {**self._fixed, **self.items[position]},
