@@ -242,3 +242,21 @@ def test_an_error_in_such_a_part_names_its_node(given):
     with pytest.raises(LookupError) as found:
         Pipeline([inner], name="outer").map(given, map_over="x")
     assert found.value.__notes__[0].startswith("in node 'fail' of pipeline 'outer/inner', called with")
+
+
+@pytest.mark.parametrize("alias", ["sequential", "threaded"])
+@pytest.mark.parametrize("way", WAYS)
+def test_an_open_file_is_not_shared(alias, way, given, engine_on, tmp_path):
+    path = tmp_path / "words"
+    path.write_text("one\ntwo\n")
+
+    def open_it(path):
+        return path.open()
+
+    def read(name_of_model, x):
+        with name_of_model:
+            return f"{name_of_model.read().split()[1]}{x}"
+
+    nodes = [node(open_it, output_name="name_of_model"), node(read, output_name="y")]
+    pipeline = Pipeline(nodes, engine=engine_on("map_executor", alias))
+    assert way(pipeline, {"path": path, "x": [1, 2, 3]}) == ["two1", "two2", "two3"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import decimal
 import functools
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar
 
@@ -236,6 +236,9 @@ def test_generators_give_lists():
 
 
 def test_async_nodes_partials_methods_and_callables_have_hints():
+    def awaited(x) -> Awaitable[str]:
+        return fetch(x)
+
     async def fetch(x) -> str:
         return ""
 
@@ -249,7 +252,14 @@ def test_async_nodes_partials_methods_and_callables_have_hints():
     def scaled(factor: int, x) -> str:
         return ""
 
-    for function in (fetch, Maker().make, Maker(), functools.partial(scaled, 2), stateful(Maker)().make):
+    for function in (
+        fetch,
+        awaited,
+        Maker().make,
+        Maker(),
+        functools.partial(scaled, 2),
+        stateful(Maker)().make,
+    ):
         with pytest.raises(TypeHintError, match="returns str as 'value', but node 'take' takes int"):
             Pipeline([node(function, output_name="value"), taker(int)])
 

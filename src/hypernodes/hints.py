@@ -22,6 +22,7 @@ _UNKNOWN: Final = (Any, object, inspect.Parameter.empty)
 _WRAPPERS: Final = frozenset(("Annotated", "Final", "ClassVar", "Required", "NotRequired", "ReadOnly"))
 _PROMOTED: Final[dict[Any, tuple[type, ...]]] = {float: (int,), complex: (float, int)}
 _ITERATORS: Final = (cabc.Iterator, cabc.Generator, cabc.AsyncIterator, cabc.AsyncGenerator)
+_AWAITED: Final = (cabc.Awaitable, cabc.Coroutine)
 _COLLECTIONS: Final = (
     *(list, tuple, set, frozenset, collections.deque),
     *(cabc.Sequence, cabc.MutableSequence, cabc.Collection, cabc.Iterable, cabc.Set, cabc.MutableSet),
@@ -78,6 +79,8 @@ def returned_hints(hint: Any, outputs: int, *, is_generator: bool = False) -> li
     ([<class 'int'>, <class 'str'>], [typing.Any, typing.Any])
     """
     hint = _plain(hint)
+    if get_origin(hint) in _AWAITED and get_args(hint):
+        hint = _plain(get_args(hint)[-1])
     if get_origin(hint) in _ITERATORS or hint in _ITERATORS or (is_generator and hint not in _UNKNOWN):
         item = next(iter(get_args(hint)), Any)
         return [list[item]] if outputs == 1 else [item] * outputs  # type: ignore[valid-type]

@@ -42,6 +42,7 @@ from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
 from hypernodes.execution.plan.variants import shared_part, without_shared
 from hypernodes.executors.loops import ASYNC_CALLER
 from hypernodes.executors.settled import cancelled_inside
+from hypernodes.iterators import can_be_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -92,6 +93,7 @@ def compiled_for_items(plan: Plan) -> Compute | None:
     if not plan.shared:
         return _form(plan, "plain")
     first, rest = _form(shared_part(plan), "plain"), _form(without_shared(plan), "plain")
+    whole = _form(plan, "plain")
     made: list[dict[str, Any] | Exception] = []
 
     def compute(inputs: Mapping[str, Any], items: tuple[int, ...] = ()) -> dict[str, Any]:
@@ -103,7 +105,10 @@ def compiled_for_items(plan: Plan) -> Compute | None:
                 raise
         if isinstance(made[0], Exception):
             raise made[0]
-        outputs: dict[str, Any] = rest({**inputs, **made[0]}, items)
+        shared = made[0]
+        outputs: dict[str, Any] = (
+            rest({**inputs, **shared}, items) if can_be_shared(shared.values()) else whole(inputs, items)
+        )
         return outputs
 
     return compute
@@ -113,6 +118,7 @@ def _over_columns(plan: Plan, names: tuple[str, ...]) -> ComputeColumns:
     if not plan.shared:
         return _form(plan, names, over=names)
     first, rest = _form(shared_part(plan), "plain"), _form(without_shared(plan), names, over=names)
+    whole = _form(plan, names, over=names)
 
     def compute(
         columns: Mapping[str, Any],
@@ -122,7 +128,8 @@ def _over_columns(plan: Plan, names: tuple[str, ...]) -> ComputeColumns:
     ) -> dict[str, list[Any]]:
         is_empty = all(isinstance(column, list) and not column for column in columns.values())
         shared = dict.fromkeys(plan.shared) if is_empty else first(inputs, items)
-        outputs: dict[str, list[Any]] = rest(columns, {**inputs, **shared}, items, numbers)
+        compute_items = rest if can_be_shared(shared.values()) else whole
+        outputs: dict[str, list[Any]] = compute_items(columns, {**inputs, **shared}, items, numbers)
         return outputs
 
     return compute

@@ -14,6 +14,7 @@ from hypernodes.execution.jobs import CommonValue
 from hypernodes.execution.plan.variants import shared_part
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.signature import identify
+from hypernodes.iterators import can_be_shared
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.serialization.remote import is_remote
 
@@ -124,6 +125,9 @@ class SharedValues:
     def child_finished(self, child: PlanRun, values: Values) -> None:
         """Take the values."""
         self.computing, self._names = None, ()
+        if not can_be_shared(values.values()):
+            self._owner.shared_values_ended(child, None)
+            return
         self._fixed |= values
         self._common |= {name: CommonValue(value) for name, value in values.items()}
         signer = self._run.signer(self._plan)
