@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from hypernodes.executors import AsyncExecutor as AsyncExecutor
     from hypernodes.executors import ParallelExecutor as ParallelExecutor
     from hypernodes.executors import RayExecutor as RayExecutor
+    from hypernodes.holders import stateful as stateful
     from hypernodes.telemetry import TelemetryCallback as TelemetryCallback
 
 _LAZY = {
@@ -54,6 +55,7 @@ _LAZY = {
     "RayExecutor": "hypernodes.executors.ray",
     "RunReport": "hypernodes.callbacks.report",
     "TelemetryCallback": "hypernodes.telemetry.callback",
+    "stateful": "hypernodes.holders",
 }
 
 __version__ = "0.1.0"
@@ -78,6 +80,7 @@ __all__ = [
     "RunReport",
     "TelemetryCallback",
     "node",
+    "stateful",
 ]
 
 

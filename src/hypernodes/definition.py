@@ -15,6 +15,7 @@ from hypernodes.graph import Graph, Member, build_graph, to_networkx
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
 from hypernodes.text import identifier, short
+from hypernodes.type_checks import check_types as check_hints
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -49,12 +50,16 @@ class PipelineDefinition:
         name: str | None = None,
         *,
         strict: bool = False,
+        check_types: bool = True,
     ) -> None:
         check_name(name)
         members = _members(nodes, name)
         last_output = [output for member in members for output in member.output_names][-1:]
         pipeline_id = name or "-".join(("pipeline", *last_output))
         where = f"pipeline {pipeline_id!r}"
+        wiring = build_graph(members, pipeline_id)
+        if flag("check_types", check_types, where=where, kind=GraphError):
+            check_hints(wiring, where)
         vars(self).update(
             nodes=members,
             engine=check_engine(engine, where),
@@ -64,7 +69,7 @@ class PipelineDefinition:
             pipeline_id=pipeline_id,
             strict=flag("strict", strict, where=where, kind=GraphError),
             bound={},
-            wiring=build_graph(members, pipeline_id),
+            wiring=wiring,
             **_own_state(),
         )
 

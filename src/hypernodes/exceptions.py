@@ -5,12 +5,14 @@ HyperNodesError
 │   ├── NotANodeError (TypeError)         an element of nodes=[...] is no node
 │   ├── DuplicateOutputError              two nodes produce the same output
 │   ├── CycleError                        nodes depend on each other
-│   └── MappingError                      as_node(...) or rename(...) contains an unknown name
+│   ├── MappingError                      as_node(...) or rename(...) contains an unknown name
+│   └── TypeHintError (TypeError)         a node takes another type than the node before it returns
 ├── ImmutableError (AttributeError)       code tried to change a pipeline
 ├── InputError (ValueError)               a run that cannot start
 │   ├── MissingInputError                 a missing input
 │   ├── UnknownInputError                 an input that no node takes or produces
 │   ├── UnknownOutputError                an output that no node produces
+│   ├── InputTypeError (TypeError)        a value is not of the type that a node asks for
 │   └── MapError                          map_over and the values that it names do not fit together
 ├── OptionError (ValueError, TypeError)   an option of an engine, executor, cache or callback is wrong
 ├── UnknownExecutorError (ValueError)     an alias that does not exist, or an object that is no executor
@@ -78,6 +80,10 @@ class MappingError(GraphError):
     """A mapping of names contains a name that does not exist."""
 
 
+class TypeHintError(GraphError, TypeError):
+    """A node takes another type than the node returns whose output it takes, by their type hints."""
+
+
 class ImmutableError(HyperNodesError, AttributeError):
     """Code tried to change a pipeline. Its ``with_...`` methods return copies."""
 
@@ -107,6 +113,10 @@ class UnknownInputError(InputError):
 
 class UnknownOutputError(InputError):
     """An output was requested that no node of the pipeline produces."""
+
+
+class InputTypeError(InputError, TypeError):
+    """A value given to `Pipeline.validate` is not of the type that a node asks for."""
 
 
 class MapError(InputError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
+from hypernodes.iterators import is_consumed_once
 from hypernodes.mapping import Columns, check_shared, drawn, expand, parse_map_over, stream
 from hypernodes.tables import DataFrame, Table, table_of
 from hypernodes.text import identifier, short
@@ -39,6 +40,14 @@ class MapInputs(Generic[Items]):
     names: tuple[str, ...]
     items: Items
     fixed: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class GivenValues:
+    """The inputs of a run or map as they are given: of those that vary, collections."""
+
+    values: dict[str, Any]
+    varying: tuple[str, ...]
 
 
 def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
@@ -125,6 +134,27 @@ def stream_inputs(
     names, values = _values(inputs, map_over, graph, where)
     fixed = _others(values, names, where)
     return MapInputs(names, stream(values, names, map_mode, where), fixed)
+
+
+def given_values(
+    inputs: Inputs, map_over: MapOver, map_mode: MapMode, *, graph: Graph, where: str, is_map: bool
+) -> GivenValues:
+    """Return what is given to a run or map, without consuming it.
+
+    Raises:
+        InputError: As for `check_inputs` and `map_inputs`.
+    """
+    if not is_map:
+        return GivenValues(dict(check_inputs(inputs, where)), ())
+    table = table_of(inputs)
+    if table is not None and table.is_lazy:
+        names, used = input_columns(table, map_over, graph, where)
+        return GivenValues(dict.fromkeys(used, iter(())), names)
+    names, values = _values(inputs, map_over, graph, where)
+    _others(values, names, where)
+    if not any(is_consumed_once(values[name]) for name in names):
+        expand(values, names, map_mode, where)
+    return GivenValues(dict(values), names)
 
 
 def input_columns(

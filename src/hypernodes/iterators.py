@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _OF_RESOURCES: Final = ("__enter__", "__aenter__", "close", "aclose", "read")
 """Methods of open files, cursors and connections. Of other iterators, only generators have one of them."""
@@ -27,6 +30,15 @@ def is_async_and_consumed_once(value: Any) -> bool:
     if not (hasattr(kind, "__anext__") and hasattr(kind, "__aiter__")):
         return False
     return isinstance(value, AsyncGenerator) or not _is_resource(kind)
+
+
+def can_be_shared(values: Iterable[Any]) -> bool:
+    """Whether items can take the same values: none is an open file or a cursor, which one item would use up.
+
+    >>> can_be_shared([[1], "a"]), can_be_shared([iter([1])])
+    (True, False)
+    """
+    return not any(hasattr(type(value), name) for value in values for name in ("__next__", "__anext__"))
 
 
 def _is_resource(kind: type) -> bool:

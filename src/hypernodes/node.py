@@ -280,6 +280,13 @@ def node(
             be fingerprinted.
         retries: How often a call that raises is repeated.
         retry_on: The exception type, or a sequence of types, that is retried.
+        retry_delay: How long to wait before a call is repeated. A number of seconds doubles with each
+            attempt, with some jitter; a list has a number for each attempt, of which the last one is
+            repeated; a function of the attempt (1, 2 ...) and the error returns a number, or ``None`` to
+            give up, so that it can obey a server's ``Retry-After``. What waits holds no worker.
+        max_concurrent: How many calls of the node may be under way at once in a run, wherever they are made.
+        rate: How often the node may be called in a run, wherever the calls are made, as ``"18/s"``,
+            ``"100/min"`` or ``"1000/h"``; the calls are spread evenly.
         timeout: The seconds that one call may take, or a `datetime.timedelta`. A call that takes longer
             raises `NodeTimeoutError`.
         num_cpus: The CPUs that one call takes. This and the next three options are for executors that place
@@ -344,4 +351,5 @@ def _innermost(function: Callable[..., Any]) -> Any:
         elif inspect.isroutine(function) or inspect.isclass(function):
             return function
         else:
-            return type(function).__call__
+            # A method of an object that is made later names its function as bound methods do.
+            return getattr(function, "__dict__", {}).get("__func__", type(function).__call__)

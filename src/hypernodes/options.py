@@ -8,7 +8,8 @@ option (`hypernodes.execution.plan.needs`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypedDict
@@ -32,6 +33,9 @@ class NodeOptionValues(TypedDict, total=False):
     cache_version: str | int | None
     retries: int
     retry_on: type[BaseException] | Iterable[type[BaseException]]
+    retry_delay: float | timedelta | Sequence[float] | Callable[[int, Exception], float | None] | None
+    max_concurrent: int | None
+    rate: str | None
     timeout: float | timedelta | None
     num_cpus: float | None
     num_gpus: float | None
@@ -53,6 +57,10 @@ class NodeOptions:
         cache_version: A part of its signature that the user sets.
         retries: How often a call is repeated when it raises one of `retry_on`.
         retry_on: The exception types that are retried.
+        retry_delay: The seconds between two attempts: a number that grows, one number for each attempt, or a
+            function of attempt and error; ``None`` for none.
+        max_concurrent: How many calls of the node may be under way in a run; ``None`` for no limit.
+        rate: How many calls of the node may begin in a second of a run; ``None`` for no limit.
         timeout: The seconds that one call may take; ``None`` for no limit.
         resources: The resources that one call takes on a cluster.
         batch: The function for several items, with an array for each parameter that varies.
@@ -62,6 +70,9 @@ class NodeOptions:
     cache_version: str | int | None = None
     retries: int = 0
     retry_on: ErrorTypes = Exception
+    retry_delay: float | tuple[float, ...] | Callable[..., Any] | None = None
+    max_concurrent: int | None = None
+    rate: float | None = None
     timeout: float | None = None
     resources: Resources = field(default_factory=Resources)
     batch: Callable[..., Any] | None = None
@@ -105,6 +116,36 @@ def _error_types(value: Any) -> ErrorTypes:
     return listed if kinds is value else listed[0]
 
 
+def _delay(value: Any) -> Any:
+    """Return a number of seconds, a tuple of them, or a function."""
+    if value is None or callable(value):
+        return value
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        delays = tuple(0.0 if one == 0 else seconds("retry_delay", one) for one in value)
+        if delays:
+            return delays
+        raise error_of("retry_delay", "at least one number", value)
+    return seconds("retry_delay", value)
+
+
+_RATE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:/|per)\s*(s|sec|second|m|min|minute|h|hour|d|day)\s*")
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def _per_second(value: Any) -> float | None:
+    """Return a rate as calls per second.
+
+    >>> _per_second("18/s"), _per_second("90 / min")
+    (18.0, 1.5)
+    """
+    if value is None:
+        return None
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if found is None or not float(found[1]):
+        raise error_of("rate", "a text such as '18/s' or '100/min'", value)
+    return float(found[1]) / _SECONDS[found[2][0]]
+
+
 _READERS: Final[dict[str, tuple[Callable[[Any], Any], str]]] = {
     "cache": (
         partial(flag, "cache"),
@@ -113,6 +154,15 @@ _READERS: Final[dict[str, tuple[Callable[[Any], Any], str]]] = {
     "cache_version": (_version, "is a text or a number, not {}."),
     "retries": (partial(whole_number, "retries", least=0), "must be a number of 0 or more, not {}."),
     "retry_on": (_error_types, "is an exception type or a tuple of them, not {}."),
+    "retry_delay": (
+        _delay,
+        "is a number of seconds above 0, a list of them, a function of attempt and error, or None, not {}.",
+    ),
+    "max_concurrent": (
+        lambda value: None if value is None else whole_number("max_concurrent", value, least=1),
+        "must be a number of 1 or more, or None, not {}.",
+    ),
+    "rate": (_per_second, "is a text such as '18/s', '100/min' or '1000/h', or None, not {}."),
     "timeout": (
         lambda value: None if value is None else seconds("timeout", value),
         "is a number of seconds above 0, a timedelta, or None, not {}.",

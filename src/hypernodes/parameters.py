@@ -145,7 +145,9 @@ def takes_any_keyword(function: Callable[..., Any]) -> bool:
 
 def _signature(function: Callable[..., Any]) -> Mapping[str, Parameter]:
     parameters = inspect.signature(function).parameters
-    dispatcher = getattr(getattr(function, "register", None), "__self__", None)
+    # Only where there is such an attribute: to ask for one may make the object that a holder stands for.
+    has_register = "register" in getattr(function, "__dict__", ()) or hasattr(type(function), "register")
+    dispatcher = getattr(function.register, "__self__", None) if has_register else None  # type: ignore[attr-defined]
     if isinstance(dispatcher, functools.singledispatchmethod) and not isinstance(
         dispatcher.func, staticmethod
     ):

@@ -15,6 +15,7 @@ from hypernodes.exceptions import InputError, MapError
 from hypernodes.inputs import (
     all_columns_vary,
     check_inputs,
+    given_values,
     has_plain_names,
     input_columns,
     map_inputs,
@@ -24,6 +25,7 @@ from hypernodes.inputs import (
 from hypernodes.mapping import collect
 from hypernodes.nested import MapMode, NestedPipeline
 from hypernodes.tables import DataFrame, table_of
+from hypernodes.type_checks import check_values
 
 if TYPE_CHECKING:
     import os
@@ -55,6 +57,8 @@ class Pipeline(PipelineDefinition):
         name: The name of the pipeline in messages and events. By default made of its last output.
         strict: Whether a node that changes its inputs in place is an error, in this pipeline and in those
             nested in it. It costs two fingerprints of all arguments of each call.
+        check_types: Whether it is an error that a node takes another type than the node before it returns, by
+            their type hints. What the hints do not decide is no error.
 
     Attributes:
         nodes: The nodes and nested pipelines, in the order given.
@@ -70,6 +74,7 @@ class Pipeline(PipelineDefinition):
         NotANodeError: An element of `nodes` is neither a node nor a pipeline.
         DuplicateOutputError: Two nodes produce an output of the same name.
         CycleError: Nodes depend on each other.
+        TypeHintError: The type hints of two nodes do not fit together; the message names both.
         GraphError: `engine`, `cache`, `callbacks` or `name` has a wrong type.
 
     Example:
@@ -194,24 +199,17 @@ class Pipeline(PipelineDefinition):
             return lazy
         names = next((tuple(row) for row in rows if not isinstance(row, BaseException)), None)
         if names is None:
-            names = self._planned_outputs((*given.names, *given.fixed), wanted)
+            names = self._check_names((*given.names, *given.fixed), wanted, is_map=True)
         return collect(rows, names)
 
     def _map_no_items(
         self, engine: Engine, names: tuple[str, ...], fixed: dict[str, Any], wanted: tuple[str, ...] | None
     ) -> dict[str, list[Any]]:
         """Check the inputs of a map without items, and emit its events if there are callbacks."""
-        outputs = self._planned_outputs((*names, *fixed), wanted)
+        outputs = self._check_names((*names, *fixed), wanted, is_map=True)
         if self.effective_callbacks:
             list(engine.imap(self, iter(()), names, fixed, wanted))
         return {name: [] for name in outputs}
-
-    def _planned_outputs(self, given: tuple[str, ...], wanted: tuple[str, ...] | None) -> tuple[str, ...]:
-        """Return the names of the outputs that a map computes."""
-        from hypernodes.execution.plan.build import build_plan
-        from hypernodes.execution.plan.placement import Placement
-
-        return build_plan(self, given, wanted, Placement(), mapped=True).plan.outputs
 
     def imap(
         self,
@@ -378,6 +376,54 @@ class Pipeline(PipelineDefinition):
         columns, _ = input_columns(table, None, self.wiring, self._where)
         extended: daft.DataFrame = engine.add_columns(self, frame, columns, output_names(output_name))
         return extended
+
+    def validate(
+        self,
+        inputs: Mapping[str, Any] | DataFrame | None = None,
+        output_name: OutputName = None,
+        map_over: str | Sequence[str] | None = None,
+        map_mode: MapMode = "zip",
+    ) -> None:
+        """Check the names and types of inputs, without running anything.
+
+        Iterators are not consumed, and their items not checked; neither are those of a lazy table.
+
+        Args:
+            inputs: Values by name, as for `run` and `map`.
+            output_name: The output or outputs of the run; by default all.
+            map_over: The input or inputs that vary from item to item, to check the inputs of a `map`.
+            map_mode: As for `map`.
+
+        Raises:
+            InputTypeError: A value is not of the type that the hint of a node asks for.
+            MissingInputError: An input without a default was not given.
+            UnknownInputError: A name is neither an input nor an output of the pipeline.
+            UnknownOutputError: No node produces an output that was requested.
+            MapError: As for `map`.
+
+        Example:
+            >>> from hypernodes import node
+            >>> def double(x: int) -> int:
+            ...     return 2 * x
+            >>> pipeline = Pipeline([node(double)], name="p")
+            >>> pipeline.validate({"x": [1, "2"]}, map_over="x")  # doctest: +ELLIPSIS
+            Traceback (most recent call last):
+            hypernodes.exceptions.InputTypeError: pipeline 'p': x[1] is '2', of type str, but node 'double'...
+        """
+        check_map_options(map_mode, "raise", self._where)
+        is_map = map_over is not None or table_of(inputs) is not None
+        given = given_values(inputs, map_over, map_mode, graph=self.wiring, where=self._where, is_map=is_map)
+        self._check_names(tuple(given.values), output_names(output_name), is_map=is_map)
+        check_values(self.wiring, {**self.bound, **given.values}, given.varying, self._where)
+
+    def _check_names(
+        self, names: tuple[str, ...], wanted: tuple[str, ...] | None, *, is_map: bool
+    ) -> tuple[str, ...]:
+        """Return the names of the outputs that a run or map computes, or raise an error of the inputs."""
+        from hypernodes.execution.plan.build import build_plan
+        from hypernodes.execution.plan.placement import Placement
+
+        return build_plan(self, names, wanted, Placement(), mapped=is_map).plan.outputs
 
     def explain(
         self,

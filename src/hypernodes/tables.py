@@ -33,6 +33,7 @@ class Table:
     names: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[tuple[Any, ...]]]  # of some columns, as tuples of Python objects
     unnamed: tuple[Any, ...] = ()  # columns whose names are no texts, so that they cannot be inputs
+    is_lazy: bool = False  # its rows are computed, or consumed, when they are read
 
     def columns(self, names: Sequence[str]) -> dict[str, list[Any]]:
         """Return the values of some columns as lists of Python objects."""
@@ -117,7 +118,7 @@ def _daft_table(frame: Any) -> Table:
     def rows(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         return (tuple(row[name] for name in names) for row in frame.select(*names).iter_rows())
 
-    return Table(tuple(frame.column_names), rows)
+    return Table(tuple(frame.column_names), rows, is_lazy=True)
 
 
 _TO_LIST: Final = {
@@ -137,7 +138,7 @@ _TABLES: Final[dict[tuple[str, str], Callable[[Any], Table]]] = {
         tuple(batch.schema.names), lambda names: _batch_rows([batch], names)
     ),
     ("pyarrow", "RecordBatchReader"): lambda reader: Table(
-        tuple(reader.schema.names), lambda names: _batch_rows(reader, names)
+        tuple(reader.schema.names), lambda names: _batch_rows(reader, names), is_lazy=True
     ),
     ("daft", "DataFrame"): _daft_table,
 }

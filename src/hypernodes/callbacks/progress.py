@@ -123,14 +123,26 @@ class ProgressCallback(PipelineCallback):
         self._add_nodes(path, ctx)
         for node_id in ctx.get_pipeline_metadata(path).get("node_ids", ()):
             tally = self._tallies.of((*path, node_id))
+            if self._is_shared((*path, node_id), ctx):
+                continue
+            if tally.is_shared:
+                tally.is_shared, tally.done = False, 0
             tally.is_shown = True
             tally.done += items
             tally.changed = monotonic()
             if tally.is_nested:
                 self._count_nodes((*path, node_id), ctx, items)
 
+    def _is_shared(self, path: Path, ctx: CallbackContext) -> bool:
+        """Whether a node, or every node of a nested pipeline, is executed once for all items."""
+        tally = self._tallies.of(path)
+        if not tally.is_nested:
+            return tally.is_shared
+        nodes = ctx.get_pipeline_metadata(path).get("node_ids", ())
+        return tally.is_shared and all(self._is_shared((*path, node_id), ctx) for node_id in nodes)
+
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        tally = self._tallies.of((*ctx.hierarchy_path, node_id))
+        tally = self._tallies.of_node((*ctx.hierarchy_path, node_id), ctx.item_path)
         tally.is_shown = True
         tally.start_order = next(self._starts)
         self._draw()
@@ -159,7 +171,7 @@ class ProgressCallback(PipelineCallback):
         self._draw(tally, ctx.worker)
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
-        tally = self._tallies.of((*ctx.hierarchy_path, node_id))
+        tally = self._tallies.of_node((*ctx.hierarchy_path, node_id), ctx.item_path)
         tally.is_shown = True
         tally.done += 1
         tally.cached += 1

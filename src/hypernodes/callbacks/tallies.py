@@ -28,6 +28,7 @@ class Tally:
     items: int = 0  # the items of these maps
     is_map: bool = False
     is_nested: bool = False
+    is_shared: bool = False  # a node of a map that is executed once for all items
     is_stream: bool = False  # the number of its items is unknown
     is_shown: bool = False  # a node that is not needed, since what takes its outputs is cached, has no bar
     emits_events: bool = False  # a nested pipeline may have callbacks of its own
@@ -78,11 +79,23 @@ class Tallies(dict[Path, Tally]):
         parent = self.get(path[:-1])
         return parent if parent is not None and parent.emits_events else None
 
+    def of_node(self, path: Path, item_path: tuple[int, ...]) -> Tally:
+        """Return the tally of a node that has emitted an event in an item, or in none of its map."""
+        tally = self.of(path)
+        is_shared = len(item_path) < sum(self.of(path[:end]).is_map for end in range(1, len(path)))
+        if tally.is_shared and not is_shared:  # a part of a nested pipeline was executed for all items before
+            tally.done = 0
+        tally.is_shared = is_shared
+        return tally
+
     def update_totals(self) -> None:
         """Compute what is expected of each: a node is executed once for each run or item of its pipeline."""
         for path, tally in self.items():
             parent = self.parent_of(path)
             runs = tally.runs if parent is None else parent.total
+            if tally.is_shared and parent is not None:
+                tally.total = max(tally.done, parent.maps)
+                continue
             if runs is None or tally.is_stream:
                 tally.total = None
                 continue

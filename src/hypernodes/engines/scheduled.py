@@ -15,7 +15,7 @@ from hypernodes.engines.dispatcher import dispatcher_of
 from hypernodes.engines.plan_cache import PlanCache
 from hypernodes.exceptions import ClusterConnectionError, NodeAbandonedError
 from hypernodes.execution.calls.location import without_frame
-from hypernodes.execution.compiled.codegen import compiled, compiled_over_columns
+from hypernodes.execution.compiled.codegen import compiled, compiled_for_items, compiled_over_columns
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import Completed, proceed
 from hypernodes.execution.jobs import Failure, OnError
@@ -150,7 +150,7 @@ class ScheduledEngine(Engine):
         """Compute the outputs asked for, item by item, as they are taken. See `Engine.imap`."""
         prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, None)
         plan = prepared.plan
-        if plan.map_target is None and (compute := compiled(plan)) is not None:
+        if plan.map_target is None and (compute := compiled_for_items(plan)) is not None:
             return _one_by_one(compute, items, inputs, on_error)
         rows = self._stream(prepared, items, inputs, on_error, StreamedRows(in_order=ordered))
         loop = running_loop() if plan.awaits else None
@@ -214,6 +214,7 @@ class ScheduledEngine(Engine):
                 self.placement(),
                 parents=() if ctx is None else ctx.hierarchy_path,
                 mapped=mapped is not None,
+                varying=mapped or (),
             )
             if self not in prepared.engines:
                 prepared.engines.append(self)

@@ -6,10 +6,11 @@ run.ready() ─┬─ here ─────────────────�
 
 from __future__ import annotations
 
+import asyncio
 from asyncio import wrap_future
 from concurrent.futures import wait as wait_for
 from dataclasses import replace
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,7 @@ from hypernodes.execution.jobs import (
     LookUp,
     Outcome,
 )
+from hypernodes.execution.pacing import Pacing
 from hypernodes.execution.provenance import store
 from hypernodes.executors.context import isolated
 from hypernodes.executors.loops import ASYNC_CALLER, CANCEL_TIMEOUT_S, RunStopped
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.event import Event
     from hypernodes.execution.calls.call import InThread
+    from hypernodes.execution.jobs import JobKey
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.run import Run
     from hypernodes.execution.target import ExecutionTarget, Session
@@ -63,9 +66,9 @@ class Completed:
         if (queue := self._queue) is not None:
             queue.put(future)
 
-    def get(self) -> Future[Any] | None:
-        """Wait for a future, and take it."""
-        return None if self._queue is None else self._queue.get()
+    def get(self, timeout: float | None = None) -> Future[Any] | None:
+        """Wait for a future, and take it; an `Empty` is raised after the timeout."""
+        return None if self._queue is None else self._queue.get(timeout=timeout)
 
     def is_empty(self) -> bool:
         """Whether `get` would have to wait."""
@@ -109,7 +112,7 @@ def proceed(
         while not run.is_over:
             if caller is not None and caller.is_cancelled:
                 caller.stop()
-            job = run.ready()
+            job = driver.due() or run.ready()
             if run.events:
                 emit(run.events)  # that something starts is emitted before it does
             if job is None:
@@ -119,6 +122,8 @@ def proceed(
                 if not run.has_agenda:
                     driver.wait()
             else:
+                if isinstance(job, Call) and job.step.is_paced:
+                    job = driver.admit(job)
                 if isinstance(job, CALLS):
                     job = driver.begin(job)
                     if run.events:
@@ -151,16 +156,42 @@ class _Driver:
         # The jobs that are executed elsewhere, or wait for an equal call.
         self.under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
         self._in_flight = CallsInFlight()
+        self._pacing = Pacing(self._workers_of)
+        self._admitted: set[JobKey] = set()  # paced calls that may begin
         self._call_node = isolated(call_node) if in_worker else call_node
         self._call_batch = isolated(call_batch_of) if in_worker else call_batch_of
+
+    def _workers_of(self, call: Call) -> int | None:
+        return None if call.target is None else self._target_of(call.target).workers
+
+    def due(self) -> Call | None:
+        """Return a call that has waited for its time."""
+        while (call := self._pacing.due()) is not None:
+            if self._run.is_wanted(call.key):
+                self._admitted.add(call.key)
+                return call
+            self._pacing.ended(call)
+        return None
+
+    def admit(self, call: Call) -> Call | None:
+        """Return a call that may begin now; one that may not waits."""
+        if call.key in self._admitted:
+            self._admitted.remove(call.key)
+            return call
+        return self._pacing.admit(call)
 
     def begin(self, job: Call | BatchCall) -> Call | BatchCall | None:
         """Say that calls begin; those that are made elsewhere already are waited for, and left out."""
         if isinstance(job, Call):
+            if job.step.attempt:  # it has begun already
+                return job
             if job.entry is None:
                 self._run.begin(job.key)
                 return job
-            return job if self._begins(job) else None
+            if self._begins(job):
+                return job
+            self._pacing.ended(job)
+            return None
         calls = [call for call in job.calls if self._begins(call)]
         return replace(job, calls=calls) if calls else None
 
@@ -231,9 +262,17 @@ class _Driver:
     def wait(self) -> None:
         """Wait for something to be done, and feed its outcome back."""
         completed = self._completed
-        while completed.is_empty() and any(session.assist() for session in self._sessions.values()):
+        while (
+            completed.is_empty()
+            and self._pacing.seconds_to_wait != 0
+            and any(session.assist() for session in self._sessions.values())
+        ):
             pass
-        self._receive(completed.get())
+        try:
+            future = completed.get(self._pacing.seconds_to_wait)
+        except Empty:  # A call that has waited is due.
+            return
+        self._receive(future)
 
     def settle_completed(self) -> None:
         """Feed back what is done meanwhile."""
@@ -263,6 +302,12 @@ class _Driver:
 
     def _settle(self, job: Call | Chunk, outcome: Outcome | ChunkOutcome) -> None:
         run = self._run
+        if isinstance(job, Call) and job.step.is_paced and isinstance(outcome, Outcome):
+            self._pacing.ended(job)
+            if (event := self._pacing.retry(job, outcome)) is not None:
+                run.events += (*outcome.events, event)
+                run.note_retries(self._pacing.retries)
+                return
         if job.target is not None and isinstance(outcome, Outcome) and any(map(is_remote, outcome.outputs)):
             run.note_remote_values()
         run.settle(job.key, outcome)
@@ -275,6 +320,7 @@ class _Driver:
 
     def _fail(self, job: Call | Chunk, error: BaseException) -> None:
         if isinstance(job, Call):
+            self._pacing.ended(job)
             self._in_flight.leave(job, is_stored=False)
         self._run.fail(job.key, error)
 
@@ -294,6 +340,7 @@ class _Driver:
 async def drive_on_loop(run: Run, in_thread: InThread) -> None:
     """Work until a run is over, on an event loop; what would block it is done in threads."""
     in_flight = CallsInFlight()
+    pacing = Pacing(lambda _: None)
 
     def begins(call: Call) -> Future[None] | None:
         future = None if call.entry is None else in_flight.join(call)
@@ -308,18 +355,31 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
         in_flight.leave(call, is_stored=outcome.error is None)
 
     try:
-        while (job := run.ready()) is not None:
+        while not run.is_over:
+            due = pacing.due()
+            job = due or run.ready()
+            if job is None:
+                if (seconds := pacing.seconds_to_wait) is None:
+                    break
+                await asyncio.sleep(seconds)
+                continue
             match job:
                 case LookUp():
                     run.settle(job.key, await in_thread(look_up, job))
                 case Call():
-                    if (waits := begins(job)) is not None:
+                    if due is None and job.step.is_paced and pacing.admit(job) is None:
+                        continue
+                    if not job.step.attempt and (waits := begins(job)) is not None:
+                        pacing.ended(job)
                         await wrap_future(waits)
                         run.look_again(job.key)
+                        continue
+                    outcome = await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
+                    pacing.ended(job)
+                    if (event := pacing.retry(job, outcome)) is None:
+                        await settle(job, outcome)
                     else:
-                        await settle(
-                            job, await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
-                        )
+                        run.events += (*outcome.events, event)
                 case BatchCall():
                     calls = []
                     for call in job.calls:

@@ -174,6 +174,7 @@ class Outcome:
     seconds: float = 0.0  # with its retries
     events: Sequence[Event] = ()
     is_stored: bool = False  # the worker has put the result into the cache
+    retry_in: float | None = None  # it is to be made again after so many seconds
     ended: tuple[float, Worker] | None = None  # when, in seconds since the epoch, and by which worker
 
 

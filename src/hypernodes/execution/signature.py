@@ -310,6 +310,10 @@ class Signer:
         taken = dict.fromkeys(name for _, names, _ in self._recipes for _, name in names)
         self.inputs = tuple(name for name in taken if name in plan.inputs)  # those whose identity matters
 
+    def identifies(self, name: str) -> bool:
+        """Whether a value counts in the signature of a step."""
+        return any(name == taken for step, *_ in self._recipes for _, taken in step.arguments)
+
     def sign(self, identities: Identities, signatures: dict[int, bytes | None]) -> list[Step]:
         """Sign every step that can be signed by now, identify its outputs, and return these steps.
 

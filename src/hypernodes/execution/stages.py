@@ -204,7 +204,7 @@ async def compute_on_loop(
 
     async def computed(position: int) -> tuple[Any, ...]:
         index = indices[position]
-        if not others and isinstance(step, CallStep) and plan.cache is None:
+        if not others and isinstance(step, CallStep) and plan.needs <= STAGES:
             source = {
                 name: columns[name][position] if name in columns else given[name]
                 for _, name in step.arguments
@@ -308,4 +308,5 @@ def _part(plan: Plan, steps: Sequence[Step], makes: tuple[str, ...]) -> Plan:
         outputs=makes,
         bound={name: plan.bound[name] for name in inputs if name in plan.bound},
         reach=plan.code_reach() if plan.caches() else None,
+        shared=(),
     )

@@ -186,7 +186,7 @@ class DaftEngine(ScheduledEngine):
             frame = _frame_from_rows(items)
             return self._lazy_frame(pipeline, frame, names, inputs, wanted, on_error)
         plan = self._query_plan(pipeline, wanted, (*names, *inputs), names)
-        if not can_be_staged(plan):
+        if not can_be_staged(plan) or plan.shared:
             return super().map(pipeline, items, inputs, output_name, on_error=on_error)
         spec = _staged(plan, inputs)
         results = Results(spec, items.columns)
@@ -209,7 +209,9 @@ class DaftEngine(ScheduledEngine):
         if not self.collect:
             return self._lazy_frame(pipeline, frame, names, {}, output_names(output_name), on_error)
         plan = self._query_plan(pipeline, output_names(output_name), names, names)
-        if not can_be_staged(plan) or on_error == "return" or not set(names).isdisjoint(plan.outputs):
+        if not can_be_staged(plan) or plan.shared or on_error == "return":
+            return None
+        if not set(names).isdisjoint(plan.outputs):
             return None
         spec = _staged(plan, {})
         if not spec.columns_needed:
@@ -286,7 +288,9 @@ class DaftEngine(ScheduledEngine):
             # The plan is made as if within a query, so that nested pipelines with a DaftEngine make none.
             token = OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
             try:
-                prepared = build_plan(pipeline, given, output_name, Placement(), mapped=mapped is not None)
+                prepared = build_plan(
+                    pipeline, given, output_name, Placement(), mapped=mapped is not None, varying=mapped or ()
+                )
             finally:
                 OCCUPIED.reset(token)
             self._plans.put(pipeline, key, prepared)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes.callbacks.event import Event, current_worker
 from hypernodes.callbacks.node_context import NodeCall, enter_node_contexts
 from hypernodes.execution.calls.location import UNKNOWN, locate, without_frame
+from hypernodes.execution.calls.location import note as add_note
 from hypernodes.execution.calls.mutation import watch
 from hypernodes.execution.calls.returned import (
     awaitable_of,
@@ -27,9 +29,12 @@ from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.executors.settled import Settled, cancelled_inside, settle
 from hypernodes.iterators import is_consumed_once
+from hypernodes.text import described
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+
+    from tenacity import RetryCallState
 
     from hypernodes.callbacks.event import Scope
     from hypernodes.execution.plan.model import CallStep
@@ -109,21 +114,75 @@ async def _attempts(
                 if not isinstance(error, Exception):
                     locate(error, step.name, scope, arguments)
                     raise
-                if len(events) < options.retries and isinstance(error, options.retry_on):
+                retry_in = None
+                if options.retry_delay is not None:
+                    retry_in = delay_before_retry(step, error)
+                elif len(events) < options.retries and isinstance(error, options.retry_on):
                     events.append(
                         Event.now("on_node_retry", (step.name, len(events) + 1, without_frame(error)), scope)
                     )
                     continue
-                locate(error, step.name, scope, arguments)
+                if retry_in is None:
+                    locate(error, step.name, scope, arguments)
                 return Outcome(
                     (),
                     without_frame(error),
                     perf_counter() - started,
                     events,
+                    retry_in=retry_in,
                     ended=(time(), current_worker()),
                 )
     finally:
         CURRENT_CALL.reset(calling)
+
+
+def delay_before_retry(step: CallStep, error: BaseException) -> float | None:
+    """Return after how many seconds a call is made again that has failed; ``None`` if it is not."""
+    options, attempt = step.options, step.attempt + 1
+    if (
+        attempt > options.retries
+        or not isinstance(error, Exception)
+        or not isinstance(error, options.retry_on)
+    ):
+        return None
+    delay = options.retry_delay
+    if isinstance(delay, tuple):
+        return delay[min(attempt, len(delay)) - 1]
+    if not callable(delay):
+        return None if delay is None else _growing(delay, attempt, error)
+    try:
+        seconds = delay(_state_of(attempt, error)) if _is_of_tenacity(delay) else delay(attempt, error)
+        return None if seconds is None else max(0.0, float(seconds))
+    except Exception as failure:  # The error of the node is what the user has to see.
+        add_note(error, f"its retry_delay raised {described(failure)}, so that it was not called again")
+        return None
+
+
+MAX_DELAY_S: Final = 60.0
+"""Seconds to which a delay grows at most, unless the first one is longer."""
+
+
+def _growing(first: float, attempt: int, error: Exception) -> float:
+    """Return a delay that doubles with each attempt, with up to half of the first one as jitter."""
+    from tenacity import wait_exponential_jitter
+
+    times = wait_exponential_jitter(max=max(1.0, MAX_DELAY_S / first), jitter=0.5)
+    return first * times(_state_of(attempt, error))
+
+
+def _is_of_tenacity(delay: object) -> bool:
+    """Whether a delay is one of the strategies of tenacity, which take its own state."""
+    tenacity = sys.modules.get("tenacity")
+    return tenacity is not None and isinstance(delay, tenacity.wait.wait_base)
+
+
+def _state_of(attempt: int, error: Exception) -> RetryCallState:
+    from tenacity import RetryCallState
+
+    state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+    state.attempt_number = attempt
+    state.set_exception((type(error), error, error.__traceback__))
+    return state
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:

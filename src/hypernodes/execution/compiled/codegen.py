@@ -41,8 +41,10 @@ from hypernodes.execution.calls.returned import (
 )
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
+from hypernodes.execution.plan.variants import shared_part, without_shared
 from hypernodes.executors.loops import ASYNC_CALLER
 from hypernodes.executors.settled import cancelled_inside
+from hypernodes.iterators import can_be_shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -86,18 +88,95 @@ def compiled_over_columns(
 ) -> ComputeColumns | None:
     """Return a function ``(columns, inputs, items=(), numbers=None, made=None) -> columns``.
 
-    Isolated, it stops after an item that has changed its context.
+    It is for the items of one map: what they share is computed by its first call. Isolated, it stops after an
+    item that has changed its context.
     """
-    names = tuple(names)
     if not plan.needs <= COMPILED:
         return None
-    return _form(plan, (names, is_isolated), over=names, is_isolated=is_isolated)
+    return _over_columns(plan, tuple(names), [], is_isolated=is_isolated)
+
+
+def compiled_for_items(plan: Plan) -> Compute | None:
+    """Return what computes item after item of one map: what all items share is computed with the first."""
+    if not plan.needs <= COMPILED:
+        return None
+    if not plan.shared:
+        return _form(plan, "plain")
+    shared, rest, whole = _Shared(plan, []), _form(without_shared(plan), "plain"), _form(plan, "plain")
+
+    def compute(inputs: Mapping[str, Any], items: tuple[int, ...] = ()) -> dict[str, Any]:
+        values = shared.get(inputs, items[:-1])
+        outputs: dict[str, Any] = (
+            whole(inputs, items) if values is None else rest({**inputs, **values}, items)
+        )
+        return outputs
+
+    return compute
+
+
+def _over_columns(
+    plan: Plan,
+    names: tuple[str, ...],
+    known: list[dict[str, Any] | Exception] | None = None,
+    *,
+    is_isolated: bool = False,
+) -> ComputeColumns:
+    form, options = (names, is_isolated), {"over": names, "is_isolated": is_isolated}
+    if not plan.shared:
+        return _form(plan, form, **options)
+    shared = _Shared(plan, known)
+    rest, whole = _form(without_shared(plan), form, **options), _form(plan, form, **options)
+
+    def compute(
+        columns: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        items: tuple[int, ...] = (),
+        numbers: Any = None,
+        made: Any = None,
+    ) -> dict[str, list[Any]]:
+        is_empty = all(isinstance(column, list) and not column for column in columns.values())
+        values = dict.fromkeys(plan.shared) if is_empty else shared.get(inputs, items)
+        outputs: dict[str, list[Any]] = (
+            whole(columns, inputs, items, numbers, made)
+            if values is None
+            else rest(columns, {**inputs, **values}, items, numbers, made)
+        )
+        return outputs
+
+    return compute
+
+
+class _Shared:
+    """What all items of a map share: computed once, or for each call if nothing is to be known."""
+
+    def __init__(self, plan: Plan, known: list[dict[str, Any] | Exception] | None) -> None:
+        self._compute = _form(shared_part(plan), "plain")
+        self._known = known
+
+    def get(self, inputs: Mapping[str, Any], items: tuple[int, ...]) -> dict[str, Any] | None:
+        """Return the values; ``None`` if an item would use them up."""
+        known: list[dict[str, Any] | Exception] = [] if self._known is None else self._known
+        if not known:
+            try:
+                known.append(self._compute(inputs, items))
+            except Exception as error:
+                known.append(error)
+        (values,) = known
+        if isinstance(values, Exception):
+            try:
+                raise values
+            finally:
+                del values, known  # the traceback of the error refers to this frame
+        return values if can_be_shared(values.values()) else None
 
 
 def markers_of(plan: Plan) -> Iterator[tuple[Plan, object]]:
     """Yield a plan and those nested in it, each with the marker that is the owner of its failed nodes."""
     for inner in plan.tree():
         yield inner, _forms_of(inner)[_MARKER]
+        if inner.shared:
+            yield from markers_of(shared_part(inner))
+            yield from markers_of(without_shared(inner))
 
 
 _MARKER = "marker"
@@ -259,7 +338,7 @@ def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tup
         return lambda inputs, items: tuple(map(compute(inputs, items).__getitem__, results))
 
     names = step.map_over
-    compute_columns = _form(step.inner, (names, False), over=names)
+    compute_columns = _over_columns(step.inner, names)
 
     def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
         columns = step.items(inputs).columns

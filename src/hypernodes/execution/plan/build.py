@@ -20,14 +20,14 @@ from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.every_output import every_output
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import BATCH_CALLS, COMPILED, COMPILED_ON_LOOP, NESTED_MAP
-from hypernodes.execution.plan.variants import aggregated, inside_chunk, spread
+from hypernodes.execution.plan.variants import aggregated, inside_chunk, spread, with_shared
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
 from hypernodes.options import DEFAULTS
 from hypernodes.parameters import by_position, takes_any_keyword
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from hypernodes.callbacks.base import PipelineCallback
     from hypernodes.config import Cache
@@ -123,10 +123,12 @@ def build_plan(
     *,
     parents: tuple[str, ...] = (),
     mapped: bool = False,
+    varying: Collection[str] = (),
 ) -> PreparedPlan:
     """Plan a pipeline as the outermost one, for the names that have values and the outputs wanted.
 
-    The parents are the ids of the pipelines around, where an engine is called within a run.
+    Of a map, `varying` are the inputs that vary from item to item. The parents are the ids of the pipelines
+    around, where an engine is called within a run.
     """
     graph = pipeline.wiring
     known = (*graph.input_names, *graph.output_names)
@@ -146,7 +148,7 @@ def build_plan(
     path = (*parents, pipeline.pipeline_id)
     build = _Build()
     plan = build.of(
-        _Builder(build, pipeline, settings, path, next(build.keys)), given, outputs, mapped=mapped
+        _Builder(build, pipeline, settings, path, next(build.keys)), given, outputs, varying, mapped=mapped
     )
     return PreparedPlan(plan, build.callbacks, build.engines)
 
@@ -173,12 +175,19 @@ class _Build:
         self.engines: list[PlannedEngine] = []
 
     def of(
-        self, builder: _Builder, given: Sequence[str], outputs: tuple[str, ...] | None, *, mapped: bool
+        self,
+        builder: _Builder,
+        given: Sequence[str],
+        outputs: tuple[str, ...] | None,
+        varying: Collection[str],
+        *,
+        mapped: bool,
     ) -> Plan:
         """Build a plan, and for a map decide whether its items travel in chunks."""
         plan = builder.build(given, outputs)
         if not mapped:
             return plan
+        plan = with_shared(plan, varying)
         placement = builder.settings.placement
         at, chunk_plan, spread_plan = placement.map, None, None
         if at is not None:
@@ -190,6 +199,7 @@ class _Build:
                 # The items stay with the run, so that nothing waits in a worker; their calls go to the target
                 # that was named for the items.
                 plan = builder.with_placement(placement.with_calls_on_map_target()).build(given, outputs)
+                plan = with_shared(plan, varying)
         if at is None or chunk_plan is not None:
             counted = self._aggregated(chunk_plan or plan, at)
             chunk_plan = counted or chunk_plan
@@ -226,7 +236,8 @@ def _can_be_sent(plan: Plan, to: TargetRef) -> bool:
     for step in plan.calls():
         # A call that waits for a GPU should wait alone, while the rest of its item goes on.
         waits_alone = to.capabilities.places_calls and step.options.resources.is_scarce
-        if waits_alone or isinstance(step.function, EngineCall):
+        # What a service may be asked holds for the whole run, so that the driver hands out each call.
+        if waits_alone or step.is_paced or isinstance(step.function, EngineCall):
             return False
     return True
 
@@ -317,6 +328,7 @@ class _Builder:
             batch_positional=by_position(node.batch_positional, dict(arguments)),
             is_async=node.is_async,
             strict=self.settings.strict,
+            can_share=node.options.cache and bool(node.arguments),
             options=node.options,
         )
         if step.options.batch is None or step.needs <= BATCH_CALLS:
@@ -336,7 +348,9 @@ class _Builder:
         try:
             path, key = (*self.path, node.name), next(self.common.keys)
             builder = _Builder(self.common, pipeline, self.settings.of(pipeline), path, key)
-            inner = self.common.of(builder, tuple(takes), wanted, mapped=bool(node.map_over))
+            inner = self.common.of(
+                builder, tuple(takes), wanted, {*mapped, *given}, mapped=bool(node.map_over)
+            )
         except MissingInputError as error:
             outer_of = dict(node.arguments)
             self.missing += [(outer_of[name], node.name) for name in error.names if name in outer_of]
@@ -353,20 +367,20 @@ class _Builder:
         if missing:
             self.missing += missing
             return None
-        varying = (*mapped, *beside)
+        over = (*mapped, *beside)
         arguments = tuple(
-            (name, outer) for name, outer in takes.items() if name in inner.inputs or name in varying
+            (name, outer) for name, outer in takes.items() if name in inner.inputs or name in over
         )
         for _, outer in arguments:
             self._take(outer)
         if (engine := pipeline.engine) is not None and engine.placement() is None:
             own = pipeline.with_cache(builder.settings.cache).with_callbacks(builder.settings.callbacks)
             call = EngineCall(
-                engine, own.with_name(node.name), wanted, varying, node.map_mode, beside, dict(arguments)
+                engine, own.with_name(node.name), wanted, over, node.map_mode, beside, dict(arguments)
             )
             outputs = tuple(outer for _, outer in results)
             return CallStep(0, node.name, call, arguments, outputs, options=replace(DEFAULTS, cache=False))
-        return NestedStep(0, node.name, inner, arguments, results, varying, node.map_mode, beside)
+        return NestedStep(0, node.name, inner, arguments, results, over, node.map_mode, beside)
 
     def _missing_error(self, given: Sequence[str]) -> MissingInputError:
         names = tuple(dict.fromkeys(name for name, _ in self.missing))

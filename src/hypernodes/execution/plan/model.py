@@ -34,6 +34,8 @@ class CallStep:
     batch_positional: tuple[tuple[str, Any], ...] = ()
     is_async: bool = False  # calling the function returns an awaitable, so that it belongs on an event loop
     strict: bool = False  # it is an error that the function changes its arguments
+    attempt: int = 0  # how often the call was made before
+    can_share: bool = False  # calls with equal arguments are one call, as those of a node that may be cached
     options: NodeOptions = DEFAULTS
     named: tuple[str, ...] = field(init=False)
     filled: Mapping[str, Any] = field(init=False)
@@ -54,6 +56,14 @@ class CallStep:
                 strict=self.strict,
                 is_engine_call=isinstance(self.function, EngineCall),
             )
+        )
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether the driver decides when it is called."""
+        options = self.options
+        return options is not DEFAULTS and not (
+            options.retry_delay is None and options.max_concurrent is None and options.rate is None
         )
 
     @property
@@ -102,6 +112,11 @@ class NestedStep:
         """Whether a coroutine runs in the nested plan."""
         return self.inner.awaits
 
+    @property
+    def can_share(self) -> bool:
+        """Whether runs with equal inputs are one run."""
+        return bool(self.arguments) and all(call.can_share for call in self.inner.calls())
+
 
 Step: TypeAlias = CallStep | NestedStep
 
@@ -131,6 +146,8 @@ class Plan:
     # a choice: for a map that has fewer items than the target has workers.
     spread_plan: Plan | None = None
     reach: Reach | None = None  # for a part of a plan, what the code of the whole plan reaches
+    # If it is mapped: the values that depend on fixed inputs only, and that its outputs or other steps need.
+    shared: tuple[str, ...] = ()
     producers: Mapping[str, Step] = field(init=False, repr=False)  # the step that makes each name
     needs: frozenset[str] = field(init=False, repr=False)  # of whatever executes it, nested plans included
     # Coroutines run on the way, so that it matters on which event loop.

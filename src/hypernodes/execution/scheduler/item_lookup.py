@@ -161,6 +161,10 @@ class ItemLookup:
         """Return what is known of an item that is started, once."""
         return self._signed.pop(position, None)
 
+    def waiting_item(self, position: int) -> SignedItem | None:
+        """Return what is known of an item that waits to be started."""
+        return self._signed.get(position)
+
     def done(self, position: int) -> None:
         """Look up the items that are equal to an item which is done."""
         wanted = self._wanted.pop(position, None)

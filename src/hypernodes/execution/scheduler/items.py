@@ -199,7 +199,10 @@ class Positions:
     def add_first(self, positions: Sequence[int]) -> None:
         """Put positions at the beginning."""
         self._length += len(positions)
-        self._parts.extendleft(range(position, position + 1) for position in reversed(positions))
+        if isinstance(positions, range):
+            self._parts.appendleft(positions)
+        else:
+            self._parts.extendleft(range(position, position + 1) for position in reversed(positions))
 
     def take(self, count: int) -> Sequence[int]:
         """Remove so many positions from the beginning, and return them."""

@@ -23,12 +23,14 @@ from hypernodes.execution.jobs import (
     LookUp,
     MapContext,
 )
+from hypernodes.execution.plan.variants import without_shared
 from hypernodes.execution.scheduler.item_lookup import FIRST_BLOCK, ItemLookup
 from hypernodes.execution.scheduler.items import CollectedRows, ItemSource
 from hypernodes.execution.scheduler.lookup import CacheLookup, sign_item
 from hypernodes.execution.scheduler.pace import Pace
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.scheduler.plan_run import PlanRun
+from hypernodes.execution.scheduler.shared import SharedValues
 from hypernodes.execution.scheduler.worker_death import Death, divided
 from hypernodes.mapping import Columns, column_lists
 
@@ -51,12 +53,17 @@ STREAM_BYTES: Final = 64 << 20
 """About how many bytes the items and rows of a stream may have together, beside one item for each worker."""
 
 
+MAX_RETRIES: Final = 1000
+"""How many items that wait for a retry make room for others: all of them are in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """The items of a chunk that was handed out."""
 
     positions: Sequence[int]  # of each item in this map
     deaths: int = 0  # how many workers have died of them
+    with_shared: bool = False  # the values that are the same for all items went along
 
 
 class MapRun(PlanExecution):
@@ -89,13 +96,16 @@ class MapRun(PlanExecution):
         self.on_error = on_error
         self.items = ItemSource(items, indices)
         self.rows: Rows = CollectedRows(plan.outputs, self.items.total or 0) if rows is None else rows
-        self._fixed = fixed
+        self._fixed = dict(fixed)
         self._identities = {**run.fingerprints.bound.get(plan.key, {}), **identities}
         self._common = {name: common.get(name) or CommonValue(value) for name, value in fixed.items()}
         self._is_chunk = indices is not None
         self._returns_here = returns_here
         self._lookup = ItemLookup(known, is_chunk=self._is_chunk)
         self._is_prepared = False
+        self._shared = SharedValues(
+            run, plan, scope, self, fixed=self._fixed, common=self._common, identities=self._identities
+        )
         self._children: dict[int, tuple[PlanRun, float]] = {}  # items that are run here, and since when
         self._chunks = 0  # that are under way
         self._pace = Pace(run, plan, self.items.total, is_chunk=self._is_chunk, is_stream=self.rows.is_stream)
@@ -103,6 +113,8 @@ class MapRun(PlanExecution):
     def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
         """Start the first items."""
         self.emitted_as = emit_as
+        if "retry_delay" in self.plan.needs:
+            self.run.maps.add(self)
         self.emit("on_pipeline_start", emit_as, inputs)
         self.emit("on_map_start", self.items.total)
         self.run.later(self.refill)
@@ -122,7 +134,7 @@ class MapRun(PlanExecution):
             else:
                 self.fail(items.error)
             return
-        while lookup.waiting or lookup.unknown:
+        while (lookup.waiting or lookup.unknown) and self._shared.computing is None:
             if not self._is_prepared:
                 self._prepare()
             if lookup.unknown and not lookup.is_used:
@@ -130,7 +142,7 @@ class MapRun(PlanExecution):
             if not lookup.waiting:  # perhaps no item needs the target: then it is not even asked for its size
                 self._look_up()
                 return
-            if self._chunks + len(self._children) >= self._pace.window:
+            if self._chunks + len(self._children) >= self._pace.window + min(self.run.retries, MAX_RETRIES):
                 return
             size = 1
             if self._pace.sends_chunks:
@@ -138,18 +150,28 @@ class MapRun(PlanExecution):
             if lookup.unknown and len(lookup.waiting) < size:
                 self._look_up()
                 return
-            if self._pace.spreads(len(items)):
-                self._start_item(lookup.waiting.take(1)[0], self.plan.spread_plan)
+            is_spread = self._pace.spreads(len(items))
+            positions = lookup.waiting.take(size if self._pace.sends_chunks and not is_spread else 1)
+            if needing := self._shared.needing(positions):
+                if self._shared.error is None:
+                    lookup.waiting.add_first(positions)
+                    self._shared.compute()
+                    return
+                self._lose(needing, self._shared.error)
+                if not (positions := [position for position in positions if position not in needing]):
+                    continue
+            if is_spread:
+                self._start_item(positions[0], self.plan.spread_plan)
             elif self._pace.sends_chunks:
-                self._send(lookup.waiting.take(size))
+                self._send(positions)
             else:
-                self._start_item(lookup.waiting.take(1)[0])
+                self._start_item(positions[0])
 
     def _prepare(self) -> None:
         """Identify what all items have in common, once, and see whether items can be looked up."""
         self._is_prepared = True
         signer = self.run.signer(self.plan)
-        self._identities = sign_item(self.plan, signer, self._fixed, self._identities).identities
+        self._identities |= sign_item(self.plan, signer, self._fixed, self._identities).identities
         if self.plan.cache is not None:
             self._lookup.use(CacheLookup(self.plan, signer, self._fixed, self._identities))
 
@@ -189,6 +211,10 @@ class MapRun(PlanExecution):
                 self._emit_known(item)
             drop(item.position)
             put(item.position, item.outputs)
+        if self._shared.are_missing and (cache := self.plan.cache) is not None:
+            for position in block.positions:
+                if (signed := self._lookup.waiting_item(position)) is not None:
+                    self._shared.look_at(position, signed, found.absent if cache.has_quick_contains else None)
         self.run.later(self.refill)
 
     def _emit_known(self, item: KnownItem) -> None:
@@ -210,13 +236,21 @@ class MapRun(PlanExecution):
         self.items.drop(position)
         self.rows.put(position, row)
 
+    def shared_values_ended(self, child: PlanExecution, error: BaseException | None) -> None:
+        """Go on with the items, now that what they share is there; or fail, or fail those that need it."""
+        self.count_of(child)
+        vars(self).pop("_context", None)
+        if error is not None and self.on_error == "raise":
+            self.fail(error)
+        self.run.later(self.refill)
+
     # ------------------------------------------------------------------------- items that run here
 
     def _start_item(self, position: int, plan: Plan | None = None) -> None:
-        index = self.items.index(position)
+        index, plan = self.items.index(position), plan or self.plan
         child = PlanRun(
             self.run,
-            plan or self.plan,
+            without_shared(plan) if self._shared.are_there else plan,
             self.scope.of_item(index),
             self,
             {**self._fixed, **self.items[position]},
@@ -266,7 +300,10 @@ class MapRun(PlanExecution):
     @cached_property
     def _context(self) -> MapContext:
         plan: Any = self.plan.chunk_plan
-        used = {name: value for name, value in self._fixed.items() if name in self.plan.inputs}
+        if self._shared.are_there:
+            plan = without_shared(plan)
+        needed = {*plan.inputs, *plan.shared}
+        used = {name: value for name, value in self._fixed.items() if name in needed}
         return MapContext(
             plan=replace(plan, bound={}),  # bound values are among the fixed inputs
             fingerprints=self.run.fingerprints,
@@ -285,7 +322,7 @@ class MapRun(PlanExecution):
                 known[at] = signed.known
         self.run.jobs.append(
             Chunk(
-                self.run.key_for(self, _Sent(positions, deaths)),
+                self.run.key_for(self, _Sent(positions, deaths, self._shared.are_there)),
                 self._context,
                 self.items.indices(positions),
                 self.items.at(positions),
@@ -342,7 +379,10 @@ class MapRun(PlanExecution):
         """Go on after a chunk that could not be run."""
         self._chunks -= 1
         is_single = len(about.positions) == 1
-        if isinstance(error, WorkerDiedError):
+        if about.with_shared and self._shared.withdraw(error):
+            vars(self).pop("_context", None)
+            self._send(about.positions, about.deaths)
+        elif isinstance(error, WorkerDiedError):
             self._worker_died(about, error)
         elif isinstance(error, UnpackError) and not is_single:  # None has begun. Which item is to blame?
             self._send_divided(about)
@@ -426,6 +466,8 @@ class MapRun(PlanExecution):
     def _abandon_children(self, error: BaseException) -> None:
         for child, _ in self._children.values():
             child.abandon(error)
+            self.count_of(child)
+        for child in self._shared.abandon(error):
             self.count_of(child)
         self._children.clear()
 

@@ -198,6 +198,16 @@ class Run:
         """Take note that an output has stayed with its worker."""
         self.has_remote_values = self._state.has_remote_values = True
 
+    def is_wanted(self, key: JobKey) -> bool:
+        """Whether anything waits for a job that was handed out."""
+        return not self.is_over and self._state.is_wanted(key)
+
+    def note_retries(self, waiting: int) -> None:
+        """Take note how many calls wait for a retry: maps may start other items meanwhile."""
+        self._state.retries = waiting
+        for mapped in self._state.maps:
+            self._state.later(mapped.refill)
+
     @property
     def has_agenda(self) -> bool:
         """Whether `ready` has something to work off."""

@@ -6,6 +6,7 @@ from collections import deque
 from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from weakref import WeakSet
 
 from hypernodes.execution.jobs import BatchCall, CommonValue
 from hypernodes.execution.signature import Signer
@@ -118,6 +119,8 @@ class RunState:
         self.jobs: deque[KeyedJob] = deque()  # what can be done now
         # What follows from what is known; worked off before the next job is handed out.
         self.agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self.retries = 0  # calls that wait for a retry, and leave their worker to others
+        self.maps: WeakSet[Any] = WeakSet()  # those with nodes that are called again after a delay
         self.has_remote_values = False  # any value has stayed with its worker
         self._absent: set[bytes] = set()
         self._absent_until = 0.0

@@ -73,6 +73,7 @@ class SerializedOutcome:
     seconds: float
     events: tuple[Event, ...]
     is_stored: bool
+    retry_in: float | None
     ended: tuple[float, Worker] | None
 
 
@@ -234,6 +235,7 @@ def portable_outcome(
         outcome.seconds,
         tuple(map(portable_event, outcome.events)),
         outcome.is_stored,
+        outcome.retry_in,
         outcome.ended,
     )
 
@@ -258,6 +260,7 @@ def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] 
         serialized.seconds,
         serialized.events,
         serialized.is_stored,
+        serialized.retry_in,
         serialized.ended,
     )
 
