@@ -50,7 +50,7 @@ def test_it_is_computed_once_on_every_executor(alias, level, given, engine_on):
 
 
 @pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
-@pytest.mark.parametrize("callbacks", [[Recorder()], [RunReport()], [ProgressCallback("lines")]], ids=str)
+@pytest.mark.parametrize("callbacks", [[Recorder()], [RunReport()], [ProgressCallback("lines")]], ids=["recorder", "report", "bars"])
 def test_it_is_computed_once_in_a_watched_map(alias, callbacks, given, engine_on):
     check(PIPELINE.with_engine(engine_on("map_executor", alias)).with_callbacks(callbacks), given)
 
