@@ -33,6 +33,7 @@ from hypernodes.execution.jobs import (
 )
 from hypernodes.execution.pacing import Pacing
 from hypernodes.execution.provenance import store
+from hypernodes.execution.scheduler.run import no_targets
 from hypernodes.executors.context import isolated
 from hypernodes.executors.loops import ASYNC_CALLER, CANCEL_TIMEOUT_S, RunStopped
 from hypernodes.serialization.remote import is_remote, resolve
@@ -156,13 +157,10 @@ class _Driver:
         # The jobs that are executed elsewhere, or wait for an equal call.
         self.under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
         self._in_flight = CallsInFlight()
-        self._pacing = Pacing(self._workers_of)
+        self._pacing = Pacing(target_of)
         self._admitted: set[JobKey] = set()  # paced calls that may begin
         self._call_node = isolated(call_node) if in_worker else call_node
         self._call_batch = isolated(call_batch_of) if in_worker else call_batch_of
-
-    def _workers_of(self, call: Call) -> int | None:
-        return None if call.target is None else self._target_of(call.target).workers
 
     def due(self) -> Call | None:
         """Return a call that has waited for its time."""
@@ -340,7 +338,7 @@ class _Driver:
 async def drive_on_loop(run: Run, in_thread: InThread) -> None:
     """Work until a run is over, on an event loop; what would block it is done in threads."""
     in_flight = CallsInFlight()
-    pacing = Pacing(lambda _: None)
+    pacing = Pacing(no_targets)
 
     def begins(call: Call) -> Future[None] | None:
         future = None if call.entry is None else in_flight.join(call)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from hypernodes.execution.jobs import Call, Outcome
     from hypernodes.execution.plan.model import CallStep
+    from hypernodes.execution.plan.placement import TargetRef
+    from hypernodes.execution.target import ExecutionTarget
 
 
 @dataclass(slots=True)
@@ -43,8 +45,8 @@ class _Limit:
 class Pacing:
     """The calls of one run that wait, and how many of each node are under way."""
 
-    def __init__(self, workers_of: Callable[[Call], int | None]) -> None:
-        self._workers_of = workers_of
+    def __init__(self, target_of: Callable[[TargetRef], ExecutionTarget]) -> None:
+        self._target_of = target_of
         self._limits: dict[object, _Limit] = {}
         self._waiting: list[tuple[float, int, Call, bool]] = []  # a heap; the flag: it waits for a retry
         self._numbers = count()
@@ -121,7 +123,7 @@ class Pacing:
             if options.rate is not None:
                 interval = 1 / options.rate
                 # Calls that wait behind busy workers would begin all at once when these are free again.
-                workers = self._workers_of(call)
+                workers = None if call.target is None else self._target_of(call.target).workers
                 most = most if workers is None else min(workers, most or workers)
             limit = self._limits[key] = _Limit(most, interval)
         return limit

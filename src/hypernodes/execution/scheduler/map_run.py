@@ -104,7 +104,7 @@ class MapRun(PlanExecution):
         self._lookup = ItemLookup(known, is_chunk=self._is_chunk)
         self._is_prepared = False
         self._shared = SharedValues(
-            run, plan, scope, self, fixed=self._fixed, common=self._common, identities=self._identities
+            run, plan, scope, fixed=self._fixed, common=self._common, identities=self._identities
         )
         self._children: dict[int, tuple[PlanRun, float]] = {}  # items that are run here, and since when
         self._chunks = 0  # that are under way
@@ -155,7 +155,7 @@ class MapRun(PlanExecution):
             if needing := self._shared.needing(positions):
                 if self._shared.error is None:
                     lookup.waiting.add_first(positions)
-                    self._shared.compute()
+                    self._shared.compute(self)
                     return
                 self._lose(needing, self._shared.error)
                 if not (positions := [position for position in positions if position not in needing]):

@@ -47,7 +47,6 @@ class SharedValues:
         run: RunState,
         plan: Plan,
         scope: Scope,
-        owner: SharingMap,
         *,
         fixed: Values,
         common: dict[str, CommonValue],
@@ -56,7 +55,7 @@ class SharedValues:
         self._run = run
         self._plan = plan
         self._scope = scope
-        self._owner = owner
+        self._owner: SharingMap | None = None  # only while they are computed: a cycle would outlive the run
         self._fixed = fixed
         self._common = common
         self._identities = identities
@@ -101,7 +100,7 @@ class SharedValues:
                 wanted += [taken for _, taken in step.arguments]
         self._unneeding.add(position)
 
-    def compute(self) -> None:
+    def compute(self, owner: SharingMap) -> None:
         """Compute them here, or by the workers of the map if they can hand them on.
 
         Other processes return what they make only as a pickle, which this process would send to all of them.
@@ -111,6 +110,7 @@ class SharedValues:
             able = target.capabilities
             if able.places_calls or not able.serializes:
                 part = replace(part, node_target=target)
+        self._owner = owner
         self.computing = PlanRun(
             self._run,
             part,
@@ -126,7 +126,7 @@ class SharedValues:
         """Take the values."""
         self.computing, self._names = None, ()
         if not can_be_shared(values.values()):
-            self._owner.shared_values_ended(child, None)
+            self._tell(child, None)
             return
         self._fixed |= values
         self._common |= {name: CommonValue(value) for name, value in values.items()}
@@ -136,7 +136,7 @@ class SharedValues:
                 self._identities[name] = identity
             elif signer.identifies(name) and not is_remote(value):
                 self._identities[name] = identify(value, name, self._plan, signer.reach)
-        self._owner.shared_values_ended(child, None)
+        self._tell(child, None)
 
     def child_failed(self, child: PlanRun, error: BaseException) -> None:
         """Take the error; values that cannot travel are computed by each chunk."""
@@ -144,14 +144,19 @@ class SharedValues:
         target, events = self._plan.map_target, self._run.events
         if not (isinstance(error, TransportError) and target is not None and target.capabilities.serializes):
             self.error = error
-            self._owner.shared_values_ended(child, error)
+            self._tell(child, error)
             return
         self._names = ()
         if events and events[-1].hook == "on_error" and events[-1].arguments[1] is error:
             name = events[-1].arguments[0]
             abandoned = NodeAbandonedError.of(name, self._plan.label, error)
             events[-1] = events[-1]._replace(arguments=(name, abandoned))
-        self._owner.shared_values_ended(child, None)
+        self._tell(child, None)
+
+    def _tell(self, child: PlanRun, error: BaseException | None) -> None:
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            owner.shared_values_ended(child, error)
 
     def withdraw(self, error: BaseException) -> bool:
         """Whether a chunk failed since they cannot travel: then each chunk computes them from now on."""
@@ -167,7 +172,7 @@ class SharedValues:
 
     def abandon(self, error: BaseException) -> list[Any]:
         """Give up their computation; return it, if it was under way."""
-        computing, self.computing = self.computing, None
+        computing, self.computing, self._owner = self.computing, None, None
         if computing is None:
             return []
         computing.abandon(error)
