@@ -33,6 +33,7 @@ LOG_END: Final = 2000
 """The characters of the log in which the job says whether items failed; Ray's own lines may follow."""
 MAX_SHOWN_FILES: Final = 3
 """The largest files that are named if the working directory is too large to be uploaded."""
+_TOO_LARGE: Final = re.compile(r"Package size \((.*?)\) exceeds the maximum size of ([\d.]+ ?[KMG]?i?B)")
 _FAILED_ITEMS_LINE: Final = re.compile(r"^[\d,]+ items failed, [\d,]+ did not\.", re.MULTILINE)
 
 
@@ -125,15 +126,15 @@ def _submit_job(client: JobSubmissionClient, **job: Any) -> str:
 
 def _rejection(message: str, working_dir: Path) -> str:
     """Say why a job was not accepted; if its working directory is too large, how to leave files out of it."""
-    if "exceeds the maximum size" not in message:
+    if (sizes := _TOO_LARGE.search(message)) is None:
         return f"the cluster rejected the job: {message}"
     files = (file for file in working_dir.rglob("*") if file.is_file() and not file.is_symlink())
     largest = sorted(((file.stat().st_size, file) for file in files), reverse=True)[:MAX_SHOWN_FILES]
     shown = ", ".join(f"{file.relative_to(working_dir)} ({as_bytes(size)})" for size, file in largest)
     return (
-        f"the working directory {str(working_dir)!r} is too large to be uploaded: "
-        f"{message.partition('. ')[0].partition(': ')[2] or message.partition('. ')[0]}. Its largest files: "
-        f"{shown}. Leave files out: list them in {str(working_dir / '.rayignore')!r}, as in a .gitignore, or "
+        f"the working directory {str(working_dir)!r} is too large to be uploaded: {sizes[1]}, packed, and "
+        f"the cluster takes {sizes[2]}. Its largest files: {shown}. Leave files out: list them in "
+        f"{str(working_dir / '.rayignore')!r}, as in a .gitignore, or "
         f"under `excludes` in the file of --runtime-env; or upload another directory with --working-dir. Put "
         f"large inputs where the cluster reads them, and name their absolute path."
     )
