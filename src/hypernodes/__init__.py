@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hypernodes.engine import Engine as Engine
     from hypernodes.engines import HyperNodesEngine as HyperNodesEngine
     from hypernodes.engines.daft import DaftEngine as DaftEngine
+    from hypernodes.execution.calls.failed_call import FailedCall as FailedCall
     from hypernodes.executors import AsyncExecutor as AsyncExecutor
     from hypernodes.executors import ParallelExecutor as ParallelExecutor
     from hypernodes.executors import RayExecutor as RayExecutor
@@ -45,6 +46,7 @@ _LAZY = {
     "DaftEngine": "hypernodes.engines.daft",
     "DiskCache": "hypernodes.cache.disk",
     "Engine": "hypernodes.engine",
+    "FailedCall": "hypernodes.execution.calls.failed_call",
     "File": "hypernodes.cache.file",
     "HyperNodesEngine": "hypernodes.engines",
     "LoggingCallback": "hypernodes.callbacks.log",
@@ -65,6 +67,7 @@ __all__ = [
     "DaftEngine",
     "DiskCache",
     "Engine",
+    "FailedCall",
     "File",
     "HyperNodesEngine",
     "HyperNodesError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.arguments import flag
 from hypernodes.async_inputs import drawn_inputs, sync_inputs
@@ -21,8 +21,8 @@ from hypernodes.inputs import (
     stream_inputs,
     warn_of_unused_columns,
 )
-from hypernodes.mapping import collect
-from hypernodes.nested import MapMode, NestedPipeline
+from hypernodes.mapping import collect, failed_items
+from hypernodes.nested import MapMode, NestedPipeline, OnError
 from hypernodes.tables import DataFrame, table_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.report import RunReport
     from hypernodes.engine import Engine
     from hypernodes.execution.explain import Explanation
+    from hypernodes.inputs import MapInputs
+    from hypernodes.mapping import Columns
     from hypernodes.visualization.picture import Form, Orient, Picture
     from hypernodes.visualization.svg import Theme
 
@@ -142,7 +144,9 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
+        *,
+        previous: Mapping[str, Sequence[Any]] | None = None,
     ) -> dict[str, list[Any]]:
         """Run the pipeline once per item, and collect each output in a list.
 
@@ -155,14 +159,16 @@ class Pipeline(PipelineDefinition):
             output_name: The output or outputs to compute; by default all.
             on_error: ``"raise"`` stops at the first error; ``"return"`` continues, and puts the exception of
                 an item in the place of each of its outputs.
+            previous: The result of the same map with ``on_error="return"``: only the items that failed are
+                computed, and all others are taken from it.
 
         Returns:
             Each output with its values, in the order of the items. With ``DaftEngine(collect=False)`` a lazy
             `daft.DataFrame` that has the outputs as columns.
 
         Raises:
-            MapError: A value to map over is not a collection, zipped collections differ in length, or
-                `map_over` is missing although `inputs` is not a table.
+            MapError: A value to map over is not a collection, zipped collections differ in length, `map_over`
+                is missing although `inputs` is not a table, or `previous` is of another map.
             MissingInputError: An input without a default was not given.
 
         Example:
@@ -177,7 +183,7 @@ class Pipeline(PipelineDefinition):
         warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
         engine = self.effective_engine
         wanted = output_names(output_name)
-        if (table := table_of(inputs)) is not None and map_mode == "zip":
+        if (table := table_of(inputs)) is not None and map_mode == "zip" and previous is None:
             columns = all_columns_vary(table, map_over, self.wiring, self._where)
             if columns is not None:
                 outputs: dict[str, list[Any]] | None = engine.map_frame(
@@ -188,6 +194,8 @@ class Pipeline(PipelineDefinition):
         given = map_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
         if not given.items and not engine.is_lazy:
             return self._map_no_items(engine, given.names, given.fixed, wanted)
+        if previous is not None:
+            return self._map_failed(engine, given, wanted, on_error, previous)
         rows: Any = engine.map(self, given.items, given.fixed, wanted, on_error=on_error)
         if engine.is_lazy:
             lazy: dict[str, list[Any]] = rows
@@ -196,6 +204,31 @@ class Pipeline(PipelineDefinition):
         if names is None:
             names = self._planned_outputs((*given.names, *given.fixed), wanted)
         return collect(rows, names)
+
+    def _map_failed(
+        self,
+        engine: Engine,
+        given: MapInputs[Columns],
+        wanted: tuple[str, ...] | None,
+        on_error: OnError,
+        previous: Mapping[str, Sequence[Any]],
+    ) -> dict[str, list[Any]]:
+        """Compute the items that failed in an earlier map, and complete its result."""
+        if engine.is_lazy:
+            raise MapError(
+                f"{self._where}: previous= needs results, and {engine!r} returns a lazy data frame. "
+                f"Give DaftEngine(collect=True)."
+            )
+        names = self._planned_outputs((*given.names, *given.fixed), wanted)
+        failed = failed_items(previous, names, len(given.items), self._where)
+        complete = {name: list(previous[name]) for name in names}
+        if failed:
+            items = given.items.only(failed)
+            rows = engine.map(self, items, given.fixed, wanted, on_error=on_error)
+            for name, values in collect(rows, names).items():
+                for index, value in zip(failed, values, strict=True):
+                    complete[name][index] = value
+        return complete
 
     def _map_no_items(
         self, engine: Engine, names: tuple[str, ...], fixed: dict[str, Any], wanted: tuple[str, ...] | None
@@ -219,7 +252,7 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
         *,
         ordered: bool = True,
     ) -> Iterator[tuple[int, Any]]:
@@ -294,7 +327,9 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
+        *,
+        previous: Mapping[str, Sequence[Any]] | None = None,
     ) -> dict[str, list[Any]]:
         """Run the pipeline once per item, for a caller in an event loop. The arguments are those of `map`.
 
@@ -304,7 +339,9 @@ class Pipeline(PipelineDefinition):
         from hypernodes.executors.loops import run_in_thread
 
         drawn = await drawn_inputs(inputs, map_over)
-        return await run_in_thread(partial(self.map, drawn, map_over, map_mode, output_name, on_error))
+        return await run_in_thread(
+            partial(self.map, drawn, map_over, map_mode, output_name, on_error, previous=previous)
+        )
 
     async def aimap(
         self,
@@ -312,7 +349,7 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
         *,
         ordered: bool = True,
     ) -> AsyncIterator[tuple[int, Any]]:
@@ -434,6 +471,8 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         name: str | None = None,
+        *,
+        on_error: OnError = "raise",
     ) -> NestedPipeline:
         """Return this pipeline as a node of another one.
 
@@ -444,6 +483,8 @@ class Pipeline(PipelineDefinition):
                 are lists. By default it runs once.
             map_mode: As for `map`.
             name: The name of the node; by default that of the pipeline.
+            on_error: As for `map`: with ``"return"``, the exception of an item stands in the place of each of
+                its outputs, and the nodes that take the lists deal with it.
 
         Raises:
             MappingError: A mapping or `map_over` contains a name that the pipeline does not have.
@@ -462,6 +503,7 @@ class Pipeline(PipelineDefinition):
             output_mapping=output_mapping,
             map_over=map_over,
             map_mode=map_mode,
+            on_error=on_error,
             name=name,
         )
 

@@ -113,7 +113,7 @@ class ScheduledEngine(Engine):
         names = tuple(items[0]) if items else ()
         prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, _ctx)
         plan = prepared.plan
-        is_plain = plan.map_target is None and on_error == "raise"
+        is_plain = plan.map_target is None and on_error == "raise" and not getattr(items, "indices", None)
         if is_plain and (compute := compiled_over_columns(plan, names)) is not None:
             columns = items if isinstance(items, Columns) else Columns.of(items, names)
             return Columns(compute(columns.columns, inputs, () if _ctx is None else _ctx.item_path))

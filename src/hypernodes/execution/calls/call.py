@@ -107,14 +107,14 @@ async def _attempts(
             except BaseException as raised:
                 error = cancelled_inside(raised)
                 if not isinstance(error, Exception):
-                    locate(error, step.name, scope, arguments)
+                    locate(error, step, scope, arguments)
                     raise
                 if len(events) < options.retries and isinstance(error, options.retry_on):
                     events.append(
                         Event.now("on_node_retry", (step.name, len(events) + 1, without_frame(error)), scope)
                     )
                     continue
-                locate(error, step.name, scope, arguments)
+                locate(error, step, scope, arguments)
                 return Outcome(
                     (),
                     without_frame(error),

@@ -139,7 +139,7 @@ class ItemSource:
         self.drawn = 0  # how many have been drawn
         self.is_exhausted = False
         self._source = iter(items)
-        self._indices = indices
+        self._indices = getattr(items, "indices", None) if indices is None else indices
         self._items: dict[int, Mapping[str, Any]] = {}
         self.error: Exception | None = None
         self.nbytes = 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes.exceptions import MapError, NodeAbandonedError, WorkerDiedError
 from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.calls.timeout import overdue
-from hypernodes.execution.jobs import Call, EntryKey, Fetch, Fetched, Found, LookUp, Store
+from hypernodes.execution.jobs import Call, EntryKey, Failure, Fetch, Fetched, Found, LookUp, Store
 from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
@@ -252,7 +252,7 @@ class PlanRun(PlanExecution):
         if isinstance(error, WorkerDiedError) and isinstance(step, CallStep):
             error = overdue(error, step.options.timeout) or error
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
-        locate(error, step.name, self.scope, arguments)
+        locate(error, step, self.scope, arguments)
         self.failed(step, error)
 
     def _fetched(self, about: Any, outcome: Fetched) -> None:
@@ -313,7 +313,7 @@ class PlanRun(PlanExecution):
                 parent=self,
             )
         except MapError as error:
-            locate(error, step.name, self.scope, arguments)
+            locate(error, step, self.scope, arguments)
             self.failed(step, error)
 
     def child_finished(self, child: PlanExecution, result: Any) -> None:
@@ -333,7 +333,10 @@ class PlanRun(PlanExecution):
             return
         if step.map_over:
             gathered = RemoteList if self.run.has_remote_values else list
-            outputs = tuple(gathered([row[inner] for row in result]) for inner, _ in step.results)
+            outputs = tuple(
+                gathered([row.error if row.__class__ is Failure else row[inner] for row in result])
+                for inner, _ in step.results
+            )
         else:
             outputs = tuple(result[inner] for inner, _ in step.results)
         seconds = perf_counter() - self._under_way.pop(step.index)
