@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes.arguments import flag
 from hypernodes.async_inputs import drawn_inputs, sync_inputs
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from hypernodes.mapping import Columns
     from hypernodes.visualization.picture import Form, Orient, Picture
     from hypernodes.visualization.svg import Theme
+
+TableT = TypeVar("TableT")
 
 
 class Pipeline(PipelineDefinition):
@@ -376,6 +378,49 @@ class Pipeline(PipelineDefinition):
             if can_await:
                 for generator in (rows, *sources):
                     await generator.aclose()
+
+    def map_table(
+        self,
+        table: TableT,
+        map_over: str | Sequence[str] | None = None,
+        output_name: OutputName = None,
+        on_error: OnError = "raise",
+    ) -> TableT:
+        """Run the pipeline once per row of a table, and return the table with the outputs as columns.
+
+        All columns of the table stay, and its index, if it has one. A column with the name of an output is
+        replaced. Inputs that are the same for all rows are bound: ``pipeline.bind(k=5).map_table(table)``.
+
+        Args:
+            table: A table of pandas, polars, Arrow or Daft, or a `ray.data.Dataset`.
+            map_over: The columns that are inputs; by default all of them that are.
+            output_name: The output or outputs to add; by default all.
+            on_error: ``"raise"`` stops at the first error. With ``"return"``, a row that failed has no
+                outputs, and a further column ``error`` has the type and the text of its exception.
+
+        Returns:
+            A table of the same library. Those of Daft (if errors are raised) and of Ray Data are lazy; the
+            workers of Ray Data compute batches of rows without the pipeline's engine and callbacks. Values
+            that no one type of Arrow holds are JSON texts in its columns.
+
+        Raises:
+            MapError: `table` is no table of these libraries, or none of its columns is an input.
+            MissingInputError: An input without a default is not among the columns.
+
+        Example:
+            >>> import pandas
+            >>> from hypernodes import node
+            >>> power = Pipeline([node(pow, output_name="power")])
+            >>> power.bind(exp=2).map_table(pandas.DataFrame({"base": [2, 3], "page": [7, 8]}))
+               base  page  power
+            0     2     7      4
+            1     3     8      9
+        """
+        from hypernodes.map_table import map_table
+
+        check_map_options("zip", on_error, self._where)
+        mapped: TableT = map_table(self, table, map_over, output_names(output_name), on_error)
+        return mapped
 
     def to_daft(self, frame: daft.DataFrame, output_name: OutputName = None) -> daft.DataFrame:
         """Add the outputs to a Daft data frame as lazy columns.

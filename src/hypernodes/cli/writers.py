@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, Any, Final, Protocol, TextIO
 
 import click
 
-from hypernodes.cli.column_types import ColumnType
-from hypernodes.cli.plain import Plain, as_text, encodable, to_json
+from hypernodes.columns.extended import storable
+from hypernodes.columns.plain import Plain, as_text, encodable, to_json
+from hypernodes.columns.types import ColumnType
 from hypernodes.text import described
 
 if TYPE_CHECKING:
@@ -204,16 +205,14 @@ class _ParquetWriter:
 
         self._flush()
         texts = [name for name, kind in self._types.items() if not kind.fits_parquet]
-        types = {
-            name: pa.large_string() if name in texts else kind.arrow() for name, kind in self._types.items()
-        }
+        types = {name: kind.arrow() for name, kind in self._types.items()}
         # The schema of Arrow in the file would tell readers that texts are large; Parquet knows one kind.
         with pyarrow.parquet.ParquetWriter(
             self._file, pa.schema(list(types.items())), store_schema=False
         ) as out:
             for group in self._groups():
                 columns = [
-                    pa.array([_part(row.get(name), as_json=name in texts) for row in group], kind)
+                    pa.array([storable(row.get(name), as_json=name in texts) for row in group], kind)
                     for name, kind in types.items()
                 ]
                 out.write_table(pa.table(columns, names=list(types)))
@@ -234,16 +233,3 @@ class _ParquetWriter:
         with suppress(EOFError):
             while True:
                 yield pickle.load(self._spool)
-
-
-def _part(value: Any, *, as_json: bool) -> Any:
-    if as_json:
-        return None if value is None else to_json(value)
-    match value:
-        case str():
-            return encodable(value)
-        case list():
-            return [_part(each, as_json=False) for each in value]
-        case dict():
-            return {key: _part(each, as_json=False) for key, each in value.items()}
-    return value

@@ -1,4 +1,4 @@
-"""Outputs as the values that files can hold; nothing is left out."""
+"""Outputs as the values that files and columns can hold; nothing is left out."""
 
 from __future__ import annotations
 

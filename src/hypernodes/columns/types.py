@@ -1,4 +1,4 @@
-"""The types of the columns of a Parquet file, from all values that will be written."""
+"""The type of a column, from all its values, so that none of them loses anything."""
 
 from __future__ import annotations
 
@@ -66,9 +66,11 @@ class ColumnType:
         return all(part.fits_parquet for part in self.parts.values())
 
     def arrow(self) -> pa.DataType:
-        """Return the type of Arrow."""
+        """Return the type of Arrow; that of texts if no one type holds all values."""
         import pyarrow as pa
 
+        if not self.fits_parquet:
+            return pa.large_string()
         if self.name == "list":
             return pa.list_(self.parts[""].arrow())
         if self.name == "dict":
