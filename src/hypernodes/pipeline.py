@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
-from hypernodes.arguments import flag
+from hypernodes.arguments import flag, unknown_option
 from hypernodes.async_inputs import drawn_inputs, sync_inputs
 from hypernodes.checks import check_map_options
 from hypernodes.definition import PipelineDefinition
@@ -575,13 +575,14 @@ class Pipeline(PipelineDefinition):
         theme: Theme = "auto",
         return_type: Form = "auto",
         run: RunReport | None = None,
+        **_unknown: Never,
     ) -> Picture:
         """Draw the pipeline: inputs with types and defaults, nodes with outputs, nested pipelines.
 
         Args:
-            filename: A file to write the picture to. Its suffix selects the format: ``.svg``, ``.html``,
-                ``.mmd`` (Mermaid) or ``.dot`` (Graphviz).
-            orient: ``"TB"`` from top to bottom, ``"LR"`` from left to right.
+            filename: A file to write the picture to. Its suffix selects the format: ``.svg``, ``.png``,
+                ``.pdf``, ``.html``, ``.mmd`` (Mermaid) or ``.dot`` (Graphviz).
+            orient: ``"TB"`` from top to bottom, ``"LR"`` from left to right, ``"BT"``, or ``"RL"``.
             depth: How many levels of nested pipelines are expanded: 1 is the pipeline's own level, ``None``
                 is all levels.
             flatten: Whether expanded pipelines are drawn without a box around their nodes.
@@ -597,11 +598,11 @@ class Pipeline(PipelineDefinition):
                 picture shows cache hits and failures.
 
         Returns:
-            The text of the picture. A notebook shows it as the picture.
+            The text of the picture; of a file in PNG or PDF, as SVG. A notebook shows it as the picture.
 
         Raises:
             InputError: An option has a value that it does not take.
-            ExtraMissingError: SVG was requested, and Graphviz is not installed.
+            ExtraMissingError: SVG, PNG or PDF was requested, and Graphviz is not installed.
 
         Example:
             >>> from hypernodes import node
@@ -611,8 +612,10 @@ class Pipeline(PipelineDefinition):
                 n0["abs → size"]
                 i0 --> n0
         """
-        from hypernodes.visualization.picture import picture
+        from hypernodes.visualization.picture import REPLACED_OPTIONS, picture
 
+        if _unknown:
+            raise unknown_option("visualize", _unknown, REPLACED_OPTIONS)
         return picture(
             self,
             filename,
