@@ -443,12 +443,28 @@ def test_bad_rows_of_csv_are_errors_of_their_items(files):
     assert rows[1]["input"] == {"a": "3"}
 
 
-def test_a_later_row_with_an_input_that_the_first_has_not_is_an_error(here):
+def test_a_short_first_row_is_an_error_of_its_item_only(here):
+    (here / "in.jsonl").write_text('{"id": 1}\n{"text": "ab", "id": 2}\n')
+    for options in ([], ["--map-over", "text"]):
+        done = command(
+            *("written_here:sizes", "--inputs", "in.jsonl", "--keep", "id", *options),
+            *("--on-error", "return", "--output", "letters"),
+            exit_code=3,
+        )
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(row["id"], row["letters"]) for row in rows] == [(1, None), (2, 2)]
+        assert rows[0]["error"] == "RowError: in.jsonl, row 1: no value for 'text'."
+
+
+def test_rows_with_different_inputs_are_never_mapped_over_in_part(here):
     (here / "in.jsonl").write_text('{"text": "a"}\n{"text": "b", "factor": 3}\n')
     done = command("written_here:sizes", "--inputs", "in.jsonl", "--on-error", "return", exit_code=3)
-    assert "a value for the input 'factor', which the first row has not" in done.stdout
+    assert [json.loads(line)["letters"] for line in done.stdout.splitlines()] == [None, 3]
     done = command("written_here:sizes", "--inputs", "in.jsonl", "--map-over", "text")
     assert [json.loads(line)["letters"] for line in done.stdout.splitlines()] == [1, 1]
+    (here / "in.jsonl").write_text('{"text": "a"}\n' * 1000 + '{"text": "b", "factor": 3}\n')
+    done = command("written_here:sizes", "--inputs", "in.jsonl", "--on-error", "return", exit_code=3)
+    assert "row 1001 has a value for the input 'factor', which the first 1,000 rows have not" in done.stdout
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])

@@ -7,6 +7,7 @@ import json
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 ROWS_PER_BATCH: Final = 1000
-"""Rows of a Parquet file that are read together; the other rows are not in memory."""
+"""Rows of a Parquet file that are read together, and rows of JSON lines whose keys are the columns."""
 MAX_LINE_LENGTH: Final = 200
 """Characters of a line in an error."""
 _NUMBER_TYPES: Final[tuple[type, ...]] = (int, float)
@@ -62,7 +63,7 @@ class RowFile(ABC):
         hints: The types of the inputs, by column.
 
     Attributes:
-        names: The columns; of JSON lines, those of the first row.
+        names: The columns; of JSON lines, those of the first rows.
     """
 
     names: tuple[str, ...]
@@ -86,7 +87,7 @@ class RowFile(ABC):
         Args:
             needed: The columns that items need.
             columns: All columns that are read.
-            unread: Columns that are inputs, and that no item has: a row with one of them has an error.
+            unread: Inputs that no column has: a row of JSON lines with one of them has an error.
         """
         rows = self.rows(columns)
         return (self._checked(number, row, needed, unread) for number, row in enumerate(rows, 1))
@@ -101,8 +102,8 @@ class RowFile(ABC):
             return Row(
                 row.values,
                 RowError(
-                    f"{where} has a value for the input {listing(extra)}, which the first row has not. Name "
-                    f"the columns with --map-over."
+                    f"{where} has a value for the input {listing(extra)}, which the first {ROWS_PER_BATCH:,} "
+                    f"rows have not. Name the columns with --map-over."
                 ),
             )
         return row
@@ -138,7 +139,8 @@ class _ParquetRows(RowFile):
 class _JsonRows(RowFile):
     def __init__(self, path: Path, hints: Mapping[str, Any]) -> None:
         super().__init__(path, hints)
-        self.names = next((tuple(row.values) for row in self.rows(()) if row.error is None), ())
+        first = (row.values for row in islice(self.rows(()), ROWS_PER_BATCH))
+        self.names = tuple(dict.fromkeys(name for values in first for name in values))
 
     def rows(self, columns: Sequence[str]) -> Iterator[Row]:
         del columns

@@ -88,6 +88,7 @@ class FailedCall:
     error: BaseException | None = None
     _call: _Pickled | tuple[CallStep, Mapping[str, Any]] = field(kw_only=True)
     saved: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    _sent: list[_Pickled] = field(default_factory=list, kw_only=True)  # An error is pickled several times.
 
     @classmethod
     def of(cls, error: BaseException) -> FailedCall:
@@ -210,11 +211,13 @@ class FailedCall:
     def __reduce__(self) -> tuple[Any, ...]:
         call, reason = self._call, ""
         if not isinstance(call, _Pickled):
-            try:
-                step, inputs = _pickled(*call, limit=MAX_INPUT_BYTES)
-            except FailedCallError as error:
-                step, inputs, reason = b"", None, str(error)
-            call = _Pickled(step, inputs, reason)
+            if not self._sent:
+                try:
+                    step, inputs = _pickled(*call, limit=MAX_INPUT_BYTES)
+                except FailedCallError as error:
+                    step, inputs, reason = b"", None, str(error)
+                self._sent.append(_Pickled(step, inputs, reason))
+            call = self._sent[0]
         return _arrived, (self.node, self.pipeline, self.item, self.worker, call)
 
     def _step_and_inputs(self) -> tuple[CallStep, Mapping[str, Any]]:
@@ -261,14 +264,17 @@ def _serialized(error: BaseException) -> bytes:
 
 def _pickled(step: CallStep, inputs: Mapping[str, Any], *, limit: int | None) -> tuple[bytes, bytes | None]:
     """Pickle a step and its inputs."""
-    names = tuple(f"output_{number}" for number in range(len(step.outputs)))
-    function = step.function
-    with suppress(Exception):  # Nodes of a module are pickled by their names.
-        function = Node(function, output_names=names)
-    try:
-        pickled = dumps(replace(step, function=function, options=DEFAULTS))
-    except Exception as error:
-        raise FailedCallError(f"node {step.name!r} is not picklable: {described(error)}.") from None
+    if (known := _last_step[0]) is None or known[0] is not step:
+        names = tuple(f"output_{number}" for number in range(len(step.outputs)))
+        function = step.function
+        with suppress(Exception):  # Nodes of a module are pickled by their names.
+            function = Node(function, output_names=names)
+        try:
+            known = step, dumps(replace(step, function=function, options=DEFAULTS))
+        except Exception as error:
+            raise FailedCallError(f"node {step.name!r} is not picklable: {described(error)}.") from None
+        _last_step[0] = known
+    pickled = known[1]
     if limit is not None and (large := _size_of(inputs)) > limit:
         raise FailedCallError(_too_large(step, large))
     try:
@@ -281,6 +287,10 @@ def _pickled(step: CallStep, inputs: Mapping[str, Any], *, limit: int | None) ->
     if limit is not None and len(values) > limit:
         raise FailedCallError(_too_large(step, len(values)))
     return pickled, values
+
+
+_last_step: Final[list[tuple[CallStep, bytes] | None]] = [None]
+"""The last step that was pickled: many items may fail in the same one."""
 
 
 def _size_of(inputs: Mapping[str, Any]) -> int:
