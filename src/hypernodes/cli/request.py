@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import click
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from hypernodes.engines import HyperNodesEngine
     from hypernodes.pipeline import Pipeline
+
+T = TypeVar("T")
 
 MAX_ERROR_LENGTH: Final = 300
 """Characters of the first error that are printed; the rows of results have all errors."""
@@ -78,7 +80,7 @@ class Request:
         configured = self._configured(pipeline)
         hints = self._hints(pipeline)
         rows = None if inputs is None else open_rows(inputs, hints)
-        values = {} if inputs is None or rows is not None else read_values(inputs)
+        values = {} if inputs is None or rows is not None else _by_identifier(read_values(inputs), inputs)
         values |= _given(self.given, hints)
         mapped = self._map(configured, rows, values, hints) if self.map_over or rows is not None else None
         if mapped is None and self.keep:
@@ -132,7 +134,8 @@ class Request:
         read: Iterable[Row]
         if rows is None:
             varied = parse_map_over(self.map_over, values, where)
-            map_over, keep = _same(varied), _same(_columns(self.keep, tuple(values), "the inputs", "--keep"))
+            map_over = _same(varied)
+            keep = _same(_columns(tuple(map(identifier, self.keep)), tuple(values), "the inputs", "--keep"))
             fixed = {name: value for name, value in values.items() if name not in {*map_over, *keep}}
             together = tuple({**map_over, **keep})
             read = (Row(item) for item in stream(values, together, self.map_mode, where))
@@ -159,7 +162,7 @@ class Request:
 
     def _mapped_columns(self, pipeline: Pipeline, rows: RowFile, given: Mapping[str, Any]) -> dict[str, str]:
         """Return the inputs that vary from row to row, each with its column."""
-        by_name = {identifier(column): column for column in rows.names}
+        by_name = _by_identifier({column: column for column in rows.names}, rows.path)
         inputs = [name for name in pipeline.input_names if name not in given]
         if not self.map_over:
             found = {name: by_name[name] for name in inputs if name in by_name}
@@ -232,6 +235,16 @@ class Request:
         if working_dir is None and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
             working_dir = Path.cwd()
         join(self.address, None if working_dir is None else {"working_dir": str(working_dir)})
+
+
+def _by_identifier(values: Mapping[str, T], path: Path) -> dict[str, T]:
+    """Return values by their names as Python reads them."""
+    found = {identifier(name): value for name, value in values.items()}
+    if len(found) < len(values):
+        raise click.ClickException(
+            f"{path} has two names that Python reads as one: {listing(values)} are {listing(found)}."
+        )
+    return found
 
 
 def _same(names: Iterable[str]) -> dict[str, str]:
