@@ -36,6 +36,9 @@ exits = Pipeline([node(lambda x: __import__("sys").exit(0), output_name="never")
 def make():
     return sizes
 
+async def later():
+    return sizes
+
 def takes(word, times=2):
     raise AssertionError("called")
 
@@ -156,6 +159,7 @@ def test_the_option_cache_keeps_results(here):
         ),
         (["written_here:takes"], 1, "is a function that takes arguments: takes(word, times=2)"),
         (["written_here:fails"], 1, "'written_here:fails' has made no pipeline: KeyError: 'settings'"),
+        (["written_here:later"], 1, "is an async or a generator function"),
         (["os:system"], 1, "'os:system' is of type builtin_function_or_method, not Pipeline"),
         (["os:getcwd"], 1, "not Pipeline"),
         (["broken.py:sizes"], 1, "broken.py, line 2: invalid syntax"),
@@ -274,6 +278,15 @@ def boom(n):
         raise RuntimeError("boom")
     return n
 fragile = Pipeline([boom])
+
+@node(output_name="n2")
+def slowly(n):
+    import time
+    time.sleep(0.01)
+    if n == 110:
+        Path("started").touch()
+    return n
+slow = Pipeline([slowly])
 """
 
 
@@ -605,6 +618,27 @@ def test_rows_before_one_that_cannot_be_read_are_kept(files):
     command("written_files:fragile", "--inputs", "in.jsonl", "--out", "out.csv", exit_code=1)
     (kept,) = files.glob("out.partial-*.csv")
     assert len(csv_of(kept)) == 5
+
+
+def test_rows_that_were_computed_before_an_interrupt_are_kept(files):
+    import signal
+    import subprocess
+    import sys
+
+    (files / "in.jsonl").write_text("".join(json.dumps({"n": n + 100}) + "\n" for n in range(3000)))
+    words = [sys.executable, "-m", "hypernodes", "run", "written_files:slow", "--inputs", "in.jsonl"]
+    run = subprocess.Popen([*words, "--out", "out.jsonl", "--quiet"], stderr=subprocess.PIPE, text=True)
+    while not (files / "started").exists():
+        assert run.poll() is None
+    run.send_signal(signal.SIGINT)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode == 1
+    (kept,) = files.glob("out.partial-*.jsonl")
+    assert f"rows that were computed before are in {kept}" in told
+    assert "Traceback" not in told
+    rows = rows_of(kept)
+    assert len(rows) >= 5
+    assert [row["index"] for row in rows] == [*range(len(rows))]
 
 
 def test_outputs_replace_a_link_and_do_not_follow_it(here):

@@ -81,6 +81,8 @@ def _module(name: str, *, debug: bool) -> ModuleType:
 
 def _made_by(function: FunctionType, place: str, *, debug: bool) -> Any:
     """Call the function that makes the pipeline. Others are not called: they may do anything."""
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise click.ClickException(f"{place!r} is an async or a generator function. Name a pipeline.")
     try:
         inspect.signature(function).bind()
     except TypeError:
