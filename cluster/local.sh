@@ -40,7 +40,7 @@ up() {
   cat <<END
 a head and $workers workers are up, with $cpus CPU each
   address      127.0.0.1:$port            RAY_ADDRESS=127.0.0.1:$port RAY_AUTH_MODE=token python ...
-  jobs         http://127.0.0.1:$dashboard    make submit
+  jobs         http://127.0.0.1:$dashboard    make submit, hypernodes submit
   end it       make cluster-down
 END
 }

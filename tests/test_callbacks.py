@@ -432,17 +432,21 @@ def test_the_context_knows_the_pipelines_of_the_run():
     none = {"executor": "sequential", "engine": "", "cache": ""}
     assert ctx.get_pipeline_metadata("inner") == {
         "name": "inner",
+        "pipeline_name": "inner",
         "node_ids": ["double"],
         "nested": [],
         "total": 1,
+        "total_nodes": 1,
         "needs": {"double": ()},
         **none,
     }
     assert ctx.get_pipeline_metadata("outer") == {
         "name": "outer",
+        "pipeline_name": "outer",
         "node_ids": ["inner", "add"],
         "nested": ["inner"],
         "total": 2,
+        "total_nodes": 2,
         "needs": {"inner": (), "add": ("inner",)},
         **none,
     }

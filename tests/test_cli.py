@@ -137,6 +137,28 @@ def test_looking_makes_no_directory(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("command", [["stats"], ["ls", "--limit", "2"], ["verify"], ["clear", "--yes"]])
+def test_the_options_of_the_group_may_stand_behind_a_command(tmp_path, command):
+    path, key = str(tmp_path / "cache"), tmp_path / "key"
+    key.write_text("secret")
+    for place in ("before", "behind", "behind with an equals sign", "between"):
+        with DiskCache(path, key="secret") as cache:
+            cache.put("a" * 40, 1)
+        options = ["--path", path, "--key-file", str(key)]
+        words = {
+            "before": [*options, *command],
+            "behind": [*command, *options],
+            "behind with an equals sign": [*command, f"--path={path}", f"--key-file={key}"],
+            "between": [command[0], *options, *command[1:]],
+        }[place]
+        done = CliRunner().invoke(main, ["cache", *words, "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.output) not in ({}, [])
+    done = CliRunner().invoke(main, ["cache", *command, "--path"])
+    assert done.exit_code == 2
+    assert "requires an argument" in done.output
+
+
 def test_the_installed_command_runs(cache):
     command_path = shutil.which("hypernodes", path=str(Path(sys.executable).parent))
     assert command_path is not None

@@ -92,6 +92,9 @@ def free_ports(count):
     raise AssertionError("there are no free ports")
 
 
+MAX_UPLOAD = 20_000_000  # bytes; Ray's own limit is 500 MiB
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     """The cluster of `make cluster-up`, on ports of its own, with a home of its own for the token."""
@@ -105,6 +108,7 @@ def local(tmp_path_factory):
         "WORKERS": "1",
         "HOME": str(home),
         "RAY_AUTH_MODE": "token",
+        "RAY_max_grpc_message_size": str(MAX_UPLOAD),
     }
     env.pop("RAY_ADDRESS", None)
     subprocess.run([CLUSTER / "local.sh", "up"], env=env, check=True, timeout=200)
@@ -152,6 +156,11 @@ def ended(local, tmp_path_factory):
     (cwd / "texts.jsonl").write_text("".join(json.dumps({"text": f"t{n}"}) + "\n" for n in range(200)))
     dashboard = f"127.0.0.1:{local['RAY_DASHBOARD_PORT']}"
     submit = ("submit", "pipelines:loud", "--address", f"http://{dashboard}")
+    found = ("submit", "pipelines:loud")
+    items = ("--set", 'text=["a", "bad", "c"]', "--map-over", "text", "--on-error", "return")
+    large = cwd.parent / "large project"
+    large.mkdir()
+    (large / "model.bin").write_bytes(os.urandom(MAX_UPLOAD + 1))
     job = (
         *(*submit, "--inputs", "texts.jsonl", "--map-over", "text"),
         *("--out", str(cwd / "out.jsonl"), "--cache", str(cwd / "cache")),
@@ -177,6 +186,12 @@ def ended(local, tmp_path_factory):
                 lambda: rows.result() and hypernodes(env, cwd, *job, start=AFTER_IMPORT)
             ),
             "failing job": pool.submit(hypernodes, local, cwd, *submit, "--set", "text=bad"),
+            "found": pool.submit(hypernodes, env, cwd, *found, "--set", "text=a"),
+            "items fail": pool.submit(hypernodes, env, cwd, *found, *items),
+            "items fail the job": pool.submit(
+                hypernodes, env, cwd, *found, *items, "--failed-exit-code", "9"
+            ),
+            "large": pool.submit(hypernodes, env, large, *found, "--set", "text=a"),
             "driver": pool.submit(hypernodes, env, cwd, *drive, cluster),
             "wrong token": pool.submit(hypernodes, wrong, cwd, *drive, cluster),
             "early import": pool.submit(hypernodes, env, cwd, *early, cluster),
@@ -210,13 +225,42 @@ def test_a_job_that_fails_says_where(ended):
     assert failing.returncode == 1
     assert "ValueError: a bad text" in failing.stdout
     assert "in node 'make_loud' of pipeline 'loud'" in failing.stdout
+    assert (failing.stdout + failing.stderr).count("ValueError: a bad text") == 1
+    assert "failed: Job entrypoint command failed with exit code 1." in failing.stderr
+
+
+@pytest.mark.timeout(300)
+def test_submit_finds_the_cluster_on_this_machine(ended, local):
+    found = ended["found"].result()
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert f"at http://127.0.0.1:{local['RAY_DASHBOARD_PORT']}" in found.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_job_whose_items_fail_has_succeeded_unless_it_is_to_fail(ended):
+    done = ended["items fail"].result()
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "1 items failed, 2 did not" in done.stdout
+    assert "failed:" not in done.stderr
+    done = ended["items fail the job"].result()
+    assert done.returncode == 9, done.stdout + done.stderr
+    assert "failed: Job entrypoint command failed with exit code 9." in done.stderr
+
+
+@pytest.mark.timeout(300)
+def test_a_working_directory_that_is_too_large_says_how_to_leave_files_out(ended):
+    large = ended["large"].result()
+    assert large.returncode == 1
+    assert "Its largest files: model.bin (20.0 MB)" in large.stderr
+    assert ".rayignore" in large.stderr
+    assert "Traceback" not in large.stderr
 
 
 @pytest.mark.timeout(300)
 def test_a_driver_outside_finds_the_token_by_itself(ended):
     driven = ended["driver"].result()
     assert driven.returncode == 0, driven.stderr
-    assert driven.stdout == '{"loud": "A!"}\n{"loud": "B!"}\n'
+    assert driven.stdout == '{"index": 0, "loud": "A!"}\n{"index": 1, "loud": "B!"}\n'
 
 
 @pytest.mark.timeout(300)

@@ -49,10 +49,13 @@ def test_it_is_computed_once_on_every_executor(alias, level, given, engine_on):
     check(PIPELINE.with_engine(engine_on(level, alias)), given)
 
 
+WATCHED = {"recorder": Recorder(), "report": RunReport(), "bars": ProgressCallback("lines")}
+
+
 @pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
-@pytest.mark.parametrize("callbacks", [[Recorder()], [RunReport()], [ProgressCallback("lines")]], ids=["recorder", "report", "bars"])
-def test_it_is_computed_once_in_a_watched_map(alias, callbacks, given, engine_on):
-    check(PIPELINE.with_engine(engine_on("map_executor", alias)).with_callbacks(callbacks), given)
+@pytest.mark.parametrize("watched", WATCHED)
+def test_it_is_computed_once_in_a_watched_map(alias, watched, given, engine_on):
+    check(PIPELINE.with_engine(engine_on("map_executor", alias)).with_callbacks([WATCHED[watched]]), given)
 
 
 def test_it_is_computed_once_in_a_daft_query(given):

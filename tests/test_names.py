@@ -143,7 +143,12 @@ def test_the_command_takes_both_forms_of_a_name(tmp_path, monkeypatch):
 
     assert run("half", "--set", f"{TYPED}=4") == {"half": 2}
     assert run("half", "--inputs", "values.json") == {"half": 2}
-    assert run("half", "--inputs", "rows.jsonl", "--map-over", READ) == {"half": 2}
+    assert run("half", "--inputs", "rows.jsonl", "--map-over", READ) == {"index": 0, "half": 2}
+    assert run("half", "--inputs", "rows.jsonl") == {"index": 0, "half": 2}
+    (tmp_path / "lists.json").write_text(json.dumps({TYPED: [4]}))
+    for name in (TYPED, READ):
+        found = run("half", "--inputs", "lists.json", "--map-over", name, "--keep", name)
+        assert found == {"index": 0, READ: 4, "half": 2}
     assert run("made", "--set", "x=3", "--output", TYPED) == {READ: 3}
 
 

@@ -87,7 +87,7 @@ def test_pipelines_open_and_close_by_click_and_by_key(opened):
     assert "half" in names(page)
 
 
-@pytest.mark.parametrize("orient", ["TB", "LR"])
+@pytest.mark.parametrize("orient", ["TB", "LR", "BT", "RL"])
 def test_nothing_is_cut_off_and_nothing_overlaps(opened, orient):
     page = opened(words, depth=None, orient=orient)
     frame = page.locator("#picture").bounding_box()

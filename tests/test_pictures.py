@@ -95,7 +95,7 @@ def test_arrows_go_to_the_boxes_that_take_a_value_and_name_it_if_there_are_sever
 
 
 @pytest.mark.parametrize("theme", ["auto", "light", "dark"])
-@pytest.mark.parametrize("orient", ["TB", "LR"])
+@pytest.mark.parametrize("orient", ["TB", "LR", "BT", "RL"])
 def test_an_svg_is_well_formed_and_has_every_name(theme, orient):
     drawn = outer.visualize(
         return_type="svg", depth=None, theme=theme, orient=orient, show_legend=True, show_types=False
@@ -113,8 +113,8 @@ def test_the_suffix_of_a_file_selects_the_format(tmp_path):
         drawn = outer.visualize(tmp_path / f"picture{suffix}")
         assert (tmp_path / f"picture{suffix}").read_text(encoding="utf-8") == drawn
         assert drawn.startswith(begins)
-    with pytest.raises(InputError, match=r"the suffix '.png' of the file is not that of a picture"):
-        outer.visualize(tmp_path / "picture.png")
+    with pytest.raises(InputError, match=r"the suffix '.gif' of the file is not that of a picture"):
+        outer.visualize(tmp_path / "picture.gif")
 
 
 def test_values_that_an_option_does_not_take_are_errors_that_name_it():

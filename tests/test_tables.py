@@ -1,5 +1,6 @@
 """Tables as inputs: every column is mapped over, and its values arrive as Python objects."""
 
+import math
 from datetime import datetime
 from itertools import islice
 
@@ -201,3 +202,154 @@ def test_explain_takes_a_table(make, tmp_path):
     cached = pipeline.with_cache(DiskCache(tmp_path))
     cached.map(make(COLUMNS))
     assert "miss" not in str(cached.explain(make(COLUMNS)))
+
+
+# ---------------------------------------------------------------------------------- tables that come out
+
+
+def rows_of(table):
+    if isinstance(table, pd.DataFrame):
+        return table.to_dict("records")
+    if isinstance(table, pl.DataFrame):
+        return table.to_dicts()
+    if isinstance(table, pa.RecordBatchReader):
+        table = table.read_all()
+    return table.to_pylist()
+
+
+def is_nan(value):
+    return isinstance(value, float) and math.isnan(value)
+
+
+@node(output_name="ratio")
+def divide(x, by=2):
+    return x / by
+
+
+@node(output_name="letters")
+def letters_of(word):
+    return list(word)
+
+
+ratios = Pipeline([divide, letters_of, measure], name="ratios")
+
+
+@pytest.mark.parametrize("executor", ["sequential", "threaded"])
+def test_a_table_gets_the_outputs_as_columns(make, executor):
+    table = make(COLUMNS)
+    with HyperNodesEngine(map_executor=executor) as engine:
+        extended = ratios.with_engine(engine).map_table(table)
+    assert type(extended) is type(table)
+    assert rows_of(extended) == [
+        {"x": 1, "word": "ä", "spare": 0.5, "ratio": 0.5, "letters": ["ä"], "length": 1},
+        {"x": 2, "word": "", "spare": 1.5, "ratio": 1.0, "letters": [], "length": 0},
+        {"x": 3, "word": "c", "spare": 2.5, "ratio": 1.5, "letters": ["c"], "length": 1},
+    ]
+    some = ratios.bind(by=4).map_table(make(COLUMNS), map_over="x", output_name="ratio")
+    assert [row["ratio"] for row in rows_of(some)] == [0.25, 0.5, 0.75]
+    assert "length" not in rows_of(ratios.map_table(make(COLUMNS), output_name="ratio"))[0]
+
+
+def test_rows_that_fail_have_no_outputs_and_an_error(make):
+    failing = Pipeline([node(lambda x: 6 / (x - 2), output_name="ratio"), measure], name="failing")
+    table = failing.map_table(make(COLUMNS), on_error="return")
+    assert type(table) is type(make(COLUMNS))
+    rows = [
+        {name: None if value is None or is_nan(value) else value for name, value in row.items()}
+        for row in rows_of(table)
+    ]
+    assert [(row["ratio"], row["length"], row["error"]) for row in rows] == [
+        *((-6.0, 1, None), (None, None, "ZeroDivisionError: division by zero"), (6.0, 1, None))
+    ]
+    with pytest.raises(MapError, match="the column 'error' has the errors of rows"):
+        failing.map_table(make({**COLUMNS, "error": [1, 2, 3]}), on_error="return")
+    if not isinstance(table, daft.DataFrame):
+        with pytest.raises(ZeroDivisionError):
+            failing.map_table(make(COLUMNS))
+
+
+def test_a_table_without_rows_gets_columns_too(make):
+    empty = {"x": pa.array([], pa.int64()), "word": pa.array([], pa.string())}
+    if make in (pd.DataFrame, pl.DataFrame):
+        empty = {name: [] for name in empty}
+    table = ratios.map_table(make(empty))
+    assert rows_of(table) == []
+    names = table.column_names if hasattr(table, "column_names") else getattr(table, "columns", None)
+    if isinstance(table, pa.RecordBatchReader | pa.RecordBatch):
+        names = table.schema.names
+    assert [*names] == ["x", "word", "ratio", "letters", "length"]
+
+
+def test_a_data_frame_keeps_its_index_and_the_columns_that_are_no_inputs():
+    index = pd.MultiIndex.from_tuples([("a", 1), ("a", 1), ("b", 2)], names=["page", "line"])
+    frame = pd.DataFrame({"x": [1, 2, 3], 7: [0, 1, 2]}, index=index)
+    extended = Pipeline([divide]).map_table(frame)
+    pd.testing.assert_index_equal(extended.index, index)
+    assert [*extended.columns] == ["x", 7, "ratio"]
+    assert extended["ratio"].tolist() == [0.5, 1.0, 1.5]
+    assert "ratio" not in frame
+    shuffled = frame.reset_index(drop=True).iloc[[2, 0, 1]]
+    assert Pipeline([divide]).map_table(shuffled)["ratio"].to_dict() == {2: 1.5, 0: 0.5, 1: 1.0}
+
+
+def test_a_column_with_the_name_of_an_output_is_replaced(make):
+    columns = {"x": [2, 4], "ratio": [0.0, 0.0], "last": ["a", "b"]}
+    with pytest.warns(TableWarning, match="have the names of outputs: 'ratio'"):
+        table = Pipeline([divide]).map_table(make(columns))
+        rows = rows_of(table)
+    assert [row["ratio"] for row in rows] == [1.0, 2.0]
+    assert sorted(rows[0]) == ["last", "ratio", "x"]
+
+
+VALUES = {
+    "mixed numbers": ([1, 2.5, None], [1.0, 2.5, None]),
+    "large integers": ([1 << 60, None, 3], [1 << 60, None, 3]),
+    "large integers and a fraction": ([(1 << 60) + 1, 0.5, 3], None),
+    "mappings": ([{"a": 1}, {"b": 2}, None], None),
+    "several types": ([1, "a", [2]], None),
+    "objects": ([1j, object, 3], None),
+}
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow"])
+@pytest.mark.parametrize("case", VALUES)
+@pytest.mark.filterwarnings("ignore::hypernodes.exceptions.TableWarning")
+def test_no_value_of_an_output_is_lost_or_changed(kind, case):
+    values, expected = VALUES[case]
+    pipeline = Pipeline([node(lambda x: values[x], output_name="y")])
+    column = [row["y"] for row in rows_of(pipeline.map_table(TABLES[kind]({"x": [0, 1, 2]})))]
+    found = [None if is_nan(value) else value for value in column]
+    if expected is not None:
+        assert found == expected
+    elif case == "mappings" and kind != "pandas":
+        assert found == [{"a": 1, "b": None}, {"a": None, "b": 2}, None]
+    elif kind == "arrow":
+        assert found[2] in ("3", "[2]")
+        assert found[0] in (str(values[0]), '"1j"')
+    else:
+        assert found == values
+
+
+def test_what_is_no_table_is_refused():
+    for value, message in [({"x": [1]}, "not a dict. For values by name, use map"), (None, "not a NoneType")]:
+        with pytest.raises(MapError, match=message):
+            ratios.map_table(value)
+    with pytest.raises(MapError, match="Give the result of its collect"):
+        ratios.map_table(pl.DataFrame(COLUMNS).lazy())
+    with pytest.raises(MapError, match="Give DaftEngine\\(collect=True\\)"):
+        ratios.with_engine(DaftEngine(collect=False)).map_table(pd.DataFrame(COLUMNS))
+    with pytest.raises(MapError, match="no column of the table is an input"):
+        ratios.map_table(pd.DataFrame({"z": [1]}))
+
+
+def test_a_data_set_of_ray_gets_the_outputs_as_columns(ray_cluster):
+    import ray.data
+
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    dataset = ray.data.from_items([{"x": x, "word": "a" * x, "page": x} for x in range(50)])
+    table = ratios.map_table(dataset)
+    assert isinstance(table, ray.data.Dataset)
+    rows = sorted(table.take_all(), key=lambda row: row["page"])
+    assert [row["length"] for row in rows] == [*range(50)]
+    assert rows[3]["ratio"] == 1.5
+    assert [*rows[3]["letters"]] == ["a"] * 3

@@ -16,7 +16,7 @@ from hypernodes.exceptions import HyperNodesError, OptionError, did_you_mean, li
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?\s*", re.IGNORECASE)
 _POWERS: Final = ("", "k", "m", "g", "t", "p")
@@ -31,6 +31,17 @@ def error_of(
     pipeline 'p': depth must be a whole number, not 'x'.
     """
     return kind(f"{where}{': ' if where else ''}{name} must be {wanted}, not {short(value)}.")
+
+
+def unknown_option(callee: str, unknown: Mapping[str, object], replaced: Mapping[str, str]) -> OptionError:
+    """Return the error of a keyword that a callable does not take, with what has replaced it, if anything.
+
+    >>> print(unknown_option("Pipeline", {"backend": 1}, {"backend": "Give engine=..."}))
+    Pipeline() got an unexpected keyword argument 'backend'. Give engine=...
+    """
+    name = next(iter(unknown))
+    hint = f" {replaced[name]}" if name in replaced else ""
+    return OptionError(f"{callee}() got an unexpected keyword argument {name!r}.{hint}")
 
 
 def flag(name: str, value: Any, **told: Any) -> bool:

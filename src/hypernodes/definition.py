@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, Self
 
-from hypernodes.arguments import flag
+from hypernodes.arguments import flag, unknown_option
 from hypernodes.checks import check_cache, check_callbacks, check_engine, check_name, immutable_error
 from hypernodes.config import INHERIT, Inherit
 from hypernodes.engine import registered_engine
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.base import PipelineCallback
     from hypernodes.config import Cache
     from hypernodes.engine import Engine
+
+
+_REPLACED: Final = {
+    "backend": "Give engine=HyperNodesEngine(...), DaftEngine(...), or an Engine of your own.",
+    "max_workers": "Executors have it: engine=HyperNodesEngine(map_executor=ThreadPoolExecutor(4)).",
+}
 
 
 class PipelineDefinition:
@@ -51,7 +57,10 @@ class PipelineDefinition:
         *,
         strict: bool = False,
         check_types: bool = True,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("Pipeline", unknown, _REPLACED)
         check_name(name)
         members = _members(nodes, name)
         last_output = [output for member in members for output in member.output_names][-1:]
@@ -141,6 +150,11 @@ class PipelineDefinition:
     def __cache_key__(self) -> object:
         """Return the parts that the results depend on. They count in the signature of a node that runs it."""
         return (self.nodes, self.bound)
+
+    @property
+    def id(self) -> str:
+        """The same as `pipeline_id`."""
+        return self.pipeline_id
 
     @property
     def effective_engine(self) -> Engine:

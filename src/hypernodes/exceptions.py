@@ -35,6 +35,7 @@ HyperNodesError
 │                                         a Ray cluster cannot be reached
 ├── ExtraMissingError (ImportError)       a package is not installed; the message names the extra
 ├── DaftError (RuntimeError)              Daft cannot execute the pipeline
+├── FailedCallError (LookupError)         a failed call is not known, or cannot be saved or loaded
 ├── HintError (TypeError)                 a node returned another type than its type hint
 └── SignatureError (TypeError)            a value or function has no stable fingerprint
 
@@ -49,11 +50,14 @@ from __future__ import annotations
 from concurrent.futures import BrokenExecutor
 from importlib import import_module
 from pickle import PicklingError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
+
+CALL_ATTRIBUTE: Final = "__hypernodes_call__"
+"""The attribute of an exception that has the call of a node which has raised it: a `FailedCall`."""
 
 
 class HyperNodesError(Exception):
@@ -221,6 +225,10 @@ class ExtraMissingError(HyperNodesError, ImportError):
 
 class DaftError(HyperNodesError, RuntimeError):
     """Daft cannot execute the pipeline in the way that was requested."""
+
+
+class FailedCallError(HyperNodesError, LookupError):
+    """It is not known which call has raised an error; or a failed call cannot be saved, or loaded."""
 
 
 class HintError(HyperNodesError, TypeError):

@@ -29,6 +29,7 @@ class Columns(Sequence[dict[str, Any]]):
     Args:
         columns: A list of values for each name; all lists have the same length.
         length: The number of rows; by default, that of the values.
+        indices: Of each row its index in its map, if the rows are only some of a map's items.
 
     Example:
         >>> rows = Columns({"x": [1, 2], "y": [3, 4]})
@@ -36,11 +37,14 @@ class Columns(Sequence[dict[str, Any]]):
         ({'x': 2, 'y': 4}, 2)
     """
 
-    __slots__ = ("_length", "columns")
+    __slots__ = ("_length", "columns", "indices")
 
-    def __init__(self, columns: dict[str, list[Any]], length: int | None = None) -> None:
+    def __init__(
+        self, columns: dict[str, list[Any]], length: int | None = None, indices: Sequence[int] | None = None
+    ) -> None:
         self.columns = columns
         self._length = len(next(iter(columns.values()), ())) if length is None else length
+        self.indices = indices
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Columns:
@@ -77,6 +81,11 @@ class Columns(Sequence[dict[str, Any]]):
         if not names:
             return ({} for _ in range(self._length))
         return (dict(zip(names, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
+
+    def only(self, indices: Sequence[int]) -> Columns:
+        """Return some of the rows, which keep their indices."""
+        columns = {name: [column[index] for index in indices] for name, column in self.columns.items()}
+        return Columns(columns, len(indices), indices)
 
     def __repr__(self) -> str:
         return f"Columns({self.columns!r})"
@@ -228,6 +237,42 @@ def collect(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
         name: [row if is_error else row[name] for row, is_error in zip(rows, failed, strict=True)]
         for name in names
     }
+
+
+def failed_items(
+    previous: Mapping[str, Sequence[Any]], names: Sequence[str], count: int, where: str
+) -> list[int]:
+    """Return the indices of the items that failed in an earlier map.
+
+    Args:
+        previous: The result of that map.
+        names: The outputs of the map now.
+        count: The number of its items.
+        where: What is mapped, for messages.
+
+    Raises:
+        MapError: It is no result of the same map.
+
+    Example:
+        >>> failed_items({"y": [1, KeyError("x"), 2]}, ["y"], 3, "pipeline 'p'")
+        [1]
+    """
+    if not isinstance(previous, Mapping) or (missing := [name for name in names if name not in previous]):
+        found = (
+            short(previous) if not isinstance(previous, Mapping) else f"a result without {listing(missing)}"
+        )
+        raise MapError(
+            f"{where}: previous must be the result of an earlier map with these outputs, {listing(names)}, "
+            f"and not {found}."
+        )
+    for name in names:
+        if len(previous[name]) != count:
+            raise MapError(
+                f"{where}: previous must be the result of the same map, but its {name!r} has length "
+                f"{len(previous[name])}, and there are {count} items now."
+            )
+    rows = zip(*(previous[name] for name in names), strict=True)
+    return [index for index, row in enumerate(rows) if any(isinstance(value, BaseException) for value in row)]
 
 
 def check_shared(values: Mapping[str, Any], where: str) -> None:

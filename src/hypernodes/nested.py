@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MapMode = Literal["zip", "product"]
+OnError = Literal["raise", "return"]
 
 
 class Nestable(Protocol):
@@ -48,6 +49,7 @@ class NestedPipeline:
         results: Pairs of an inner output and its outer name.
         map_over: The outer inputs that are mapped over; if empty, the inner pipeline runs once.
         map_mode: How several of them are combined.
+        on_error: Whether the error of an item ends the map, or stands in the place of each of its outputs.
     """
 
     cache = True
@@ -60,6 +62,7 @@ class NestedPipeline:
         output_mapping: Mapping[str, str] | None = None,
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
+        on_error: OnError = "raise",
         name: str | None = None,
     ) -> None:
         self.pipeline: Any = pipeline
@@ -103,6 +106,16 @@ class NestedPipeline:
                 f"nested pipeline {self.name!r}: map_mode must be 'zip' or 'product', not {short(map_mode)}."
             )
         self._check_known("map_over", self.map_over, self.input_names)
+        self.on_error: OnError = on_error
+        if on_error not in ("raise", "return"):
+            raise MapError(
+                f"nested pipeline {self.name!r}: on_error must be 'raise' or 'return', not {short(on_error)}."
+            )
+        if on_error == "return" and not self.map_over:
+            raise MapError(
+                f"nested pipeline {self.name!r}: on_error='return' puts errors into the lists of a map. Name "
+                f"the inputs that vary with map_over, or leave on_error out."
+            )
 
     def _names(self, option: str, mapping: Mapping[str, str] | None) -> dict[str, str]:
         names = renaming(mapping)
@@ -123,7 +136,8 @@ class NestedPipeline:
 
     def __cache_key__(self) -> object:
         """Return the parts that the results depend on, for signatures."""
-        return (self.pipeline, self.arguments, self.results, self.map_over, self.map_mode)
+        key = (self.pipeline, self.arguments, self.results, self.map_over, self.map_mode)
+        return key if self.on_error == "raise" else (*key, self.on_error)
 
     def __repr__(self) -> str:
         over = f" over {', '.join(self.map_over)}" if self.map_over else ""

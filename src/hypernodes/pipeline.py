@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
-from hypernodes.arguments import flag
+from hypernodes.arguments import flag, unknown_option
 from hypernodes.async_inputs import drawn_inputs, sync_inputs
 from hypernodes.checks import check_map_options
 from hypernodes.definition import PipelineDefinition
@@ -22,8 +22,8 @@ from hypernodes.inputs import (
     stream_inputs,
     warn_of_unused_columns,
 )
-from hypernodes.mapping import collect
-from hypernodes.nested import MapMode, NestedPipeline
+from hypernodes.mapping import collect, failed_items
+from hypernodes.nested import MapMode, NestedPipeline, OnError
 from hypernodes.tables import DataFrame, table_of
 from hypernodes.type_checks import check_values
 
@@ -36,8 +36,12 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.report import RunReport
     from hypernodes.engine import Engine
     from hypernodes.execution.explain import Explanation
+    from hypernodes.inputs import MapInputs
+    from hypernodes.mapping import Columns
     from hypernodes.visualization.picture import Form, Orient, Picture
     from hypernodes.visualization.svg import Theme
+
+TableT = TypeVar("TableT")
 
 
 class Pipeline(PipelineDefinition):
@@ -147,7 +151,9 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
+        *,
+        previous: Mapping[str, Sequence[Any]] | None = None,
     ) -> dict[str, list[Any]]:
         """Run the pipeline once per item, and collect each output in a list.
 
@@ -160,14 +166,16 @@ class Pipeline(PipelineDefinition):
             output_name: The output or outputs to compute; by default all.
             on_error: ``"raise"`` stops at the first error; ``"return"`` continues, and puts the exception of
                 an item in the place of each of its outputs.
+            previous: The result of the same map with ``on_error="return"``: only the items that failed are
+                computed, and all others are taken from it.
 
         Returns:
             Each output with its values, in the order of the items. With ``DaftEngine(collect=False)`` a lazy
             `daft.DataFrame` that has the outputs as columns.
 
         Raises:
-            MapError: A value to map over is not a collection, zipped collections differ in length, or
-                `map_over` is missing although `inputs` is not a table.
+            MapError: A value to map over is not a collection, zipped collections differ in length, `map_over`
+                is missing although `inputs` is not a table, or `previous` is of another map.
             MissingInputError: An input without a default was not given.
 
         Example:
@@ -182,7 +190,7 @@ class Pipeline(PipelineDefinition):
         warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
         engine = self.effective_engine
         wanted = output_names(output_name)
-        if (table := table_of(inputs)) is not None and map_mode == "zip":
+        if (table := table_of(inputs)) is not None and map_mode == "zip" and previous is None:
             columns = all_columns_vary(table, map_over, self.wiring, self._where)
             if columns is not None:
                 outputs: dict[str, list[Any]] | None = engine.map_frame(
@@ -193,6 +201,8 @@ class Pipeline(PipelineDefinition):
         given = map_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
         if not given.items and not engine.is_lazy:
             return self._map_no_items(engine, given.names, given.fixed, wanted)
+        if previous is not None:
+            return self._map_failed(engine, given, wanted, on_error, previous)
         rows: Any = engine.map(self, given.items, given.fixed, wanted, on_error=on_error)
         if engine.is_lazy:
             lazy: dict[str, list[Any]] = rows
@@ -201,6 +211,31 @@ class Pipeline(PipelineDefinition):
         if names is None:
             names = self._check_names((*given.names, *given.fixed), wanted, is_map=True)
         return collect(rows, names)
+
+    def _map_failed(
+        self,
+        engine: Engine,
+        given: MapInputs[Columns],
+        wanted: tuple[str, ...] | None,
+        on_error: OnError,
+        previous: Mapping[str, Sequence[Any]],
+    ) -> dict[str, list[Any]]:
+        """Compute the items that failed in an earlier map, and complete its result."""
+        if engine.is_lazy:
+            raise MapError(
+                f"{self._where}: previous= needs results, and {engine!r} returns a lazy data frame. "
+                f"Give DaftEngine(collect=True)."
+            )
+        names = self._check_names((*given.names, *given.fixed), wanted, is_map=True)
+        failed = failed_items(previous, names, len(given.items), self._where)
+        complete = {name: list(previous[name]) for name in names}
+        if failed:
+            items = given.items.only(failed)
+            rows = engine.map(self, items, given.fixed, wanted, on_error=on_error)
+            for name, values in collect(rows, names).items():
+                for index, value in zip(failed, values, strict=True):
+                    complete[name][index] = value
+        return complete
 
     def _map_no_items(
         self, engine: Engine, names: tuple[str, ...], fixed: dict[str, Any], wanted: tuple[str, ...] | None
@@ -217,7 +252,7 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
         *,
         ordered: bool = True,
     ) -> Iterator[tuple[int, Any]]:
@@ -292,7 +327,9 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
+        *,
+        previous: Mapping[str, Sequence[Any]] | None = None,
     ) -> dict[str, list[Any]]:
         """Run the pipeline once per item, for a caller in an event loop. The arguments are those of `map`.
 
@@ -302,7 +339,9 @@ class Pipeline(PipelineDefinition):
         from hypernodes.executors.loops import run_in_thread
 
         drawn = await drawn_inputs(inputs, map_over)
-        return await run_in_thread(partial(self.map, drawn, map_over, map_mode, output_name, on_error))
+        return await run_in_thread(
+            partial(self.map, drawn, map_over, map_mode, output_name, on_error, previous=previous)
+        )
 
     async def aimap(
         self,
@@ -310,7 +349,7 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         output_name: OutputName = None,
-        on_error: Literal["raise", "return"] = "raise",
+        on_error: OnError = "raise",
         *,
         ordered: bool = True,
     ) -> AsyncIterator[tuple[int, Any]]:
@@ -337,6 +376,49 @@ class Pipeline(PipelineDefinition):
             if can_await:
                 for generator in (rows, *sources):
                     await generator.aclose()
+
+    def map_table(
+        self,
+        table: TableT,
+        map_over: str | Sequence[str] | None = None,
+        output_name: OutputName = None,
+        on_error: OnError = "raise",
+    ) -> TableT:
+        """Run the pipeline once per row of a table, and return the table with the outputs as columns.
+
+        All columns of the table stay, and its index, if it has one. A column with the name of an output is
+        replaced. Inputs that are the same for all rows are bound: ``pipeline.bind(k=5).map_table(table)``.
+
+        Args:
+            table: A table of pandas, polars, Arrow or Daft, or a `ray.data.Dataset`.
+            map_over: The columns that are inputs; by default all of them that are.
+            output_name: The output or outputs to add; by default all.
+            on_error: ``"raise"`` stops at the first error. With ``"return"``, a row that failed has no
+                outputs, and a further column ``error`` has the type and the text of its exception.
+
+        Returns:
+            A table of the same library. Those of Daft (if errors are raised) and of Ray Data are lazy; the
+            workers of Ray Data compute batches of rows without the pipeline's engine and callbacks. Values
+            that no one type of Arrow holds are JSON texts in its columns.
+
+        Raises:
+            MapError: `table` is no table of these libraries, or none of its columns is an input.
+            MissingInputError: An input without a default is not among the columns.
+
+        Example:
+            >>> import pandas
+            >>> from hypernodes import node
+            >>> power = Pipeline([node(pow, output_name="power")])
+            >>> power.bind(exp=2).map_table(pandas.DataFrame({"base": [2, 3], "page": [7, 8]}))
+               base  page  power
+            0     2     7      4
+            1     3     8      9
+        """
+        from hypernodes.map_table import map_table
+
+        check_map_options("zip", on_error, self._where)
+        mapped: TableT = map_table(self, table, map_over, output_names(output_name), on_error)
+        return mapped
 
     def to_daft(self, frame: daft.DataFrame, output_name: OutputName = None) -> daft.DataFrame:
         """Add the outputs to a Daft data frame as lazy columns.
@@ -480,6 +562,8 @@ class Pipeline(PipelineDefinition):
         map_over: str | Sequence[str] | None = None,
         map_mode: MapMode = "zip",
         name: str | None = None,
+        *,
+        on_error: OnError = "raise",
     ) -> NestedPipeline:
         """Return this pipeline as a node of another one.
 
@@ -490,6 +574,8 @@ class Pipeline(PipelineDefinition):
                 are lists. By default it runs once.
             map_mode: As for `map`.
             name: The name of the node; by default that of the pipeline.
+            on_error: As for `map`: with ``"return"``, the exception of an item stands in the place of each of
+                its outputs, and the nodes that take the lists deal with it.
 
         Raises:
             MappingError: A mapping or `map_over` contains a name that the pipeline does not have.
@@ -508,6 +594,7 @@ class Pipeline(PipelineDefinition):
             output_mapping=output_mapping,
             map_over=map_over,
             map_mode=map_mode,
+            on_error=on_error,
             name=name,
         )
 
@@ -534,13 +621,14 @@ class Pipeline(PipelineDefinition):
         theme: Theme = "auto",
         return_type: Form = "auto",
         run: RunReport | None = None,
+        **_unknown: Never,
     ) -> Picture:
         """Draw the pipeline: inputs with types and defaults, nodes with outputs, nested pipelines.
 
         Args:
-            filename: A file to write the picture to. Its suffix selects the format: ``.svg``, ``.html``,
-                ``.mmd`` (Mermaid) or ``.dot`` (Graphviz).
-            orient: ``"TB"`` from top to bottom, ``"LR"`` from left to right.
+            filename: A file to write the picture to. Its suffix selects the format: ``.svg``, ``.png``,
+                ``.pdf``, ``.html``, ``.mmd`` (Mermaid) or ``.dot`` (Graphviz).
+            orient: ``"TB"`` from top to bottom, ``"LR"`` from left to right, ``"BT"``, or ``"RL"``.
             depth: How many levels of nested pipelines are expanded: 1 is the pipeline's own level, ``None``
                 is all levels.
             flatten: Whether expanded pipelines are drawn without a box around their nodes.
@@ -556,11 +644,11 @@ class Pipeline(PipelineDefinition):
                 picture shows cache hits and failures.
 
         Returns:
-            The text of the picture. A notebook shows it as the picture.
+            The text of the picture; of a file in PNG or PDF, as SVG. A notebook shows it as the picture.
 
         Raises:
             InputError: An option has a value that it does not take.
-            ExtraMissingError: SVG was requested, and Graphviz is not installed.
+            ExtraMissingError: SVG, PNG or PDF was requested, and Graphviz is not installed.
 
         Example:
             >>> from hypernodes import node
@@ -570,8 +658,10 @@ class Pipeline(PipelineDefinition):
                 n0["abs → size"]
                 i0 --> n0
         """
-        from hypernodes.visualization.picture import picture
+        from hypernodes.visualization.picture import REPLACED_OPTIONS, picture
 
+        if _unknown:
+            raise unknown_option("visualize", _unknown, REPLACED_OPTIONS)
         return picture(
             self,
             filename,

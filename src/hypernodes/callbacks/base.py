@@ -83,10 +83,11 @@ class CallbackContext:
                 By default it is the pipeline in which the event happened.
 
         Returns:
-            ``name``, ``node_ids``, ``nested`` (the node ids that are nested pipelines), ``total`` (the number
-            of nodes), ``needs`` (for each node, the nodes whose outputs it takes), and as text ``executor``
-            (where its nodes are called), ``engine`` and ``cache``, which are empty where the pipeline has
-            none. An empty dict for a pipeline that is not part of this run.
+            ``name`` (also as ``pipeline_name``), ``node_ids``, ``nested`` (the node ids that are nested
+            pipelines), ``total`` (the number of nodes, also as ``total_nodes``), ``needs`` (for each node,
+            the nodes whose outputs it takes), and as text ``executor`` (where its nodes are called),
+            ``engine`` and ``cache``, which are empty where the pipeline has none. An empty dict for a
+            pipeline that is not part of this run.
         """
         pipelines, current = self._run.pipelines, self._scope.path
         if pipeline_id is None or isinstance(pipeline_id, tuple):
@@ -236,6 +237,8 @@ HOOKS: Final = frozenset(name for name in vars(PipelineCallback) if name.startsw
 
 def hooks_of(callback: PipelineCallback) -> frozenset[str]:
     """Return the names of the hooks that a callback overrides, ``"node_context"`` included."""
+    if getattr(callback, "is_enabled", True) is False:
+        return frozenset()
     names = HOOKS | {"node_context"}
     return frozenset(
         name for name in names if getattr(type(callback), name, None) is not getattr(PipelineCallback, name)

@@ -14,6 +14,7 @@ from itertools import count
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from hypernodes.arguments import flag
 from hypernodes.callbacks.bars import Display, Lines, NotebookBars, Row, TerminalBars
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.event import Worker, current_worker
@@ -49,6 +50,7 @@ class ProgressCallback(PipelineCallback):
     Args:
         display: ``"terminal"``, ``"notebook"`` (needs ipywidgets), ``"lines"`` (a line every few seconds,
             for logs), or ``"auto"``, which chooses the one that fits.
+        enable: Whether it does anything; with ``False`` it subscribes to no event and costs nothing.
 
     Raises:
         ExtraMissingError: The library for the display is not installed; it names the extra.
@@ -57,7 +59,12 @@ class ProgressCallback(PipelineCallback):
 
     counts_items = True
 
-    def __init__(self, display: Literal["auto", "terminal", "notebook", "lines"] = "auto") -> None:
+    def __init__(
+        self, display: Literal["auto", "terminal", "notebook", "lines"] = "auto", *, enable: bool = True
+    ) -> None:
+        self.is_enabled = flag("enable", enable, where="ProgressCallback")
+        if display == "auto" and not enable:
+            display = "lines"  # No library is needed for nothing.
         if display == "auto":
             display = "notebook" if _in_notebook() else "terminal" if sys.stderr.isatty() else "lines"
         displays: dict[str, type[Display]] = {

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from hypernodes.callbacks.waterfall import Calls
+from hypernodes.exceptions import CALL_ATTRIBUTE, FailedCallError
+from hypernodes.text import described
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping
+    from pathlib import Path as File
 
 Path: TypeAlias = tuple[str, ...]
 
@@ -66,6 +70,14 @@ class FailedNode:
     path: Path
     item: tuple[int, ...]
     error: BaseException
+
+    def save(self, filename: str | os.PathLike[str]) -> File:
+        """Write the failed call to a file for ``hypernodes replay``. See `hypernodes.FailedCall.save`."""
+        call: Any = getattr(self.error, CALL_ATTRIBUTE, None)
+        if call is None:
+            raise FailedCallError(f"it is not known which call has raised {described(self.error)[:200]}.")
+        file: File = call.of(self.error).save(filename)
+        return file
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from itertools import count, cycle
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
 
+from hypernodes.callbacks.notebook_chart import chart_html
 from hypernodes.exceptions import import_extra
 from hypernodes.text import seconds
 
@@ -141,8 +142,7 @@ class Waterfall:
         return file
 
     def _repr_html_(self) -> str:
-        text: str = self.figure.to_html(full_html=False, include_plotlyjs=True)
-        return text
+        return chart_html(self.figure)
 
 
 def _by_node(calls: list[CallBar], order: Sequence[Path]) -> Iterator[_Row]:

@@ -9,6 +9,7 @@ import click
 
 _COMMANDS: Final = {
     "cache": "Inspect and maintain a cache.",
+    "replay": "Make a failed call again.",
     "run": "Run a pipeline over inputs from a file.",
     "submit": "Run a pipeline as a job of a Ray cluster.",
 }

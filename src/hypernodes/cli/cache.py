@@ -47,8 +47,25 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
         return float(found[1]) * _UNITS[found[2]]
 
 
+_GROUP_OPTIONS: Final = ("--path", "--key-file")
+
+
 class _CacheGroup(click.Group):
-    """A group whose commands report in one line that a cache cannot be read."""
+    """A group whose options may stand behind a command, and which reports in one line what it cannot read."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        first, others = [], []
+        rest = iter(args)
+        for word in rest:
+            if word.partition("=")[0] not in _GROUP_OPTIONS:
+                others.append(word)
+            elif "=" in word:
+                first.append(word)
+            elif (value := next(rest, None)) is not None:
+                first += [word, value]
+            else:
+                raise click.BadOptionUsage(word, f"Option {word!r} requires an argument.", ctx)
+        return super().parse_args(ctx, [*first, *others])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -76,7 +93,7 @@ class _CacheGroup(click.Group):
 )
 @click.pass_context
 def cache(ctx: click.Context, path: Path, key_file: Path | None) -> None:
-    """Inspect and maintain a cache."""
+    """Inspect and maintain a cache. The options may also stand behind a command."""
     is_cleared = ctx.invoked_subcommand == "clear" and any(path.glob("??/??/*.val"))
     if not (os.path.lexists(path / "cache.db") or is_cleared):
         raise click.UsageError(

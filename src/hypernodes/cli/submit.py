@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shlex
+import socket
 import sys
 import time
 from pathlib import Path
@@ -10,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from hypernodes.cli.run import options_of_run
+from hypernodes.cli.cache import as_bytes
+from hypernodes.cli.run import FAILED_ITEMS, options_of_run
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -20,7 +24,17 @@ POLL_INTERVAL_S: Final = 0.5
 SUBMIT_TIMEOUT_S: Final = 30.0
 """Seconds to repeat a submission: a cluster that is starting has a dashboard before it has an agent."""
 
-DEFAULT_DASHBOARD: Final = "http://127.0.0.1:8265"
+LOCAL_PORTS: Final = (8299, 8265)
+"""The ports of a dashboard on this machine: that of ``make cluster-up`` (cluster/local.sh), and Ray's own."""
+PROBE_TIMEOUT_S: Final = 2.0
+"""Seconds for a dashboard on this machine to accept a connection."""
+
+LOG_END: Final = 2000
+"""The characters of the log in which the job says whether items failed; Ray's own lines may follow."""
+MAX_SHOWN_FILES: Final = 3
+"""The largest files that are named if the working directory is too large to be uploaded."""
+_TOO_LARGE: Final = re.compile(r"Package size \((.*?)\) exceeds the maximum size of ([\d.]+ ?[KMG]?i?B)")
+_FAILED_ITEMS_LINE: Final = re.compile(r"^[\d,]+ items failed, [\d,]+ did not\.", re.MULTILINE)
 
 
 @click.command()
@@ -28,10 +42,8 @@ DEFAULT_DASHBOARD: Final = "http://127.0.0.1:8265"
 @click.option(
     "--address",
     envvar=["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"],
-    default=DEFAULT_DASHBOARD,
-    show_default=True,
     show_envvar=True,
-    help="The address of the dashboard of the cluster.",
+    help="The address of the dashboard of the cluster; by default that of a cluster on this machine.",
 )
 @click.option(
     "--working-dir",
@@ -45,21 +57,33 @@ DEFAULT_DASHBOARD: Final = "http://127.0.0.1:8265"
     help="A YAML or JSON file with a runtime_env for the workers: pip, env_vars, ...",
 )
 @click.option("--no-wait", is_flag=True, help="Do not wait for the end of the job; print its id.")
+@click.option(
+    "--failed-exit-code",
+    type=click.IntRange(0, 255),
+    default=0,
+    show_default=True,
+    help="The exit code of the job if items failed. If it is not 0, Ray reports the job as FAILED.",
+)
 def submit(
-    address: str, working_dir: Path, runtime_env: Path | None, *, no_wait: bool, **options: Any
+    address: str | None, working_dir: Path, runtime_env: Path | None, *, no_wait: bool, **options: Any
 ) -> None:
     """Run PIPELINE as a job of a Ray cluster, with the options of `run`.
 
     \b
-        hypernodes submit pipelines:clean --inputs texts.jsonl --map-over text --out /shared/clean.parquet
+        hypernodes submit pipelines:clean --inputs texts.jsonl --keep id --out /shared/clean.parquet
 
     Files in the working directory are uploaded. The paths of outputs and of a cache are paths on the head of
-    the cluster. The exit code is that of the job.
+    the cluster. The exit code is that of the job, or 3 if the job has succeeded and items failed.
     """  # noqa: D301  "\b" tells click not to wrap the paragraph
+    address = address or _local_dashboard()
     client = _client(address)
     environment = _runtime_env(runtime_env)
     environment.setdefault("working_dir", str(working_dir))
-    job = _submit_job(client, entrypoint=_entrypoint(working_dir, options), runtime_env=environment)
+    entrypoint = _entrypoint(working_dir, options)
+    try:
+        job = _submit_job(client, entrypoint=entrypoint, runtime_env=environment)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise click.ClickException(_rejection(str(error), Path(environment["working_dir"]))) from None
     click.echo(f"job {job} at {address}", err=True)
     if no_wait:
         click.echo(job)
@@ -96,8 +120,40 @@ def _submit_job(client: JobSubmissionClient, **job: Any) -> str:
             return str(client.submit_job(**job))
         except RuntimeError as error:
             if "No available agent" not in str(error) or time.monotonic() > until:
-                raise click.ClickException(f"the cluster rejected the job: {error}") from None
+                raise
         time.sleep(POLL_INTERVAL_S)
+
+
+def _rejection(message: str, working_dir: Path) -> str:
+    """Say why a job was not accepted; if its working directory is too large, how to leave files out of it."""
+    if (sizes := _TOO_LARGE.search(message)) is None:
+        return f"the cluster rejected the job: {message}"
+    files = (file for file in working_dir.rglob("*") if file.is_file() and not file.is_symlink())
+    largest = sorted(((file.stat().st_size, file) for file in files), reverse=True)[:MAX_SHOWN_FILES]
+    shown = ", ".join(f"{file.relative_to(working_dir)} ({as_bytes(size)})" for size, file in largest)
+    return (
+        f"the working directory {str(working_dir)!r} is too large to be uploaded: {sizes[1]}, packed, and "
+        f"the cluster takes {sizes[2]}. Its largest files: {shown}. Leave files out: list them in "
+        f"{str(working_dir / '.rayignore')!r}, as in a .gitignore, or "
+        f"under `excludes` in the file of --runtime-env; or upload another directory with --working-dir. Put "
+        f"large inputs where the cluster reads them, and name their absolute path."
+    )
+
+
+def _local_dashboard() -> str:
+    """Return the address of the dashboard of a cluster on this machine."""
+    own = os.environ.get("RAY_DASHBOARD_PORT", "")
+    ports = (int(own),) if own.isdigit() else LOCAL_PORTS
+    for port in ports:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=PROBE_TIMEOUT_S).close()
+        except OSError:
+            continue
+        return f"http://127.0.0.1:{port}"
+    raise click.ClickException(
+        f"no cluster on this machine accepts jobs (tried 127.0.0.1, port {' and '.join(map(str, ports))}). "
+        f"Start one with `make cluster-up`, or name a dashboard: --address http://host:8265."
+    )
 
 
 def _runtime_env(path: Path | None) -> dict[str, Any]:
@@ -123,15 +179,18 @@ def _entrypoint(working_dir: Path, options: dict[str, Any]) -> str:
         ]
     for option, value in (("--out", options["out"]), ("--cache", options["cache"])):
         if value is not None:
-            words += [option, str(value.resolve())]
+            words += [option, str(value.absolute())]
     for option, values in (
         ("--set", options["given"]),
+        ("--file", options["files"]),
         ("--map-over", options["map_over"]),
+        ("--keep", options["keep"]),
         ("--output", options["wanted"]),
     ):
         for value in values:
             words += [option, value]
     words += ["--map-mode", options["map_mode"], "--on-error", options["on_error"]]
+    words += ["--failed-exit-code", str(options["failed_exit_code"])]
     if options["max_workers"] is not None:
         words += ["--max-workers", str(options["max_workers"])]
     return shlex.join(words)
@@ -154,7 +213,9 @@ def _follow(client: JobSubmissionClient, job: str) -> int:
         click.echo(f"job {job} was stopped", err=True)
         return 130
     info = client.get_job_info(job)
-    if info.status != "SUCCEEDED":
-        click.echo(f"job {job} {info.status.lower()}: {info.message}", err=True)
-    code = info.driver_exit_code
-    return int(code) if code is not None else int(info.status != "SUCCEEDED")
+    if info.status == "SUCCEEDED":
+        return FAILED_ITEMS if _FAILED_ITEMS_LINE.search(log[-LOG_END:]) else 0
+    # The message has the end of the log, which was shown above.
+    message = str(info.message).partition(", last available logs")[0].rstrip(".")
+    click.echo(f"job {job} {info.status.lower()}: {message}.", err=True)
+    return int(info.driver_exit_code) if info.driver_exit_code is not None else 1

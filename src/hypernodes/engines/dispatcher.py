@@ -36,9 +36,11 @@ def _metadata(plan: Plan, executor: str) -> dict[str, Any]:
     """Return what `CallbackContext.get_pipeline_metadata` returns for the pipeline of a plan."""
     return {
         "name": plan.path[-1],
+        "pipeline_name": plan.path[-1],
         "node_ids": [step.name for step in plan.steps],
         "nested": [step.name for step in plan.steps if isinstance(step, NestedStep)],
         "total": len(plan.steps),
+        "total_nodes": len(plan.steps),
         "executor": executor,
         "engine": plan.engine,
         "cache": "" if plan.cache is None else repr(plan.cache),

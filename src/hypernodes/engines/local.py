@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Never
 
+from hypernodes.arguments import unknown_option
 from hypernodes.engines.scheduled import ScheduledEngine, shut_down
 from hypernodes.execution.plan.placement import Placement, TargetRef
 from hypernodes.execution.target import ExecutionTarget
@@ -13,6 +14,16 @@ from hypernodes.executors.aliases import SEQUENTIAL, check_executor
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+
+_OF_PIPELINES: Final = "It is an option of pipelines: Pipeline(nodes, {}=...)."
+_REPLACED: Final = {
+    "max_workers": "It is an option of executors: map_executor=ThreadPoolExecutor(max_workers=4), "
+    "AsyncExecutor(max_concurrent=100), ParallelExecutor(4), RayExecutor(max_workers=4).",
+    "backend": "The engine is what a backend was: Pipeline(nodes, engine=HyperNodesEngine(...)).",
+    "cache": _OF_PIPELINES.format("cache"),
+    "callbacks": _OF_PIPELINES.format("callbacks"),
+}
 
 
 class HyperNodesEngine(ScheduledEngine):
@@ -42,7 +53,10 @@ class HyperNodesEngine(ScheduledEngine):
         self,
         node_executor: str | Executor | ExecutionTarget | None = SEQUENTIAL,
         map_executor: str | Executor | ExecutionTarget | None = SEQUENTIAL,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("HyperNodesEngine", unknown, _REPLACED)
         self.node_executor = _checked(node_executor, "node_executor")
         self.map_executor = _checked(map_executor, "map_executor")
         self._node = target_of(self.node_executor)

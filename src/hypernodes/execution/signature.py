@@ -99,7 +99,9 @@ def _read(plan: Plan, fingerprints: Fingerprints) -> dict[str, _Lineage | None]:
                         )
             case NestedStep():
                 inside = _read(step.inner, fingerprints)
-                results = tuple(inside[inner] for inner, _ in step.results)
+                # An error may be gone in the next run, so that lists with errors are identified by content.
+                by_content = step.on_error == "return"
+                results = tuple(None if by_content else inside[inner] for inner, _ in step.results)
                 # Lists given beside a product are not combined, as its other collections are.
                 combined = (name for name in step.map_over if name not in step.beside)
                 mode = step.map_mode if step.map_over else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes.exceptions import RemoteError
-from hypernodes.serialization.pickling import dumps, loads
+from hypernodes.serialization.pickling import dumps, loads, register_error_reducer
 from hypernodes.serialization.salvage import UNPICKLING_ERRORS
 from hypernodes.text import described, notes_of, short
 
@@ -161,6 +161,18 @@ def deserialize_error(serialized: SerializedError) -> BaseException:
             last = last.__cause__
         last.__cause__ = RemoteTraceback(serialized.traceback)
     return error
+
+
+def _reduced(error: BaseException) -> tuple[Any, ...] | None:
+    """Say how an exception among values is pickled: one that was raised, or that pickle does not rebuild."""
+    if error.__traceback__ is None:
+        with suppress(Exception):
+            if type(loads(dumps(error))) is type(error):
+                return None
+    return deserialize_error, (serialize_error(error),)
+
+
+register_error_reducer(_reduced)
 
 
 class ExceptionWrapper(Exception):  # noqa: N818  it carries an error, and is none of its own

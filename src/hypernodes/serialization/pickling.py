@@ -56,6 +56,15 @@ def register_out_of_band(kind: type) -> None:
     _out_of_band = (*dict.fromkeys((*_out_of_band, kind)),)
 
 
+_reduce_error: Callable[[BaseException], tuple[Any, ...] | None] | None = None
+
+
+def register_error_reducer(reduce: Callable[[BaseException], tuple[Any, ...] | None]) -> None:
+    """Have `serialize` pickle exceptions by a function, which returns ``None`` for those pickled as usual."""
+    global _reduce_error  # noqa: PLW0603
+    _reduce_error = reduce
+
+
 @dataclass(frozen=True, slots=True)
 class Serialized:
     """A pickled value."""
@@ -136,6 +145,9 @@ def _pickler() -> Any:
             if isinstance(obj, _out_of_band):
                 self.out_of_band.append(obj)
                 return _take, (len(self.out_of_band) - 1,)
+            if isinstance(obj, BaseException) and _reduce_error is not None:
+                reduced = _reduce_error(obj)
+                return super().reducer_override(obj) if reduced is None else reduced
             if isinstance(obj, _METHODS) and (module := _module_of_generator(obj)) is not None:
                 return getattr, (module, obj.__name__)
             return super().reducer_override(obj)

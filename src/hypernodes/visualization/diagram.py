@@ -240,7 +240,8 @@ def _map_remarks(member: NestedPipeline) -> tuple[str, ...]:
     if not member.map_over:
         return ()
     product = ", every combination" if len(member.map_over) > 1 and member.map_mode == "product" else ""
-    return (f"for each of {', '.join(member.map_over)}{product}",)
+    errors = ("errors are results",) if member.on_error == "return" else ()
+    return (f"for each of {', '.join(member.map_over)}{product}", *errors)
 
 
 def _pipeline_settings(pipeline: Any) -> tuple[str, ...]:

@@ -15,16 +15,24 @@ from hypernodes.visualization.dot import DARK, LIGHT, dot
 from hypernodes.visualization.html import html
 from hypernodes.visualization.mermaid import mermaid
 from hypernodes.visualization.run_overlay import add_run
-from hypernodes.visualization.svg import Theme, svg
+from hypernodes.visualization.svg import IMAGES, Theme, image, svg
 
 if TYPE_CHECKING:
     import os
 
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
-Orient: TypeAlias = Literal["TB", "LR"]
+Orient: TypeAlias = Literal["TB", "LR", "BT", "RL"]
+
+REPLACED_OPTIONS: Final = {
+    "style": "Give theme='light', 'dark' or 'auto'.",
+    "engine": "Give return_type='svg', 'html', 'mermaid' or 'graphviz'.",
+    "interactive": "Give return_type='html'.",
+}
 
 _SUFFIXES: Final[dict[str, Form]] = {
     ".svg": "svg",
+    ".png": "svg",
+    ".pdf": "svg",
     ".html": "html",
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
@@ -96,6 +104,11 @@ def picture(
     if run is not None:
         add_run(diagram, run.nodes)
     text = ""
+    suffix = "" if filename is None else Path(filename).suffix.lower()
+    if suffix in IMAGES and form != "svg":
+        raise InputError(
+            f"{where}: a file with the suffix {suffix!r} has no return_type {form!r}. Leave one out."
+        )
     if form in ("svg", "auto"):
         try:
             text = svg(diagram, theme=theme, orient=orient, show_types=show_types, show_legend=show_legend)
@@ -119,7 +132,10 @@ def picture(
     elif form == "graphviz":
         colours = DARK if theme == "dark" else LIGHT
         text = dot(diagram, orient=orient, show_types=show_types, show_legend=show_legend, colours=colours)
-    if filename is not None:
+    if filename is not None and suffix in IMAGES:
+        options = {"orient": orient, "show_types": show_types, "show_legend": show_legend}
+        Path(filename).write_bytes(image(diagram, suffix.removeprefix("."), theme=theme, **options))
+    elif filename is not None:
         Path(filename).write_text(text, encoding="utf-8")
     return Picture.of(text, form)
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 Theme = Literal["auto", "light", "dark"]
 
+IMAGES: Final = (".png", ".pdf")
+"""The suffixes of pictures that are no text."""
+IMAGE_DPI: Final = 192
+"""Dots per inch of a PNG: twice those of a screen, for dense screens and print."""
+
 _SVG: Final = "http://www.w3.org/2000/svg"
 RENDER_TIMEOUT_S: Final = 120
 """Seconds that Graphviz may take; a pipeline of 500 nodes takes a few."""
@@ -28,30 +33,38 @@ RENDER_TIMEOUT_S: Final = 120
 _PYGRAPHVIZ_SCRIPT: Final = """
 import sys
 import pygraphviz
-svg = pygraphviz.AGraph(string=sys.stdin.read()).draw(format="svg", prog="dot")
-sys.stdout.buffer.write(svg)
+drawn = pygraphviz.AGraph(string=sys.stdin.read()).draw(format=sys.argv[1], prog="dot")
+sys.stdout.buffer.write(drawn)
 """
 
 
 def svg(diagram: Diagram, *, theme: Theme = "auto", **options: Any) -> str:
     """Return a diagram as SVG, with the options of `dot`. The theme "auto" follows the page or system."""
-    drawn = _titles_on_top(_render(dot(diagram, colours=DARK if theme == "dark" else LIGHT, **options)))
+    source = dot(diagram, colours=DARK if theme == "dark" else LIGHT, **options)
+    drawn = _titles_on_top(_render(source, "svg").decode())
     if theme == "auto":
         start = drawn.index(">", drawn.index("<svg ")) + 1
         drawn = drawn[:start] + f"\n<style>{_dark_style()}</style>" + drawn[start:]
     return drawn
 
 
-def _render(source: str) -> str:
-    """Render a Graphviz source as SVG, with the program ``dot`` or the package that contains it."""
+def image(diagram: Diagram, form: str, *, theme: Theme = "auto", **options: Any) -> bytes:
+    """Return a diagram as PNG or PDF, with the options of `dot`. The theme "auto" is the light one."""
+    colours = DARK if theme == "dark" else LIGHT
+    source = dot(diagram, colours=colours, **options)
+    return _render(source.replace("graph [", f"graph [dpi={IMAGE_DPI} ", 1), form)
+
+
+def _render(source: str, form: str) -> bytes:
+    """Render a Graphviz source in a format, with the program ``dot`` or the package that contains it."""
     if (program := shutil.which("dot")) is None and find_spec("pygraphviz") is None:
         raise ExtraMissingError(
-            "Graphviz, which renders SVG, is not installed: pip install 'hypernodes[viz]', or install "
-            "Graphviz itself. visualize(return_type='mermaid') needs neither."
+            "Graphviz, which renders SVG, PNG and PDF, is not installed: pip install 'hypernodes[viz]', or "
+            "install Graphviz itself. visualize(return_type='mermaid') needs neither."
         )
-    command = [program, "-Tsvg"] if program is not None else [sys.executable, "-c", _PYGRAPHVIZ_SCRIPT]
+    command = [program, f"-T{form}"] if program else [sys.executable, "-c", _PYGRAPHVIZ_SCRIPT, form]
     done = subprocess.run(  # noqa: S603  the program is fixed, and the source is made by `dot`
-        command, input=source, capture_output=True, encoding="utf-8", timeout=RENDER_TIMEOUT_S, check=True
+        command, input=source.encode(), capture_output=True, timeout=RENDER_TIMEOUT_S, check=True
     )
     return done.stdout
 

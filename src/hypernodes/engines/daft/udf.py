@@ -201,7 +201,7 @@ class StageUdf:
                         if argument in columns
                     }
                     error = unreadable_input(name, value.error)
-                    locate(error, step.name, scope, given)
+                    locate(error, step, scope, given)
                     raise error
 
     # ----------------------------------------------------------------------------------- computing

@@ -112,7 +112,7 @@ async def _attempts(
             except BaseException as error:
                 error = cancelled_inside(error)
                 if not isinstance(error, Exception):
-                    locate(error, step.name, scope, arguments)
+                    locate(error, step, scope, arguments)
                     raise
                 retry_in = None
                 if options.retry_delay is not None:
@@ -123,7 +123,7 @@ async def _attempts(
                     )
                     continue
                 if retry_in is None:
-                    locate(error, step.name, scope, arguments)
+                    locate(error, step, scope, arguments)
                 return Outcome(
                     (),
                     without_frame(error),

@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.execution.calls.failed_call import record
+from hypernodes.execution.plan.model import NestedStep
 from hypernodes.text import notes_of, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hypernodes.callbacks.event import Scope
-    from hypernodes.execution.plan.model import Plan
+    from hypernodes.execution.plan.model import Plan, Step
 
 _BEGINNINGS: Final = ("in node ", "in item ", "in items ")
 _ARGUMENT_LENGTH: Final = 60  # characters of each argument in a note
@@ -21,10 +23,12 @@ UNKNOWN: Final = -1
 
 
 def locate(
-    error: BaseException, node: str, scope: Scope, arguments: Mapping[str, Any], suffix: str = ""
+    error: BaseException, step: Step, scope: Scope, arguments: Mapping[str, Any], suffix: str = ""
 ) -> None:
     """Note on an error where it happened, once; the suffix ends the note."""
-    index = item_of(scope)
+    if not isinstance(step, NestedStep) and not any(value is _NOT_HERE for value in arguments.values()):
+        record(error, step, scope, arguments)
+    node, index = step.name, item_of(scope)
     item = f", item {index}" if index else ""
     given = shown(arguments) or "nothing"
     note(error, f"in node {node!r} of pipeline {'/'.join(scope.path)!r}{item}, called with {given}{suffix}")
@@ -49,7 +53,7 @@ def locate_output(
     arguments = {parameter: values.get(argument, _NOT_HERE) for parameter, argument in step.arguments}
     known = {argument: values[argument] for argument in plan.inputs if argument in values}
     is_complete = not any(value is _NOT_HERE for value in arguments.values())
-    locate(error, step.name, scope, arguments, "" if is_complete else f", in a run given {shown(known)}")
+    locate(error, step, scope, arguments, "" if is_complete else f", in a run given {shown(known)}")
 
 
 class _NotHere:

@@ -362,9 +362,7 @@ def _blame(
         local.pop("error", None)
         step = steps[at]
         scope = Scope(key, path, items)
-        locate(
-            error, step.name, scope, {parameter: local[variable[name]] for parameter, name in step.arguments}
-        )
+        locate(error, step, scope, {parameter: local[variable[name]] for parameter, name in step.arguments})
         if (failed := FAILED_NODES.get()) is not None:
             failed.append(FailedNode(error, marker, scope, at, step.name))
         return None if error is raised else error

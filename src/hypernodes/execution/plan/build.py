@@ -376,11 +376,18 @@ class _Builder:
         if (engine := pipeline.engine) is not None and engine.placement() is None:
             own = pipeline.with_cache(builder.settings.cache).with_callbacks(builder.settings.callbacks)
             call = EngineCall(
-                engine, own.with_name(node.name), wanted, over, node.map_mode, beside, dict(arguments)
+                engine,
+                own.with_name(node.name),
+                wanted,
+                over,
+                node.map_mode,
+                beside,
+                dict(arguments),
+                node.on_error,
             )
             outputs = tuple(outer for _, outer in results)
             return CallStep(0, node.name, call, arguments, outputs, options=replace(DEFAULTS, cache=False))
-        return NestedStep(0, node.name, inner, arguments, results, over, node.map_mode, beside)
+        return NestedStep(0, node.name, inner, arguments, results, over, node.map_mode, beside, node.on_error)
 
     def _missing_error(self, given: Sequence[str]) -> MissingInputError:
         names = tuple(dict.fromkeys(name for name, _ in self.missing))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Event
 from hypernodes.execution.current import CURRENT_CALL
-from hypernodes.mapping import check_shared, expand
+from hypernodes.mapping import check_shared, collect, expand
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +25,7 @@ class EngineCall:
     map_mode: Any
     beside: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    on_error: Any = "raise"
 
     def __call__(self, **inputs: Any) -> Any:
         """Run the pipeline, and return the values of its outputs."""
@@ -38,8 +39,12 @@ class EngineCall:
                 inputs, self.map_over, self.map_mode, where, beside=self.beside, labels=self.labels
             )
             fixed = {name: value for name, value in inputs.items() if name not in self.map_over}
-            rows = self.engine.map(self.pipeline, items, fixed, self.outputs, context) if len(items) else []
-            values = tuple([row[name] for row in rows] for name in self.outputs)
+            # An engine that was written before `on_error` is not given what is its default.
+            options = {} if self.on_error == "raise" else {"on_error": self.on_error}
+            rows: Any = []
+            if len(items):
+                rows = self.engine.map(self.pipeline, items, fixed, self.outputs, context, **options)
+            values = tuple(collect(rows, self.outputs).values())
         else:
             outputs = self.engine.run(self.pipeline, inputs, self.outputs, context)
             values = tuple(outputs[name] for name in self.outputs)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hypernodes.cache.bulk import BulkCache
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.mapping import Columns
-    from hypernodes.nested import MapMode
+    from hypernodes.nested import MapMode, OnError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +85,7 @@ class NestedStep:
     map_over: tuple[str, ...]  # the inner inputs that are mapped over
     map_mode: MapMode
     beside: tuple[str, ...] = ()
+    on_error: OnError = "raise"  # of an item of the map
 
     def items(self, inputs: Mapping[str, Any]) -> Columns:
         """Return the items of the map, made of the inputs of the inner plan."""
@@ -103,7 +104,10 @@ class NestedStep:
         inner = self.inner
         return frozenset(
             needs_of_nested(
-                inner.needs, is_mapped=bool(self.map_over), map_target=inner.map_target is not None
+                inner.needs,
+                is_mapped=bool(self.map_over),
+                map_target=inner.map_target is not None,
+                returns_errors=self.on_error == "return",
             )
         )
 

@@ -27,6 +27,7 @@ NESTED_MAP: Final = "nested maps"
 ENGINE_CALL: Final = "a nested pipeline run by its own engine"
 NODE_TARGET: Final = "a target for calls"
 MAP_TARGET: Final = "a target for the items of a nested map"
+RETURNED_ERRORS: Final = "errors of items as results of a nested map"
 
 SILENT: Final = frozenset(("cache", "cache_version", "retry_on"))
 """Options that count only together with another need: a cache, or retries."""
@@ -73,7 +74,9 @@ def needs_of_call(
                 yield name
 
 
-def needs_of_nested(inner: frozenset[str], *, is_mapped: bool, map_target: bool) -> Iterator[str]:
+def needs_of_nested(
+    inner: frozenset[str], *, is_mapped: bool, map_target: bool, returns_errors: bool
+) -> Iterator[str]:
     """Yield what a nested plan needs."""
     yield NESTED
     yield from inner
@@ -81,3 +84,5 @@ def needs_of_nested(inner: frozenset[str], *, is_mapped: bool, map_target: bool)
         yield NESTED_MAP
         if map_target:
             yield MAP_TARGET
+        if returns_errors:
+            yield RETURNED_ERRORS

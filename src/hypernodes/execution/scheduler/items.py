@@ -233,7 +233,7 @@ class ItemSource:
         self.drawn = 0  # how many have been drawn
         self.is_exhausted = False
         self._source = iter(items)
-        self._indices = indices
+        self._indices = getattr(items, "indices", None) if indices is None else indices
         self._items: dict[int, Mapping[str, Any]] = {}  # of a stream
         self._left = 0  # of those drawn that have no row yet
         self.error: Exception | None = None

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes.exceptions import MapError, NodeAbandonedError, WorkerDiedError
 from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.calls.timeout import overdue
-from hypernodes.execution.jobs import Call, EntryKey, Fetch, Fetched, Found, LookUp, Store
+from hypernodes.execution.jobs import Call, EntryKey, Failure, Fetch, Fetched, Found, LookUp, Store
 from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.signature import identify
-from hypernodes.mapping import column_lists
+from hypernodes.mapping import Columns, collect
 from hypernodes.serialization.remote import RemoteList, can_resolve, is_remote
 
 if TYPE_CHECKING:
@@ -253,7 +253,7 @@ class PlanRun(PlanExecution):
         if isinstance(error, WorkerDiedError) and isinstance(step, CallStep):
             error = overdue(error, step.options.timeout) or error
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
-        locate(error, step.name, self.scope, arguments)
+        locate(error, step, self.scope, arguments)
         self.failed(step, error)
 
     def _fetched(self, about: Any, outcome: Fetched) -> None:
@@ -314,7 +314,7 @@ class PlanRun(PlanExecution):
                 parent=self,
             )
         except MapError as error:
-            locate(error, step.name, self.scope, arguments)
+            locate(error, step, self.scope, arguments)
             self.failed(step, error)
 
     def child_finished(self, child: PlanExecution, result: Any) -> None:
@@ -334,8 +334,11 @@ class PlanRun(PlanExecution):
             return
         if step.map_over:
             gathered = RemoteList if self.run.has_remote_values else list
-            columns = column_lists(result, [inner for inner, _ in step.results])
-            outputs = tuple(gathered(columns[inner]) for inner, _ in step.results)
+            names = [inner for inner, _ in step.results]
+            if not isinstance(result, Columns):
+                result = [row.error if row.__class__ is Failure else row for row in result]
+            columns = collect(result, names)
+            outputs = tuple(gathered(columns[inner]) for inner in names)
         else:
             outputs = tuple(result[inner] for inner, _ in step.results)
         seconds = perf_counter() - self._under_way.pop(step.index)

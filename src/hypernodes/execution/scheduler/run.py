@@ -258,6 +258,7 @@ class Run:
             identities=identities,
             common=common,
             about=step,
+            on_error=step.on_error,
         )
         mapped.begin(step.name, arguments)
         return mapped

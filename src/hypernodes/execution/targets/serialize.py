@@ -243,7 +243,7 @@ def portable_outcome(
 def unreturned_outputs(job: Call, outputs: Sequence[Any], failure: Exception) -> BaseException:
     """Return the error of a call whose result cannot be pickled."""
     error = unreturned(dict(zip(job.step.outputs, outputs, strict=True)), failure)
-    locate(error, job.step.name, job.scope, job.arguments)
+    locate(error, job.step, job.scope, job.arguments)
     return error
 
 

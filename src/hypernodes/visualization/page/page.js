@@ -100,14 +100,15 @@
   // neighbouring boxes.
   function endpoints(graph, edge) {
     const points = graph.edge(edge).points.slice(1, -1);
-    const [along, across, length, breadth] = diagram.orient === "LR" ? ["x", "y", "width", "height"] : ["y", "x", "height", "width"];
+    const isAcross = ["LR", "RL"].includes(diagram.orient), forward = ["BT", "RL"].includes(diagram.orient) ? -1 : 1;
+    const [along, across, length, breadth] = isAcross ? ["x", "y", "width", "height"] : ["y", "x", "height", "width"];
     const end = (node, toward, sign) => {
       const room = Math.max(0, node[breadth] / 2 - 12);
       const aside = Math.min(room, Math.max(-room, toward[across] - node[across]));
       return { [along]: node[along] + sign * node[length] / 2, [across]: node[across] + aside };
     };
     const source = graph.node(edge.v), target = graph.node(edge.w);
-    return [end(source, points[0] || target, 1), ...points, end(target, points[points.length - 1] || source, -1)];
+    return [end(source, points[0] || target, forward), ...points, end(target, points[points.length - 1] || source, -forward)];
   }
 
   const curve = (points) => {

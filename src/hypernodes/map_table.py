@@ -1,0 +1,91 @@
+"""Maps over the rows of a table, and returns the table with the outputs as columns."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from hypernodes.columns.extended import DAFT, RAY_DATA, extended, kind_of_table
+from hypernodes.exceptions import MapError
+from hypernodes.tables import table_of
+from hypernodes.text import described
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hypernodes.nested import OnError
+
+    MapOver = str | Sequence[str] | None
+
+ERROR: Final = "error"
+"""The column with the errors of rows that failed."""
+
+
+def map_table(
+    pipeline: Any, table: Any, map_over: MapOver, outputs: tuple[str, ...] | None, on_error: OnError
+) -> Any:
+    """Return a table with the outputs as columns. See `Pipeline.map_table`."""
+    where = f"pipeline {pipeline.pipeline_id!r}"
+    kind = kind_of_table(table)
+    if kind is None:
+        table_of(table)  # A lazy frame of polars has an error of its own.
+        raise MapError(
+            f"{where}: map_table takes a table of pandas, polars, Arrow, Daft or Ray Data, not a "
+            f"{type(table).__name__}. For values by name, use map."
+        )
+    if kind == RAY_DATA:
+        # Executors and callbacks belong to this process, and not to the workers of Ray Data.
+        inside = pipeline.with_engine(None).with_callbacks([])
+        mapped = partial(_map_batch, pipeline=inside, map_over=map_over, outputs=outputs, on_error=on_error)
+        return table.map_batches(mapped, batch_format="pyarrow")
+    if on_error == "return":
+        _check_names(pipeline, table, where)
+    if kind == DAFT:
+        if map_over is None and on_error == "raise":
+            return pipeline.to_daft(table, outputs)
+        return _daft_of(map_table(pipeline, table.to_arrow(), map_over, outputs, on_error))
+    if pipeline.effective_engine.is_lazy:
+        raise MapError(
+            f"{where}: {pipeline.effective_engine!r} returns lazy data frames of Daft. Give "
+            f"DaftEngine(collect=True) for other tables."
+        )
+    if kind == "pyarrow.RecordBatchReader":
+        table = table.read_all()
+    columns = pipeline.map(table, map_over, output_name=outputs, on_error=on_error)
+    if on_error == "return":
+        columns = _with_errors(columns)
+    return extended(table, columns, kind, where)
+
+
+def _map_batch(
+    batch: Any, *, pipeline: Any, map_over: MapOver, outputs: tuple[str, ...] | None, on_error: OnError
+) -> Any:
+    return map_table(pipeline, batch, map_over, outputs, on_error)
+
+
+def _daft_of(table: Any) -> Any:
+    import daft
+
+    return daft.from_arrow(table)
+
+
+def _check_names(pipeline: Any, table: Any, where: str) -> None:
+    found = table_of(table)
+    if ERROR in pipeline.output_names or (found is not None and ERROR in found.names):
+        raise MapError(
+            f"{where}: with on_error='return', the column {ERROR!r} has the errors of rows, but the table or "
+            f"the pipeline has one of this name. Rename it."
+        )
+
+
+def _with_errors(columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Return the outputs with None for exceptions, and a column of their types and texts."""
+    errors: list[str | None] = [
+        next((described(value) for value in row if isinstance(value, BaseException)), None)
+        for row in zip(*columns.values(), strict=True)
+    ]
+    values = {
+        name: [None if isinstance(value, BaseException) else value for value in column]
+        for name, column in columns.items()
+    }
+    return {**values, ERROR: errors}
