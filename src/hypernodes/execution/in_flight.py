@@ -91,7 +91,7 @@ class CallsInFlight:
                 other.is_joined_by_other_object |= other.cache is not cache
                 return future
         if written is not cache and written is not None:
-            written.flush()
+            written.write_delayed()
         future.set_result(None)
         return future
 
@@ -112,7 +112,7 @@ class CallsInFlight:
                     del _shared.completed[next(iter(_shared.completed))]
         try:
             if is_stored and entry.is_joined_by_other_object:
-                entry.cache.flush()
+                entry.cache.write_delayed()
         finally:
             for future in entry.waiting:
                 if future.set_running_or_notify_cancel():
@@ -133,7 +133,7 @@ class CallsInFlight:
             caches = {id(cache): cache for cache in _shared.completed.values()} if is_last else {}
         try:
             for cache in caches.values():
-                cache.flush()  # a run that begins now does not know what has been completed
+                cache.write_delayed()  # a run that begins now does not know what has been completed
         finally:
             with _shared.lock:
                 _shared.open.discard(self)
