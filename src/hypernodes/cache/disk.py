@@ -21,6 +21,7 @@ from hypernodes.cache.keys import key_bytes
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
 from hypernodes.cache.remote.address import check_url
+from hypernodes.cache.remote.commands import TierCommands
 from hypernodes.cache.remote.hosts import finish_on_other_hosts
 from hypernodes.cache.summary import describe
 from hypernodes.cache.warn_once import WarnOnce
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import timedelta
 
-    from hypernodes.cache.inventory import Compaction, Entry, Stats, Verification
+    from hypernodes.cache.inventory import Entry, Stats, Verification
     from hypernodes.cache.provenance import CodePart, Provenance
 
 _ANY_KEY: Final = "any"
@@ -41,7 +42,7 @@ _CODE_PREFIX: Final = "code/"
 """The key of the parts of a node's code is this prefix with the fingerprint of the code."""
 
 
-class DiskCache:
+class DiskCache(TierCommands):
     """Keep results in a directory that many processes share.
 
     On a Ray cluster the directory belongs to the node whose process has opened it. Workers on other nodes
@@ -309,10 +310,6 @@ class DiskCache:
         self.write_delayed()
         return inspection.stats(self._store.get())
 
-    def remote_stats(self) -> Stats:
-        """Return the number of entries and bytes of the remote tier, in all and by node."""
-        return self._store.with_tier().stats()
-
     def clear(self, *, node: str | None = None, older_than: float | None = None, remote: bool = False) -> int:
         """Drop entries of the directory, and return their number.
 
@@ -335,29 +332,11 @@ class DiskCache:
         return self._store.get().clear(node, None if older_than is None else time.time() - older_than)
 
     def delete(self, *signatures: str) -> int:
-        """Drop the entries with these signatures, also in the remote tier; return their number in the directory."""
+        """Drop the entries with these signatures, also in the remote tier; return the number here."""
         self.write_delayed()
         if self.remote is not None:
             self._store.with_tier().delete_remote(signatures)
         return self._store.get().delete(signatures)
-
-    def push(self) -> int:
-        """Write all entries of the directory that the remote tier lacks, and return their number."""
-        self.write_delayed()
-        return self._store.with_tier().push()
-
-    def pull(self) -> int:
-        """Read all entries of the remote tier that the directory lacks, and return their number."""
-        self.write_delayed()
-        return self._store.with_tier().pull()
-
-    def compact(self, *, grace: float = 3600.0) -> Compaction:
-        """Merge small segments of the remote tier, and delete what nothing needs any more.
-
-        Args:
-            grace: Seconds for which merged segments stay, since other processes may be about to read them.
-        """
-        return self._store.with_tier().compact(grace)
 
     def verify(self, *, drop: bool = False) -> Verification:
         """Read every entry and check its seal.

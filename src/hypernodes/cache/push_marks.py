@@ -44,11 +44,14 @@ class PushMarks:
         found = self._store._database.rows(f"SELECT 1 FROM Cache WHERE {_IS_PENDING} LIMIT 1", (time.time(),))
         return bool(found)
 
-    def unpushed(self, max_size: int, min_large: int, max_large_size: int) -> list[UnpushedRow]:
+    def unpushed(
+        self, stored_before: float, max_size: int, min_large: int, max_large_size: int
+    ) -> list[UnpushedRow]:
         """Return rows that are to be written, up to some bytes of small and of large ones; at least one."""
+        condition = f"{_IS_PENDING} AND store_time <= ?"
+        times = (time.time(), stored_before)
         sizes = self._store._database.rows(
-            f"SELECT rowid, size FROM Cache WHERE {_IS_PENDING} ORDER BY rowid LIMIT {_MAX_ROWS}",
-            (time.time(),),
+            f"SELECT rowid, size FROM Cache WHERE {condition} ORDER BY rowid LIMIT {_MAX_ROWS}", times
         )
         small = large = 0
         selected: list[int] = []
@@ -59,8 +62,8 @@ class PushMarks:
             selected.append(row_id)
         found = self._store._database.rows(
             "SELECT rowid, store_time, key, tag, size, filename, value FROM Cache "
-            f"WHERE rowid IN (SELECT value FROM json_each(?)) AND {_IS_PENDING} ORDER BY rowid",
-            (json.dumps(selected), time.time()),
+            f"WHERE rowid IN (SELECT value FROM json_each(?)) AND {condition} ORDER BY rowid",
+            (json.dumps(selected), *times),
         )
         rows = []
         for row_id, stored, key, tag, size, filename, value in found:

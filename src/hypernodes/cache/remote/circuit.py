@@ -16,7 +16,7 @@ _MAX_BACKOFF_S: Final = 240.0
 
 
 class Circuit:
-    """Counts the failures of one kind of request, and warns of the first.
+    """Counts the failures of one kind of request, and warns of the first of a tier.
 
     A map of many items would otherwise wait for as many timeouts.
     """
@@ -39,9 +39,7 @@ class Circuit:
         self._next_request_at = time.monotonic() + self._backoff_s
         self._backoff_s = min(self._backoff_s * 2, _MAX_BACKOFF_S)
         text = describe(error).partition("\\n")[0]
-        self._warn(
-            f"remote {self._fault}", f"its remote tier {self._url!r} {self._fault} ({text}); {self._effect}"
-        )
+        self._warn("remote", f"its remote tier {self._url!r} {self._fault} ({text}); {self._effect}")
 
     def worked(self) -> None:
         """Note that a request was answered."""

@@ -78,13 +78,13 @@ class Pusher:
 
     def push(self, *, timeout_s: float = LOCK_TIMEOUT_S) -> int:
         """Write all entries that are not pushed yet, and return their number."""
-        number = 0
-        if self._tier.writes.is_open or not self._tier.objects.can_be_used or not self._has_unpushed():
+        number, started = 0, time.time()
+        if not self._tier.can_be_written or not self._has_unpushed():
             return number
         with host_lock(self._path, timeout_s=timeout_s) as is_held:
             if not is_held and not timeout_s:
                 return number
-            while rows := self._unpushed():
+            while rows := self._unpushed(started):  # What is added meanwhile makes another segment.
                 whole = [sealed for row in rows if (sealed := self._sealed(row)) is not None]
                 if whole and not self._tier.write(whole):
                     break
@@ -97,9 +97,9 @@ class Pusher:
         with no_fork():
             return self.marks.has_unpushed()
 
-    def _unpushed(self) -> list[UnpushedRow]:
+    def _unpushed(self, before: float) -> list[UnpushedRow]:
         with no_fork():
-            return self.marks.unpushed(MAX_SEGMENT_SIZE, MIN_VALUE_SIZE, _MAX_VALUES_SIZE)
+            return self.marks.unpushed(before, MAX_SEGMENT_SIZE, MIN_VALUE_SIZE, _MAX_VALUES_SIZE)
 
     def _sealed(self, row: UnpushedRow) -> Sealed | None:
         """Return the entry of a row, unless it is damaged: damage does not spread."""

@@ -81,7 +81,7 @@ class RemoteTier:
         self._listed_at = -_LIST_INTERVAL_S  # by the monotonic clock
         self._touches: Counter[tuple[str, int]] = Counter()
         self._unusable: set[tuple[str, str, int]] = set()
-        self.reads = Circuit(warn, url, "cannot be read", "what this directory lacks is computed")
+        self.reads = Circuit(warn, url, "cannot be read", "results are computed and kept in this directory")
         self.writes = Circuit(
             warn, url, "cannot be written", "results are kept in this directory, and written there later"
         )
@@ -281,9 +281,14 @@ class RemoteTier:
 
     # ------------------------------------------------------------------------------------ writing
 
+    @property
+    def can_be_written(self) -> bool:
+        """Whether a write is worth an attempt: a tier that cannot be read would let it wait, too."""
+        return self.objects.can_be_used and not (self.writes.is_open or self.reads.is_open)
+
     def write(self, entries: Iterable[Sealed], deleted: Mapping[str, int | None] | None = None) -> bool:
         """Write entries, and that others are deleted, in a new segment; return whether it was possible."""
-        if self.writes.is_open or not self.objects.can_be_used:
+        if not self.can_be_written:
             return False
         try:
             self.write_segment(list(entries), deleted or {})
