@@ -10,6 +10,7 @@ import time
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -344,6 +345,17 @@ def test_the_command_pushes_pulls_compacts_and_counts(url, tmp_path):
     without = CliRunner().invoke(main, ["cache", "--path", str(tmp_path / "a"), "push"])
     assert without.exit_code == 2
     assert "needs a remote tier" in without.output
+
+
+def test_the_example_shares_results_between_two_hosts():
+    example = Path(__file__).parents[1] / "examples/caching/share_a_cache.py"
+    done = subprocess.run([sys.executable, example], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "first host: 200 computed, 0 from the cache",
+        "second host: 0 computed, 200 from the cache",
+        "first host: 0 computed, 200 from the cache",
+        "the tier: 200 entries",
+    ]
 
 
 # ------------------------------------------------------------------------------ a bucket
