@@ -29,7 +29,7 @@ def s3():
 
 @pytest.fixture(scope="module")
 def cluster(unconnected, s3, tmp_path_factory):
-    """A head that runs nothing but the driver, and a second node for the work, with another working directory."""
+    """A head that runs nothing but the driver, and a node for the work, with another working directory."""
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     made.disk = tmp_path_factory.mktemp("disk")
     with contextlib.chdir(made.disk):

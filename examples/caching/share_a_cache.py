@@ -3,7 +3,7 @@
     python examples/caching/share_a_cache.py
     python examples/caching/share_a_cache.py s3://bucket/prefix
 
-Without an address the tier is a directory (`file://`), as on NFS or Lustre, so that the example needs nothing.
+Without an address the tier is a directory (`file://`), as on NFS or Lustre: the example needs nothing.
 A bucket takes its credentials from the environment: AWS_ACCESS_KEY_ID and so on.
 """
 
@@ -27,7 +27,8 @@ class Count(PipelineCallback):
     def __init__(self):
         self.computed = 0
 
-    def on_node_end(self, node_id, outputs, duration, ctx):
+    def on_node_end(self, *event):
+        del event
         self.computed += 1
 
 

@@ -100,7 +100,7 @@ class Store:
         has_tier: bool = False,
     ) -> None:
         self.path = path
-        self._size_limit = size_limit
+        self.size_limit = size_limit
         self._expire = expire
         self._has_tier = has_tier
         self._last_expiry = 0.0  # when expired entries were last dropped, by the monotonic clock
@@ -110,7 +110,7 @@ class Store:
         self._database, self._inode = self._open()
 
     def _open(self) -> tuple[Database, int | None]:
-        indexes = {} if self._size_limit is None else USE_INDEX
+        indexes = {} if self.size_limit is None else USE_INDEX
         database = Database(self.path, {**indexes, **PUSH_INDEX} if self._has_tier else indexes)
         return database, database_inode(self.path)
 
@@ -138,7 +138,7 @@ class Store:
             if blob is None:
                 continue
             found[key] = (tag or "", blob)
-            is_news = self._size_limit or now - last_use > _USE_RESOLUTION_S
+            is_news = self.size_limit or now - last_use > _USE_RESOLUTION_S
             if is_news and len(self._uses) < _MAX_UNWRITTEN_USES:
                 self._uses[key] = now
         return found
@@ -225,7 +225,7 @@ class Store:
         Records that are larger than the size limit are not stored: all others would be dropped for them.
         """
         self._reopen_if_deleted()
-        stored = [record for record in records if record.size <= (self._size_limit or record.size)]
+        stored = [record for record in records if record.size <= (self.size_limit or record.size)]
         written: list[str] = []
         try:
             replaced = self._write(stored, counts or {}, written, is_pushed=is_pushed)
@@ -239,8 +239,8 @@ class Store:
             self._files.remove(name)
         if not stored:
             return True
-        if self._size_limit is not None:
-            self._drop_least_used(self._size_limit)
+        if self.size_limit is not None:
+            self._drop_least_used(self.size_limit)
         if self._expire is not None and time.monotonic() - self._last_expiry > _DROP_EXPIRED_EVERY_S:
             self._last_expiry = time.monotonic()
             self._drop("expire_time < ?", time.time())

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import sqlite3
+import stat
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -66,8 +67,7 @@ class KnownItems:
             ):  # The directory is read-only, or the disk is full.
                 self._database = _open(":memory:")
             else:
-                for suffix in ("", "-wal", "-shm", "-journal"):
-                    path.with_name(path.name + suffix).unlink(missing_ok=True)
+                remove_known_items(path)
                 self._database = _open(str(path))
 
     def segments(self) -> dict[str, int]:
@@ -171,6 +171,12 @@ class KnownItems:
                     self._database.execute("ROLLBACK")
 
 
+def remove_known_items(path: Path) -> None:
+    """Remove the files of a database."""
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def _place(row: tuple[Any, ...]) -> Place:
     key, tag, start, size, expiry, time, value, name = row
     return Place(Item(key, tag, start, size, math.inf if expiry is None else expiry, time, value), name)
@@ -181,8 +187,9 @@ def _open(path: str) -> sqlite3.Connection:
     if path != ":memory:":
         with contextlib.suppress(FileExistsError, OSError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-        if os.path.islink(path):  # noqa: PTH114  # Its name is all that is known of it.
-            raise sqlite3.DatabaseError("it is a link")
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise sqlite3.DatabaseError("it is no regular file")
     connection = sqlite3.connect(path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
     try:
         for statement in (

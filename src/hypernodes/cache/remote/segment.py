@@ -31,6 +31,8 @@ VALUES: Final = "v1/values"
 _NAME: Final = re.compile(r"([0-9a-f]{16})-[0-9a-f]{24}-([0-9a-f]{1,12})-([ms])")
 _VALUE_NAME: Final = re.compile(r"[0-9a-f]{32}-[0-9a-f]{16}")
 _DIGEST_SIZE: Final = 16
+_MAX_NUMBER: Final = 1 << 60
+"""A size or a time that is greater is forged, and does not fit into a database."""
 _MAX_INDEX_SIZE: Final = 1 << 30
 """Bytes of an index that is not compressed. A larger one is forged."""
 
@@ -131,16 +133,24 @@ def _decoded(packed: bytes, name: SegmentName) -> Index:
     unpacker = zlib.decompressobj()
     content = json.loads(unpacker.decompress(packed, _MAX_INDEX_SIZE))
     tags, supersedes = content["tags"], content["supersedes"]
+    "".join(filter(None, tags)).encode()
     items, start = [], 0
     for key, tag, size, expiry, time, value in zip(
         *(content[column] for column in ("keys", "tag", "size", "expiry", "time", "value")), strict=True
     ):
-        is_valid = type(key) is str and type(tag) is int and tag >= 0 and type(time) is int and time >= 0
-        is_valid = is_valid and (size is None or (type(size) is int and size >= 0))
+        is_valid = (
+            type(key) is str
+            and type(tag) is int
+            and tag >= 0
+            and type(time) is int
+            and 0 <= time < _MAX_NUMBER
+        )
+        is_valid = is_valid and (size is None or (type(size) is int and 0 <= size < _MAX_NUMBER))
         is_valid = is_valid and (tags[tag] is None or type(tags[tag]) is str)
         is_valid = is_valid and (expiry is None or type(expiry) is float)
         if not (is_valid and (value is None or _VALUE_NAME.fullmatch(value))):
             raise ValueError(key)
+        key.encode()  # A database takes no text that is not UTF-8.
         at = start if value is None else 0
         items.append(Item(key, tags[tag], at, size, math.inf if expiry is None else expiry, time, value))
         if value is None:

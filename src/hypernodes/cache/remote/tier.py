@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache import entry
 from hypernodes.cache.remote.circuit import Circuit
-from hypernodes.cache.remote.known import KnownItems
+from hypernodes.cache.remote.known import KnownItems, remove_known_items
 from hypernodes.cache.remote.locks import host_lock
 from hypernodes.cache.remote.objects import PART_SIZE, Objects, in_parallel
 from hypernodes.cache.remote.segment import (
@@ -79,6 +79,7 @@ class RemoteTier:
         self.lock = directory / f"remote-{digest}.lock"
         self._opened: KnownItems | None = None
         self._listed_at = -_LIST_INTERVAL_S  # by the monotonic clock
+        self.reads_ahead = True  # whether the directory has room for entries that are not asked for yet
         self._touches: Counter[tuple[str, int]] = Counter()
         self._unusable: set[tuple[str, str, int]] = set()
         self.reads = Circuit(warn, url, "cannot be read", "results are computed and kept in this directory")
@@ -138,6 +139,9 @@ class RemoteTier:
         except CacheWarning:  # A filter has made an error of it.
             raise
         except Exception as error:
+            if type(error) is sqlite3.DatabaseError:  # It is damaged. The next attempt makes it anew.
+                self.close()
+                remove_known_items(self._path)
             self.reads.failed(error)
             return None
         self.reads.worked()
@@ -261,7 +265,7 @@ class RemoteTier:
                 merged[-1] = (segment, merged[-1][1], _end(item))
             else:
                 merged.append((segment, item.start, _end(item)))
-        if self._touches[segment, part] > 1 or len(merged) > _MAX_RANGES:
+        if self.reads_ahead and (self._touches[segment, part] > 1 or len(merged) > _MAX_RANGES):
             return [(segment, part * PART_SIZE, (part + 1) * PART_SIZE)]
         return merged
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _WRITTEN_AT_ONCE: Final = 2000
 """Entries of a segment that one transaction writes; other processes wait for so long (20 µs an entry)."""
+_MIN_READ_AHEAD_LIMIT: Final = 1 << 27
+"""Bytes. A smaller directory would drop what is read ahead before it is asked for."""
 _PULLED_AT_ONCE: Final = 5000
 """Keys of entries that `pull` reads together."""
 
@@ -34,6 +36,8 @@ class TieredStore:
         self._store = store
         self.tier = tier
         self._warn = warn
+        limit = store.size_limit
+        tier.reads_ahead = limit is None or limit >= _MIN_READ_AHEAD_LIMIT
         self._pusher = Pusher(store, tier, store.path, key)
 
     def read(self, keys: Iterable[str]) -> dict[str, tuple[str, Blob]]:
@@ -55,6 +59,7 @@ class TieredStore:
             for position in range(0, len(records), _WRITTEN_AT_ONCE):
                 self._store.write(records[position : position + _WRITTEN_AT_ONCE], is_pushed=True)
         except Exception as error:
+            self.tier.reads_ahead = False
             self._warn("write", f"cannot be written ({describe(error)}); results are returned but not stored")
             return 0
         return len(records)
