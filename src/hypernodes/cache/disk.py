@@ -21,9 +21,9 @@ from hypernodes.cache.keys import key_bytes
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
 from hypernodes.cache.remote.address import check_url
-from hypernodes.cache.remote.commands import TierCommands
 from hypernodes.cache.remote.hosts import finish_on_other_hosts
 from hypernodes.cache.summary import describe
+from hypernodes.cache.tier_commands import TierCommands
 from hypernodes.cache.warn_once import WarnOnce
 from hypernodes.cache.write_behind import WriteBehind
 from hypernodes.config import MISS
