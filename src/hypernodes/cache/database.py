@@ -192,7 +192,7 @@ def _waiting(connection: sqlite3.Connection, seconds: float) -> Iterator[sqlite3
         connection.execute(f"PRAGMA busy_timeout = {_READ_TIMEOUT_S * 1000:.0f}")
 
 
-class _Connection(sqlite3.Connection):
+class SelfClosingConnection(sqlite3.Connection):
     """A connection that is closed when the thread that uses it ends."""
 
     def __del__(self) -> None:
@@ -210,7 +210,7 @@ def _connect(directory: Path, options: str | None) -> sqlite3.Connection:
         str(path) if options is None else f"{path.as_uri()}{options}",
         timeout=_READ_TIMEOUT_S,
         isolation_level=None,
-        factory=_Connection,
+        factory=SelfClosingConnection,
         uri=options is not None,
         check_same_thread=False,
     )

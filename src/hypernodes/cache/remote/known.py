@@ -17,6 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.cache.database import SelfClosingConnection
 from hypernodes.cache.remote.locks import no_fork
 from hypernodes.cache.remote.segment import Item, SegmentName
 
@@ -190,7 +191,9 @@ def _open(path: str) -> sqlite3.Connection:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG(os.lstat(path).st_mode):
                 raise sqlite3.DatabaseError("it is no regular file")
-    connection = sqlite3.connect(path, timeout=_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=_TIMEOUT_S, isolation_level=None, factory=SelfClosingConnection, check_same_thread=False
+    )
     try:
         for statement in (
             "trusted_schema = OFF",
