@@ -331,12 +331,6 @@ class DiskCache(TierCommands):
             return self._store.clear()
         return self._store.get().clear(node, None if older_than is None else time.time() - older_than)
 
-    def delete(self, *signatures: str) -> int:
-        """Drop the entries with these signatures, also in the remote tier; return their number."""
-        self.write_delayed()
-        number = 0 if self.remote is None else self._store.with_tier().delete_remote(signatures)
-        return max(number, self._store.get().delete(signatures))
-
     def verify(self, *, drop: bool = False) -> Verification:
         """Read every entry and check its seal.
 

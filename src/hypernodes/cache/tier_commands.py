@@ -1,4 +1,4 @@
-"""What a user can do with the remote tier of a cache."""
+"""What a user can do with a cache and its remote tier."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ if TYPE_CHECKING:
 
 
 class TierCommands:
-    """The methods of a cache that need its remote tier; a `ValueError` says that there is none.
+    """The methods of a cache that concern its remote tier; a `ValueError` says that there is none.
 
     Raises:
         ConnectionError: The tier cannot be reached, or refuses the request.
     """
 
+    remote: str | None
     _store: BackendHandle
 
     @abstractmethod
     def write_delayed(self) -> None:
         """Write all delayed entries to the directory."""
+
+    def delete(self, *signatures: str) -> int:
+        """Drop the entries with these signatures, also in the remote tier; return their number."""
+        self.write_delayed()
+        number = 0 if self.remote is None else self._store.with_tier().delete_remote(signatures)
+        return max(number, self._store.get().delete(signatures))
 
     def push(self) -> int:
         """Write all entries of the directory that the remote tier lacks, and return their number."""

@@ -43,8 +43,10 @@ if TYPE_CHECKING:
 
 MIN_VALUE_SIZE: Final = 1 << 20
 """Bytes. A larger entry is an object of its own, so that a segment can be read as a whole."""
-_LIST_INTERVAL_S: Final = 2.0
-"""A miss asks for new segments at most so often, besides once in each run."""
+_MIN_LIST_INTERVAL_S: Final = 2.0
+"""A miss asks for new segments at most so often, besides once in each run. The time doubles while there are
+none: a cluster can have many workers."""
+_MAX_LIST_INTERVAL_S: Final = 60.0
 _MAX_GAP: Final = 1 << 18
 """Bytes between two entries that are read along with them. A request takes as long as some of these."""
 _MAX_RANGES: Final = 4
@@ -78,7 +80,8 @@ class RemoteTier:
         self._path = directory / f"remote-{digest}.db"
         self.lock = directory / f"remote-{digest}.lock"
         self._opened: KnownItems | None = None
-        self._listed_at = -_LIST_INTERVAL_S  # by the monotonic clock
+        self._list_at = 0.0  # by the monotonic clock
+        self._list_interval_s = _MIN_LIST_INTERVAL_S
         self.reads_ahead = True  # whether the directory has room for entries that are not asked for yet
         self._touches: Counter[tuple[str, int]] = Counter()
         self._unusable: set[tuple[str, str, int]] = set()
@@ -113,7 +116,7 @@ class RemoteTier:
 
     def expect_changes(self) -> None:
         """List the segments at the next miss, since another run begins."""
-        self._listed_at = min(self._listed_at, time.monotonic() - _LIST_INTERVAL_S)
+        self._list_at, self._list_interval_s = 0.0, _MIN_LIST_INTERVAL_S
 
     # ------------------------------------------------------------------------------------ reading
 
@@ -150,7 +153,7 @@ class RemoteTier:
     def _find(self, keys: Iterable[str]) -> dict[str, Place]:
         wanted = list(keys)
         found = self.known.find(wanted)
-        if len(found) < len(set(wanted)) and time.monotonic() - self._listed_at >= _LIST_INTERVAL_S:
+        if len(found) < len(set(wanted)) and time.monotonic() >= self._list_at:
             self.synchronize()
             found = self.known.find(wanted)
         return {key: place for key, place in found.items() if _identity(place) not in self._unusable}
@@ -178,7 +181,10 @@ class RemoteTier:
             gone = present.keys() - {name.text for name in listed}
             if new or gone:
                 self.known.update(added, {name.text for name in new} - added.keys(), gone)
-            self._listed_at = time.monotonic()
+            self._list_interval_s = (
+                _MIN_LIST_INTERVAL_S if new else min(2 * self._list_interval_s, _MAX_LIST_INTERVAL_S)
+            )
+            self._list_at = time.monotonic() + self._list_interval_s
             return listed
 
     def indexes(self, sizes: Mapping[SegmentName, int]) -> dict[str, Index]:
