@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pickle
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,6 +14,7 @@ import warnings
 import pytest
 import ray
 from conftest import SMALL_HOST, start_cluster
+from object_store import proxied_s3
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, RayExecutor, node
 from hypernodes.cache import cluster as cluster_module
@@ -20,10 +22,18 @@ from hypernodes.exceptions import CacheWarning
 
 
 @pytest.fixture(scope="module")
-def cluster(unconnected):
-    """A head that runs nothing but the driver, and a second node for the work."""
+def s3():
+    with proxied_s3() as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def cluster(unconnected, s3, tmp_path_factory):
+    """A head that runs nothing but the driver, and a node for the work, with another working directory."""
     made = start_cluster(num_cpus=0, **SMALL_HOST)
-    made.worker = made.add_node(num_cpus=2, **SMALL_HOST)
+    made.disk = tmp_path_factory.mktemp("disk")
+    with contextlib.chdir(made.disk):
+        made.worker = made.add_node(num_cpus=2, **SMALL_HOST)
     yield made
     ray.shutdown()
     made.shutdown()
@@ -247,3 +257,31 @@ def test_an_actor_that_does_not_answer_loses_no_result(cluster, cache):
         finally:
             os.kill(pid, signal.SIGCONT)
     assert rows == {"slow": [2 * x for x in range(4, 30)]}
+
+
+@pytest.mark.timeout(240)
+def test_hosts_with_disks_of_their_own_share_a_bucket(cluster, new_actors, s3, tmp_path, monkeypatch):
+    path, worker_path = "/proc/self/cwd/cache", cluster.disk / "cache"  # another directory on each host
+    (tmp_path / "driver").mkdir()
+    monkeypatch.chdir(tmp_path / "driver")
+    rows = {"slow": [2 * x for x in range(60)]}
+
+    def run():
+        with (
+            DiskCache(path, remote="s3://bucket/cluster") as cache,
+            HyperNodesEngine(map_executor="ray") as engine,
+        ):
+            return Pipeline([slow], cache=cache, engine=engine).map({"x": range(60)}, map_over="x")
+
+    s3.take()
+    assert run() == rows
+    assert len(DiskCache(worker_path)) == 60
+    assert sum(method == "PUT" for method, *_ in s3.take()) < 6
+    assert len(DiskCache(path)) == 0
+    shutil.rmtree(worker_path)
+    shutil.rmtree("cache")
+    assert run() == rows
+    assert len(DiskCache(path)) == 60
+    assert not worker_path.exists()  # Nothing was computed.
+    assert len(s3.take()) < 10
+    assert new_actors() == set()

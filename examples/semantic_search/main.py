@@ -71,6 +71,7 @@ def main() -> None:
     )
     parser.add_argument("--question", action="append", help="may be given several times", metavar="TEXT")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where results are kept", metavar="DIR")
+    parser.add_argument("--remote", help="where hosts share results: s3://bucket/prefix", metavar="URL")
     options = parser.parse_args()
 
     started, counter = perf_counter(), Counter()
@@ -82,7 +83,8 @@ def main() -> None:
         "questions": questions,
     }
     callbacks = [ProgressCallback(), counter]
-    with HyperNodesEngine(map_executor=options.executor) as engine, DiskCache(options.cache) as cache:
+    cache = DiskCache(options.cache, remote=options.remote)
+    with HyperNodesEngine(map_executor=options.executor) as engine, cache:
         pipeline = semantic_search.with_engine(engine).with_cache(cache).with_callbacks(callbacks)
         found = pipeline.run(inputs, output_name="hits")["hits"]
         seconds = perf_counter() - started

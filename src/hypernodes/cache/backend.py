@@ -10,12 +10,16 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol
 
+from hypernodes.cache.remote.address import INSTALL
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from hypernodes.cache.entry import Blob
     from hypernodes.cache.record import Record, Row
+    from hypernodes.cache.remote.tiered import TieredStore
+    from hypernodes.cache.store import Store
 
 KEY_VARIABLE: Final = "HYPERNODES_CACHE_KEY"
 """The environment variable with the key of caches that are given none."""
@@ -79,17 +83,20 @@ class BackendHandle:
         expire: float | None,
         *,
         ray_node: str | None,
-        is_sealed: bool,
+        key: bytes | None,
+        remote: str | None,
         warn: Callable[[str, str], None],
     ) -> None:
         self._path = path
         self._size_limit = size_limit
         self._expire = expire
         self._ray_node = ray_node
-        self._is_sealed = is_sealed
+        self._key = key
+        self._remote = remote
         self._warn = warn
         self._lock = threading.RLock()
         self._backend: Backend | None = None
+        self._tiered: TieredStore | None = None  # the same as `_backend`, if there is a remote tier
 
     def get(self) -> Backend:
         """Return the store, and open it if it is not open."""
@@ -99,6 +106,21 @@ class BackendHandle:
                     backend = self._backend = self._open()
         return backend
 
+    @property
+    def tiered(self) -> TieredStore | None:
+        """The store, if it has a remote tier and is open."""
+        return self._tiered
+
+    def with_tier(self) -> TieredStore:
+        """Return the store with its remote tier, or raise an error that says that there is none."""
+        self.get()
+        if self._tiered is None:
+            raise ValueError(
+                f"cache {str(self._path)!r} has no remote tier. Give one: "
+                "DiskCache(path, remote='s3://bucket/prefix')."
+            )
+        return self._tiered
+
     def preload(self) -> None:
         """Import the modules that `get` needs, before another thread calls it.
 
@@ -106,7 +128,10 @@ class BackendHandle:
         would wait for ever for the lock of the import.
         """
         with contextlib.suppress(ImportError):  # `get` raises it again.
-            import_module("hypernodes.cache.cluster" if self._is_remote() else "hypernodes.cache.store")
+            if self._is_remote():
+                import_module("hypernodes.cache.cluster")
+            else:
+                import_module(f"hypernodes.cache.{'store' if self._remote is None else 'remote.tiered'}")
 
     def clear(self) -> int:
         """Drop everything, whatever the directory holds, and return the number of entries as far as known."""
@@ -131,7 +156,7 @@ class BackendHandle:
         with self._lock:
             if self._backend is not None:
                 self._backend.close()
-                self._backend = None
+                self._backend = self._tiered = None
 
     def _is_remote(self) -> bool:
         return self._ray_node is not None and current_ray_node() not in (None, self._ray_node)
@@ -144,10 +169,27 @@ class BackendHandle:
         from hypernodes.cache.store import Store
 
         # Other processes could change a mapped file after its seal was checked.
-        store = Store(self._path, self._size_limit, self._expire, can_map=not self._is_sealed)
-        if not self._is_sealed:
+        store = Store(
+            self._path,
+            self._size_limit,
+            self._expire,
+            can_map=self._key is None,
+            has_tier=self._remote is not None,
+        )
+        if self._key is None:
             self._warn_of_other_writers()
-        return store
+        return store if self._remote is None else self._with_tier(store, self._remote)
+
+    def _with_tier(self, store: Store, url: str) -> Backend:
+        try:
+            from hypernodes.cache.remote.tier import RemoteTier
+            from hypernodes.cache.remote.tiered import TieredStore
+        except ImportError as error:  # A worker may have other packages.
+            self._warn("remote package", f"cannot use its remote tier {url!r} here ({error}): {INSTALL}")
+            return store
+        tier = RemoteTier(url, self._path, self._key, self._warn)
+        self._tiered = TieredStore(store, tier, self._key, self._warn)
+        return self._tiered
 
     def _warn_of_other_writers(self) -> None:
         from hypernodes.cache.database import database_files

@@ -31,8 +31,11 @@ class BulkCache(Cache, Protocol):
     def put(self, signature: str, value: Any, provenance: Provenance | None = None) -> None:
         """Store a value, now or within a short delay."""
 
+    def write_delayed(self) -> None:
+        """Write all delayed entries, so that other processes which use the same cache find them."""
+
     def flush(self) -> None:
-        """Write all delayed entries."""
+        """Write all delayed entries, wherever they are kept, since a run is over."""
 
     def contains(self, signatures: Iterable[str]) -> set[str]:
         """Return those signatures that have an entry."""
@@ -73,6 +76,9 @@ class _BulkAdapter:
     def put(self, signature: str, value: Any, provenance: Provenance | None = None) -> None:
         del provenance  # The cache has no place for it.
         self._cache.put(signature, value)
+
+    def write_delayed(self) -> None:
+        pass
 
     def flush(self) -> None:
         pass

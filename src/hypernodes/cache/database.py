@@ -16,7 +16,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from hypernodes.cache.schema import DATABASE_NAME, KNOWN, SCHEMA, SETTINGS, TRIGGERS, USE_INDEX
+from hypernodes.cache.schema import DATABASE_NAME, KNOWN, SCHEMA, SETTINGS, TRIGGERS
 from hypernodes.cache.summary import printable
 from hypernodes.text import short
 
@@ -49,7 +49,7 @@ class ForeignDatabaseError(sqlite3.DatabaseError):
 class Database:
     """The database of a directory, with one connection for each thread; both are created if need be."""
 
-    def __init__(self, directory: Path, *, has_use_index: bool) -> None:
+    def __init__(self, directory: Path, indexes: Mapping[str, str]) -> None:
         self._directory = directory
         self._options: str | None = None
         self._local = threading.local()
@@ -71,9 +71,9 @@ class Database:
             self.rows("PRAGMA journal_mode = WAL")
         if is_new:
             self._complete(SCHEMA, _WRITE_TIMEOUT_S)
-        if has_use_index and not USE_INDEX.keys() <= self._names():
-            with contextlib.suppress(sqlite3.OperationalError):  # The index only saves time.
-                self._complete(USE_INDEX, 0)
+        if indexes and not indexes.keys() <= self._names():
+            with contextlib.suppress(sqlite3.OperationalError):  # Indexes only save time.
+                self._complete(indexes, 0)
 
     def _complete(self, schema: Mapping[str, str], timeout_s: float) -> None:
         """Create what the database lacks."""
@@ -192,7 +192,7 @@ def _waiting(connection: sqlite3.Connection, seconds: float) -> Iterator[sqlite3
         connection.execute(f"PRAGMA busy_timeout = {_READ_TIMEOUT_S * 1000:.0f}")
 
 
-class _Connection(sqlite3.Connection):
+class SelfClosingConnection(sqlite3.Connection):
     """A connection that is closed when the thread that uses it ends."""
 
     def __del__(self) -> None:
@@ -210,7 +210,7 @@ def _connect(directory: Path, options: str | None) -> sqlite3.Connection:
         str(path) if options is None else f"{path.as_uri()}{options}",
         timeout=_READ_TIMEOUT_S,
         isolation_level=None,
-        factory=_Connection,
+        factory=SelfClosingConnection,
         uri=options is not None,
         check_same_thread=False,
     )

@@ -7,7 +7,6 @@ get ─▶ WriteBehind, else the store ─▶ seal checked ─▶ unpickled
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 import os
 import time
@@ -18,13 +17,16 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from hypernodes.arguments import number_of_bytes, path_text, seconds
 from hypernodes.cache import entry, inspection, processes
 from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node
+from hypernodes.cache.keys import key_bytes
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
+from hypernodes.cache.remote.address import check_url
+from hypernodes.cache.remote.hosts import finish_on_other_hosts
 from hypernodes.cache.summary import describe
+from hypernodes.cache.tier_commands import TierCommands
 from hypernodes.cache.warn_once import WarnOnce
-from hypernodes.cache.write_behind import THREAD_NAME, WriteBehind
+from hypernodes.cache.write_behind import WriteBehind
 from hypernodes.config import MISS
-from hypernodes.exceptions import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -40,11 +42,11 @@ _CODE_PREFIX: Final = "code/"
 """The key of the parts of a node's code is this prefix with the fingerprint of the code."""
 
 
-class DiskCache:
+class DiskCache(TierCommands):
     """Keep results in a directory that many processes share.
 
     On a Ray cluster the directory belongs to the node whose process has opened it. Workers on other nodes
-    reach it through an actor there.
+    reach it through an actor there. With a remote tier there is no actor, and each host has a directory.
 
     Args:
         path: The directory. It is created if it does not exist.
@@ -53,8 +55,12 @@ class DiskCache:
         key: Secret bytes or text. Entries carry an HMAC made with it, which is checked before they are
             unpickled. By default the value of ``HYPERNODES_CACHE_KEY``, if it is set.
         expire: Seconds, or a `datetime.timedelta`, after which an entry counts as absent; never by default.
+        remote: The address of a tier behind the directory, which other directories share:
+            ``"s3://bucket/prefix"``, ``"gs://..."``, ``"az://..."`` or ``"file:///directory"``. Credentials
+            are taken from the environment. Each host of a Ray cluster then has a directory of its own.
 
     Raises:
+        ExtraMissingError: There is a remote tier, and the package ``obstore`` is not installed.
         NotADirectoryError: The path is a file.
         TypeError: The key is neither bytes nor text.
         ValueError: A limit is not positive, or the key is empty.
@@ -76,6 +82,7 @@ class DiskCache:
         key: str | bytes | None = None,
         *,
         expire: float | timedelta | None = None,
+        remote: str | None = None,
     ) -> None:
         self.path = Path(path_text("path", path, where="DiskCache")).expanduser().absolute()
         if self.path.exists() and not self.path.is_dir():
@@ -91,10 +98,12 @@ class DiskCache:
             None if size_limit is None else number_of_bytes("size_limit", size_limit, where=where)
         )
         self.expire = None if expire is None else seconds("expire", expire, where=where)
-        self._key = _key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else _key_bytes(key)
+        self._key = key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else key_bytes(key)
+        self.remote = None if remote is None else check_url(remote)
         self._ray_node: str | None = None
+        self._was_sent = False  # whether other processes may have written entries since `flush`
         self._known_codes: set[str] = set()
-        self._warn = WarnOnce(self.path, THREAD_NAME)
+        self._warn = WarnOnce(self.path)
         self._reset()
         processes.register(self)
 
@@ -110,7 +119,8 @@ class DiskCache:
             self.size_limit,
             self.expire,
             ray_node=self._ray_node,
-            is_sealed=self._key is not None,
+            key=self._key,
+            remote=self.remote,
             warn=self._warn,
         )
         self._delayed = WriteBehind(self._store, self._warn)
@@ -224,9 +234,21 @@ class DiskCache:
                 return
             self._delayed.add(record)
 
-    def flush(self) -> None:
-        """Write all delayed entries."""
+    def write_delayed(self) -> None:
+        """Write all delayed entries to the directory."""
         self._delayed.flush()
+        self._warn.emit_deferred()
+
+    def flush(self) -> None:
+        """Write all delayed entries, to the directory and to the remote tier."""
+        self._delayed.flush()
+        if self._was_sent:
+            self._store.get()
+        if (tiered := self._store.tiered) is not None:
+            tiered.finish()
+        if self._was_sent:
+            finish_on_other_hosts(self, self._warn)
+            self._was_sent = False
         self._warn.emit_deferred()
 
     # --------------------------------------------------------------------------------- provenance
@@ -280,33 +302,34 @@ class DiskCache:
             start: The first characters of their signatures.
             limit: The largest number of entries; -1 for all.
         """
-        self.flush()
+        self.write_delayed()
         yield from inspection.entries(self._store.get(), self._key, node, start, limit)
 
     def stats(self) -> Stats:
-        """Return the number of entries, bytes and hits, in all and by node."""
-        self.flush()
+        """Return the number of entries, bytes and hits of the directory, in all and by node."""
+        self.write_delayed()
         return inspection.stats(self._store.get())
 
-    def clear(self, *, node: str | None = None, older_than: float | None = None) -> int:
-        """Drop entries, and return their number.
+    def clear(self, *, node: str | None = None, older_than: float | None = None, remote: bool = False) -> int:
+        """Drop entries of the directory, and return their number.
 
         Without arguments this works on a directory with a damaged database, too, which is then removed.
 
         Args:
             node: The node whose entries are dropped; all by default.
-            older_than: Seconds. Entries that were used since then are kept.
+            older_than: Seconds. Entries that were used since then are kept; in the remote tier, those that
+                were written since then.
+            remote: Whether to drop entries of the remote tier, for all that share it. Otherwise look-ups find
+                them there again.
         """
-        self.flush()
+        self.write_delayed()
         self._known_codes.clear()
+        if remote:
+            before = None if older_than is None else time.time() - older_than
+            self._store.with_tier().clear_remote(node, before)
         if node is None and older_than is None:
             return self._store.clear()
         return self._store.get().clear(node, None if older_than is None else time.time() - older_than)
-
-    def delete(self, *signatures: str) -> int:
-        """Drop the entries with these signatures, and return their number."""
-        self.flush()
-        return self._store.get().delete(signatures)
 
     def verify(self, *, drop: bool = False) -> Verification:
         """Read every entry and check its seal.
@@ -314,7 +337,7 @@ class DiskCache:
         Args:
             drop: Whether to drop entries that are damaged, or sealed with another key.
         """
-        self.flush()
+        self.write_delayed()
         return inspection.verify(self._store.get(), self._key, drop=drop)
 
     def close(self) -> None:
@@ -327,7 +350,7 @@ class DiskCache:
         return (found.signature for found in self.entries())
 
     def __len__(self) -> int:
-        self.flush()
+        self.write_delayed()
         return sum(count for count, _ in self._store.get().by_tag().values())
 
     def __enter__(self) -> Self:
@@ -347,41 +370,31 @@ class DiskCache:
 
     @property
     def _identity(self) -> tuple[Any, ...]:
-        return (self.path, self.size_limit, self._key, self.expire, self._ray_node)
+        return (self.path, self.size_limit, self._key, self.expire, self._ray_node, self.remote)
 
     def __reduce__(self) -> tuple[Any, ...]:
         ray_node = self._ray_node or current_ray_node()
-        return _unpickle, (str(self.path), self.size_limit, self._key, self.expire, ray_node)
+        if self.remote is not None:  # Each host has a directory of its own.
+            self._was_sent = True
+            ray_node = None
+        return _unpickle, (str(self.path), self.size_limit, self._key, self.expire, ray_node, self.remote)
 
 
-def _unpickle(
-    path: str, size_limit: int | None, key: bytes | None, expire: float | None, ray_node: str | None
-) -> DiskCache:
-    settings = (path, size_limit, key, expire, ray_node)
+def _unpickle(*settings: Any) -> DiskCache:
     return processes.shared_in_process(settings, functools.partial(_make, *settings))
 
 
 def _make(
-    path: str, size_limit: int | None, key: bytes | None, expire: float | None, ray_node: str | None
+    path: str,
+    size_limit: int | None,
+    key: bytes | None,
+    expire: float | None,
+    ray_node: str | None,
+    remote: str | None,
 ) -> DiskCache:
     cache = DiskCache(path, size_limit, _ANY_KEY, expire=expire)
     cache._key = key  # The environment of this process may have another key, or an empty one.
     cache._ray_node = ray_node
+    cache.remote = remote  # If its package is not installed here, the first look-up says so.
     cache._reset()
     return cache
-
-
-def _key_bytes(key: str | bytes | None, source: str = "key") -> bytes | None:
-    """Return a key in the form that blake2b takes."""
-    if key is None:
-        return None
-    if not isinstance(key, str | bytes):
-        raise OptionError(f"DiskCache: {source} must be bytes or text, not {type(key).__name__}.")
-    if not key.strip():
-        raise ValueError(
-            f"DiskCache: {source} is empty, so that entries would not be protected. Set it to a secret, or "
-            "leave it out if there shall be no key."
-        )
-    raw = key.encode(errors="surrogateescape") if isinstance(key, str) else key
-    # blake2b takes keys of up to 64 bytes. A longer one is replaced by its digest, as HMAC does.
-    return hashlib.blake2b(raw).digest() if len(raw) > hashlib.blake2b.MAX_KEY_SIZE else raw

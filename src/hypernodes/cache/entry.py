@@ -145,6 +145,12 @@ def read_provenance(signature: str, blob: Blob, key: bytes | None = None) -> byt
     return bytes(blob[_BODY:provenance_end])
 
 
+def expiry_of(blob: Blob) -> float:
+    """Return the time after which an entry counts as absent, of an entry whose seal was checked."""
+    expiry: float = _LENGTHS.unpack_from(blob, _START)[3]
+    return expiry
+
+
 def _check(signature: str, blob: Blob, key: bytes | None) -> _Head:
     head = _check_head(signature, blob, key)
     _, end, _, _, has_tail, _ = head

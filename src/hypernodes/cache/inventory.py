@@ -51,6 +51,15 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
+class Compaction:
+    """The numbers of segments that were merged, and of segments and large values that were deleted."""
+
+    merged: int
+    deleted: int
+    values: int
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """The result of checking every entry.
 

@@ -67,9 +67,15 @@ SCHEMA: Final = {
 """What every database has: names, and the SQL as SQLite stores it."""
 USE_INDEX: Final = {"Cache_access_time": "CREATE INDEX Cache_access_time ON Cache (access_time)"}
 """The index by the time of last use, which caches with a size limit have."""
+IS_UNPUSHED: Final = "access_count = 1"
+"""SQL: whether a row is still to be written to the remote tier. diskcache has this column for a policy of
+eviction that is not used here."""
+PUSH_INDEX: Final = {"Cache_unpushed": f"CREATE INDEX Cache_unpushed ON Cache (rowid) WHERE {IS_UNPUSHED}"}
+"""The index of the rows that are still to be written to the remote tier."""
 KNOWN: Final[dict[str, str | None]] = {
     **SCHEMA,
     **USE_INDEX,
+    **PUSH_INDEX,
     "sqlite_autoindex_Settings_1": None,
     "Cache_store_time": "CREATE INDEX Cache_store_time ON Cache (store_time)",
 }

@@ -29,6 +29,7 @@ from hypernodes.cache.rows import (
     SMALL,
     has_valid_value,
 )
+from hypernodes.cache.schema import PUSH_INDEX, USE_INDEX
 from hypernodes.cache.value_files import ValueFiles
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ _READ: Final = "SELECT key, tag, access_time, size, mode, filename, value FROM C
 _READ_ONE: Final = f"{_READ} raw = 1 AND key = ? AND {_IS_PRESENT}"
 _READ_MANY: Final = f"{_READ} {_IS_ONE_OF} AND {_IS_PRESENT}"
 _STORE: Final = (
-    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, value) "
-    "VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET "
+    "INSERT INTO Cache (key, raw, store_time, expire_time, access_time, tag, size, mode, filename, "
+    "value, access_count) VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, raw) DO UPDATE SET "
     "store_time = excluded.store_time, expire_time = excluded.expire_time, "
     "access_time = excluded.access_time, tag = excluded.tag, size = excluded.size, "
-    "mode = excluded.mode, filename = excluded.filename, value = excluded.value"
+    "mode = excluded.mode, filename = excluded.filename, value = excluded.value, "
+    "access_count = excluded.access_count"
 )
 _COUNT: Final = (
     "INSERT INTO Cache (key, raw, store_time, access_time, size, mode, value) "
@@ -89,11 +91,18 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, size_limit: int | None = None, expire: float | None = None, *, can_map: bool = True
+        self,
+        path: Path,
+        size_limit: int | None = None,
+        expire: float | None = None,
+        *,
+        can_map: bool = True,
+        has_tier: bool = False,
     ) -> None:
         self.path = path
-        self._size_limit = size_limit
+        self.size_limit = size_limit
         self._expire = expire
+        self._has_tier = has_tier
         self._last_expiry = 0.0  # when expired entries were last dropped, by the monotonic clock
         self._files = ValueFiles(path, can_map=can_map)
         self._may_have_oversized = True
@@ -101,7 +110,8 @@ class Store:
         self._database, self._inode = self._open()
 
     def _open(self) -> tuple[Database, int | None]:
-        database = Database(self.path, has_use_index=self._size_limit is not None)
+        indexes = {} if self.size_limit is None else USE_INDEX
+        database = Database(self.path, {**indexes, **PUSH_INDEX} if self._has_tier else indexes)
         return database, database_inode(self.path)
 
     def _reopen_if_deleted(self) -> None:
@@ -128,7 +138,7 @@ class Store:
             if blob is None:
                 continue
             found[key] = (tag or "", blob)
-            is_news = self._size_limit or now - last_use > _USE_RESOLUTION_S
+            is_news = self.size_limit or now - last_use > _USE_RESOLUTION_S
             if is_news and len(self._uses) < _MAX_UNWRITTEN_USES:
                 self._uses[key] = now
         return found
@@ -207,16 +217,18 @@ class Store:
 
     # ------------------------------------------------------------------------------------ writing
 
-    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> bool:
-        """Store records and add to counters, in one transaction.
+    def write(
+        self, records: Sequence[Record], counts: dict[str, int] | None = None, *, is_pushed: bool = False
+    ) -> bool:
+        """Store records and add to counters, in one transaction; `is_pushed` if the remote tier has them.
 
         Records that are larger than the size limit are not stored: all others would be dropped for them.
         """
         self._reopen_if_deleted()
-        stored = [record for record in records if record.size <= (self._size_limit or record.size)]
+        stored = [record for record in records if record.size <= (self.size_limit or record.size)]
         written: list[str] = []
         try:
-            replaced = self._write(stored, counts or {}, written)
+            replaced = self._write(stored, counts or {}, written, is_pushed=is_pushed)
         except BaseException as error:
             for name in written:
                 self._files.remove(name)
@@ -227,14 +239,16 @@ class Store:
             self._files.remove(name)
         if not stored:
             return True
-        if self._size_limit is not None:
-            self._drop_least_used(self._size_limit)
+        if self.size_limit is not None:
+            self._drop_least_used(self.size_limit)
         if self._expire is not None and time.monotonic() - self._last_expiry > _DROP_EXPIRED_EVERY_S:
             self._last_expiry = time.monotonic()
             self._drop("expire_time < ?", time.time())
         return True
 
-    def _write(self, records: Sequence[Record], counts: dict[str, int], written: list[str]) -> list[str]:
+    def _write(
+        self, records: Sequence[Record], counts: dict[str, int], written: list[str], *, is_pushed: bool
+    ) -> list[str]:
         """Store records, and return the names of the files of replaced entries.
 
         The names of new files are added to `written`. This is one statement: calls of diskcache's `set` cost
@@ -242,6 +256,7 @@ class Store:
         """
         now = time.time()
         expiry = None if self._expire is None else now + self._expire
+        mark = int(self._has_tier and not is_pushed)
         rows = []
         for record in records:
             expires = None if record.tag is None else expiry
@@ -252,7 +267,7 @@ class Store:
             else:  # The file is written before the transaction, which makes other processes wait.
                 written.append(self._files.write(record.pieces))
                 form = (LARGE, written[-1], None)
-            rows.append((record.key, now, expires, now, record.tag, record.size, *form))
+            rows.append((record.key, now, expires, now, record.tag, record.size, *form, mark))
         uses = [(used, key) for key, used in self._uses.copy().items()]
         if not (rows or counts or uses):
             return []

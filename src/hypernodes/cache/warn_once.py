@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypernodes.exceptions import CacheWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+QUIET_THREAD: Final = "hypernodes-cache"
+"""The name of threads whose warnings are deferred."""
 
 
 class WarnOnce:
@@ -19,9 +22,8 @@ class WarnOnce:
     end that thread, and the user would not notice.
     """
 
-    def __init__(self, path: Path, quiet_thread: str) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._quiet_thread = quiet_thread
         self._causes: set[str] = set()
         self._deferred: list[tuple[str, str]] = []
 
@@ -29,7 +31,7 @@ class WarnOnce:
         """Emit a `CacheWarning`, unless there was one for the same cause."""
         if cause in self._causes:
             return
-        if threading.current_thread().name == self._quiet_thread:
+        if threading.current_thread().name == QUIET_THREAD:
             self._deferred.append((cause, text))
             return
         self._causes.add(cause)

@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.cache.summary import describe
+from hypernodes.cache.warn_once import QUIET_THREAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from hypernodes.cache.backend import BackendHandle
     from hypernodes.cache.record import Record
 
-THREAD_NAME: Final = "hypernodes-cache"
 _MAX_PENDING: Final = 256
 """Records in a batch. A transaction takes about 50 µs, and a small record in it about 20 µs."""
 _MAX_PENDING_SIZE: Final = 4 << 20
@@ -121,7 +121,7 @@ class WriteBehind:
     def _start_thread(self) -> None:
         self._backend.preload()
         try:
-            threading.Thread(target=self._write_until_empty, name=THREAD_NAME, daemon=True).start()
+            threading.Thread(target=self._write_until_empty, name=QUIET_THREAD, daemon=True).start()
         except RuntimeError:  # The interpreter is shutting down.
             self._has_thread = False
             self._write_batch()

@@ -18,15 +18,18 @@ from rich.table import Table
 from rich.text import Text
 
 from hypernodes.cache.summary import printable
+from hypernodes.exceptions import ExtraMissingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from hypernodes.cache.disk import DiskCache
-    from hypernodes.cache.inventory import Entry
+    from hypernodes.cache.inventory import Entry, Stats
 
 
 _PATH_VARIABLE: Final = "HYPERNODES_CACHE"
+_REMOTE_VARIABLE: Final = "HYPERNODES_CACHE_REMOTE"
+_NEED_REMOTE: Final = frozenset({"push", "pull", "compact"})
 _DEFAULT_PATH: Final = Path(".cache")
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _MAX_LIMIT: Final = 10**9
@@ -47,7 +50,7 @@ class _Age(click.ParamType):  # type: ignore[type-arg]
         return float(found[1]) * _UNITS[found[2]]
 
 
-_GROUP_OPTIONS: Final = ("--path", "--key-file")
+_GROUP_OPTIONS: Final = ("--path", "--key-file", "--remote")
 
 
 class _CacheGroup(click.Group):
@@ -70,7 +73,7 @@ class _CacheGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, ExtraMissingError) as error:
             raise click.ClickException(
                 f"cache {str(ctx.params['path'])!r} cannot be used: {printable(str(error))}."
             ) from error
@@ -91,11 +94,23 @@ class _CacheGroup(click.Group):
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="A file with the key of the seals; by default HYPERNODES_CACHE_KEY.",
 )
+@click.option(
+    "--remote",
+    metavar="URL",
+    envvar=_REMOTE_VARIABLE,
+    show_envvar=True,
+    help="The remote tier of the cache: s3://bucket/prefix, gs://..., az://..., file:///directory.",
+)
 @click.pass_context
-def cache(ctx: click.Context, path: Path, key_file: Path | None) -> None:
+def cache(ctx: click.Context, path: Path, key_file: Path | None, remote: str | None) -> None:
     """Inspect and maintain a cache. The options may also stand behind a command."""
     is_cleared = ctx.invoked_subcommand == "clear" and any(path.glob("??/??/*.val"))
-    if not (os.path.lexists(path / "cache.db") or is_cleared):
+    if ctx.invoked_subcommand in _NEED_REMOTE and remote is None:
+        raise click.UsageError(
+            f"{ctx.invoked_subcommand} needs a remote tier: hypernodes cache --remote s3://bucket/prefix "
+            f"{ctx.invoked_subcommand}, or set {_REMOTE_VARIABLE}."
+        )
+    if not (os.path.lexists(path / "cache.db") or is_cleared or remote):
         raise click.UsageError(
             f"there is no cache in {str(path)!r}. Name its directory: hypernodes cache --path DIR, or set "
             f"{_PATH_VARIABLE}."
@@ -103,8 +118,9 @@ def cache(ctx: click.Context, path: Path, key_file: Path | None) -> None:
     from hypernodes.cache.disk import DiskCache
 
     try:
-        made = DiskCache(path, key=key_file.read_bytes().strip() if key_file else None)
-    except ValueError as error:  # The key is empty.
+        key = key_file.read_bytes().strip() if key_file else None
+        made = DiskCache(path, key=key, remote=remote)
+    except ValueError as error:  # The key is empty, or the address is not one.
         raise click.UsageError(str(error)) from error
     ctx.obj = ctx.with_resource(made)
 
@@ -117,16 +133,72 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def stats(cache: DiskCache, *, as_json: bool) -> None:
     """Count entries, bytes and hits, by node."""
-    found = cache.stats()
+    found, remote = cache.stats(), None if cache.remote is None else cache.remote_stats()
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(found) | ({} if remote is None else {"remote": asdict(remote)}))
         return
+    if remote is not None:
+        click.echo(f"{cache.path}:")
+    _print_stats(found)
+    if remote is not None:
+        click.echo(f"{cache.remote}:")
+        _print_stats(remote, has_hits=False)
+
+
+def _print_stats(found: Stats, *, has_hits: bool = True) -> None:
     rows = [
         (name or "(unknown)", f"{node.entries:,}", as_bytes(node.bytes), f"{node.hits:,}")
         for name, node in sorted(found.by_node.items(), key=lambda item: -item[1].bytes)
     ]
     total = ("all", f"{found.entries:,}", as_bytes(found.bytes), f"{found.hits:,}")
-    print_table(("node", "entries", "size", "hits"), rows, total=total, right=(1, 2, 3))
+    shown = 4 if has_hits else 3
+    print_table(
+        ("node", "entries", "size", "hits")[:shown],
+        [row[:shown] for row in rows],
+        total=total[:shown],
+        right=range(1, shown),
+    )
+
+
+@cache.command()
+@_as_json
+@click.pass_obj
+def push(cache: DiskCache, *, as_json: bool) -> None:
+    """Write all entries that the remote tier lacks to it."""
+    number = cache.push()
+    print_json({"pushed": number}) if as_json else click.echo(f"{number:,} entries pushed to {cache.remote}.")
+
+
+@cache.command()
+@_as_json
+@click.pass_obj
+def pull(cache: DiskCache, *, as_json: bool) -> None:
+    """Read all entries of the remote tier that the directory lacks."""
+    number = cache.pull()
+    print_json({"pulled": number}) if as_json else click.echo(f"{number:,} entries pulled to {cache.path}.")
+
+
+@cache.command()
+@click.option(
+    "--grace",
+    type=_Age(),
+    default="1h",
+    show_default=True,
+    metavar="AGE",
+    help="How long merged segments stay, since processes that run now may read them.",
+)
+@_as_json
+@click.pass_obj
+def compact(cache: DiskCache, grace: float, *, as_json: bool) -> None:
+    """Merge small segments of the remote tier, and delete what is not needed any more."""
+    found = cache.compact(grace=grace)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        click.echo(
+            f"{found.merged:,} segments merged, {found.deleted:,} segments and {found.values:,} large values "
+            "deleted."
+        )
 
 
 @cache.command("ls")
@@ -234,15 +306,23 @@ def explain(cache: DiskCache, signature: str, *, as_json: bool) -> None:
 @cache.command()
 @click.option("--node", help="Entries of this node only.")
 @click.option("--older-than", type=_Age(), metavar="AGE", help="Entries not used for this long: 30s, 7d.")
+@click.option("--both", is_flag=True, help="Drop them in the remote tier, too, for all who share it.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_as_json
 @click.pass_obj
-def clear(cache: DiskCache, node: str | None, older_than: float | None, *, yes: bool, as_json: bool) -> None:
+def clear(
+    cache: DiskCache, node: str | None, older_than: float | None, *, both: bool, yes: bool, as_json: bool
+) -> None:
     """Drop all entries, or those that the options select."""
+    if both and cache.remote is None:
+        raise click.UsageError(
+            f"--both needs a remote tier: hypernodes cache --remote URL, or {_REMOTE_VARIABLE}."
+        )
     which = "all entries" if node is None and older_than is None else "these entries"
+    where = f"{cache.path} and {cache.remote}" if both else str(cache.path)
     if not (yes or as_json):
-        click.confirm(f"Drop {which} of {cache.path}?", abort=True)
-    dropped = cache.clear(node=node, older_than=older_than)
+        click.confirm(f"Drop {which} of {where}?", abort=True)
+    dropped = cache.clear(node=node, older_than=older_than, remote=both)
     if as_json:
         print_json({"dropped": dropped})
     else:

@@ -16,7 +16,7 @@ from hypernodes.engines.plan_cache import PlanCache
 from hypernodes.exceptions import ClusterConnectionError, NodeAbandonedError
 from hypernodes.execution.calls.location import without_frame
 from hypernodes.execution.compiled.codegen import compiled, compiled_for_items, compiled_over_columns
-from hypernodes.execution.current import OCCUPIED
+from hypernodes.execution.current import CURRENT_CALL, OCCUPIED
 from hypernodes.execution.driver import Completed, proceed
 from hypernodes.execution.jobs import Failure, OnError
 from hypernodes.execution.plan.build import Plannable, PreparedPlan, build_plan
@@ -255,7 +255,8 @@ class ScheduledEngine(Engine):
             dispatcher(run.events)
             raise
         finally:
-            prepared.plan.flush()
+            # A run within a call is a part of another run.
+            prepared.plan.finish() if CURRENT_CALL.get() is None else prepared.plan.flush()
         for engine in _scheduled(prepared):
             # An executor that has lost its cluster, or whose workers cannot be started, takes no more work:
             # the next run makes another one. An executor that has lost a worker goes on.

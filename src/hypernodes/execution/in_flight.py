@@ -125,7 +125,7 @@ class CallsInFlight:
             completed = _shared.completed.copy()
         try:
             for cache in {id(ended.cache): ended.cache for ended in completed.values()}.values():
-                cache.flush()
+                cache.write_delayed()
         finally:
             with _shared.lock:
                 _shared.open.discard(self)
@@ -140,7 +140,7 @@ def look_up_again(cache: BulkCache, signature: bytes) -> Any:
     with _shared.lock:
         ended = _shared.completed.get(flight)
     if ended is not None and ended.cache is not cache:
-        ended.cache.flush()
+        ended.cache.write_delayed()
     outputs = cache.get(signature.hex())
     if outputs is MISS and ended is not None:
         with _shared.lock:

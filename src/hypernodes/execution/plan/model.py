@@ -209,7 +209,12 @@ class Plan:
         return list(dict.fromkeys(plan.cache for plan in self.tree() if plan.cache is not None))
 
     def flush(self) -> None:
-        """Store now what was put into the caches of this plan and of those nested in it."""
+        """Store now what was put into the caches of this plan and of nested ones, in the midst of a run."""
+        for cache in self.caches():
+            cache.write_delayed()
+
+    def finish(self) -> None:
+        """Store what was put into the caches, wherever they keep it, at the end of a run."""
         for cache in self.caches():
             cache.flush()
 

@@ -130,7 +130,7 @@ def execute_on_ray(serialized: SerializedJob) -> Any:
         return portable_outcome(outcome, None, unreturned_outputs(job, outcome.outputs, failure))
     if job.entry is not None and any(output.size >= REMOTE_MIN_BYTES for output in outputs):
         store(Store(job.entry, job.step, outcome.outputs, job.takes or {}, outcome.seconds))
-        job.entry.cache.flush()
+        job.entry.cache.write_delayed()
         outcome = replace(outcome, is_stored=True)
     kinds = tuple(type(value).__qualname__ for value in outcome.outputs)
     return SeparateResults((portable_outcome(outcome, None, None), *outputs), ("", *kinds))
