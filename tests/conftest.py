@@ -44,7 +44,7 @@ INSTANCES = (
 # -------------------------------------------------------------------------------------- one Ray
 
 SHARE_RAY = {"ray_cluster", "executor_named"}
-NAMES_RAY = re.compile(r"^RayExecutor$|\bray\b", re.IGNORECASE)  # parameters such as "ray" and "items on Ray"
+NAMES_RAY = re.compile(r"ray|RayExecutor|ray (map|node)|(items|nodes) on Ray")  # as a parameter of a test
 
 # Each process of Ray takes a second to start. No test needs its autoscaler, and one its log monitor.
 SMALL_HOST = {"include_log_monitor": False}
@@ -142,7 +142,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         given = getattr(item, "callspec", None)
         uses = SHARE_RAY & set(getattr(item, "fixturenames", ()))
-        shares = bool(uses or (given and any(map(NAMES_RAY.search, map(str, given.params.values())))))
+        shares = bool(uses or (given and any(map(NAMES_RAY.fullmatch, map(str, given.params.values())))))
         shares_ray[item.path] = shares or shares_ray.get(item.path, False)
 
     def turn(item):
