@@ -42,6 +42,9 @@ class Dog(Animal):
     def fetch(self) -> str:
         return ""
 
+    def __repr__(self) -> str:
+        return "Dog()"  # the name of a case is the same in each process
+
 
 class Speaks(Protocol):
     def speak(self) -> str: ...
