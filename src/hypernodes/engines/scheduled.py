@@ -177,10 +177,11 @@ class ScheduledEngine(Engine):
         )
         try:
             for _ in self._proceed(prepared, run, dispatcher):
-                for row in rows.take():
-                    yield _as_returned(*row)
-                    del row
-                run.refill()
+                if rows.has_ready:
+                    for row in rows.take():
+                        yield _as_returned(*row)
+                        del row
+                    run.refill()
             for row in rows.take():
                 yield _as_returned(*row)
                 del row

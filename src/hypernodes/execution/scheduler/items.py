@@ -156,6 +156,11 @@ class StreamedRows:
             self._ready.append(following)
             self._next += len(following.positions)
 
+    @property
+    def has_ready(self) -> bool:
+        """Whether there are rows to be handed out."""
+        return bool(self._ready)
+
     def take(self) -> Iterator[tuple[int, Any]]:
         """Hand out the rows that are ready."""
         while self._ready:
