@@ -55,7 +55,7 @@ def test_constructing_a_holder_and_its_nodes_makes_nothing(tmp_path):
     nodes = [node(model.predict, output_name="a"), node(model, output_name="b"), model.quadruple]
     pipeline = Pipeline(nodes)
     assert pipeline.input_names == ("x", "offset")
-    assert repr(model).endswith("log'), factor=5)>")
+    assert repr(model).endswith(", factor=5)>")
     assert isinstance(model, Model)
     assert Model.LIMIT == 100
     assert model.check(3)

@@ -233,7 +233,7 @@ def _compile(
     checks = is_awaited and not on_loop
     if checks:
         lines.append("    caller = async_caller()")
-    head, lines = lines, ["        at = 0"] if len(plan.steps) > 1 else []
+    head, lines = lines, [] if len(plan.steps) == 1 else ["        at = 0"]
     item = "(*items, number)" if over else "items"
     for step in plan.steps:
         if step.index:

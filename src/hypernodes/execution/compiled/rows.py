@@ -32,6 +32,8 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
     context, columns = chunk.context, chunk.items.columns
     over_columns: Any = compiled_over_columns(context.plan, tuple(columns), is_isolated=is_isolated)
     made: dict[str, list[Any]] = {name: [] for name in context.plan.outputs}
+    if not made:
+        return Columns({}, len(chunk.indices)), []
     first = next(iter(made.values()))
     remaining, numbers = {name: iter(column) for name, column in columns.items()}, iter(chunk.indices)
     compute = partial(over_columns, remaining, context.fixed, context.scope.items)
