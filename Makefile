@@ -19,13 +19,15 @@ endif
 N ?= 5000
 SECONDS ?= 600
 
-.PHONY: help test lint types fuzz chaos run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help test test-versions wheel lint types fuzz chaos run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
 	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
 	@echo "make cluster-down                      its end"
 	@echo "make test    [TEST_WORKERS=3]  everything that must pass: format, lint, types, imports, tests, doctests"
+	@echo "make test-versions [VERSIONS=\"3.12 3.13\"]   the same on each Python that is here"
+	@echo "make wheel   the distribution, installed in an empty environment and tried there"
 	@echo "make fuzz [SEED=...] [N=5000]   random pipelines on every executor, beside the plain loop"
 	@echo "make chaos [SEED=...] [SECONDS=600]   a map whose workers and driver are killed, stopped and ended"
 	@echo "make docs-pictures  the pictures of docs/"
@@ -103,3 +105,20 @@ bench-ray: $(BIN)/.dev
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+# The wheel is installed in an environment of its own, outside of the checkout, and used there.
+wheel: $(BIN)/.dev
+	rm -rf dist && $(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python tests/wheel.py dist
+
+# Each Python that is here, also one of pyenv, runs the tests in an environment of its own.
+VERSIONS ?= 3.11 3.12 3.13
+test-versions:
+	@for version in $(VERSIONS); do \
+		python=$$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
+		python=$${python:-$$(command -v python$$version)}; \
+		if [ -z "$$python" ]; then echo "== Python $$version is not here"; continue; fi; \
+		echo "== Python $$version: $$python"; \
+		$(MAKE) test PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done

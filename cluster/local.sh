@@ -14,6 +14,7 @@ memory=$((200 * 1024 * 1024)) # bytes of each object store
 state=.cache/cluster
 tmp=${RAY_TMP:-/tmp/ray-$(id -u)-$port} # must be short: it holds Ray's sockets
 export RAY_AUTH_MODE=token
+umask 077 # logs, sockets and the token are for this user alone
 PATH="$(cd "$bin" && pwd):$PATH" # the `python` of jobs
 export PATH
 

@@ -73,7 +73,18 @@ def test_importing_the_package_loads_no_heavy_library():
 def test_the_version_is_the_one_of_the_distribution():
     from importlib.metadata import version
 
-    assert version("hypernodes") == hypernodes.__version__
+    assert version("hypernodes-ray") == hypernodes.__version__
+
+
+def test_the_earlier_library_of_the_same_name_is_told_of_at_import(tmp_path):
+    (tmp_path / "hypernodes-0.4.8.dist-info").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r}); import hypernodes"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "hypernodes 0.4.8, an earlier library, is installed beside hypernodes-ray" in done.stderr
 
 
 # ------------------------------------------------------------------------- who calls the functions of nodes

@@ -133,7 +133,7 @@ def test_values_that_an_option_does_not_take_are_errors_that_name_it():
 def test_without_graphviz_svg_names_the_extra_and_auto_is_mermaid(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda program: None)
     monkeypatch.setitem(sys.modules, "pygraphviz", None)
-    with pytest.raises(ExtraMissingError, match=r"pip install 'hypernodes\[viz\]'"):
+    with pytest.raises(ExtraMissingError, match=r"pip install 'hypernodes-ray\[viz\]'"):
         outer.visualize(return_type="svg")
     assert outer.visualize().startswith("flowchart TB")
     assert "<table>" in outer._repr_html_()

@@ -18,7 +18,7 @@ from concurrent.futures import (
 import numpy as np
 import pytest
 
-from hypernodes import RayExecutor
+from hypernodes import AsyncExecutor, ParallelExecutor, RayExecutor
 from hypernodes.exceptions import (
     InitializerError,
     ResourcesError,
@@ -463,3 +463,10 @@ def test_calls_fail_after_ray_shutdown_and_succeed_after_ray_init(environment_on
     assert done.returncode == 0, done.stderr
     assert "ray.init() again" in done.stdout
     assert done.stdout.endswith("2\n")
+
+
+def test_executors_say_how_many_workers_they_have_as_those_of_the_standard_library_do(ray_cluster):
+    with AsyncExecutor(3) as loop, ParallelExecutor(2) as processes, RayExecutor(4) as cluster:
+        assert [executor._max_workers for executor in (loop, processes, cluster)] == [3, 2, 4]
+    with RayExecutor() as cluster:
+        assert cluster._max_workers == cluster.max_workers >= 1

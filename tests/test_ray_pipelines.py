@@ -408,3 +408,17 @@ def test_values_given_for_a_nested_map_are_its_items_on_ray(ray_cluster):
             outer = Pipeline([inner], engine=engine)
             assert outer.run({"y": [7, 8]}) == {"y": [7, 8], "z": [14, 16]}
             assert outer.map({"y": [[7], [8, 9]]}, map_over="y", output_name="z") == {"z": [[14], [16, 18]]}
+
+
+@node(output_name="task")
+def own_task(x):
+    import ray
+
+    return ray.get_runtime_context().get_task_name()
+
+
+@pytest.mark.parametrize(("level", "name"), [("node_executor", "named/own_task"), ("map_executor", "named")])
+def test_tasks_have_the_names_of_pipeline_and_node_in_ray(ray_cluster, level, name):
+    with HyperNodesEngine(**{level: "ray"}) as engine:
+        pipeline = Pipeline([own_task], engine, name="named")
+        assert pipeline.map({"x": [1]}, map_over="x")["task"] == [f"hypernodes: {name}"]

@@ -300,7 +300,7 @@ def test_an_address_that_is_none_and_a_missing_package_are_errors_at_once(tmp_pa
     with pytest.raises(TypeError):
         DiskCache(tmp_path, remote=3)
     monkeypatch.setattr("hypernodes.cache.remote.address.find_spec", lambda name: None)
-    with pytest.raises(ExtraMissingError, match=r"pip install 'hypernodes\[remote\]'"):
+    with pytest.raises(ExtraMissingError, match=r"pip install 'hypernodes-ray\[remote\]'"):
         DiskCache(tmp_path, remote="s3://bucket/x")
     with pytest.raises(ValueError, match="has no remote tier"):
         DiskCache(tmp_path).push()

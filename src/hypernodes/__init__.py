@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypernodes._compat.earlier_package import warn_of_earlier_package as _warn_of_earlier_package
 from hypernodes.config import INHERIT
 from hypernodes.exceptions import (
     BatchError,
@@ -186,6 +187,7 @@ def _register_engines() -> None:
 
 
 _register_engines()
+_warn_of_earlier_package(__version__)
 
 
 def __dir__() -> list[str]:

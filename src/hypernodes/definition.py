@@ -49,7 +49,7 @@ class PipelineDefinition:
 
     def __init__(
         self,
-        nodes: Iterable[Node | NestedPipeline | PipelineDefinition],
+        nodes: Iterable[Node[..., Any] | NestedPipeline | PipelineDefinition],
         engine: Engine | None = None,
         cache: Cache | Inherit | None = INHERIT,
         callbacks: Iterable[PipelineCallback] | Inherit | None = INHERIT,
@@ -214,7 +214,7 @@ def _own_state() -> dict[str, Any]:
 
 
 def _members(
-    nodes: Iterable[Node | NestedPipeline | PipelineDefinition], name: str | None
+    nodes: Iterable[Node[..., Any] | NestedPipeline | PipelineDefinition], name: str | None
 ) -> tuple[Member, ...]:
     """Return the nodes of a pipeline, each pipeline among them as a node."""
     where = "a pipeline without a name" if name is None else f"pipeline {name!r}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from graphlib import CycleError as _GraphlibCycleError
 from graphlib import TopologicalSorter
 from itertools import count
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypernodes.exceptions import CycleError, DuplicateOutputError, listing
 from hypernodes.nested import NestedPipeline
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import networkx as nx
 
-Member: TypeAlias = Node | NestedPipeline
+Member: TypeAlias = Node[..., Any] | NestedPipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,14 +314,15 @@ def _static(kind: type, name: str) -> Any:
     return inspect.getattr_static(kind, name, None)
 
 
-def _bound_node(holder: Holder, found: Node, name: str) -> Node:
+def _bound_node(holder: Holder, found: Node[..., Any], name: str) -> Node[..., Any]:
     """Return a node of a class body, bound to the object of a holder."""
     options = found.options
     if isinstance(options.batch, FunctionType):
         options = replace(options, batch=HeldMethod(holder, options.batch, options.batch.__name__, name))
     if not isinstance(found.function, FunctionType):
         return found.__get__(holder)
-    return found._copy(function=HeldMethod(holder, found.function, name), options=options)
+    bound: Node[..., Any] = found._copy(function=HeldMethod(holder, found.function, name), options=options)
+    return bound
 
 
 def _returned(function: Callable[..., Any]) -> type | None:

@@ -7,8 +7,20 @@ import inspect
 import sys
 from dataclasses import replace
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Generic,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Unpack,
+    overload,
+)
 
+from hypernodes._compat.inspect import mark_coroutine_function
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
 from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_option_names
 from hypernodes.parameters import (
@@ -25,7 +37,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-class Node:
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+Q = ParamSpec("Q")
+
+
+class Node(Generic[P, R]):
     """A function whose parameters are inputs, and whose return values are named outputs.
 
     Nodes are made by `node`. Calling a node calls its function.
@@ -48,7 +66,7 @@ class Node:
 
     def __init__(
         self,
-        function: Callable[..., Any],
+        function: Callable[P, R],
         /,
         *,
         output_names: tuple[str, ...],
@@ -79,6 +97,8 @@ class Node:
         self._check_batch(parameters)
         functools.update_wrapper(self, function)
         self.__name__ = self.name
+        if inspect.iscoroutinefunction(called):
+            mark_coroutine_function(self, called)
 
     def _check_names(self) -> None:
         for kind, names in (("output", self.output_names), ("input", self.input_names)):
@@ -127,11 +147,15 @@ class Node:
             return getattr(self.options, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, without a pipeline."""
         return self.function(*args, **kwargs)
 
-    def __get__(self, instance: object | None, owner: type | None = None) -> Node:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(self: Node[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Node[Q, R]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind a node that was defined in a class body to an instance, as Python binds methods."""
         if instance is None:
             return self
@@ -142,7 +166,7 @@ class Node:
 
     def rename(
         self, inputs: Mapping[str, str] | None = None, outputs: Mapping[str, str] | None = None
-    ) -> Node:
+    ) -> Node[P, R]:
         """Return a copy with other names for some inputs and outputs.
 
         Args:
@@ -163,7 +187,7 @@ class Node:
         """
         new_inputs = self._checked("input", inputs, self.input_names)
         new_outputs = self._checked("output", outputs, self.output_names)
-        return self._copy(
+        renamed: Node[P, R] = self._copy(
             output_names=tuple(new_outputs.get(name, name) for name in self.output_names),
             renamed={
                 parameter: new_inputs.get(name, name)
@@ -171,6 +195,7 @@ class Node:
                 if new_inputs.get(name, name) != parameter
             },
         )
+        return renamed
 
     def _checked(
         self, kind: str, mapping: Mapping[str, str] | None, known: tuple[str, ...]
@@ -190,7 +215,7 @@ class Node:
                 )
         return names
 
-    def _copy(self, **changes: Any) -> Node:
+    def _copy(self, **changes: Any) -> Any:
         function = changes.pop("function", self.function)
         return Node(function, **{**self._settings(), **changes})
 
@@ -224,7 +249,7 @@ class Node:
         return f"<node {self.name}({inputs}) -> {', '.join(self.output_names)}>"
 
 
-def _node_by_name(module: str, qualname: str, settings: dict[str, Any]) -> Node:
+def _node_by_name(module: str, qualname: str, settings: dict[str, Any]) -> Node[..., Any]:
     import importlib
 
     found: Any = importlib.import_module(module)
@@ -233,7 +258,7 @@ def _node_by_name(module: str, qualname: str, settings: dict[str, Any]) -> Node:
     return Node(found.function, **settings)
 
 
-def _node_by_value(function: Callable[..., Any], settings: dict[str, Any]) -> Node:
+def _node_by_value(function: Callable[..., Any], settings: dict[str, Any]) -> Node[..., Any]:
     return Node(function, **settings)
 
 
@@ -247,27 +272,31 @@ def _is_importable(module: str) -> bool:
     return not any(module == name or module.startswith(f"{name}.") for name in by_value)
 
 
+class _Decorator(Protocol):
+    def __call__(self, function: Callable[P, R], /) -> Node[P, R]: ...
+
+
 @overload
 def node(
-    function: Callable[..., Any],
+    function: Callable[P, R],
     /,
     *,
     output_name: str | tuple[str, ...] | None = ...,
     **options: Unpack[NodeOptionValues],
-) -> Node: ...
+) -> Node[P, R]: ...
 @overload
 def node(
     *,
     output_name: str | tuple[str, ...] | None = ...,
     **options: Unpack[NodeOptionValues],
-) -> Callable[[Callable[..., Any]], Node]: ...
+) -> _Decorator: ...
 def node(
     function: Callable[..., Any] | None = None,
     /,
     *,
     output_name: str | tuple[str, ...] | None = None,
     **options: Unpack[NodeOptionValues],
-) -> Node | Callable[[Callable[..., Any]], Node]:
+) -> Node[..., Any] | _Decorator:
     """Make a node of a function, as a decorator or by a call.
 
     Args:
@@ -319,7 +348,7 @@ def node(
     """
     check_option_names(options)
 
-    def decorate(function: Callable[..., Any], /) -> Node:
+    def decorate(function: Callable[P, R], /) -> Node[P, R]:
         if isinstance(function, Node):
             raise NotANodeError(
                 f"{function!r} is a node already. Use rename(...) for a copy with other names."

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def check_batch(
-    node: Node,
+    node: Node[..., Any],
     inputs: Mapping[str, Any] | DataFrame,
     map_over: str | Sequence[str] | None = None,
     *,

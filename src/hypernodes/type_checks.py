@@ -137,10 +137,10 @@ def _nested(hint: Hint, around: NestedPipeline, *, is_mapped: bool) -> Hint:
     return replace(hint, node=f"{around.name}/{hint.node}", maps=hint.maps + is_mapped)
 
 
-_known: WeakKeyDictionary[Node, tuple[dict[str, list[Hint]], dict[str, Hint]]] = WeakKeyDictionary()
+_known: WeakKeyDictionary[Node[..., Any], tuple[dict[str, list[Hint]], dict[str, Hint]]] = WeakKeyDictionary()
 
 
-def _hints(node: Node) -> tuple[dict[str, list[Hint]], dict[str, Hint]]:
+def _hints(node: Node[..., Any]) -> tuple[dict[str, list[Hint]], dict[str, Hint]]:
     """Return the hints of a node's inputs and of its outputs, by name."""
     if (found := _known.get(node)) is None:
         hints = hints_of_function(node.function)

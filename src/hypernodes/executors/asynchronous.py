@@ -100,6 +100,11 @@ class AsyncExecutor(Executor):
         self._active = 0
         exit_hook.register(self)
 
+    @property
+    def _max_workers(self) -> int:
+        # Libraries ask the executors of the standard library by this attribute how many workers there are.
+        return self.max_concurrent
+
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)`` and return its future.
 

@@ -59,8 +59,8 @@ def _render(source: str, form: str) -> bytes:
     """Render a Graphviz source in a format, with the program ``dot`` or the package that contains it."""
     if (program := shutil.which("dot")) is None and find_spec("pygraphviz") is None:
         raise ExtraMissingError(
-            "Graphviz, which renders SVG, PNG and PDF, is not installed: pip install 'hypernodes[viz]', or "
-            "install Graphviz itself. visualize(return_type='mermaid') needs neither."
+            "Graphviz, which renders SVG, PNG and PDF, is not installed: pip install 'hypernodes-ray[viz]', "
+            "or install Graphviz itself. visualize(return_type='mermaid') needs neither."
         )
     command = [program, f"-T{form}"] if program else [sys.executable, "-c", _PYGRAPHVIZ_SCRIPT, form]
     done = subprocess.run(  # noqa: S603  the program is fixed, and the source is made by `dot`

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from hypernodes.exceptions import ExtraMissingError, OptionError
 
 _SCHEMES: Final = ("s3", "gs", "az", "file")
-INSTALL: Final = "pip install 'hypernodes[remote]'"
+INSTALL: Final = "pip install 'hypernodes-ray[remote]'"
 """What installs the package that remote tiers need."""
 
 

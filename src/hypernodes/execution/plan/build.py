@@ -310,7 +310,7 @@ class _Builder:
                 step = self._nested(member)
                 return [] if step is None else [step]
 
-    def _call(self, node: Node) -> CallStep:
+    def _call(self, node: Node[..., Any]) -> CallStep:
         arguments = []
         for parameter, name in node.arguments:
             if self._available(name):

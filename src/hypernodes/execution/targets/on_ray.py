@@ -105,14 +105,15 @@ def _options(job: Call | Chunk) -> dict[str, Any]:
     """Return what the executor must know of a job."""
     if isinstance(job, Call):
         node = job.step.options
-        options = {"returns": len(job.step.outputs), "resources": node.resources}
+        name = "/".join((*job.scope.path, job.step.name))
+        options = {"returns": len(job.step.outputs), "resources": node.resources, "name": name}
         # A process that is ended since its call took too long has had its time: it is not tried again.
         return options if node.timeout is None else {**options, "retries": 0}
     resources = Resources()
     for step in job.context.plan.calls():
         resources = resources.maximum(step.options.resources)
     # A chunk that has cost a worker its life is divided by the driver, before its parts are tried again.
-    return {"resources": resources, "retries": 0}
+    return {"resources": resources, "retries": 0, "name": job.context.plan.label}
 
 
 def execute_on_ray(serialized: SerializedJob) -> Any:

@@ -101,7 +101,7 @@ class RayExecutor(Executor):
         flag("autoscaling", autoscaling)
         if max_calls is not None:
             max_calls = whole_number("max_calls", max_calls, 1)
-        self._max_workers = max_workers
+        self._limit = max_workers
         self._max_calls = max_calls
         self._resources = Resources.of(num_cpus, num_gpus, memory, resources)
         self._runtime_env = runtime_env
@@ -119,10 +119,15 @@ class RayExecutor(Executor):
         self._current: Dispatcher | None = None
 
     @property
+    def _max_workers(self) -> int:
+        # Libraries ask the executors of the standard library by this attribute how many workers there are.
+        return self.max_workers
+
+    @property
     def max_workers(self) -> int:
         """How many calls run at once."""
-        if self._max_workers is not None:
-            return self._max_workers
+        if self._limit is not None:
+            return self._limit
         return self._dispatcher().max_workers
 
     @property
@@ -150,7 +155,9 @@ class RayExecutor(Executor):
             failed.set_running_or_notify_cancel()
             failed.set_exception(error)
             return failed
-        return dispatcher.submit(Task(call, self._resources, retries=self._max_retries))
+        return dispatcher.submit(
+            Task(call, self._resources, retries=self._max_retries, name=getattr(fn, "__qualname__", ""))
+        )
 
     def submit_separate(
         self,
@@ -160,6 +167,7 @@ class RayExecutor(Executor):
         returns: int = 0,
         resources: Resources | None = None,
         retries: int | None = None,
+        name: str = "",
     ) -> Future[Any]:
         """Schedule a call with separate results, each of which stays in the cluster if it is large.
 
@@ -170,6 +178,7 @@ class RayExecutor(Executor):
             resources: The resources that the call takes; by default those of the executor.
             retries: How often the call is begun again if a worker dies during it; by default as often as the
                 executor says.
+            name: What the call does, for Ray's dashboard and ``ray list tasks``.
 
         Returns:
             A future of a tuple: each result, or a `RemoteValue` that stands for it.
@@ -185,6 +194,7 @@ class RayExecutor(Executor):
                 needs,
                 returns=1 + returns,
                 retries=self._max_retries if retries is None else retries,
+                name=name,
             )
         )
 
@@ -294,7 +304,7 @@ class RayExecutor(Executor):
             if self._current is None:
                 owns_ray = connect(self._address)
                 self._current = Dispatcher(
-                    self._max_workers,
+                    self._limit,
                     self._resources,
                     initializer=self._initializer,
                     max_calls=self._max_calls,
@@ -308,10 +318,10 @@ class RayExecutor(Executor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments: unpickling makes another executor."""
-        return partial(RayExecutor, self._max_workers, **self._options), ()
+        return partial(RayExecutor, self._limit, **self._options), ()
 
     def __repr__(self) -> str:
-        return f"RayExecutor(max_workers={self._max_workers})"
+        return f"RayExecutor(max_workers={self._limit})"
 
 
 def _call_each(call: PlacedValue, rows: tuple[tuple[Any, ...], ...]) -> list[Any]:

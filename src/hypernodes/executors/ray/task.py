@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from concurrent.futures import CancelledError, Future
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.executors.ray.future import RayFuture
 from hypernodes.executors.ray.objects import RayValue
@@ -22,23 +22,33 @@ if TYPE_CHECKING:
     from hypernodes.resources import Resources
     from hypernodes.serialization.pickling import Serialized
 
+MAX_REMOTES: Final = 1000
+"""How many kinds of remote functions are kept."""
+
 
 class Task:
     """A call on its way to the cluster and back."""
 
     __slots__ = (
-        *("call", "future", "is_ahead", "missing", "ref", "resources", "retries", "returns", "size"),
+        *("call", "future", "is_ahead", "missing", "name", "ref", "resources", "retries", "returns", "size"),
         "started",
     )
 
     def __init__(
-        self, call: Serialized, resources: Resources, *, returns: int | None = None, retries: int = 0
+        self,
+        call: Serialized,
+        resources: Resources,
+        *,
+        returns: int | None = None,
+        retries: int = 0,
+        name: str = "",
     ) -> None:
         self.future = RayFuture()
         self.call: Serialized | None = call
         self.size = call.size
         self.resources = resources
         self.returns = returns  # how many separate results there may be; ``None`` for one result
+        self.name = name  # for people to read
         self.retries = retries  # how often Ray begins the call again if a worker dies during it
         self.ref: ObjectRef[Any] | None = None  # the Ray task's answer, while the task is running
         self.started = 0.0  # when there was room for the Ray task, on the monotonic clock
@@ -86,7 +96,7 @@ class TaskSubmitter:
 
         self._executor_id = uuid.uuid4().hex
         self._initializer = initializer
-        self._options: dict[str, Any] = {"retry_exceptions": False, "name": "hypernodes"}
+        self._options: dict[str, Any] = {"retry_exceptions": False}
         if runtime_env is not None:
             self._options["runtime_env"] = runtime_env
         self._placement: dict[str, Any] = {}
@@ -125,7 +135,9 @@ class TaskSubmitter:
         return answer, tuple(results)
 
     def _remote_function(self, task: Task, returns: int) -> Any:
-        key = (task.resources, returns, task.retries)
+        key = (task.resources, returns, task.retries, task.name)
+        if len(self._remotes) > MAX_REMOTES:
+            self._remotes.clear()
         if key not in self._remotes:
             resources = task.resources
             options = {
@@ -135,6 +147,7 @@ class TaskSubmitter:
                 "resources": dict(resources.custom) or None,
                 "num_returns": 1 + returns,
                 "max_retries": task.retries,
+                "name": f"hypernodes: {task.name}" if task.name else "hypernodes",
                 **self._options,
                 **self._placement,
             }
