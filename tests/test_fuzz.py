@@ -354,10 +354,12 @@ def minus(one, other):
 
 
 def without_items(events):
-    """Leave out which of equal items it was that computed, and so whether all of an item was found."""
+    """Leave out which of equal items it was that computed, and which found what another one had computed."""
     return {
         where: Counter(
-            (hook, what, path) for hook, what, path, _ in counted.elements() if hook != "item_cached"
+            (hook, what, path)
+            for hook, what, path, _ in counted.elements()
+            if hook not in ("item_cached", "node_cached")
         )
         for where, counted in events.items()
     }

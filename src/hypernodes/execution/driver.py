@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from asyncio import wrap_future
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -266,11 +267,9 @@ class _Driver:
             and any(session.assist() for session in self._sessions.values())
         ):
             pass
-        try:
-            future = completed.get(self._pacing.seconds_to_wait)
-        except Empty:  # A call that has waited is due.
-            return
-        self._receive(future)
+        # No local variable holds the future: the traceback of its error refers to this frame.
+        with suppress(Empty):  # A call that has waited is due.
+            self._receive(completed.get(self._pacing.seconds_to_wait))
 
     def settle_completed(self) -> None:
         """Feed back what is done meanwhile."""
