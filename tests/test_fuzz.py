@@ -176,10 +176,16 @@ def key_of(error):
     return type(error).__name__, arguments, found["path"], found["node"], items
 
 
+def places(items):
+    """Yield where a call can be: what all items of one of the maps share is not in an item of that map."""
+    yield items
+    for position in range(len(items)):
+        yield from places((*items[:position], *items[position + 1 :]))
+
+
 def is_one_of(error, possible):
-    """Whether an error is one of those that are possible; of what all items share, it names no item."""
-    key = key_of(error)
-    return key in possible or key in [(*other[:4], other[4][1:]) for other in possible]
+    """Whether an error is one of those that are possible."""
+    return key_of(error) in [(*other[:4], items) for other in possible for items in places(other[4])]
 
 
 class Comparison:
@@ -252,7 +258,8 @@ class Comparison:
     @property
     def is_shared(self):
         """Whether equal calls can find each other's results in the cache, so that it is open who computes."""
-        return self.observer.cached and self.has_twins and not self.is_sequential
+        is_in_order = self.is_sequential and not self.example.is_map
+        return self.observer.cached and self.has_twins and not is_in_order
 
     def check_calls(self):
         if self.is_shared and self.may_repeat:
@@ -296,7 +303,12 @@ class Comparison:
         if recorder is None:
             return
         starts = Counter()
-        can = {(node, path, items) for errors in self.can.errors.values() for *_, path, node, items in errors}
+        can = {
+            (node, path, place)
+            for errors in self.can.errors.values()
+            for *_, path, node, items in errors
+            for place in places(items)
+        }
         for hook, what, path, items in recorder.events:
             if hook == "node_start":
                 starts[what[0], path, items] += 1

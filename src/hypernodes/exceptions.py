@@ -260,7 +260,7 @@ def import_extra(module: str, need: str, package: str, extra: str) -> ModuleType
     try:
         return import_module(module)
     except ImportError as error:
-        advice = f"pip install {package}, or hypernodes-ray[{extra}]"
+        advice = f"pip install {package}, or hypernodes-ray with its extra {extra!r}"
         raise ExtraMissingError(f"{need}: {advice}") from error
 
 

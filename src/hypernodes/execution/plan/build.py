@@ -213,6 +213,8 @@ class _Build:
         """
         if not (own := self.callbacks[plan.key]) or NESTED_MAP in plan.needs or plan.has_batch:
             return None
+        if plan.shared:  # Not all of its nodes are called for each item.
+            return None
         if any(self.callbacks[inner.key] != own for inner in plan.tree()):
             return None
         if not all(map(counts_items, own)) or any("node_context" in hooks_of(callback) for callback in own):
