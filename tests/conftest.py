@@ -17,6 +17,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 
 # Daft takes one of its runners for as long as a process lives; test_daft_on_ray starts one for the other.
 os.environ.setdefault("DAFT_RUNNER", "native")
+os.environ["DO_NOT_TRACK"] = "1"  # for each query, Daft would send a request, in a thread of its own
 
 import pytest
 

@@ -72,6 +72,7 @@ def _serialize(error: BaseException, text: str, chain: tuple[BaseException, ...]
     def of_chain(other: object) -> SerializedError | None:
         if (
             not isinstance(other, BaseException)
+            or isinstance(other, ExceptionWrapper)  # it has carried this error, and so would not end
             or len(chain) > MAX_CHAIN_LENGTH
             or any(other is known for known in chain)
         ):
