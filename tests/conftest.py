@@ -42,6 +42,15 @@ INSTANCES = (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_runner_of_daft():
+    """Daft's runner of this process is chosen before any test can choose the other one."""
+    if os.environ["DAFT_RUNNER"] == "native":
+        import daft
+
+        daft.set_runner_native()
+
+
 # -------------------------------------------------------------------------------------- one Ray
 
 SHARE_RAY = {"ray_cluster", "executor_named"}

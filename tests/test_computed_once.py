@@ -102,7 +102,7 @@ def test_a_result_that_cannot_travel_is_computed_where_it_is_needed(alias, given
     for watched in (pipeline, pipeline.with_callbacks(None)):
         assert map_of(watched.with_engine(engine_on("map_executor", alias)), given) == ROWS
     assert not recorder.unfinished
-    assert len(noted(given["log"])) < 2 * 8
+    assert len(noted(given["log"])) <= 2 * 8
 
 
 @pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
