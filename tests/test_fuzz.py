@@ -26,7 +26,18 @@ from hypothesis import strategies as st
 from observers import OBSERVERS, Idle, exactly, listening, seen_by
 from random_pipelines import BATCHED, build, examples, possible
 
-from hypernodes import AsyncExecutor, DaftEngine, DiskCache, HyperNodesEngine, ParallelExecutor, RayExecutor
+from hypernodes import (
+    AsyncExecutor,
+    DaftEngine,
+    DiskCache,
+    HyperNodesEngine,
+    HyperNodesError,
+    ParallelExecutor,
+    RayExecutor,
+)
+from hypernodes.engine import output_names
+from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.plan.placement import Placement
 
 SEED = os.environ.get("FUZZ_SEED")
 COUNT = int(os.environ.get("FUZZ_EXAMPLES", "150"))
@@ -183,9 +194,24 @@ def places(items):
         yield from places((*items[:position], *items[position + 1 :]))
 
 
-def is_one_of(error, possible):
-    """Whether an error is one of those that are possible."""
-    return key_of(error) in [(*other[:4], items) for other in possible for items in places(other[4])]
+def shares_values(example):
+    """Whether items of a map have calls in common, which are made once, and are in no item."""
+    given = (*example.inputs, *(("log",) if example.logged else ()))
+    pipeline = build(example.spec, [], plain=False)
+    known = {*pipeline.input_names, *pipeline.output_names}
+    outputs = None if example.outputs is None else output_names(example.outputs)
+    try:
+        plan = build_plan(
+            pipeline,
+            [name for name in given if name in known],
+            outputs,
+            Placement(),
+            mapped=example.is_map,
+            varying=example.map_over if example.is_map else (),
+        ).plan
+    except HyperNodesError:  # wrong inputs
+        return False
+    return any(inner.shared for inner in plan.tree())
 
 
 class Comparison:
@@ -194,6 +220,7 @@ class Comparison:
     def __init__(self, example, executor, observer, wanted, seen, can):
         self.example, self.wanted, self.seen, self.can = example, wanted, seen, can
         self.observer = observer
+        self.shares = shares_values(example)
         self.failed = {index for index, row in wanted.outcome.rows.items() if is_failure(row)}
         self.fails = bool(self.failed) or wanted.outcome.error is not None
         self.is_sequential = executor in ONE_BY_ONE and all(
@@ -206,6 +233,15 @@ class Comparison:
             or executor in BOTH_LEVELS
             or any(spec.engine not in (None, "sequential") for spec in example.spec.tree())
         )
+
+    def places(self, items):
+        """Return where a call of an item can be."""
+        return set(places(items)) if self.shares else {items}
+
+    def is_one_of(self, error, possible):
+        """Whether an error is one of those that are possible."""
+        key = key_of(error)
+        return any(key[:4] == other[:4] and key[4] in self.places(other[4]) for other in possible)
 
     def check(self):
         self.check_outcome()
@@ -226,7 +262,7 @@ class Comparison:
         if self.fails and (not example.is_map or example.on_error == "raise"):
             assert outcome.error is not None, "it did not fail"
             every = [error for errors in self.can.errors.values() for error in errors]
-            assert is_one_of(outcome.error, every)
+            assert self.is_one_of(outcome.error, every)
             if len(every) == 1:
                 (general,) = [
                     wanted.outcome.error,
@@ -249,7 +285,7 @@ class Comparison:
             if index in self.failed:
                 error = outcome.rows[index]
                 assert is_failure(error), (index, error)
-                assert is_one_of(error, self.can.errors[index]), (index, error)
+                assert self.is_one_of(error, self.can.errors[index]), (index, error)
                 if len(self.can.errors[index]) == 1:
                     assert self.seen.rows[index] == row
             else:
@@ -258,8 +294,8 @@ class Comparison:
     @property
     def is_shared(self):
         """Whether equal calls can find each other's results in the cache, so that it is open who computes."""
-        is_in_order = self.is_sequential and not self.example.is_map
-        return self.observer.cached and self.has_twins and not is_in_order
+        is_open = self.shares or not self.is_sequential
+        return self.observer.cached and self.has_twins and is_open
 
     def check_calls(self):
         if self.is_shared and self.may_repeat:
@@ -276,7 +312,8 @@ class Comparison:
             if self.may_repeat:
                 one, other = without_nodes(one), without_nodes(other)
             else:
-                one, other = without_items(one), without_items(other)
+                hooks = ("item_cached", "node_cached") if self.shares else ("item_cached",)
+                one, other = without_items(one, hooks), without_items(other, hooks)
         assert one == other, (minus(one, other), minus(other, one))
 
     def check_numbers(self):
@@ -307,7 +344,7 @@ class Comparison:
             (node, path, place)
             for errors in self.can.errors.values()
             for *_, path, node, items in errors
-            for place in places(items)
+            for place in self.places(items)
         }
         for hook, what, path, items in recorder.events:
             if hook == "node_start":
@@ -365,14 +402,10 @@ def minus(one, other):
     return {where: counted - other.get(where, Counter()) for where, counted in one.items()}
 
 
-def without_items(events):
-    """Leave out which of equal items it was that computed, and which found what another one had computed."""
+def without_items(events, hooks):
+    """Leave out which of equal items it was that computed, and so whether all of an item was found."""
     return {
-        where: Counter(
-            (hook, what, path)
-            for hook, what, path, _ in counted.elements()
-            if hook not in ("item_cached", "node_cached")
-        )
+        where: Counter((hook, what, path) for hook, what, path, _ in counted.elements() if hook not in hooks)
         for where, counted in events.items()
     }
 
