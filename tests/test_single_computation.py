@@ -1,6 +1,7 @@
 """Equal calls are made once: in one map, and in concurrent runs."""
 
 import asyncio
+import pickle
 import threading
 import time
 from collections import Counter
@@ -374,6 +375,23 @@ def test_a_run_finds_what_another_cache_object_has_not_written_yet(tmp_path):
     )
     for x in range(30):
         assert first(x=x) == second(x=x)
+    assert Counter(quick.calls) == dict.fromkeys(range(30), 1)
+
+
+def test_a_cache_and_its_copy_of_another_process_compute_once(ray_cluster, tmp_path):
+    """With Ray, a pickled cache names the node that has the directory."""
+    quick, original = Quick(), DiskCache(tmp_path / "cache")
+    caches = [original, pickle.loads(pickle.dumps(original))]
+    assert caches[1] is not original
+    pipelines = [Pipeline([node(quick, output_name="y")], cache=cache) for cache in caches] * 4
+    ready = threading.Barrier(len(pipelines))
+
+    def work(pipeline):
+        ready.wait()
+        return [by_run(pipeline, x) for x in range(30)]
+
+    with ThreadPoolExecutor(len(pipelines)) as pool:
+        assert list(pool.map(work, pipelines)) == [list(range(1, 31))] * len(pipelines)
     assert Counter(quick.calls) == dict.fromkeys(range(30), 1)
 
 

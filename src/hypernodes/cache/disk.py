@@ -113,7 +113,9 @@ class DiskCache(TierCommands):
         Delayed entries stay with the parent process, which writes them.
         """
         # Caches with the same id have the same entries, so that their calls are made once (`in_flight`).
-        self.store_id = (os.path.realpath(self.path), self._key, self._ray_node)
+        # A copy that another process has sent names the Ray node of the directory, also if it is this one.
+        elsewhere = None if self._ray_node == current_ray_node() else self._ray_node
+        self.store_id = (os.path.realpath(self.path), self._key, elsewhere)
         self._store = BackendHandle(
             self.path,
             self.size_limit,
