@@ -25,10 +25,11 @@ up() {
     echo "a cluster is up already at 127.0.0.1:$port; make cluster-down ends it" >&2
     exit 1
   fi
-  mkdir -p "$state"
+  # Ray opens its own folders to everybody, so they are in one that only this user can enter.
+  mkdir -p "$state" && mkdir -m 700 -p "$tmp"
   "$bin/ray" get-auth-token --generate >/dev/null 2>&1 # keeps a token that exists
   "$bin/ray" start --head --node-ip-address=127.0.0.1 --port="$port" --num-cpus="$cpus" \
-    --object-store-memory="$memory" --temp-dir="$tmp" \
+    --object-store-memory="$memory" --temp-dir="$tmp/0" \
     --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" --dashboard-agent-listen-port="$agent" --disable-usage-stats >"$state/head.log" 2>&1 ||
     { cat "$state/head.log" >&2; exit 1; }
   for ((n = 1; n <= workers; n++)); do

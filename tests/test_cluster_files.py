@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,12 @@ def local(tmp_path_factory):
         [CLUSTER / "local.sh", "down"], env=env, check=True, timeout=60, capture_output=True
     )
     assert b"is down" in done.stdout
+
+
+def test_the_files_of_the_local_cluster_are_for_its_user_alone(local):
+    folder = Path(f"/tmp/ray-{os.getuid()}-{local['RAY_PORT']}")
+    token = Path(local["HOME"]) / ".ray" / "auth_token"
+    assert [stat.filemode(path.stat().st_mode) for path in (folder, token)] == ["drwx------", "-rw-------"]
 
 
 PIPELINES = """
