@@ -6,21 +6,16 @@ run.ready() ─┬─ here ─────────────────�
 
 from __future__ import annotations
 
-import asyncio
-from asyncio import wrap_future
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.config import MISS
 from hypernodes.exceptions import OtherCodeError
 from hypernodes.execution.calls.batch import call_batch_of
-from hypernodes.execution.calls.call import call_node, call_node_on_loop
-from hypernodes.execution.compiled.rows import compute_rows
-from hypernodes.execution.in_flight import CallsInFlight, look_up_again
+from hypernodes.execution.calls.call import call_node
+from hypernodes.execution.in_flight import CallsInFlight
 from hypernodes.execution.jobs import (
     BatchCall,
     Call,
@@ -28,13 +23,12 @@ from hypernodes.execution.jobs import (
     ChunkOutcome,
     Fetch,
     Fetched,
-    Found,
     LookUp,
     Outcome,
 )
+from hypernodes.execution.local_jobs import execute_compiled, look_up
 from hypernodes.execution.pacing import Pacing
 from hypernodes.execution.provenance import store
-from hypernodes.execution.scheduler.run import no_targets
 from hypernodes.executors.context import isolated
 from hypernodes.executors.loops import ASYNC_CALLER, CANCEL_TIMEOUT_S, RunStopped
 from hypernodes.serialization.remote import is_remote, resolve
@@ -44,7 +38,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from hypernodes.callbacks.event import Event
-    from hypernodes.execution.calls.call import InThread
     from hypernodes.execution.jobs import JobKey
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.run import Run
@@ -334,81 +327,6 @@ class _Driver:
             wait_for(ending, timeout=CANCEL_TIMEOUT_S)
 
 
-async def drive_on_loop(run: Run, in_thread: InThread) -> None:
-    """Work until a run is over, on an event loop; what would block it is done in threads."""
-    in_flight = CallsInFlight()
-    pacing = Pacing(no_targets)
-
-    def begins(call: Call) -> Future[None] | None:
-        future = None if call.entry is None else in_flight.join(call)
-        if future is None:
-            run.begin(call.key)
-        return future
-
-    async def settle(call: Call, outcome: Outcome) -> None:
-        run.settle(call.key, outcome)
-        for result in run.take_stores():
-            await in_thread(store, result)
-        in_flight.leave(call, is_stored=outcome.error is None)
-
-    try:
-        while not run.is_over:
-            due = pacing.due()
-            job = due or run.ready()
-            if job is None:
-                if (seconds := pacing.seconds_to_wait) is None:
-                    break
-                await asyncio.sleep(seconds)
-                continue
-            match job:
-                case LookUp():
-                    run.settle(job.key, await in_thread(look_up, job))
-                case Call():
-                    if due is None and job.step.is_paced and pacing.admit(job) is None:
-                        continue
-                    if not job.step.attempt and (waits := begins(job)) is not None:
-                        pacing.ended(job)
-                        await wrap_future(waits)
-                        run.look_again(job.key)
-                        continue
-                    outcome = await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
-                    pacing.ended(job)
-                    if (event := pacing.retry(job, outcome)) is None:
-                        await settle(job, outcome)
-                    else:
-                        run.events += (*outcome.events, event)
-                case BatchCall():
-                    calls = []
-                    for call in job.calls:
-                        if (waits := begins(call)) is None:
-                            calls.append(call)
-                        else:
-                            await wrap_future(waits)
-                            run.look_again(call.key)
-                    if calls:
-                        made = await in_thread(call_batch_of, replace(job, calls=calls))
-                        run.events.extend(made.events)
-                        for call, outcome in zip(calls, made.outcomes, strict=True):
-                            await settle(call, outcome)
-                case Chunk():
-                    run.settle(job.key, await in_thread(execute_compiled, job))
-                case Fetch():
-                    run.settle(job.key, Fetched(tuple(await in_thread(_resolved, job.values))))
-    finally:
-        in_flight.close()
-
-
-def _resolved(values: Any) -> list[Any]:
-    return list(map(resolve, values))
-
-
-def execute_compiled(chunk: Chunk) -> ChunkOutcome:
-    """Run a chunk here whose items are only counted: its plan compiles."""
-    started, executed = perf_counter(), len(chunk.context.plan.steps)
-    # No local variable holds the rows: the frame of a function that has raised refers to this one.
-    return ChunkOutcome(*compute_rows(chunk, is_isolated=False), perf_counter() - started, executed=executed)
-
-
 def with_local_values(job: Call | Chunk) -> Call | Chunk:
     """Return a job whose values are all here, for a target that cannot bring remote ones."""
     if isinstance(job, Call):
@@ -418,36 +336,3 @@ def with_local_values(job: Call | Chunk) -> Call | Chunk:
         return job
     fixed = {name: resolve(value) for name, value in context.fixed.items()}
     return replace(job, context=replace(context, fixed=fixed, common={}))
-
-
-def look_up(job: LookUp) -> Found:
-    """Look signatures up in a cache."""
-    cache, wanted = job.cache, job.wanted
-    if len(wanted) == 1 and not job.upstream:  # a single step of a plan
-        (signature,) = wanted[0]
-        outputs = look_up_again(cache, signature) if job.is_again else cache.get(signature.hex())
-        return Found(({} if outputs is MISS else {signature: outputs},))
-    keys = {signature: signature.hex() for item in wanted for signature in item}
-    values = cache.get_many(keys.values()) if keys else {}
-    there = frozenset(values)
-    found: list[dict[bytes, tuple[Any, ...]]] = []
-    upstream: dict[bytes, str] = {}
-    for position, item in enumerate(wanted):
-        results = {}
-        for signature in item:
-            key = keys[signature]
-            outputs = values.pop(key, MISS)
-            # An equal item has taken the value. Each item gets a value of its own, which it may change.
-            if outputs is MISS and key in there:
-                outputs = cache.get(key)
-            if outputs is not MISS:
-                results[signature] = outputs
-        found.append(results)
-        if len(results) < len(item) and job.upstream:
-            upstream |= {
-                signature: signature.hex() for signature in job.upstream[position] if signature is not None
-            }
-    if not upstream or not cache.has_quick_contains:
-        return Found(found)
-    present = cache.contains(upstream.values())
-    return Found(found, frozenset(signature for signature, key in upstream.items() if key not in present))

@@ -23,7 +23,8 @@ from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sy
 from hypernodes.execution.compiled.codegen import compiled_on_loop
 from hypernodes.execution.compiled.rows import compute_rows, compute_rows_on_loop
 from hypernodes.execution.current import OCCUPIED
-from hypernodes.execution.driver import drive, drive_on_loop
+from hypernodes.execution.driver import drive
+from hypernodes.execution.driver_on_loop import drive_on_loop
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
 from hypernodes.execution.plan.needs import COMPILED, MAP_TARGET, NODE_TARGET, STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets

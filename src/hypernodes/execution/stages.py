@@ -19,7 +19,8 @@ from hypernodes.callbacks.event import Scope
 from hypernodes.execution.calls.batch import call_batch, values
 from hypernodes.execution.calls.call import call_node_on_loop
 from hypernodes.execution.compiled.codegen import compiled_over_columns
-from hypernodes.execution.driver import drive, drive_on_loop
+from hypernodes.execution.driver import drive
+from hypernodes.execution.driver_on_loop import drive_on_loop
 from hypernodes.execution.jobs import MapContext
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import STAGES
