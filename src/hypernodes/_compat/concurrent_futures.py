@@ -72,7 +72,7 @@ def is_broken(executor: Executor | None) -> bool:
 def has_workers_in_this_process(executor: Executor) -> bool:
     """Whether a pool of the standard library has threads in this process, which a forked child lacks.
 
-    Why: such a pool waits forever in a forked child, and has no public attribute that tells.
+    Why: such a pool waits forever in a forked child, and no public attribute shows whether it has threads.
     When ``_threads`` or ``_executor_manager_thread`` is gone: the pool hangs in a forked child, as it does by
     itself.
     """

@@ -31,7 +31,7 @@ def run_before_processes_are_joined(function: Callable[[], None]) -> None:
     """Have a function called when this process ends, before it waits for the processes that it has started.
 
     Why: a process of `multiprocessing` ends with waiting for those that it has started. The workers of an
-    executor end only when they are told to, which the executor does when the interpreter ends: later.
+    executor end when the executor is shut down, which happens later, at the end of the interpreter.
     When ``multiprocessing.util.Finalize`` is gone: see what ``multiprocessing/util.py`` calls at exit.
     """
     Finalize(None, function, exitpriority=0)

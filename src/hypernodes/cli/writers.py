@@ -63,7 +63,7 @@ def writer(path: Path | None, *, rows: bool, columns: tuple[str, ...] = ()) -> I
         token = token_hex(4)
         partial = path.with_name(f".{path.name}.{token}.part")
         try:
-            # Mode "x" follows no link that somebody has put there.
+            # Mode "x" follows no link: a file or link of this name is an error.
             with partial.open("xb") as file, _spool_of(path) as spool:
                 made = _writer(file, spool, path, plain, rows=rows, columns=columns)
                 try:

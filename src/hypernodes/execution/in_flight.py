@@ -50,7 +50,7 @@ class _Shared:
 
     def begin(self) -> None:
         """Begin without any call, also in a forked process: calls of the other one would never end here."""
-        # The garbage collector may close a run, that of a stream which nobody closed, inside any block.
+        # The garbage collector may close an abandoned stream, and so its run, inside any block with the lock.
         self.lock = threading.RLock()
         self.flights: dict[Flight, _CallInFlight] = {}
         self.completed: dict[Flight, _CallInFlight] = {}

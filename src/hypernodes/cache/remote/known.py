@@ -1,7 +1,7 @@
 """Which entries does a tier have, and where? A database of this host, for all of its processes.
 
-It has the indexes of all segments that the host knows, so that a look-up of many keys asks nobody, and an
-index is read once by a host. It contains nothing that cannot be read again from the tier: a damaged
+It has the indexes of all segments that the host knows, so that a look-up of many keys needs no request, and
+each host reads an index once. It contains nothing that cannot be read again from the tier: a damaged
 database is made anew.
 """
 

@@ -331,7 +331,7 @@ class RemoteTier:
                 items.append(Item(one.key, one.tag, 0, size, expiry, written, values[-1][0]))
         items += kept
         items += [Item(key, time=written or now) for key, written in deleted.items()]
-        # Values come first: whoever finds them in an index can read them.
+        # Values are written first, so that each value that is named in an index can be read.
         in_parallel(lambda value: self.objects.write(f"{VALUES}/{value[0]}", value[1]), values)
         index = Index(items, supersedes)
         name = SegmentName.new(now, start, is_merged=bool(supersedes))

@@ -1,7 +1,7 @@
 """A call that has failed, as a thing: it can be saved to a file, and made again.
 
-`record` puts it on the error where the call was made. It travels with the error, pickled, and is unpickled
-only when somebody asks for it.
+`record` puts it on the error where the call was made. It travels with the error as a pickle, which is
+unpickled when `FailedCall.of` is called.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class FailedCall:
         """Write the call to a file, which ``hypernodes replay`` reads, here or on another machine.
 
         The file has the node, its inputs, its source, what its code is made of, the versions of packages, and
-        the error with its traceback. It is a pickle: whoever loads it runs code that is in it.
+        the error with its traceback. It is a pickle: loading it runs code that is in it.
 
         Args:
             filename: The file to write, such as ``"f.pkl"``.

@@ -37,7 +37,7 @@ def locate(
 def locate_output(
     error: BaseException, plan: Plan, name: str, scope: Scope, values: Mapping[str, Any]
 ) -> None:
-    """Note on an error of an output which node has made it, and of what, as far as that is known here.
+    """Note on an error of an output which node has made the output, and of which arguments, if they are here.
 
     Args:
         error: The error.

@@ -38,7 +38,7 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
     remaining, numbers = {name: iter(column) for name, column in columns.items()}, iter(chunk.indices)
     compute = partial(over_columns, remaining, context.fixed, context.scope.items)
     failures: dict[int, Failure] = {}
-    with _Watch(context) as watch:
+    with _ItemEvents(context) as seen:
         while len(first) + len(failures) < len(chunk.indices):
             try:
                 if is_isolated:
@@ -50,11 +50,11 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
                 position = len(first) + len(failures)
                 # The frame of the compiled plan has all items.
                 failures[position] = Failure(without_frame(without_frame(error)))
-                watch.failed(error, chunk.indices[position])
+                seen.failed(error, chunk.indices[position])
                 if context.on_error == "raise":
                     break
     try:
-        return _rows(made, failures), watch.events(len(first))
+        return _rows(made, failures), seen.events(len(first))
     finally:
         failures.clear()  # the frame of the function that has raised refers to this frame
 
@@ -76,24 +76,24 @@ async def compute_rows_on_loop(
     context = chunk.context
     rows: list[Values | Failure] = []
     done = 0
-    with _Watch(context) as watch:
+    with _ItemEvents(context) as seen:
         for index, item in zip(chunk.indices, chunk.items, strict=True):
             try:
                 rows.append(await compute({**context.fixed, **item}, (*context.scope.items, index)))
                 done += 1
             except Exception as error:
                 rows.append(Failure(without_frame(error)))
-                watch.failed(error, index)
+                seen.failed(error, index)
                 if context.on_error == "raise":
                     break
     try:
-        return rows, watch.events(done)
+        return rows, seen.events(done)
     finally:
         del rows  # the frame of the function that has raised refers to this frame
 
 
-class _Watch:
-    """What happens to the items of a chunk, told in numbers, and one by one where they fail."""
+class _ItemEvents:
+    """The events of a chunk: one that counts the items that are done, and those of the items that failed."""
 
     def __init__(self, context: MapContext) -> None:
         self._scope = context.scope
