@@ -16,7 +16,7 @@ import typing
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _UNKNOWN: Final = (Any, object, inspect.Parameter.empty)
 _WRAPPERS: Final = frozenset(("Annotated", "Final", "ClassVar", "Required", "NotRequired", "ReadOnly"))
@@ -30,8 +30,13 @@ _COLLECTIONS: Final = (
 _NO_COLLECTIONS: Final = (int, float, complex, bool, str, bytes, bytearray, type(None))
 
 
-def hints_of_function(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the hints of a callable that resolve, by parameter, and ``"return"``."""
+def hints_of_function(
+    function: Callable[..., Any], known: Mapping[str, Any] = types.MappingProxyType({})
+) -> dict[str, Any]:
+    """Return the hints of a callable that resolve, by parameter, and ``"return"``.
+
+    `known` are names that resolve although they may be imported for type checkers only.
+    """
     called: Any = function
     while isinstance(called, functools.partial):
         called = called.func
@@ -43,15 +48,15 @@ def hints_of_function(function: Callable[..., Any]) -> dict[str, Any]:
         called = type(called).__call__
     if inspect.isclass(called):
         constructor: Any = called.__init__
-        return {**_resolved(constructor), "return": called}
-    return _resolved(inspect.unwrap(called))
+        return {**_resolved(constructor, known), "return": called}
+    return _resolved(inspect.unwrap(called), known)
 
 
-def _resolved(called: Any) -> dict[str, Any]:
+def _resolved(called: Any, known: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found = typing.get_type_hints(called, include_extras=True)
     except Exception:  # A name is imported for type checkers only, or the callable is no function at all.
-        found = dict(_resolved_one_by_one(called))
+        found = dict(_resolved_one_by_one(called, known))
     try:
         parameters = inspect.signature(called).parameters
     except (TypeError, ValueError):
@@ -62,8 +67,8 @@ def _resolved(called: Any) -> dict[str, Any]:
     return found
 
 
-def _resolved_one_by_one(called: Any) -> Iterator[tuple[str, Any]]:
-    names = getattr(called, "__globals__", {})
+def _resolved_one_by_one(called: Any, known: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    names = {**known, **getattr(called, "__globals__", {})}
     for name, hint in dict(getattr(called, "__annotations__", None) or {}).items():
         try:
             holder = types.SimpleNamespace(__annotations__={name: hint})

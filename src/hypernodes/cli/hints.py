@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import types
 import typing
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Union
 
 from hypernodes.cache.file import File
+from hypernodes.hints import hints_of_function
 from hypernodes.nested import NestedPipeline
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _TRUTH: Final = {"true": True, "false": False, "1": True, "0": False}
 _PATHS: Final = (File, Path)
+_KNOWN: Final = {"File": File, "Path": Path}
 
 
 def input_hints(pipeline: PipelineDefinition) -> dict[str, Any]:
@@ -29,25 +30,10 @@ def input_hints(pipeline: PipelineDefinition) -> dict[str, Any]:
                 if outer in member.map_over and parameter in hints:
                     hints[parameter] = types.GenericAlias(list, (hints[parameter],))
         else:
-            hints = _hints(member.function)
+            hints = hints_of_function(member.function, _KNOWN)
         for parameter, name in member.arguments:
             if parameter in hints:
                 found.setdefault(name, hints[parameter])
-    return found
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    called = inspect.unwrap(getattr(function, "func", function))
-    if not inspect.isroutine(called) and not inspect.isclass(called):
-        called = type(called).__call__
-    found: dict[str, Any] = {}
-    # Names that are imported for type checkers only do not resolve; these two are what matters here.
-    known = {"File": File, "Path": Path} | getattr(called, "__globals__", {})
-    for name, hint in getattr(called, "__annotations__", {}).items():
-        try:
-            found |= typing.get_type_hints(types.SimpleNamespace(__annotations__={name: hint}), known)
-        except Exception:  # The hint has another name that does not resolve.
-            continue
     return found
 
 
@@ -63,9 +49,15 @@ def kind_of(hint: Any) -> type | None:
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
+    hint = _plain(hint)
     if typing.get_origin(hint) in (Union, types.UnionType):
         return typing.get_args(hint)
     return (hint,)
+
+
+def _plain(hint: Any) -> Any:
+    """Return a hint without what `Annotated` adds to it."""
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Annotated else hint
 
 
 def converted(value: Any, hint: Any) -> Any:
@@ -77,6 +69,7 @@ def converted(value: Any, hint: Any) -> Any:
     if isinstance(value, str) and (kind := kind_of(hint)) in _PATHS and kind is not None:
         return kind(value)
     if isinstance(value, list):
+        hint = _plain(hint)
         part_hint = typing.get_args(hint)[0] if typing.get_origin(hint) is list else hint
         return [converted(part, part_hint) for part in value]
     return value
