@@ -147,7 +147,7 @@ def _over_columns(
 
 
 class _Shared:
-    """The values that all items of a map share: computed by the first `get`, or by each if `known` is ``None``."""
+    """The values that all items share: computed by the first `get`, or by each if `known` is ``None``."""
 
     def __init__(self, plan: Plan, known: list[dict[str, Any] | Exception] | None) -> None:
         self._compute = _form(shared_part(plan), "plain")
