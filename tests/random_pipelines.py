@@ -324,6 +324,14 @@ def combined(values, names, mode):
     return [dict(zip(names, row, strict=True)) for row in each]
 
 
+class _Never(Exception):
+    """Is never raised."""
+
+
+# A node that may be called again goes the general way, and this one never is.
+_GENERAL = {"retries": 1, "retry_on": _Never}
+
+
 def build(spec, inside=None, *, plain=False):
     """Make a pipeline of a specification.
 
@@ -336,7 +344,10 @@ def build(spec, inside=None, *, plain=False):
     for member in spec.members:
         if isinstance(member, Call):
             known = FUNCTIONS[member.function]
-            made = node(known.function, output_name=member.outputs, batch=known.batch, **dict(member.options))
+            options = dict(member.options)
+            if plain and "retries" not in options:
+                options |= _GENERAL
+            made = node(known.function, output_name=member.outputs, batch=known.batch, **options)
             members.append(made.rename(inputs=dict(member.arguments)))
         else:
             members.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from hypernodes.callbacks.event import About, Event, RunContext, Worker
     from hypernodes.callbacks.node_context import NodeContext
@@ -66,11 +66,11 @@ class CallbackContext:
         """For `on_error`, what failed: ``"node"``, ``"item"`` as a whole, or the outermost ``"pipeline"``."""
         return self._event.about
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: Hashable, default: Any = None) -> Any:
         """Return state that a callback has set during this run."""
         return self._run.state.get(key, default)
 
-    def set(self, key: str, value: Any) -> None:
+    def set(self, key: Hashable, value: Any) -> None:
         """Set state that all callbacks of this run can read."""
         self._run.state[key] = value
 
@@ -100,6 +100,11 @@ class CallbackContext:
     def __repr__(self) -> str:
         items = f", items={self.item_path}" if self.item_path else ""
         return f"CallbackContext({'/'.join(self.hierarchy_path)}{items})"
+
+
+def event_of(context: CallbackContext) -> Event:
+    """Return the event that a context is about."""
+    return context._event
 
 
 def run_of(context: CallbackContext) -> RunContext:

@@ -26,72 +26,85 @@ _Lock: TypeAlias = Any  # threading.RLock is a function
 _logger = logging.getLogger("hypernodes")
 
 
+class Subscriptions:
+    """Which callbacks have which hooks, in the pipelines of a plan: the same for all runs of the plan."""
+
+    def __init__(self, callbacks: Mapping[Scope, Iterable[PipelineCallback]]) -> None:
+        self.hooks: list[tuple[Scope, PipelineCallback, frozenset[str]]] = []
+        # Keys of plans with the ids of those of their callbacks that the parent plan does not have.
+        self.outermost: set[tuple[int, int]] = set()
+        by_path = {scope.path: {id(callback) for callback in own} for scope, own in callbacks.items()}
+        for scope, own in callbacks.items():
+            for callback in own:
+                self.hooks.append((scope, callback, hooks_of(callback)))
+                if id(callback) not in by_path.get(scope.path[:-1], ()):
+                    self.outermost.add((scope.plan, id(callback)))
+
+
 class EventDispatcher:
     """Calls, for each event, the hooks of the callbacks that its pipeline has.
 
     It puts the node contexts of the callbacks into the run.
     """
 
-    def __init__(
-        self,
-        callbacks: Mapping[Scope, Iterable[PipelineCallback]],
-        run: RunContext,
-    ) -> None:
+    def __init__(self, subscriptions: Subscriptions, run: RunContext) -> None:
         self.run = run
         self._hooks: dict[tuple[int, str], list[tuple[Callable[..., None], _Lock]]] = {}
         self._reported: set[Callable[..., Any]] = set()
-        # Keys of plans with the ids of those of their callbacks that the parent plan does not have.
-        self._outermost: set[tuple[int, int]] = set()
+        self._outermost = subscriptions.outermost
         contexts: dict[int, NodeContext | None] = {}
-        by_path = {scope.path: {id(callback) for callback in own} for scope, own in callbacks.items()}
-        for scope, own in callbacks.items():
-            for callback in own:
-                hooks = hooks_of(callback)
-                if id(callback) not in by_path.get(scope.path[:-1], ()):
-                    self._outermost.add((scope.plan, id(callback)))
-                for hook in hooks:
-                    subscribed = (getattr(callback, hook), _lock_of(callback))
-                    self._hooks.setdefault((scope.plan, hook), []).append(subscribed)
-                if "node_context" not in hooks:
-                    continue
-                if id(callback) not in contexts:
-                    event = Event.now("node_context", (), scope)
-                    with _lock_of(callback):
-                        contexts[id(callback)] = self._call(callback.node_context, (), event)
-                if (context := contexts[id(callback)]) is not None:
-                    own_contexts = run.node_contexts.get(scope.plan, ())
-                    run.node_contexts[scope.plan] = (*own_contexts, context)
+        for scope, callback, hooks in subscriptions.hooks:
+            lock = _lock_of(callback)
+            for hook in hooks:
+                self._hooks.setdefault((scope.plan, hook), []).append((getattr(callback, hook), lock))
+            if "node_context" not in hooks:
+                continue
+            if id(callback) not in contexts:
+                event = Event.now("node_context", (), scope)
+                with lock:
+                    try:
+                        contexts[id(callback)] = callback.node_context(CallbackContext(event, run))
+                    except Exception as error:
+                        contexts[id(callback)] = None
+                        self._report(callback.node_context, event, error)
+            if (context := contexts[id(callback)]) is not None:
+                own_contexts = run.node_contexts.get(scope.plan, ())
+                run.node_contexts[scope.plan] = (*own_contexts, context)
 
     def __call__(self, events: list[Event]) -> None:
         """Call the subscribed hooks, in order, and empty the list."""
         for event in events:
-            if (hooks := self._hooks.get((event.scope.plan, event.hook))) is not None:
-                arguments = event.arguments
-                if _has_remote_values(arguments):
-                    arguments = tuple(map(_placeholders, arguments))
-                for hook, lock in hooks:
-                    # The failure of a nested pipeline is that of a node for callbacks of its parent.
-                    if event.about == "pipeline":
-                        owner = event.scope.plan, id(getattr(hook, "__self__", hook))
-                        if owner not in self._outermost:
-                            continue
-                    with lock:
-                        self._call(hook, arguments, event)
+            if (event.scope.plan, event.hook) in self._hooks and _has_remote_values(event.arguments):
+                self.put(event._replace(arguments=tuple(map(_placeholders, event.arguments))))
+            else:
+                self.put(event)
         events.clear()
 
-    def _call(self, hook: Callable[..., Any], arguments: tuple[Any, ...], event: Event) -> Any:
-        try:
-            return hook(*arguments, CallbackContext(event, self.run))
-        except Exception:
-            if hook not in self._reported:
-                self._reported.add(hook)
-                _logger.exception(
-                    "hook %s of %r raised in pipeline %r; the run continues, and this is reported once",
-                    event.hook,
-                    getattr(hook, "__self__", hook),
-                    "/".join(event.scope.path),
-                )
-            return None
+    def put(self, event: Event) -> None:
+        """Call the hooks that are subscribed to an event whose values are all here."""
+        scope = event.scope
+        for hook, lock in self._hooks.get((scope.plan, event.hook), ()):
+            # The failure of a nested pipeline is that of a node for callbacks of its parent.
+            if event.about == "pipeline":
+                owner = scope.plan, id(getattr(hook, "__self__", hook))
+                if owner not in self._outermost:
+                    continue
+            with lock:
+                try:
+                    hook(*event.arguments, CallbackContext(event, self.run))
+                except Exception as error:
+                    self._report(hook, event, error)
+
+    def _report(self, hook: Callable[..., Any], event: Event, error: Exception) -> None:
+        if hook not in self._reported:
+            self._reported.add(hook)
+            _logger.error(
+                "hook %s of %r raised in pipeline %r; the run continues, and this is reported once",
+                event.hook,
+                getattr(hook, "__self__", hook),
+                "/".join(event.scope.path),
+                exc_info=error,
+            )
 
 
 _guard = threading.Lock()

@@ -13,7 +13,7 @@ from time import time
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from hypernodes.callbacks.node_context import NodeContext
 
@@ -57,16 +57,16 @@ class RunContext:
     """What all parts of one run share. In another process only the node contexts are there."""
 
     pipelines: Mapping[tuple[str, ...], dict[str, Any]] = field(default_factory=dict)  # metadata, by path
-    state: dict[str, Any] = field(default_factory=dict)  # what callbacks have set
+    state: dict[Hashable, Any] = field(default_factory=dict)  # what callbacks have set
     node_contexts: dict[int, tuple[NodeContext, ...]] = field(default_factory=dict)  # by the key of the plan
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (RunContext, ({}, {}, self.node_contexts)) if self.node_contexts else (RunContext, ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # making a frozen one takes three times as long
 class Scope:
-    """A place in the tree of pipelines and map items of a run."""
+    """A place in the tree of pipelines and map items of a run, which never changes."""
 
     plan: int  # its key
     path: tuple[str, ...]  # the ids of the pipelines, the outermost first

@@ -12,7 +12,6 @@ import json
 import logging
 import sys
 import threading
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from hypernodes.callbacks.event import current_worker
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from hypernodes.callbacks.node_context import NodeCall
 
@@ -250,29 +249,30 @@ class _OutputStreams:
         self._lock = threading.Lock()
         self._calls = 0
 
-    @contextmanager
-    def labelled(self, label: Label) -> Iterator[None]:
+    def begin(self) -> None:
+        """Label what is printed, until as many calls have ended as have begun."""
         with self._lock:
             self._calls += 1
             for name in _STREAMS:
                 stream = getattr(sys, name)
                 if stream is not None and not isinstance(stream, LabelledStream):
                     setattr(sys, name, LabelledStream(name, stream))
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._calls -= 1
-                for name in _STREAMS:
-                    stream = getattr(sys, name)
-                    if isinstance(stream, LabelledStream):
+
+    def end(self, label: Label) -> None:
+        """Write the lines that a call has begun and not ended."""
+        with self._lock:
+            self._calls -= 1
+            for name in _STREAMS:
+                stream = getattr(sys, name)
+                if isinstance(stream, LabelledStream):
+                    if label.partial_lines:
                         stream.flush_line(label)
-                        if not self._calls:
-                            setattr(sys, name, stream.stream)
+                    if not self._calls:
+                        setattr(sys, name, stream.stream)
 
 
-labelled_output = _OutputStreams().labelled
-"""Label what is printed under a label, in a context."""
+OUTPUT_STREAMS: Final = _OutputStreams()
+"""The standard output and standard error of this process."""
 
 
 def unlabelled(stream: Any) -> Any:

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from hypernodes.callbacks.event import current_worker
 from hypernodes.callbacks.label import (
     CURRENT_LABEL,
+    OUTPUT_STREAMS,
     JsonFormatter,
     Label,
     label_log_records,
-    labelled_output,
     unlabelled,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from hypernodes.callbacks.node_context import NodeCall
 
@@ -38,21 +36,31 @@ class LabelContext:
     def for_driver(cls, *, as_json: bool) -> LabelContext:
         """Return the context for a run whose driver is this process."""
         level = logging.getLogger().getEffectiveLevel()
-        return cls(as_json, level, (socket.gethostname(), os.getpid()))
+        return cls(as_json, level, current_worker()[:2])
 
-    @contextmanager
-    def __call__(self, call: NodeCall) -> Iterator[None]:
+    def __call__(self, call: NodeCall) -> AbstractContextManager[None]:
         """Label what is printed and logged while a node is called."""
-        label_log_records()
-        if self.driver != (socket.gethostname(), os.getpid()):
+        if self.driver != current_worker()[:2]:
             configure_worker_logging(self.level)
-        label = Label(call, self.as_json)
-        token = CURRENT_LABEL.set(label)
-        try:
-            with labelled_output(label):
-                yield None
-        finally:
-            CURRENT_LABEL.reset(token)
+        return _Labelled(Label(call, self.as_json))
+
+
+class _Labelled:
+    """A context in which a label is the current one."""
+
+    __slots__ = ("_label", "_token")
+
+    def __init__(self, label: Label) -> None:
+        self._label = label
+
+    def __enter__(self) -> None:
+        label_log_records()
+        self._token = CURRENT_LABEL.set(self._label)
+        OUTPUT_STREAMS.begin()
+
+    def __exit__(self, *raised: object) -> None:
+        OUTPUT_STREAMS.end(self._label)
+        CURRENT_LABEL.reset(self._token)
 
 
 class _WorkerFormatter(logging.Formatter):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from hypernodes.arguments import error_of, flag, whole_number
-from hypernodes.callbacks.base import CallbackContext, PipelineCallback
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback, event_of
 from hypernodes.callbacks.label import JsonFormatter
 from hypernodes.callbacks.label_context import LabelContext
 from hypernodes.exceptions import NodeAbandonedError
@@ -113,13 +113,17 @@ class LoggingCallback(PipelineCallback):
         self._log(ctx, 0, "pipeline_end", message, pipeline_id, seconds(duration), duration=duration)
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        self._log(ctx, 1, "node_start", "node %s%s: started", node_id, _item(ctx), node=node_id)
+        if self._is_logged(ctx):
+            self._log(ctx, 1, "node_start", "node %s%s: started", node_id, _item(ctx), node=node_id)
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        arguments = node_id, _item(ctx), seconds(duration)
-        self._log(ctx, 1, "node_end", "node %s%s: done in %s", *arguments, node=node_id, duration=duration)
+        if self._is_logged(ctx):
+            arguments = node_id, _item(ctx), seconds(duration)
+            self._log(
+                ctx, 1, "node_end", "node %s%s: done in %s", *arguments, node=node_id, duration=duration
+            )
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
         self._log(ctx, 1, "node_cached", "node %s%s: cached", node_id, _item(ctx), node=node_id)
@@ -144,6 +148,10 @@ class LoggingCallback(PipelineCallback):
             return
         arguments = node_id, _item(ctx), short(error, MAX_ERROR_LENGTH)
         self._log(ctx, 1, "error", "%s%s: failed: %s", *arguments, level=logging.ERROR, node=node_id)
+
+    def _is_logged(self, ctx: CallbackContext) -> bool:
+        """Whether an ordinary record is logged: a map has many whose texts nobody would read."""
+        return self._logger.isEnabledFor(self._item_level if event_of(ctx).scope.items else self._level)
 
     def _log(
         self,

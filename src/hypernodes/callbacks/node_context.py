@@ -6,11 +6,11 @@ They are entered in the process and thread that makes the call.
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
 _logger = logging.getLogger("hypernodes")
 
@@ -30,37 +30,34 @@ yields, if any, are read after the call, sent to the driver, and emitted with ``
 _reported: set[type] = set()
 
 
-@contextmanager
-def enter_node_contexts(
-    contexts: Iterable[NodeContext], call: NodeCall
-) -> Iterator[Callable[[], tuple[Any, ...]]]:
-    """Enter node contexts for a call; yield a function that exits them and returns their notes.
+class EnteredContexts:
+    """Node contexts around a call: entered when this is made, and exited by `leave`.
 
     A context that raises is reported once, and does not stop the call.
     """
-    entered: list[tuple[NodeContext, AbstractContextManager[Any], Iterable[Any] | None]] = []
 
-    def exit_contexts() -> tuple[Any, ...]:
+    __slots__ = ("_entered",)
+
+    def __init__(self, contexts: Iterable[NodeContext], call: NodeCall) -> None:
+        self._entered: list[tuple[NodeContext, AbstractContextManager[Any], Iterable[Any] | None]] = []
+        for context in contexts:
+            try:
+                manager = context(call)
+                self._entered.append((context, manager, manager.__enter__()))
+            except Exception as error:
+                _report(context, error)
+
+    def leave(self) -> tuple[Any, ...]:
+        """Exit the contexts, the last one first, and return their notes."""
         notes: list[Any] = []
-        while entered:
-            context, manager, yielded = entered.pop()
+        while self._entered:
+            context, manager, yielded = self._entered.pop()
             try:
                 manager.__exit__(None, None, None)
                 notes += yielded or ()
             except Exception as error:
                 _report(context, error)
         return tuple(notes)
-
-    for context in contexts:
-        try:
-            manager = context(call)
-            entered.append((context, manager, manager.__enter__()))
-        except Exception as error:
-            _report(context, error)
-    try:
-        yield exit_contexts
-    finally:
-        exit_contexts()
 
 
 def _report(context: NodeContext, error: Exception) -> None:

@@ -6,9 +6,9 @@ from html import escape
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from hypernodes.callbacks.base import CallbackContext, PipelineCallback
-from hypernodes.callbacks.run_record import FailedNode, NodeReport, RunRecord, SlowItem, StartedCall
-from hypernodes.callbacks.waterfall import CallBar, Result, Waterfall
+from hypernodes.callbacks.base import CallbackContext, PipelineCallback, event_of, run_of
+from hypernodes.callbacks.run_record import FailedNode, NodeReport, RunRecord, SlowItem
+from hypernodes.callbacks.waterfall import Result, Waterfall
 from hypernodes.exceptions import ExtraMissingError, NodeAbandonedError
 from hypernodes.text import seconds, short
 
@@ -51,11 +51,10 @@ class RunReport(PipelineCallback):
 
     def _record(self, ctx: CallbackContext) -> RunRecord:
         """Return the record of the run that an event belongs to; concurrent runs have one each."""
-        key = f"report {id(self)}"
-        run: RunRecord | None = ctx.get(key)
+        state, key = run_of(ctx).state, id(self)
+        run: RunRecord | None = state.get(key)
         if run is None:
-            run = self._last = RunRecord()
-            ctx.set(key, run)
+            run = state[key] = self._last = RunRecord()
         return run
 
     def on_pipeline_end(
@@ -66,20 +65,25 @@ class RunReport(PipelineCallback):
             run.seconds = ctx.time - run.started
 
     def on_node_start(self, node_id: str, inputs: Mapping[str, Any], ctx: CallbackContext) -> None:
-        path = (*ctx.hierarchy_path, node_id)
-        self._record(ctx).under_way[path, ctx.item_path] = StartedCall(ctx.time)
+        event = event_of(ctx)
+        scope = event.scope
+        self._record(ctx).under_way[scope.path, node_id, scope.items] = event.time
 
     def on_node_end(
         self, node_id: str, outputs: Mapping[str, Any], duration: float, ctx: CallbackContext
     ) -> None:
-        run = self._record(ctx)
-        node = run.node((*ctx.hierarchy_path, node_id))
+        run, event = self._record(ctx), event_of(ctx)
+        scope, end = event.scope, event.time
+        node = run.node((*scope.path, node_id))
         node.runs += 1
         node.seconds += duration
         node.slowest = max(node.slowest, duration)
-        call = run.under_way.pop((node.path, ctx.item_path), None)
-        is_retried = call is not None and call.is_retried
-        self._add_call(run, node, ctx, ctx.time - duration, "retried" if is_retried else "done")
+        run.under_way.pop((scope.path, node_id, scope.items), None)
+        is_retried = run.retried and (node.path, scope.items) in run.retried
+        result: Result = "retried" if is_retried else "done"
+        run.calls.add(
+            node.path, scope.items, end - duration, end, event.worker, result, is_nested=node.is_nested
+        )
 
     def on_nested_pipeline_start(self, parent_id: str, child_pipeline_id: str, ctx: CallbackContext) -> None:
         self._record(ctx).node((*ctx.hierarchy_path, child_pipeline_id)).is_nested = True
@@ -94,11 +98,11 @@ class RunReport(PipelineCallback):
         run = self._record(ctx)
         node = run.node((*ctx.hierarchy_path, node_id))
         node.retried += 1
-        if (call := run.under_way.get((node.path, ctx.item_path))) is not None:
-            call.is_retried = True
+        run.retried.add((node.path, ctx.item_path))
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
-        self._record(ctx).add_item(ctx.hierarchy_path, ctx.item_path, duration)
+        scope = event_of(ctx).scope
+        self._record(ctx).add_item(scope.path, scope.items, duration)
 
     def on_map_item_cached(self, item_index: int, signature: str, ctx: CallbackContext) -> None:
         self._record(ctx).cached_items += 1
@@ -114,8 +118,7 @@ class RunReport(PipelineCallback):
     def _node_failed(
         self, run: RunRecord, node: NodeReport, error: BaseException, ctx: CallbackContext
     ) -> None:
-        call = run.under_way.pop((node.path, ctx.item_path), None)
-        start = ctx.time if call is None else call.time
+        start = run.under_way.pop((node.path[:-1], node.path[-1], ctx.item_path), ctx.time)
         if isinstance(error, NodeAbandonedError):
             node.abandoned += 1
             self._add_call(run, node, ctx, start, "abandoned")
@@ -128,8 +131,9 @@ class RunReport(PipelineCallback):
     def _add_call(
         self, run: RunRecord, node: NodeReport, ctx: CallbackContext, start: float, result: Result
     ) -> None:
-        start = min(start, ctx.time)  # the clocks of two hosts may differ
-        run.calls.add(CallBar(node.path, ctx.item_path, start, ctx.time, ctx.worker, result, node.is_nested))
+        end = ctx.time
+        start = min(start, end)  # the clocks of two hosts may differ
+        run.calls.add(node.path, ctx.item_path, start, end, ctx.worker, result, is_nested=node.is_nested)
 
     # --------------------------------------------------------------------------------------- results
 

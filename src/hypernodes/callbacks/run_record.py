@@ -81,14 +81,6 @@ class FailedNode:
 
 
 @dataclass(slots=True)
-class StartedCall:
-    """An execution of a node that has not ended: its start in seconds since the epoch, and its retries."""
-
-    time: float
-    is_retried: bool = False
-
-
-@dataclass(slots=True)
 class RunRecord:
     """What is recorded of one run."""
 
@@ -102,23 +94,25 @@ class RunRecord:
     needs: dict[Path, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     failures: list[FailedNode] = field(default_factory=list)
     calls: Calls = field(default_factory=Calls)  # those that the waterfall shows
-    under_way: dict[tuple[Path, tuple[int, ...]], StartedCall] = field(default_factory=dict)
+    # When an execution that has not ended was started, in seconds since the epoch.
+    under_way: dict[tuple[Path, str, tuple[int, ...]], float] = field(default_factory=dict)
+    retried: set[tuple[Path, tuple[int, ...]]] = field(default_factory=set)  # nodes that were called again
     _slowest: list[tuple[float, Path, tuple[int, ...]]] = field(default_factory=list)
 
     def node(self, path: Path) -> NodeReport:
         """Return the report of a node; a new one if it has none."""
-        if path not in self.nodes:
-            self.nodes[path] = NodeReport(path)
-        return self.nodes[path]
+        if (node := self.nodes.get(path)) is None:
+            node = self.nodes[path] = NodeReport(path)
+        return node
 
     def add_item(self, path: Path, item: tuple[int, ...], seconds: float) -> None:
         """Record an item that is done."""
         self.items += 1
-        entry = seconds, path, item
-        if len(self._slowest) < _MAX_SLOW_ITEMS:
-            heapq.heappush(self._slowest, entry)
-        elif entry > self._slowest[0]:
-            heapq.heapreplace(self._slowest, entry)
+        slowest = self._slowest
+        if len(slowest) < _MAX_SLOW_ITEMS:
+            heapq.heappush(slowest, (seconds, path, item))
+        elif seconds > slowest[0][0]:
+            heapq.heapreplace(slowest, (seconds, path, item))
 
     def add_failure(self, path: Path, item: tuple[int, ...], error: BaseException) -> None:
         """Record an error, unless there are very many."""

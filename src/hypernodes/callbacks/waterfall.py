@@ -35,6 +35,8 @@ _COLOURS: Final[dict[Result, str]] = {
     "failed": "#d62728",
     "abandoned": "#8a94a3",
 }
+_KEPT_FIRST: Final = ("failed", "retried", "abandoned")
+"""Results of calls that a chart shows whatever time they took."""
 _SIGNS: Final = {"done": "", "cached": "⚡ ", "retried": "↻ ", "failed": "✗ ", "abandoned": "◌ "}
 _SYMBOLS: Final = {"cached": "diamond", "retried": "circle", "failed": "x", "abandoned": "circle-open"}
 _NESTED_COLOUR: Final = "#b8bec9"
@@ -68,15 +70,28 @@ class Calls:
         self._kept: list[tuple[tuple[bool, float], int, CallBar]] = []
         self.total = 0  # the number of calls, with those that are not kept
 
-    def add(self, call: CallBar) -> None:
-        """Add a call."""
+    def add(
+        self,
+        path: Path,
+        item: tuple[int, ...],
+        start: float,
+        end: float,
+        worker: Worker,
+        result: Result,
+        *,
+        is_nested: bool,
+    ) -> None:
+        """Add a call, as `CallBar` has it."""
         self.total += 1
-        is_kept_first = call.is_nested or call.result in ("failed", "retried", "abandoned")
-        entry = ((is_kept_first, call.seconds), next(self._numbers), call)
-        if len(self._kept) < _MAX_CALLS:
-            heapq.heappush(self._kept, entry)
-        elif entry > self._kept[0]:
+        rank = is_nested or result in _KEPT_FIRST, end - start
+        is_full = len(self._kept) >= _MAX_CALLS
+        if is_full and rank < self._kept[0][0]:
+            return
+        entry = rank, next(self._numbers), CallBar(path, item, start, end, worker, result, is_nested)
+        if is_full:
             heapq.heapreplace(self._kept, entry)
+        else:
+            heapq.heappush(self._kept, entry)
 
     def __iter__(self) -> Iterator[CallBar]:
         return iter(sorted((call for _, _, call in self._kept), key=lambda call: (call.start, call.end)))

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 from hypernodes.callbacks.base import CallbackContext, run_of
-from hypernodes.callbacks.dispatch import EventDispatcher
+from hypernodes.callbacks.dispatch import EventDispatcher, Subscriptions
 from hypernodes.callbacks.event import RunContext, Scope
 from hypernodes.execution.plan.model import NestedStep, Plan
 from hypernodes.executors.aliases import SEQUENTIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hypernodes.execution.plan.build import PreparedPlan
 
+Path: TypeAlias = tuple[str, ...]
+
+
+_known: Final[WeakKeyDictionary[PreparedPlan, tuple[Subscriptions, Mapping[Path, dict[str, Any]]]]] = (
+    WeakKeyDictionary()
+)
+
 
 def dispatcher_of(prepared: PreparedPlan, around: CallbackContext | None = None) -> EventDispatcher:
-    """Return the dispatcher for a plan and for those nested in it."""
-    plans = list(prepared.plan.tree())
-    executors = dict(_executors(prepared.plan, SEQUENTIAL))
-    pipelines = {plan.path: _metadata(plan, executors[plan.path]) for plan in plans}
+    """Return the dispatcher for a run of a plan and of those nested in it."""
+    if (known := _known.get(prepared)) is None:
+        plans = list(prepared.plan.tree())
+        executors = dict(_executors(prepared.plan, SEQUENTIAL))
+        known = _known[prepared] = (
+            Subscriptions({Scope(plan.key, plan.path): prepared.callbacks[plan.key] for plan in plans}),
+            {plan.path: _metadata(plan, executors[plan.path]) for plan in plans},
+        )
+    subscriptions, pipelines = known
     if around is None:
         run = RunContext(pipelines)
     else:
         outer = run_of(around)
         run = RunContext({**outer.pipelines, **pipelines}, outer.state)
-    return EventDispatcher(
-        {Scope(plan.key, plan.path): prepared.callbacks[plan.key] for plan in plans},
-        run,
-    )
+    return EventDispatcher(subscriptions, run)
 
 
 def _metadata(plan: Plan, executor: str) -> dict[str, Any]:

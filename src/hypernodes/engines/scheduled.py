@@ -15,7 +15,13 @@ from hypernodes.engines.dispatcher import dispatcher_of
 from hypernodes.engines.plan_cache import PlanCache
 from hypernodes.exceptions import ClusterConnectionError, NodeAbandonedError
 from hypernodes.execution.calls.location import without_frame
-from hypernodes.execution.compiled.codegen import compiled, compiled_for_items, compiled_over_columns
+from hypernodes.execution.compiled.codegen import (
+    compiled,
+    compiled_and_watched,
+    compiled_for_items,
+    compiled_over_columns,
+)
+from hypernodes.execution.compiled.watched import Watch
 from hypernodes.execution.current import CURRENT_CALL, OCCUPIED
 from hypernodes.execution.driver import Completed, proceed
 from hypernodes.execution.jobs import Failure, OnError
@@ -84,6 +90,9 @@ class ScheduledEngine(Engine):
                 pipeline.remember_compiled(self, (output_name, *inputs), compute)
             outputs: dict[str, Any] = compute(inputs, () if _ctx is None else _ctx.item_path)
             return outputs
+        if (compute := compiled_and_watched(prepared.plan)) is not None:
+            # No local variable knows the callbacks: they may keep an error, whose traceback has this frame.
+            return compute(inputs, () if _ctx is None else _ctx.item_path, watch_of(prepared, _ctx))
 
         def work() -> dict[str, Any]:
             dispatcher = dispatcher_of(prepared, _ctx)
@@ -114,7 +123,8 @@ class ScheduledEngine(Engine):
         prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, _ctx)
         plan = prepared.plan
         columns = Columns.of(items, names)
-        is_plain = plan.map_target is None and on_error == "raise" and columns.indices is None
+        is_plain = not plan.is_watched and plan.map_target is None
+        is_plain = is_plain and on_error == "raise" and columns.indices is None
         if is_plain and (compute := compiled_over_columns(plan, names)) is not None:
             return Columns(compute(columns.columns, inputs, () if _ctx is None else _ctx.item_path))
 
@@ -244,7 +254,8 @@ class ScheduledEngine(Engine):
         if (caller := ASYNC_CALLER.get()) is not None:
             caller.on_cancel(partial(completed.put, None))
         try:
-            yield from proceed(run, prepared_targets(prepared), dispatcher, completed)
+            targets = prepared_targets(prepared)
+            yield from proceed(run, targets, dispatcher, completed, put=dispatcher.put)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt | SystemExit):
                 for engine in _scheduled(prepared):
@@ -263,6 +274,12 @@ class ScheduledEngine(Engine):
             # the next run makes another one. An executor that has lost a worker goes on.
             if isinstance(run.error, ClusterConnectionError) or any(own.is_broken for own in engine._own):
                 engine.shutdown()
+
+
+def watch_of(prepared: PreparedPlan, around: CallbackContext | None) -> Watch:
+    """Return where the events of a compiled plan go."""
+    dispatcher = dispatcher_of(prepared, around)
+    return Watch(dispatcher.put, dispatcher.run)
 
 
 def scope_of(plan: Plan, dispatcher: EventDispatcher, around: CallbackContext | None = None) -> Scope:

@@ -94,14 +94,15 @@ def proceed(
     emit: Callable[[list[Event]], object],
     completed: Completed | None = None,
     *,
+    put: Callable[[Event], object] | None = None,
     in_worker: bool = False,
 ) -> Iterator[None]:
     """Work until the run is over, and stop each time when there is nothing to do but wait.
 
-    `emit` may empty the list of events. ``None`` in `completed` ends the run from another thread, with a
-    RunStopped. If anything interrupts the run, what had not started is cancelled.
+    `emit` may empty the list of events; `put` emits one as it happens. ``None`` in `completed` ends the run
+    from another thread, with a RunStopped. If anything interrupts the run, what had not started is cancelled.
     """
-    driver = _Driver(run, target_of, completed or Completed(), in_worker=in_worker)
+    driver = _Driver(run, target_of, completed or Completed(), put, in_worker=in_worker)
     caller = ASYNC_CALLER.get()
     try:
         while not run.is_over:
@@ -141,10 +142,12 @@ class _Driver:
         run: Run,
         target_of: Callable[[TargetRef], ExecutionTarget],
         completed: Completed,
+        put: Callable[[Event], object] | None,
         *,
         in_worker: bool,
     ) -> None:
         self._run = run
+        self._put = put
         self._target_of = target_of
         self._completed = completed
         self._sessions: dict[TargetRef, Session] = {}
@@ -204,7 +207,7 @@ class _Driver:
                 if job.target is not None:
                     self._submit(job, job.target)
                 elif isinstance(job, Chunk):
-                    self._settle(job, execute_compiled(job))
+                    self._settle(job, execute_compiled(job, self._put))
                 else:
                     self._call(job)
             case BatchCall():

@@ -26,7 +26,7 @@ from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import drive
 from hypernodes.execution.driver_on_loop import drive_on_loop
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
-from hypernodes.execution.plan.needs import COMPILED, MAP_TARGET, NODE_TARGET, STAGES
+from hypernodes.execution.plan.needs import MAP_TARGET, NODE_TARGET, STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.stages import compute_stages
 from hypernodes.executors.context import own_context
@@ -103,7 +103,7 @@ async def _execute_chunk(
         if in_thread is None and context.on_error == "raise" and plan.needs <= STAGES:
             return _outcome(plan, started, _compute_stages(chunk), ())
     elif in_thread is None:
-        if plan.needs <= COMPILED and chunk.items.columns:
+        if plan.compiles and chunk.items.columns:
             return _outcome(plan, started, *compute_rows(chunk, is_isolated=True))
     elif (compute := compiled_on_loop(plan)) is not None:
         return _outcome(plan, started, *await compute_rows_on_loop(chunk, compute))

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.config import MISS
 from hypernodes.execution.compiled.rows import compute_rows
 from hypernodes.execution.in_flight import look_up_again
 from hypernodes.execution.jobs import Chunk, ChunkOutcome, Found, LookUp
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def execute_compiled(chunk: Chunk) -> ChunkOutcome:
-    """Run a chunk here whose items are only counted: its plan compiles."""
+    from hypernodes.callbacks.event import Event
+
+
+def execute_compiled(chunk: Chunk, put: Callable[[Event], object] | None = None) -> ChunkOutcome:
+    """Run a chunk here whose plan compiles; with `put`, its events are emitted as they happen."""
     started, executed = perf_counter(), len(chunk.context.plan.steps)
     # No local variable holds the rows: the frame of a function that has raised refers to this one.
-    return ChunkOutcome(*compute_rows(chunk, is_isolated=False), perf_counter() - started, executed=executed)
+    return ChunkOutcome(
+        *compute_rows(chunk, is_isolated=False, put=put), perf_counter() - started, executed=executed
+    )
 
 
 def look_up(job: LookUp) -> Found:

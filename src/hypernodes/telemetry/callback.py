@@ -6,14 +6,13 @@ Spans are made in the driver from events, with the times of the events; `run_spa
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.arguments import amount, error_of, text
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
+from hypernodes.callbacks.event import current_worker
 from hypernodes.exceptions import NodeAbandonedError, OptionError, TelemetryWarning, import_extra
 from hypernodes.telemetry.node_span import NodeSpanContext
 from hypernodes.telemetry.providers import find_providers
@@ -143,7 +142,7 @@ class TelemetryCallback(PipelineCallback):
             spans.start_root(("node", ctx.hierarchy_path, ()), ctx.time, attributes)
         ctx.set(self._key, spans)
         parent_id = None if recorder.can_choose_ids else outer and outer.span_id
-        return NodeSpanContext(spans.trace, parent_id, (socket.gethostname(), os.getpid()))
+        return NodeSpanContext(spans.trace, parent_id, current_worker()[:2])
 
     def _find_outlets(self) -> tuple[SpanRecorder, Metrics] | None:
         """Return where spans and metrics go; ``None``, with a warning once, if no provider is configured."""
@@ -225,9 +224,10 @@ class TelemetryCallback(PipelineCallback):
 
     def on_map_item_end(self, item_index: int, duration: float, ctx: CallbackContext) -> None:
         if (run := self._run(ctx)) is not None:
-            key = ("item", ctx.hierarchy_path, ctx.item_path)
-            run.end(key, ctx.time, worker_attributes(ctx))
-            run.metrics.items.add(1, {"hypernodes.pipeline": "/".join(ctx.hierarchy_path)})
+            path = ctx.hierarchy_path
+            key = ("item", path, ctx.item_path)
+            run.end(key, ctx.time, worker_attributes(ctx) if run.is_sampled(key) else {})
+            run.metrics.items.add(1, run.metric_attributes(path))
 
     # ------------------------------------------------------------------------------------------ nodes
 
@@ -247,7 +247,7 @@ class TelemetryCallback(PipelineCallback):
         opened.started = ctx.time - duration  # its start was emitted before it waited for a worker
         attributes = node_attributes(node_id, ctx, outputs) if run.is_sampled(key) else {}
         run.end(key, ctx.time, attributes)
-        run.metrics.node_duration.record(duration, metric_attributes(node_id, ctx))
+        run.metrics.node_duration.record(duration, run.metric_attributes(ctx.hierarchy_path, node_id, ctx))
 
     def on_node_cached(self, node_id: str, signature: str, ctx: CallbackContext) -> None:
         if (run := self._run(ctx)) is None:

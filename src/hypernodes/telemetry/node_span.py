@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from hypernodes.callbacks.event import current_worker
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from hypernodes.callbacks.node_context import NodeCall
     from hypernodes.telemetry.recorder import SpanData
@@ -27,30 +27,18 @@ class NodeSpanContext:
     parent_id: int | None  # of the span that is made current; ``None`` for that of the node
     driver: tuple[str, int]  # the host and process in which the run's spans are made
 
-    @contextmanager
-    def __call__(self, call: NodeCall) -> Iterator[list[SpanData] | None]:
-        """Make the span of a node current; yield a list that gets the spans to send to the driver."""
+    def __call__(self, call: NodeCall) -> AbstractContextManager[list[SpanData] | None]:
+        """Make the span of a node current; its value is a list of the spans to send to the driver."""
         try:
-            from opentelemetry import context, trace
+            from hypernodes.telemetry.current_span import CurrentSpan
         except ImportError:  # then no code of this worker can open spans
-            yield None
-            return
-        from hypernodes.telemetry.recorder import remote_context
-
+            return nullcontext()
+        buffer = None if self.driver == current_worker()[:2] else worker_span_buffer()
         is_sampled = self.trace.flags and self.trace.samples(call.item_path)
+        if not is_sampled:  # All calls without spans have one id in common: to make one takes time.
+            return CurrentSpan(self.trace.trace_id, self.trace.unsampled_id, 0, buffer)
         span_id = self.trace.span_id_of_call(call) if self.parent_id is None else self.parent_id
-        current = remote_context(self.trace.trace_id, span_id, self.trace.flags if is_sampled else 0)
-        buffer = None if self.driver == (socket.gethostname(), os.getpid()) else worker_span_buffer()
-        if buffer is not None:
-            buffer.call_begins(self.trace.trace_id)
-        token = context.attach(trace.set_span_in_context(trace.NonRecordingSpan(current)))
-        ended: list[SpanData] = []
-        try:
-            yield ended
-        finally:
-            context.detach(token)
-            if buffer is not None:
-                ended += buffer.call_ends(self.trace.trace_id)
+        return CurrentSpan(self.trace.trace_id, span_id, self.trace.flags, buffer)
 
 
 _lock = threading.Lock()

@@ -15,12 +15,21 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry import trace as otel
 
 from hypernodes.telemetry.recorder import SpanData, SpanEvent, SpanRecorder, remote_context
-from hypernodes.telemetry.trace import UNFINISHED, Path, SpanKey, Trace, place_attributes, span_name
+from hypernodes.telemetry.trace import (
+    UNFINISHED,
+    Path,
+    SpanKey,
+    Trace,
+    metric_attributes,
+    place_attributes,
+    span_name,
+)
 from hypernodes.text import described, message_of
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, SpanContext
 
+    from hypernodes.callbacks.base import CallbackContext
     from hypernodes.telemetry.providers import Metrics
 
 _NS_PER_S: Final = 1_000_000_000
@@ -60,6 +69,18 @@ class RunSpans:
         self.open: dict[SpanKey, OpenSpan] = {}
         self.pipelines: set[Path] = set()  # those that emit events
         self.mapped: set[Path] = set()  # those of them that are mapped
+        self._metric_attributes: dict[tuple[Path, str], dict[str, str]] = {}
+
+    def metric_attributes(
+        self, path: Path, node_id: str = "", ctx: CallbackContext | None = None
+    ) -> dict[str, str]:
+        """Return the attributes of a metric of a node, or of a pipeline."""
+        if (known := self._metric_attributes.get((path, node_id))) is None:
+            known = (
+                {"hypernodes.pipeline": "/".join(path)} if ctx is None else metric_attributes(node_id, ctx)
+            )
+            self._metric_attributes[path, node_id] = known
+        return known
 
     # ------------------------------------------------------------------------------------------- keys
 

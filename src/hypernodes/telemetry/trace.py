@@ -41,6 +41,11 @@ class Trace:
         place = repr((kind, path, items)).encode()
         return int.from_bytes(blake2b(place, digest_size=8, key=self.salt).digest(), "big") or 1
 
+    @property
+    def unsampled_id(self) -> int:
+        """The id that stands for spans that are not made."""
+        return int.from_bytes(self.salt[:8], "big") or 1
+
     def span_id_of_call(self, call: NodeCall) -> int:
         """Return the id of the span of the node that is called."""
         return self.span_id("node", (*call.pipeline_path, call.node_id), call.item_path)
@@ -55,6 +60,10 @@ class Trace:
         >>> [index for index in range(8) if half.samples((index,))]
         [1, 3, 5, 7]
         """
+        if not items:
+            return True
+        if len(items) == 1:
+            return self._samples_index(items[0])
         return all(map(self._samples_index, items))
 
     def _samples_index(self, index: int) -> bool:

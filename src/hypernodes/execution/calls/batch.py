@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.event import Event, current_worker
 from hypernodes.exceptions import BatchError
-from hypernodes.execution.calls.call import call_node, node_contexts
+from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN, note, without_frame
 from hypernodes.execution.calls.mutation import watch
+from hypernodes.execution.calls.node_contexts import NodeContexts
 from hypernodes.execution.calls.returned import collected, has_no_order
 from hypernodes.execution.calls.timeout import call_with_timeout
 from hypernodes.execution.calls.watchdog import ending_process
@@ -67,7 +68,7 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
     started, began = perf_counter(), time()
     events: list[Event] = []
     try:
-        with node_contexts(step, scope) as leave:
+        with NodeContexts(step.name, scope) as leave:
             columns = _attempts(step, varying, fixed, len(calls), scope, events)
             events += leave()
     except Exception as error:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes.callbacks.event import Event, current_worker
-from hypernodes.callbacks.node_context import NodeCall, enter_node_contexts
-from hypernodes.execution.calls.location import UNKNOWN, locate, without_frame
+from hypernodes.execution.calls.location import locate, without_frame
 from hypernodes.execution.calls.location import note as add_note
 from hypernodes.execution.calls.mutation import watch
+from hypernodes.execution.calls.node_contexts import NodeContexts
 from hypernodes.execution.calls.returned import (
     awaitable_of,
     called_and_collected,
@@ -32,7 +31,7 @@ from hypernodes.iterators import is_consumed_once
 from hypernodes.text import described
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from tenacity import RetryCallState
 
@@ -59,22 +58,9 @@ async def call_node_on_loop(
     """
     if not scope.node_contexts:
         return await _attempts(step, arguments, scope, in_thread)
-    with node_contexts(step, scope) as leave:
+    with NodeContexts(step.name, scope) as leave:
         outcome = await _attempts(step, arguments, scope, in_thread)
         return replace(outcome, events=(*outcome.events, *leave()))
-
-
-@contextmanager
-def node_contexts(step: CallStep, scope: Scope) -> Iterator[Callable[[], tuple[Event, ...]]]:
-    """Enter the contexts of callbacks around a call; yields what leaves them and returns their events."""
-    items = tuple(index for index in scope.items if index != UNKNOWN)
-    with enter_node_contexts(scope.node_contexts, NodeCall(scope.path, step.name, items)) as leave:
-
-        def left() -> tuple[Event, ...]:
-            notes = leave()
-            return (Event.now("on_node_notes", (step.name, notes), scope),) if notes else ()
-
-        yield left
 
 
 async def _attempts(

@@ -26,11 +26,13 @@ from __future__ import annotations
 import inspect
 from contextvars import ContextVar, copy_context
 from itertools import count
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from weakref import WeakKeyDictionary
 
-from hypernodes.callbacks.event import Scope
+from hypernodes.callbacks.event import Event, Scope, current_worker
 from hypernodes.execution.calls.location import locate
+from hypernodes.execution.calls.node_contexts import NodeContexts
 from hypernodes.execution.calls.returned import (
     FINAL_TYPES,
     collected,
@@ -39,8 +41,17 @@ from hypernodes.execution.calls.returned import (
     unpack,
     unpack_on_loop,
 )
+from hypernodes.execution.compiled.watched import (
+    emit_failed,
+    emitting,
+    end_of_item,
+    end_of_node,
+    start_of_item,
+    start_of_node,
+    within_contexts,
+)
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
-from hypernodes.execution.plan.needs import COMPILED, COMPILED_ON_LOOP
+from hypernodes.execution.plan.needs import COMPILED_ON_LOOP
 from hypernodes.execution.plan.variants import shared_part, without_shared
 from hypernodes.executors.loops import ASYNC_CALLER
 from hypernodes.executors.settled import cancelled_inside
@@ -75,7 +86,15 @@ _compiled: WeakKeyDictionary[Plan, dict[object, Any]] = WeakKeyDictionary()
 
 def compiled(plan: Plan) -> Compute | None:
     """Return a function ``(inputs, items=()) -> outputs``, or ``None`` if the plan needs more than calls."""
-    return _form(plan, "plain") if plan.needs <= COMPILED else None
+    return _form(plan, "plain") if plan.compiles and not plan.is_watched else None
+
+
+def compiled_and_watched(plan: Plan) -> Compute | None:
+    """Return a function ``(inputs, items, watch) -> outputs`` that emits all events of a run.
+
+    It is ``None`` if the plan needs more than calls and events, or none of these.
+    """
+    return emitting(plan, _form(plan, "plain")) if plan.compiles and plan.is_watched else None
 
 
 def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
@@ -89,16 +108,16 @@ def compiled_over_columns(
     """Return a function ``(columns, inputs, items=(), numbers=None, made=None) -> columns``.
 
     It is for the items of one map: what they share is computed by its first call. Isolated, it stops after an
-    item that has changed its context.
+    item that has changed its context. Of a plan that emits events it takes a `Watch`, too.
     """
-    if not plan.needs <= COMPILED:
+    if not plan.compiles:
         return None
     return _over_columns(plan, tuple(names), [], is_isolated=is_isolated)
 
 
 def compiled_for_items(plan: Plan) -> Compute | None:
     """Return what computes item after item of one map: what all items share is computed with the first."""
-    if not plan.needs <= COMPILED:
+    if not plan.compiles or plan.is_watched:
         return None
     if not plan.shared:
         return _form(plan, "plain")
@@ -207,6 +226,7 @@ def _compile(
 ) -> Callable[..., Any]:
     """Write a plan out as source, one call a line, and compile it."""
     variable: dict[str, str] = {}
+    watched = plan.is_watched
     namespace: dict[str, Any] = {
         "blame": _blame(marker, plan, variable),
         "count": count,
@@ -217,9 +237,18 @@ def _compile(
         "FINAL_TYPES": FINAL_TYPES,
         "async_caller": ASYNC_CALLER.get,
     }
+    if watched:
+        namespace |= {"Event": Event, "Scope": Scope, "current_worker": current_worker, "new": tuple.__new__}
+        namespace |= {"NodeContexts": NodeContexts}
+        namespace |= {"perf_counter": perf_counter, "time": time, "key": plan.key, "path": plan.path}
     columns = "columns, " if over else ""
     numbers = ", numbers=None, made=None" if over else ""
-    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=(){numbers}):"]
+    watch = ", watch=None" if watched else ""
+    lines = [f"{'async ' if on_loop else ''}def compute({columns}inputs, items=(){numbers}{watch}):"]
+    if watched:
+        lines += ["    put, run, started = watch.put, watch.run, None", "    worker = current_worker()"]
+        if not over:
+            lines.append("    scope = Scope(key, path, items, run)")
     for name in over:
         variable[name] = f"v{len(variable)}"
     for name in plan.inputs:
@@ -241,11 +270,15 @@ def _compile(
         if checks:
             lines.append("        if caller.is_cancelled: caller.stop()")
         function = f"f{step.index}"
+        if watched:
+            lines += (f"        {line}" for line in start_of_node(plan, step, variable))
         match step:
             case CallStep():
                 namespace[function] = step.function
                 passed = _passed(step, namespace, variable)
-                lines += _assign(step, f"{function}({passed})", variable, on_loop=on_loop)
+                called = _assign(step, f"{function}({passed})", variable, on_loop=on_loop)
+                has_contexts = "node_context" in plan.subscribed
+                lines += within_contexts(called, step.name) if has_contexts else called
             case NestedStep():
                 namespace[function] = _nested(step)
                 passed = ", ".join(f"{inner!r}: {variable[name]}" for inner, name in step.arguments)
@@ -253,9 +286,15 @@ def _compile(
                 for _, name in step.results:
                     variable[name] = f"v{len(variable)}"
                     targets.append(variable[name])
-                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, {item})")
+                told = ", watch" if step.inner.is_watched else ""
+                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, {item}{told})")
+        if watched:
+            lines += (f"        {line}" for line in end_of_node(plan, step, variable))
     result = {name: variable[name] for name in plan.outputs}
     if over:
+        if watched:
+            lines = [f"        {line}" for line in start_of_item(plan)] + lines
+            lines += [f"        {line}" for line in end_of_item(plan)]
         lines += [f"        put{target}({target})" for target in result.values()]
         if is_isolated:
             head.append("    before = copy_context()")
@@ -331,18 +370,22 @@ def _taker(path: tuple[str, ...], steps: Sequence[Step], *, on_loop: bool) -> Ca
     return take
 
 
-def _nested(step: NestedStep) -> Callable[[dict[str, Any], tuple[int, ...]], tuple[Any, ...]]:
-    results = [inner for inner, _ in step.results]
-    if not step.map_over:
-        compute = _form(step.inner, "plain")
-        return lambda inputs, items: tuple(map(compute(inputs, items).__getitem__, results))
+def _nested(step: NestedStep) -> Callable[..., tuple[Any, ...]]:
+    results, inner, names = [inner for inner, _ in step.results], step.inner, step.map_over
+    if not names:
+        compute = _form(inner, "plain")
+        if inner.is_watched:
+            compute = emitting(inner, compute)
+        return lambda inputs, items, *watch: tuple(map(compute(inputs, items, *watch).__getitem__, results))
 
-    names = step.map_over
-    compute_columns = _over_columns(step.inner, names)
+    compute_columns = _over_columns(inner, names)
+    compute_map = emitting(inner, compute_columns) if inner.is_watched else None
 
-    def compute_all(inputs: dict[str, Any], items: tuple[int, ...]) -> tuple[Any, ...]:
-        columns = step.items(inputs).columns
-        return tuple(map(compute_columns(columns, inputs, items).__getitem__, results))
+    def compute_all(inputs: dict[str, Any], items: tuple[int, ...], *watch: Any) -> tuple[Any, ...]:
+        rows = step.items(inputs)
+        if compute_map is None:
+            return tuple(map(compute_columns(rows.columns, inputs, items).__getitem__, results))
+        return tuple(map(compute_map(inputs, items, *watch, rows.columns, len(rows)).__getitem__, results))
 
     return compute_all
 
@@ -351,6 +394,7 @@ def _blame(
     marker: object, plan: Plan, variable: Mapping[str, str]
 ) -> Callable[[BaseException, int, tuple[int, ...], dict[str, Any]], BaseException | None]:
     key, path, steps = plan.key, plan.path, plan.steps
+    subscribed = plan.subscribed if plan.is_watched else None
 
     def blame(
         raised: BaseException, at: int, items: tuple[int, ...], local: dict[str, Any]
@@ -365,6 +409,8 @@ def _blame(
         locate(error, step, scope, {parameter: local[variable[name]] for parameter, name in step.arguments})
         if (failed := FAILED_NODES.get()) is not None:
             failed.append(FailedNode(error, marker, scope, at, step.name))
+        if subscribed is not None:
+            emit_failed(subscribed, step, error, local)
         return None if error is raised else error
 
     return blame

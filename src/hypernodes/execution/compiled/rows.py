@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hypernodes.callbacks.event import Event, NotSent
 from hypernodes.execution.calls.location import without_frame
 from hypernodes.execution.compiled.codegen import FAILED_NODES, FailedNode, compiled_over_columns, markers_of
+from hypernodes.execution.compiled.watched import Watch
 from hypernodes.execution.jobs import Failure
 from hypernodes.execution.plan.model import NestedStep
 from hypernodes.execution.plan.needs import AGGREGATED_EVENTS
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from hypernodes.execution.plan.model import Plan
 
 
-def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | Failure], list[Event]]:
+def compute_rows(
+    chunk: Chunk, *, is_isolated: bool, put: Callable[[Event], object] | None = None
+) -> tuple[Sequence[Values | Failure], list[Event]]:
     """Compute items one after the other; return rows, up to a failure that ends the map, and events.
 
-    Isolated, the items after one that has changed its context are computed in another one.
+    Isolated, the items after one that has changed its context are computed in another one. With `put`, events
+    are emitted as they happen.
     """
     context, columns = chunk.context, chunk.items.columns
     over_columns: Any = compiled_over_columns(context.plan, tuple(columns), is_isolated=is_isolated)
@@ -39,6 +43,8 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
     compute = partial(over_columns, remaining, context.fixed, context.scope.items)
     failures: dict[int, Failure] = {}
     with _ItemEvents(context) as seen:
+        if context.plan.is_watched:
+            compute = partial(compute, watch=seen.watch(put))
         while len(first) + len(failures) < len(chunk.indices):
             try:
                 if is_isolated:
@@ -57,6 +63,7 @@ def compute_rows(chunk: Chunk, *, is_isolated: bool) -> tuple[Sequence[Values | 
         return _rows(made, failures), seen.events(len(first))
     finally:
         failures.clear()  # the frame of the function that has raised refers to this frame
+        seen.clear()
 
 
 def _rows(made: dict[str, list[Any]], failures: Mapping[int, Failure]) -> Sequence[Values | Failure]:
@@ -103,6 +110,10 @@ class _ItemEvents:
         self._failed: list[FailedNode] = []
         self._events: list[Event] = []
 
+    def watch(self, put: Callable[[Event], object] | None) -> Watch:
+        """Return where a plan puts its own events; by default they are kept."""
+        return Watch(put or self._events.append, self._scope.run, ends_failed=not self._raises)
+
     def __enter__(self) -> Self:
         self._token: Token[list[FailedNode] | None] = FAILED_NODES.set(self._failed)
         return self
@@ -122,7 +133,11 @@ class _ItemEvents:
         """Return what is to be emitted."""
         if self._is_counted and done:
             self._events.insert(0, Event.now("on_map_items_end", (done,), self._scope))
-        return self._events
+        return list(self._events)
+
+    def clear(self) -> None:
+        """Let go of the errors in events, whose frames may refer to these events."""
+        self._events.clear()
 
 
 def _events_of_failed(

@@ -19,7 +19,7 @@ from hypernodes.exceptions import (
 from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.every_output import every_output
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
-from hypernodes.execution.plan.needs import BATCH_CALLS, COMPILED, COMPILED_ON_LOOP, NESTED_MAP
+from hypernodes.execution.plan.needs import BATCH_CALLS, COMPILED_ON_LOOP, NESTED_MAP
 from hypernodes.execution.plan.variants import aggregated, inside_chunk, spread, with_shared
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
@@ -104,7 +104,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class PreparedPlan:
     """A plan, with what stays in the driver when the plan travels."""
 
@@ -203,6 +203,8 @@ class _Build:
         if at is None or chunk_plan is not None:
             counted = self._aggregated(chunk_plan or plan, at)
             chunk_plan = counted or chunk_plan
+            if at is None and chunk_plan is None and plan.is_watched and plan.compiles:
+                chunk_plan = plan
         return plan if chunk_plan is None else replace(plan, chunk_plan=chunk_plan, spread_plan=spread_plan)
 
     def _aggregated(self, plan: Plan, at: TargetRef | None) -> Plan | None:
@@ -221,7 +223,7 @@ class _Build:
             return None
         counted = aggregated(plan)
         on_loop = at is not None and at.capabilities.runs_coroutines and counted.awaits
-        return counted if counted.needs <= (COMPILED_ON_LOOP if on_loop else COMPILED) else None
+        return counted if (counted.needs <= COMPILED_ON_LOOP if on_loop else counted.compiles) else None
 
 
 def _can_be_sent(plan: Plan, to: TargetRef) -> bool:

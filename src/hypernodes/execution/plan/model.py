@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypernodes.cache.reach import Reach
 from hypernodes.execution.plan.engine_call import EngineCall
-from hypernodes.execution.plan.needs import needs_of_call, needs_of_nested, needs_of_plan
+from hypernodes.execution.plan.needs import (
+    COMPILED,
+    EVENTS,
+    WATCHED,
+    needs_of_call,
+    needs_of_nested,
+    needs_of_plan,
+)
 from hypernodes.mapping import check_shared, expand
 from hypernodes.options import DEFAULTS, NodeOptions
 
@@ -154,6 +161,8 @@ class Plan:
     shared: tuple[str, ...] = ()
     producers: Mapping[str, Step] = field(init=False, repr=False)  # the step that makes each name
     needs: frozenset[str] = field(init=False, repr=False)  # of whatever executes it, nested plans included
+    # A compiled plan does all that it needs, for one run and for items in a row.
+    compiles: bool = field(init=False, repr=False)
     # Coroutines run on the way, so that it matters on which event loop.
     awaits: bool = field(init=False, repr=False)
 
@@ -167,12 +176,24 @@ class Plan:
         targets = [target for target in (self.node_target, self.map_target) if target is not None]
         object.__setattr__(self, "producers", producers)
         object.__setattr__(self, "needs", frozenset(own).union(*(step.needs for step in self.steps)))
+        # What all items share is computed with the first of them, which events should not say.
+        compiles = (
+            self.needs <= WATCHED and not any(inner.shared for inner in self.tree())
+            if self.is_watched
+            else self.needs <= COMPILED
+        )
+        object.__setattr__(self, "compiles", compiles)
         object.__setattr__(
             self,
             "awaits",
             any(step.awaits for step in self.steps)
             or any(target.capabilities.runs_coroutines for target in targets),
         )
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether events are emitted one by one, of this plan or of those nested in it."""
+        return EVENTS in self.needs
 
     @property
     def label(self) -> str:

@@ -35,6 +35,8 @@ COMPILED: Final = frozenset((AGGREGATED_EVENTS, PLAIN, NESTED, NESTED_MAP, "reso
 """What a plan compiled to a Python function supports: nothing but calls, one after the other."""
 COMPILED_ON_LOOP: Final = frozenset((AGGREGATED_EVENTS, ASYNC, "resources", "batch"))
 """What a plan compiled to a coroutine function supports: nothing but awaited calls."""
+WATCHED: Final = COMPILED - {AGGREGATED_EVENTS, "batch"} | {EVENTS, NODE_CONTEXTS}
+"""What a compiled plan supports that emits an event wherever the general path does."""
 STAGES: Final = frozenset(
     (PLAIN, ASYNC, NESTED, NESTED_MAP, "resources", "batch", "retries", "timeout", STRICT)
 )
