@@ -532,3 +532,144 @@ def test_a_given_intermediate_value_may_be_mapped_over_and_asked_for(
     else:
         expected = [{"y": 1, "z": 2}, {"y": 2, "z": 3}]
         assert [row for _, row in rows] == [{name: row[name] for name in names} for row in expected]
+
+
+# ---------------------------------------------------------------- compiled plans that emit events
+
+
+class Never(Exception):
+    """Is never raised, so that a node that is called again only for it goes the general way and no other."""
+
+
+class Everything(PipelineCallback):
+    """Remembers all that it hears of, values included, in order."""
+
+    def __init__(self):
+        self.told = []
+
+    def keep(self, hook, told, ctx):
+        shown = [repr(value) for value in told if not isinstance(value, float)]
+        self.told.append((hook, shown, ctx.hierarchy_path, ctx.item_path, ctx.about))
+
+
+for _hook in [name for name in dir(PipelineCallback) if name.startswith("on_")]:
+    setattr(Everything, _hook, lambda self, *told, hook=_hook: self.keep(hook, told[:-1], told[-1]))
+
+
+def of_all_kinds(called, **options):
+    """Make a pipeline with a nested one, a mapped one, and a node of two outputs."""
+
+    def halves(x):
+        return x // 2, x - x // 2
+
+    def double(half):
+        called.append(half)
+        if half == 13:
+            raise Refused(half)
+        return 2 * half
+
+    def total(doubles, high):
+        return sum(doubles) + high
+
+    def parts(low):
+        return [low, low + 1]
+
+    inner = Pipeline([node(double, output_name="doubled", **options)], name="inner")
+    mapped = inner.as_node(
+        input_mapping={"halves": "half"}, output_mapping={"doubled": "doubles"}, map_over="halves"
+    )
+    once = Pipeline([node(parts, output_name="halves", **options)], name="once")
+    return Pipeline(
+        [
+            node(halves, output_name=("low", "high"), **options),
+            once.as_node(),
+            mapped,
+            node(total, output_name="total", **options),
+        ],
+        name="kinds",
+    )
+
+
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+@pytest.mark.parametrize("way", ["run", "map"])
+@pytest.mark.parametrize("bad", [False, True])
+def test_a_compiled_plan_emits_what_the_general_path_does(way, bad, on_error):
+    told = []
+    for options in ({}, {"retries": 1, "retry_on": Never}):
+        everything = Everything()
+        pipeline = of_all_kinds([], **options).with_callbacks([everything])
+        with suppress(Refused):
+            if way == "run":
+                pipeline.run({"x": 26 if bad else 4})
+            else:
+                pipeline.map({"x": [2, 4, 26, 6] if bad else [2, 4, 6]}, map_over="x", on_error=on_error)
+        told.append(everything.told)
+    assert len(told[0]) > 10
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("way", ["run", "map"])
+def test_hooks_are_called_around_the_calls_they_are_about(way):
+    happened = []
+
+    class Around(PipelineCallback):
+        def on_node_start(self, node_id, inputs, ctx):
+            happened.append("start")
+
+        def on_node_end(self, node_id, outputs, duration, ctx):
+            happened.append("end")
+
+    def call(x):
+        happened.append(x)
+
+    pipeline = Pipeline([node(call, output_name="nothing")], callbacks=[Around()])
+    if way == "run":
+        pipeline.run({"x": 1})
+        assert happened == ["start", 1, "end"]
+    else:
+        pipeline.map({"x": range(3)}, map_over="x")
+        assert happened == ["start", 0, "end", "start", 1, "end", "start", 2, "end"]
+
+
+@pytest.mark.parametrize("way", ["run", "map", "nested"])
+def test_a_node_that_an_interrupt_ends_is_told_as_abandoned(way):
+    def interrupted(x):
+        if x == 5:
+            raise KeyboardInterrupt
+        return x
+
+    everything = Everything()
+    pipeline = Pipeline([node(interrupted, output_name="y")], name="p")
+    if way == "nested":
+        pipeline = Pipeline([pipeline.as_node()], name="outer")
+    pipeline = pipeline.with_callbacks([everything])
+    with pytest.raises(KeyboardInterrupt):
+        if way == "map":
+            pipeline.map({"x": range(9)}, map_over="x")
+        else:
+            pipeline.run({"x": 5})
+    errors = [(hook, told[0], about) for hook, told, _, _, about in everything.told if hook == "on_error"]
+    assert errors[0][1:] == ("'interrupted'", "node")
+    assert "NodeAbandonedError" in repr([told for hook, told, *_ in everything.told if hook == "on_error"][0])
+    assert errors[-1][2] == "pipeline"
+
+
+def test_a_node_context_is_entered_around_each_compiled_call_and_its_notes_are_told():
+    around = []
+
+    class Notes(PipelineCallback):
+        def node_context(self, ctx):
+            @contextmanager
+            def note(call):
+                around.append(("enter", call.node_id, call.item_path))
+                yield [call.item_path]
+                around.append(("leave", call.node_id, call.item_path))
+
+            return note
+
+        def on_node_notes(self, node_id, notes, ctx):
+            around.append(("notes", node_id, *notes))
+
+    pipeline = Pipeline([check], callbacks=[Notes()], name="p")
+    pipeline.map({"x": range(195, 203)}, map_over="x", on_error="return")
+    assert around == [(what, "check", (item,)) for item in range(8) for what in ("enter", "leave", "notes")]

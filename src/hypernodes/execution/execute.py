@@ -5,7 +5,7 @@ These are all the ways in which a node is executed, with the reason for each:
     call                   calls.call        the general path: one call, with everything that belongs to it
     batch call             calls.batch       the general path of ``batch=``: the calls of several items
     general chunk          scheduler         the general path of items: a run in the worker, on a loop or not
-    compiled plan          compiled.codegen  nothing but calls: one Python function, for a run or a row
+    compiled plan          compiled.codegen  nothing but calls and events: one function, for a run or a row
     compiled over columns  compiled.codegen  a map that stays in this process: no dictionary for each item
     compiled on loop       compiled.codegen  nothing but async functions: calls that are awaited
     stages                 stages            batch functions and Daft: arrays of items from stage to stage

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from hypernodes.cache.compare import Candidates, Change, argument_changes, code_changes
 from hypernodes.cache.provenance import Provenance
 from hypernodes.config import MISS
+from hypernodes.exceptions import listing
 from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.lookup import sign_item
@@ -81,7 +82,8 @@ class Explanation:
         for verdict in self.verdicts:
             if node in (verdict.node, "/".join((*verdict.path, verdict.node))):
                 return verdict
-        raise KeyError(node)
+        names = listing([verdict.node for verdict in self.verdicts])
+        raise KeyError(f"no node is named {node!r}; the nodes are {names}")
 
     def __rich__(self) -> Any:
         from hypernodes.visualization.explanation_table import rich_table
