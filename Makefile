@@ -35,7 +35,7 @@ help:
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
 	@echo "make bench-observe  what progress, logs, reports and traces cost"
 	@echo "make bench-calls  how many functions the core calls, which no busy machine changes"
-	@echo "make bench   the overheads, as ratios to hand-written code"
+	@echo "make bench   all benchmarks: docs/performance.md, beside hand-written code and other libraries"
 
 # `make run` needs the example's packages; `make test` and `make bench` need those of development, too.
 $(BIN)/.run: pyproject.toml
@@ -84,8 +84,8 @@ fuzz: $(BIN)/.dev
 	FUZZ_SEED=$(SEED) FUZZ_EXAMPLES=$(N) $(BIN)/python -m pytest tests/test_fuzz.py
 
 bench: $(BIN)/.dev
-	$(BIN)/python benchmarks/overhead.py --peers
-	$(BIN)/python benchmarks/cache.py --peers
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(BIN)/python benchmarks/page.py --peers
 
 docs-pictures: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"

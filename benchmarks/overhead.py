@@ -18,14 +18,13 @@ import venv
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 
 import floors
-from clock import Timing, in_turns
+from clock import Row, Timing, measure
 from rich.console import Console
 from rich.table import Table
 
@@ -34,27 +33,6 @@ from hypernodes import AsyncExecutor, HyperNodesEngine, ParallelExecutor, Pipeli
 HERE = Path(__file__).parent
 PEERS = {"pipefunc": "0.93.2", "hypernodes": "0.4.8"}
 WITH_PEERS = ("run", "map")
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Some work, by hand and by hypernodes.
-
-    Attributes:
-        work: What is done, in words.
-        floor: Does it as one would by hand.
-        subject: Does it with hypernodes.
-        budget: The ratio that DESIGN.md allows.
-        repeats: How often each side is timed.
-        calls: How many runs or items one timing covers, where the time of a single one is shown.
-    """
-
-    work: str
-    floor: Callable[[], object]
-    subject: Callable[[], object]
-    budget: float
-    repeats: int
-    calls: int = 1
 
 
 def chain() -> Pipeline:
@@ -147,13 +125,6 @@ ROWS: dict[str, Callable[[], AbstractContextManager[Row]]] = {
     "threaded": threaded,
     "parallel": parallel,
 }
-
-
-def measure(row: Row) -> Timing:
-    """Check that both sides agree, which also warms them up, and time them."""
-    expected, got = row.floor(), row.subject()
-    assert got == expected, f"{row.work}: {got!r} is not {expected!r}"
-    return in_turns(row.floor, row.subject, row.repeats)
 
 
 def environment_of_peers() -> Path:

@@ -44,8 +44,8 @@ def work(x: int, log: str) -> dict[str, object]:
     return {"square": x * x, "text": str(x) * 100}
 
 
-def drive(executor: str, home: Path, *, full_disk: bool) -> None:
-    """Map over all items, and write what came of it."""
+def drive(executor: str, home: Path, first: int, *, full_disk: bool) -> None:
+    """Map over the items from the first one on, and write what came of it."""
     from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
 
     if full_disk:  # Writing beyond this raises an OSError, as a full disk does.
@@ -62,12 +62,13 @@ def drive(executor: str, home: Path, *, full_disk: bool) -> None:
     worked = node(work, output_name="worked", retries=2)
     cache = DiskCache(home / "cache")
     pipeline = Pipeline([worked], name="chaos", cache=cache).bind(log=str(home / "calls"))
-    known = [x for x in range(ITEMS) if pipeline.explain({"x": x})["work"].status == "hit"]
+    items = range(first, first + ITEMS)
+    known = [x for x in items if pipeline.explain({"x": x})["work"].status == "hit"]
     (home / "known").write_text(json.dumps(known))
     (home / "calls").write_text("")
-    rows = pipeline.with_engine(engine).map({"x": range(ITEMS)}, map_over="x", on_error="return")["worked"]
-    failed = {x: repr(row) for x, row in enumerate(rows) if isinstance(row, BaseException)}
-    wrong = [x for x, row in enumerate(rows) if x not in failed and row["square"] != x * x]
+    rows = pipeline.with_engine(engine).map({"x": items}, map_over="x", on_error="return")["worked"]
+    failed = {x: repr(row) for x, row in zip(items, rows, strict=True) if isinstance(row, BaseException)}
+    wrong = [x for x, row in zip(items, rows, strict=True) if x not in failed and row["square"] != x * x]
     engine.shutdown()
     cache.close()
     (home / "result").write_text(json.dumps({"failed": failed, "wrong": wrong}))
@@ -123,7 +124,7 @@ def send(pid: int, number: signal.Signals) -> None:
         send(pid, signal.SIGCONT)
 
 
-def round_of(draw: random.Random, home: Path, environment: dict[str, str], log: Path) -> str:
+def round_of(draw: random.Random, home: Path, first: int, environment: dict[str, str], log: Path) -> str:
     """Run one driver, with accidents; return what happened, or raise what is wrong."""
     executor = draw.choice(EXECUTORS)
     full_disk, ends_driver = draw.random() < 0.15, draw.random() < 0.4
@@ -135,6 +136,7 @@ def round_of(draw: random.Random, home: Path, environment: dict[str, str], log: 
         "--drive",
         executor,
         str(home),
+        str(first),
         *(["--full-disk"] if full_disk else []),
     ]
     with log.open("ab") as output:
@@ -188,15 +190,18 @@ def supervise(seconds: float, seed: int) -> None:
         ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         address = ray.get_runtime_context().gcs_address
         environment = {**os.environ, "TMPDIR": str(temporary), "CHAOS_RAY": address}
-        ends, rounds = time.monotonic() + seconds, 0
+        ends, rounds, first = time.monotonic() + seconds, 0, 0
         while time.monotonic() < ends:
             rounds += 1
             log = Path(directory, "log")
             try:
-                print(f"{rounds:3}  {round_of(draw, home, environment, log)}", flush=True)
+                story = round_of(draw, home, first, environment, log)
             except AssertionError:
                 print(*log.read_text(errors="replace").splitlines()[-60:], sep="\n", flush=True)
                 raise
+            print(f"{rounds:3}  {story}", flush=True)
+            if "→ done" in story:  # Half of the items of the next driver are new.
+                first += ITEMS // 2
         time.sleep(10)  # for workers whose driver was killed to notice it
         left = [f"{pid} {command[:100]}" for pid, (_, command) in processes().items() if str(home) in command]
         files = [str(path) for path in temporary.rglob("*") if path.is_file() or path.is_socket()]
@@ -210,10 +215,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=int(time.time()))
-    parser.add_argument("--drive", nargs=2)
+    parser.add_argument("--drive", nargs=3)
     parser.add_argument("--full-disk", action="store_true")
     given = parser.parse_args()
     if given.drive:
-        drive(given.drive[0], Path(given.drive[1]), full_disk=given.full_disk)
+        executor, home, first = given.drive
+        drive(executor, Path(home), int(first), full_disk=given.full_disk)
     else:
         supervise(given.seconds, given.seed)

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import daft
 import numpy as np
@@ -31,6 +33,7 @@ from hypernodes.exceptions import (
     RemoteError,
     ResourcesError,
     TransportError,
+    WorkerDiedError,
 )
 from hypernodes.execution.plan.build import build_plan
 
@@ -935,3 +938,34 @@ def test_an_input_that_cannot_be_pickled_does_no_harm_in_threads():
         pytest.skip("there are no threads")
     pipeline = Pipeline([node(lambda x: type(x).__name__, output_name="y")], engine=DaftEngine())
     assert pipeline.map({"x": [1, threading.Lock()]}, "x") == {"y": ["int", "lock"]}
+
+
+# -------------------------------------------------------------------------- processes that have ended
+
+
+def dies(x, marks, always):
+    """End the process with item 2: always, or only the first time."""
+    mark = Path(marks) / "died"
+    if x == 2 and (always or not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * x
+
+
+@native_only
+@pytest.mark.parametrize("on_error", ["raise", "return"])
+def test_items_are_computed_again_whose_process_of_daft_has_ended(tmp_path, on_error):
+    engine = DaftEngine(runner="native", concurrency=2, batch_size=3)
+    pipeline = Pipeline([node(dies, output_name="y")], engine).bind(marks=str(tmp_path), always=False)
+    assert pipeline.map({"x": range(6)}, map_over="x", on_error=on_error) == {"y": [0, 2, 4, 6, 8, 10]}
+
+
+@native_only
+def test_only_the_item_fails_that_ends_its_process_of_daft_each_time(tmp_path):
+    engine = DaftEngine(runner="native", concurrency=2, batch_size=2)
+    pipeline = Pipeline([node(dies, output_name="y")], engine).bind(marks=str(tmp_path), always=True)
+    rows = pipeline.map({"x": range(4)}, map_over="x", on_error="return")["y"]
+    error = rows.pop(2)
+    assert rows == [0, 2, 6]
+    assert isinstance(error, WorkerDiedError)
+    assert "item 2" in str(error.__notes__)

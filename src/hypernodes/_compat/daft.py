@@ -38,6 +38,12 @@ When Daft joins its threads at exit: remove `wait_for_threads_at_exit`.
 """
 
 _RUNNER_VARIABLE: Final = "DAFT_RUNNER"
+_DEAD_PROCESS: Final = (
+    "UDF process closed the connection",
+    "UDF process has terminated",
+    "ActorDiedError",
+    "WorkerCrashedError",
+)
 _TOO_FEW_RESOURCES: Final = (" requested ", " found only ")
 
 
@@ -168,6 +174,19 @@ def is_daft_error(error: BaseException) -> bool:
     When they have one: use it here.
     """
     return type(error).__module__.partition(".")[0] == "daft"
+
+
+def is_dead_process(error: BaseException) -> bool:
+    """Whether an error that Daft has raised by itself says that a process or an actor of a UDF has ended.
+
+    Why: it is a `RuntimeError`, or what Python raises for a broken connection, so that only the text and the
+    type identify it.
+    When the texts have changed: change ``_DEAD_PROCESS``. Until then users see a `RuntimeError` in place of a
+    `WorkerDiedError`, and the items of the query are lost instead of computed again.
+    """
+    if isinstance(error, BrokenPipeError | ConnectionResetError | EOFError):
+        return True
+    return any(part in str(error) for part in _DEAD_PROCESS)
 
 
 def is_too_few_resources(error: BaseException) -> bool:

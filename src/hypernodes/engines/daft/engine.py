@@ -21,7 +21,7 @@ from hypernodes.engines.daft.spec import QueryOptions, QuerySpec, stages_of
 from hypernodes.engines.daft.target import DaftTarget
 from hypernodes.engines.daft.udf import IN_DAFT
 from hypernodes.engines.scheduled import ScheduledEngine
-from hypernodes.exceptions import DaftError, InputError
+from hypernodes.exceptions import DaftError, InputError, WorkerDiedError
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.jobs import MapContext, OnError
@@ -190,7 +190,10 @@ class DaftEngine(ScheduledEngine):
             return super().map(pipeline, items, inputs, output_name, on_error=on_error)
         spec = _staged(plan, inputs)
         results = Results(spec, items.columns)
-        results.add_all(query_items(spec, items.columns, len(items), self._target.options))
+        try:
+            results.add_all(query_items(spec, items.columns, len(items), self._target.options))
+        except WorkerDiedError:  # Items in smaller parts, until the one that is to blame is alone.
+            return super().map(pipeline, items, inputs, output_name, on_error=on_error)
         return Columns(results.columns(len(items)))
 
     def map_frame(

@@ -21,7 +21,12 @@ import pyarrow.compute as pc
 from daft import DataFrame, DataType, Expression, Series
 from daft.functions import monotonically_increasing_id
 
-from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
+from hypernodes._compat.daft import (
+    close_partitions,
+    is_daft_error,
+    is_dead_process,
+    is_too_few_resources,
+)
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.builder import QueryBuilder
 from hypernodes.engines.daft.columns import exact_series, hint_of_output, inferred_type, object_series
@@ -37,6 +42,7 @@ from hypernodes.exceptions import (
     ResourcesError,
     TransportError,
     UnpackError,
+    WorkerDiedError,
 )
 from hypernodes.execution.calls.location import locate_output, note
 from hypernodes.execution.targets.diagnose import unsent
@@ -230,7 +236,15 @@ def _reports(
         transport.stop()
         if caller is not None and caller.is_cancelled:
             caller.stop()
-        last.append(Report((), error=_explained(transport.original_error(error))))
+        original = transport.original_error(error)
+        is_of_daft = original is error and not isinstance(error, HyperNodesError)
+        if is_of_daft and is_dead_process(error):
+            last.append(
+                Report((), error=WorkerDiedError(f"a process of Daft has ended: {message_of(error)}"))
+            )
+        else:
+            last.append(Report((), error=_explained(original)))
+        del original
     finally:
         if caller is not None:
             caller.remove(transport.stop)

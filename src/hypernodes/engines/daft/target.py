@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.engines.daft.query import BATCHES_PER_WORKER, Results, query_items
 from hypernodes.engines.daft.spec import KNOWN_RESULTS, QueryOptions, QuerySpec, stages_of
-from hypernodes.exceptions import OtherCodeError, TransportError
+from hypernodes.exceptions import OtherCodeError, TransportError, WorkerDiedError
 from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.jobs import (
@@ -55,6 +55,11 @@ class DaftTarget(ExecutionTarget):
         """How many CPUs compute."""
         return self.options.workers
 
+    @property
+    def max_retries(self) -> int:
+        """How often an item is tried again whose process has ended while it was alone."""
+        return 1
+
     def chunk_items(self, total: int | None) -> int:
         """Return how many items make a chunk."""
         if self.options.batch_size is not None:
@@ -78,6 +83,8 @@ class DaftSession(Session):
     def __init__(self, target: DaftTarget) -> None:
         self._target = target
         self._pending: list[tuple[Call | Chunk, Future[Any]]] = []
+        # Chunks of a query whose process has ended, in parts that are queries of their own.
+        self._parts: list[list[tuple[Chunk, Future[Any]]]] = []
         self._query: Generator[None] | None = None
         self._options = target.options
         self._sent_with_code: set[JobKey] = set()
@@ -99,7 +106,7 @@ class DaftSession(Session):
     def assist(self) -> bool:
         """Advance a query up to its next report; ``False`` if there is nothing to do."""
         if self._query is None:
-            if not self._pending:
+            if not self._pending and not self._parts:
                 return False
             self._query = self._next_query()
         try:
@@ -111,12 +118,15 @@ class DaftSession(Session):
     def close(self) -> None:
         """End the running query, and drop the jobs of further ones."""
         self._pending.clear()
+        self._parts.clear()
         if self._query is not None:
             self._query.close()
             self._query = None
 
     def _next_query(self) -> Generator[None]:
         """Return the execution of the oldest job, with all collected chunks of the same map."""
+        if self._parts:
+            return self._execute_chunks(self._parts.pop(0))
         first, future = self._pending[0]
         if isinstance(first, Call):
             del self._pending[0]
@@ -129,7 +139,7 @@ class DaftSession(Session):
             else:
                 others.append((job, its_future))
         self._pending = others
-        return self._execute_chunks(first.context, [job for job, _ in chunks], [its for _, its in chunks])
+        return self._execute_chunks(chunks)
 
     def _execute_call(self, call: Call, future: Future[Any]) -> Generator[None]:
         """Execute one call: in this thread, or as a query of one row if it asks for resources."""
@@ -164,10 +174,10 @@ class DaftSession(Session):
         outputs = tuple(columns[name][0] if name else None for name in step.outputs)
         future.set_result(Outcome(outputs))
 
-    def _execute_chunks(
-        self, context: MapContext, chunks: Sequence[Chunk], futures: Sequence[Future[Any]]
-    ) -> Generator[None]:
+    def _execute_chunks(self, jobs: Sequence[tuple[Chunk, Future[Any]]]) -> Generator[None]:
         """Execute chunks of one map as a query: in stages, or by the general path as one stage."""
+        chunks, futures = [chunk for chunk, _ in jobs], [future for _, future in jobs]
+        context = chunks[0].context
         plan, fixed = context.plan, dict(context.fixed)
         total = sum(len(chunk.items) for chunk in chunks)
         columns = {
@@ -202,8 +212,15 @@ class DaftSession(Session):
     def _fail(self, chunks: Sequence[Chunk], futures: Sequence[Future[Any]], error: BaseException) -> None:
         """Fail the chunks of a query; if items of some cannot be pickled, only those chunks.
 
-        Whoever has sent such a chunk divides it, until the item that is to blame is alone.
+        Whoever has sent such a chunk divides it, until the item that is to blame is alone. If a process has
+        ended, any of the chunks may be to blame: each half is tried again by itself.
         """
+        if isinstance(error, WorkerDiedError):
+            left = [job for job in zip(chunks, futures, strict=True) if not job[1].done()]
+            if len(left) > 1:
+                middle = len(left) // 2
+                self._parts += [left[:middle], left[middle:]]
+                return
         unsent = {
             future: unsent_job(chunk, error.__cause__ if isinstance(error.__cause__, Exception) else error)
             for chunk, future in zip(chunks, futures, strict=True)
