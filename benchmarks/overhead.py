@@ -31,7 +31,13 @@ from rich.table import Table
 from hypernodes import AsyncExecutor, HyperNodesEngine, ParallelExecutor, Pipeline, node
 
 HERE = Path(__file__).parent
-PEERS = {"pipefunc": "0.93.2", "hypernodes": "0.4.8"}
+PEERS = {
+    "pipefunc": "0.93.2",
+    "hypernodes": "0.4.8",
+    "sf-hamilton": "1.90.0",
+    "dask": "2026.8.0",
+    "joblib": "1.6.0",
+}
 WITH_PEERS = ("run", "map")
 
 

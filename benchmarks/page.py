@@ -76,8 +76,7 @@ def in_process(*, peers: bool) -> Iterator[dict[str, Any]]:
             yield of_row(row)
         for (of, peer), timing in of_peers.items():
             if of == name:
-                calls = row.calls if name == "map" else None
-                yield result(row.work, f"the same by hand; by {peer}", timing, None, calls or row.calls)
+                yield result(row.work, f"the same by hand; by {peer}", timing, None, row.calls)
 
 
 def watched(*, peers: bool) -> Iterator[dict[str, Any]]:
