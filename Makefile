@@ -17,9 +17,12 @@ ifndef SEED
 SEED := $(shell date +%s)
 endif
 N ?= 5000
+# What `make mutants` changes: cache or execution.
+PART ?= cache
+MUTANTS ?= 40
 SECONDS ?= 600
 
-.PHONY: help test test-versions wheel lint types fuzz chaos run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help mutants test test-versions wheel lint types fuzz chaos run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
@@ -30,6 +33,7 @@ help:
 	@echo "make wheel   the distribution, installed in an empty environment and tried there"
 	@echo "make fuzz [SEED=...] [N=5000]   random pipelines on every executor, beside the plain loop"
 	@echo "make chaos [SEED=...] [SECONDS=600]   a map whose workers and driver are killed, stopped and ended"
+	@echo "make mutants [PART=cache|execution] [MUTANTS=40] [SEED=...]   do the tests find small changes?"
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
@@ -86,6 +90,10 @@ fuzz: $(BIN)/.dev
 bench: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
 	$(BIN)/python benchmarks/page.py --peers
+
+mutants: $(BIN)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mutants]"
+	$(BIN)/python tests/mutants.py --part $(PART) --count $(MUTANTS) --seed $(SEED)
 
 docs-pictures: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
