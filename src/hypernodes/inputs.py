@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
 from hypernodes.iterators import is_consumed_once
-from hypernodes.mapping import Columns, check_shared, drawn, expand, parse_map_over, stream
+from hypernodes.mapping import Columns, ItemStream, check_shared, expand, parse_map_over, stream
 from hypernodes.tables import DataFrame, Table, table_of
 from hypernodes.text import identifier, short
 
@@ -130,7 +130,7 @@ def stream_inputs(
     if table is not None and map_mode == "zip":
         names = all_columns_vary(table, map_over, graph, where)
         if names is not None:
-            return MapInputs(names, drawn(names, table.rows(names), (), where), {})
+            return MapInputs(names, ItemStream(names, table.rows(names), (), where), {})
     names, values = _values(inputs, map_over, graph, where)
     fixed = _others(values, names, where)
     return MapInputs(names, stream(values, names, map_mode, where), fixed)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from inspect import isgenerator
-from itertools import product, zip_longest
+from itertools import islice, product, zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -15,8 +15,6 @@ from hypernodes.tables import table_of, values_of
 from hypernodes.text import names_in, short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hypernodes.nested import MapMode
 
 
@@ -184,13 +182,13 @@ def stream(
         rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*lists))
     else:
         rows = zip(*columns, strict=True) if len(columns) == 1 else _zipped(map_over, columns, where)
-    return drawn(map_over, rows, columns, where)
+    return ItemStream(map_over, rows, columns, where)
 
 
-def drawn(
-    names: Sequence[str], rows: Iterable[tuple[Any, ...]], sources: Sequence[Any], where: str
-) -> Iterator[dict[str, Any]]:
-    """Yield rows as items; note on an error of a source where it is from, and close generators in the end.
+class ItemStream(Iterator[dict[str, Any]]):
+    """Rows as items, one by one or several at once.
+
+    An error of a source says where it is from, and generators are closed in the end.
 
     Args:
         names: The inputs that vary.
@@ -198,17 +196,55 @@ def drawn(
         sources: What the rows come from.
         where: What is mapped, for messages.
     """
-    count = 0
-    try:
-        for row in rows:
-            yield dict(zip(names, row, strict=True))
-            count += 1
-    except Exception as error:
+
+    def __init__(
+        self, names: Sequence[str], rows: Iterable[tuple[Any, ...]], sources: Sequence[Any], where: str
+    ) -> None:
+        self.names = tuple(names)
+        self._rows = iter(rows)
+        self._sources = sources
+        self._where = where
+        self._count = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # noqa: PYI034  a generator is faster than `__next__`
+        try:
+            for row in self._rows:
+                self._count += 1
+                yield dict(zip(self.names, row, strict=True))
+        except Exception as error:
+            self._note(error)
+            raise
+        finally:
+            self.close()
+
+    def __next__(self) -> dict[str, Any]:
+        row: list[tuple[Any, ...]] = []
+        self.draw_into(row, 1)
+        if not row:
+            raise StopIteration
+        return dict(zip(self.names, row[0], strict=True))
+
+    def draw_into(self, drawn: list[tuple[Any, ...]], count: int) -> None:
+        """Append so many rows to a list, or as many as there are; those before an error are in the list."""
+        before = len(drawn)
+        try:
+            drawn.extend(islice(self._rows, count))
+        except Exception as error:
+            self._count += len(drawn) - before
+            self._note(error)
+            self.close()
+            raise
+        self._count += len(drawn) - before
+        if len(drawn) - before < count:
+            self.close()
+
+    def _note(self, error: Exception) -> None:
         with suppress(Exception):  # An error may take no note.
-            error.add_note(f"in the items of {where}, after {count} of them")
-        raise
-    finally:
-        for source in sources:
+            error.add_note(f"in the items of {self._where}, after {self._count} of them")
+
+    def close(self) -> None:
+        """Close the generators that the rows come from."""
+        for source in self._sources:
             if isgenerator(source):
                 source.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from inspect import isgenerator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
@@ -32,7 +31,7 @@ from hypernodes.execution.scheduler.run import Run
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.executors.loops import ASYNC_CALLER, AsyncCaller, run_in_thread_reentrant
 from hypernodes.executors.settled import raisable
-from hypernodes.mapping import Columns
+from hypernodes.mapping import Columns, ItemStream
 
 if TYPE_CHECKING:
     import asyncio
@@ -188,17 +187,13 @@ class ScheduledEngine(Engine):
         try:
             for _ in self._proceed(prepared, run, dispatcher):
                 if rows.has_ready:
-                    for row in rows.take():
-                        yield _as_returned(*row)
-                        del row
+                    yield from rows.take()
                     run.refill()
-            for row in rows.take():
-                yield _as_returned(*row)
-                del row
+            yield from rows.take()
             error = run.error
         finally:
             run.close()
-            if isgenerator(items):  # So that the generators are closed that it draws from.
+            if isinstance(items, ItemStream):
                 items.close()
         if error is not None:
             try:
@@ -285,10 +280,6 @@ def watch_of(prepared: PreparedPlan, around: CallbackContext | None) -> Watch:
 def scope_of(plan: Plan, dispatcher: EventDispatcher, around: CallbackContext | None = None) -> Scope:
     """Return the place of a plan in a run, which may be a part of another run."""
     return Scope(plan.key, plan.path, () if around is None else around.item_path, dispatcher.run)
-
-
-def _as_returned(index: int, row: Any) -> tuple[int, Any]:
-    return index, row.error if isinstance(row, Failure) else row
 
 
 def prepared_targets(prepared: PreparedPlan) -> Callable[[TargetRef], ExecutionTarget]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.execution.jobs import Failure
-from hypernodes.mapping import Columns
+from hypernodes.mapping import Columns, ItemStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,6 +44,10 @@ def size_of(values: Any, depth: int = 0) -> int:
         if depth < MAX_DEPTH and (kind is list or kind is tuple or kind is dict):
             total += size_of(value, depth + 1)
     return total if len(values) <= SAMPLE else total * len(values) // SAMPLE
+
+
+MAX_BLOCK: Final = 1024
+"""How many small items of a stream are drawn at once."""
 
 
 class Rows(Protocol):
@@ -133,8 +137,9 @@ class StreamedRows:
         self._ready: deque[_Block] = deque()
 
     def put(self, position: int, row: Any) -> None:
-        """Take a row."""
-        self._put(_Block((position,), (row,), size_of(row)))
+        """Take a row; that of an item that has failed is handed out as its error."""
+        size = size_of(row)
+        self._put(_Block((position,), (row.error if row.__class__ is Failure else row,), size))
 
     def put_all(self, positions: Sequence[int], rows: Columns) -> None:
         """Take several rows."""
@@ -165,12 +170,9 @@ class StreamedRows:
         """Hand out the rows that are ready."""
         while self._ready:
             block = self._ready.popleft()
-            nbytes = block.nbytes // len(block.positions)
-            for pair in zip(block.positions, block.rows, strict=True):
-                self.waiting -= 1
-                self.nbytes -= nbytes
-                yield pair
-            self.nbytes -= block.nbytes % len(block.positions)
+            yield from zip(block.positions, block.rows, strict=True)
+            self.waiting -= len(block.positions)
+            self.nbytes -= block.nbytes
 
     def all(self) -> Sequence[Any]:
         """Return nothing: streamed rows are not kept."""
@@ -237,9 +239,10 @@ class ItemSource:
         self.total = None if self._columns is None else len(self._columns)  # if it is known
         self.drawn = 0  # how many have been drawn
         self.is_exhausted = False
-        self._source = iter(items)
+        self._source = items if isinstance(items, ItemStream) else iter(items)
         self._indices = getattr(items, "indices", None) if indices is None else indices
-        self._items: dict[int, Mapping[str, Any]] = {}  # of a stream
+        self._names: tuple[str, ...] = items.names if isinstance(items, ItemStream) else ()
+        self._items: dict[int, tuple[Any, ...]] = {}  # of a stream, a value for each name
         self._left = 0  # of those drawn that have no row yet
         self.error: Exception | None = None
         self.nbytes = 0
@@ -254,27 +257,45 @@ class ItemSource:
 
     def draw(self, room: int, room_bytes: int, least: int) -> range:
         """Draw items of a stream, and return their positions."""
-        first = position = self.drawn
-        if self.is_exhausted or room <= 0:
-            return range(first, first)
-        items, sizes, nbytes = self._items, self._sizes, 0
+        first = self.drawn
+        if room_bytes <= 0:
+            room = min(room, least)
+        count = 1  # large items are drawn one by one, small ones in blocks
+        while self.drawn - first < room and not self.is_exhausted:
+            if room_bytes <= 0 and self.drawn - first >= least:
+                break
+            nbytes = self._draw(min(count, room - (self.drawn - first)))
+            room_bytes -= nbytes
+            count = 1 if nbytes else min(2 * count, MAX_BLOCK)
+        return range(first, self.drawn)
+
+    def _draw(self, count: int) -> int:
+        """Draw so many items, if there are as many, and return their bytes."""
+        rows: list[tuple[Any, ...]] = []
         try:
-            for item in islice(self._source, room if room_bytes > 0 else max(0, least)):
-                items[position] = item
-                if size := size_of(item):
-                    sizes[position] = size
-                    nbytes += size
-                position += 1
-                if nbytes >= room_bytes and position - first >= least:
-                    break
+            if isinstance(self._source, ItemStream):
+                self._source.draw_into(rows, count)
             else:
-                self.is_exhausted = position - first < room and room_bytes > 0
+                self._draw_items(rows, count)
+            self.is_exhausted = len(rows) < count
         except Exception as error:  # It is raised when the items before it are done.
             self.is_exhausted, self.error = True, error
+        nbytes = 0
+        if not SMALL_TYPES.issuperset(map(type, chain.from_iterable(rows))):
+            for position, row in enumerate(rows, self.drawn):
+                if size := size_of(row):
+                    self._sizes[position] = size
+                    nbytes += size
+        self._items.update(enumerate(rows, self.drawn))
         self.nbytes += nbytes
-        self.drawn = position
-        self._left += position - first
-        return range(first, position)
+        self.drawn += len(rows)
+        self._left += len(rows)
+        return nbytes
+
+    def _draw_items(self, rows: list[tuple[Any, ...]], count: int) -> None:
+        for item in islice(self._source, count):
+            self._names = self._names or tuple(item)
+            rows.append(tuple(item[name] for name in self._names))
 
     def index(self, position: int) -> int:
         """Return the index of an item in its map."""
@@ -306,14 +327,16 @@ class ItemSource:
         return self.nbytes / max(1, self._left)
 
     def __getitem__(self, position: int) -> Mapping[str, Any]:
-        return self._items[position] if self._columns is None else self._columns[position]
+        if self._columns is None:
+            return dict(zip(self._names, self._items[position], strict=True))
+        return self._columns[position]
 
     def at(self, positions: Sequence[int]) -> Columns:
         """Return several items."""
         if self._columns is not None:
             return self._columns.at(positions)
-        items = [self._items[position] for position in positions]
-        return Columns.of(items, tuple(items[0]))
+        columns = zip(*map(self._items.__getitem__, positions), strict=True)
+        return Columns(dict(zip(self._names, map(list, columns), strict=True)), len(positions))
 
     def __len__(self) -> int:
         """Return how many items have been drawn and have no row yet."""
