@@ -204,11 +204,13 @@ def supervise(seconds: float, seed: int) -> None:
                 first += ITEMS // 2
         time.sleep(10)  # for workers whose driver was killed to notice it
         left = [f"{pid} {command[:100]}" for pid, (_, command) in processes().items() if str(home) in command]
-        files = [str(path) for path in temporary.rglob("*") if path.is_file() or path.is_socket()]
+        files = [str(path) for path in temporary.rglob("*") if path.is_file()]
+        # Daft's sockets stay where a process of a UDF was killed, and then the driver that would remove them.
+        sockets = [path for path in temporary.rglob("*") if path.is_socket()]
         ray.shutdown()
         assert not left, f"processes are left: {left}"
         assert not files, f"temporary files are left: {files}"
-    print(f"{rounds} drivers, and nothing wrong")
+    print(f"{rounds} drivers, and nothing wrong; sockets of Daft that nobody could remove: {len(sockets)}")
 
 
 if __name__ == "__main__":
