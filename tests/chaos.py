@@ -62,7 +62,7 @@ def drive(executor: str, home: Path, *, full_disk: bool) -> None:
     worked = node(work, output_name="worked", retries=2)
     cache = DiskCache(home / "cache")
     pipeline = Pipeline([worked], name="chaos", cache=cache).bind(log=str(home / "calls"))
-    known = [x for x in range(ITEMS) if pipeline.explain({"x": x})["worked"].status == "hit"]
+    known = [x for x in range(ITEMS) if pipeline.explain({"x": x})["work"].status == "hit"]
     (home / "known").write_text(json.dumps(known))
     (home / "calls").write_text("")
     rows = pipeline.with_engine(engine).map({"x": range(ITEMS)}, map_over="x", on_error="return")["worked"]
