@@ -104,7 +104,12 @@ def workers(driver: int, executor: str) -> list[int]:
     """Return the processes that work for a driver."""
     running = processes()
     if executor.startswith("ray"):
-        return [pid for pid in below(os.getpid(), running) if running[pid][1].startswith("ray::")]
+        # A raylet ends with its agents, and the cluster with the raylet: they are no workers.
+        return [
+            pid
+            for pid in below(os.getpid(), running)
+            if running[pid][1].startswith("ray::") and "Agent" not in running[pid][1]
+        ]
     return [pid for pid in below(driver, running) if "resource_tracker" not in running[pid][1]]
 
 
