@@ -22,7 +22,7 @@ PART ?= cache
 MUTANTS ?= 40
 SECONDS ?= 600
 
-.PHONY: help mutants test test-versions wheel lint types fuzz chaos run docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help mutants test test-versions wheel lint types fuzz chaos run docs docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
@@ -34,6 +34,7 @@ help:
 	@echo "make fuzz [SEED=...] [N=5000]   random pipelines on every executor, beside the plain loop"
 	@echo "make chaos [SEED=...] [SECONDS=600]   a map whose workers and driver are killed, stopped and ended"
 	@echo "make mutants [PART=cache|execution] [MUTANTS=40] [SEED=...]   do the tests find small changes?"
+	@echo "make docs    the documentation as a site, in site/"
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
@@ -95,8 +96,18 @@ mutants: $(BIN)/.dev
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[mutants]"
 	$(BIN)/python tests/mutants.py --part $(PART) --count $(MUTANTS) --seed $(SEED)
 
-docs-pictures: $(BIN)/.dev
+$(BIN)/.docs: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing what the documentation needs into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
+# MkDocs fails on every warning, such as a link that leads nowhere. The variable hides the notice of a later product.
+docs: $(BIN)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+docs-pictures: $(BIN)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs-pictures]"
 	$(BIN)/python docs/pictures/draw.py
 
 bench-calls: $(BIN)/.dev
@@ -112,7 +123,7 @@ bench-ray: $(BIN)/.dev
 	$(BIN)/python benchmarks/ray_map.py --peers
 
 clean:
-	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 # The wheel is installed in an environment of its own, outside of the checkout, and used there.
 wheel: $(BIN)/.dev

@@ -17,6 +17,7 @@ SEARCH = EXAMPLES / "semantic_search"
 WATCHING = EXAMPLES / "watching"
 sys.path[:0] = [str(SEARCH), str(WATCHING)]
 
+import executors  # noqa: E402
 import imports  # noqa: E402
 import nightly  # noqa: E402
 from model import Embedder  # noqa: E402
@@ -28,6 +29,7 @@ from hypernodes import RunReport  # noqa: E402
 def main() -> None:
     draw_pipelines()
     imports.draw(HERE / "imports.svg")
+    executors.draw(HERE / "executors.svg")
     left = []
     for draw, name, needs in (
         (draw_page, "page.png", ("playwright", "Chromium")),

@@ -11,6 +11,10 @@ import networkx as nx
 HERE = Path(__file__).parent
 OPENED = {"hypernodes.execution"}  # packages whose parts are boxes of their own
 LEFT_OUT = {"hypernodes", "hypernodes.__main__"}
+DARK = (
+    "@media (prefers-color-scheme: dark) { text { fill: #e6e9ee } path[stroke=black] { stroke: #6b7685 } "
+    '[fill="#f4f6f8"] { fill: #262c36 } [fill="#e3eefc"] { fill: #1c3050 } }'
+)
 
 
 def box_of(module: str) -> str:
@@ -39,7 +43,9 @@ def draw(path: Path) -> None:
     import pygraphviz
 
     graph = imports()
-    picture = pygraphviz.AGraph(directed=True, rankdir="TB", nodesep="0.25", ranksep="0.45")
+    picture = pygraphviz.AGraph(
+        directed=True, rankdir="TB", nodesep="0.25", ranksep="0.45", bgcolor="transparent"
+    )
     picture.node_attr.update(shape="box", style="rounded,filled", fillcolor="#f4f6f8", fontname="Helvetica")
     picture.edge_attr.update(color="#8895a5", arrowsize="0.7")
     for name in sorted(graph):
@@ -48,7 +54,8 @@ def draw(path: Path) -> None:
         picture.add_node(name, label=short, fillcolor="#e3eefc" if is_inside else "#f4f6f8")
     for start, end in sorted(nx.transitive_reduction(graph).edges):
         picture.add_edge(start, end)
-    picture.draw(str(path), prog="dot", format="svg")
+    drawn = picture.draw(prog="dot", format="svg").decode()
+    path.write_text(drawn.replace("<g ", f"<style>{DARK}</style>\n<g ", 1), encoding="utf-8")
 
 
 if __name__ == "__main__":
