@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import Event, current_worker
@@ -101,7 +101,7 @@ class MapRun(PlanExecution):
         self._common = {name: common.get(name) or CommonValue(value) for name, value in fixed.items()}
         self._is_chunk = indices is not None
         self._returns_here = returns_here
-        self._lookup = ItemLookup(known, is_chunk=self._is_chunk)
+        self._lookup = ItemLookup(known, run.clock, is_chunk=self._is_chunk)
         self._is_prepared = False
         self._shared = SharedValues(
             run, plan, scope, fixed=self._fixed, common=self._common, identities=self._identities
@@ -261,7 +261,7 @@ class MapRun(PlanExecution):
             batches=self if self._is_chunk else None,
             returns_here=self._returns_here,
         )
-        self._children[position] = (child, perf_counter())
+        self._children[position] = (child, self.run.clock())
         child.emit("on_map_item_start", index)
         child.begin()
 
@@ -288,7 +288,7 @@ class MapRun(PlanExecution):
         position = child.about
         self.count_of(child)
         _, started = self._children.pop(position)
-        seconds = perf_counter() - started
+        seconds = self.run.clock() - started
         child.emit("on_map_item_end", self.items.index(position), seconds)
         self._pace.measure(seconds)
         self._put(position, row)
@@ -473,7 +473,7 @@ class MapRun(PlanExecution):
 
     def _end(self) -> None:
         self.over = True
-        seconds = perf_counter() - self.started
+        seconds = self.run.clock() - self.started
         rows = self.rows.all()
         if self.emitted_as is not None:
             self.emit("on_map_end", seconds)

@@ -110,8 +110,10 @@ class RunState:
         fingerprints: Fingerprints,
         target_info: Callable[[TargetRef], TargetInfo],
         open_nested: OpenNested,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.fingerprints = fingerprints
+        self.clock = clock
         self.target_info = target_info
         self.open_nested = open_nested
         self.events: list[Event] = []  # not emitted yet
@@ -167,11 +169,11 @@ class RunState:
     def note_absent(self, signatures: frozenset[bytes]) -> None:
         """Take note that these were looked up just now and are not there: other runs may store them soon."""
         self._absent = set(signatures)
-        self._absent_until = perf_counter() + ABSENT_S
+        self._absent_until = self.clock() + ABSENT_S
 
     def is_absent(self, signature: bytes) -> bool:
         """Whether a signature was looked up just now and is not there."""
-        return signature in self._absent and perf_counter() < self._absent_until
+        return signature in self._absent and self.clock() < self._absent_until
 
     def store(self, store: Store) -> None:
         """Hand out a result that is to be kept."""
