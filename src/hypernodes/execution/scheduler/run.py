@@ -152,7 +152,7 @@ class Run:
     def ready(self) -> Job | None:
         """Return what can be done next, or ``None`` when everything waits for jobs that are under way."""
         state = self._state
-        agenda, jobs, waiting = state.agenda, state.jobs, state.waiting
+        agenda, jobs, senders, waiting = state.agenda, state.jobs, state.senders, state.waiting
         while not self.is_over:
             while agenda:
                 follow, args = agenda.popleft()
@@ -160,6 +160,9 @@ class Run:
             if self.is_over:
                 break
             if not jobs:
+                if senders:
+                    senders.popleft()()
+                    continue
                 return state.next_batch()
             job = jobs.popleft()
             if (waits := waiting.get(job.key)) is not None and not waits.owner.over:
