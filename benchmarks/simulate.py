@@ -21,17 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import simulate_measure
-from simulated_cluster import (
-    CONSTANTS_FILE,
-    Conditions,
-    Constants,
-    Report,
-    flat,
-    item_name,
-    nested,
-    simulate,
-    total,
-)
+from simulated_cluster import CONSTANTS_FILE, Conditions, Constants, Report, simulate
+from simulated_work import flat, item_name, nested, total
 
 PLOTS = Path(__file__).parents[1] / "docs"
 WORKERS = (1, 10, 100, 1_000, 10_000)

@@ -7,7 +7,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
-from simulated_cluster import Conditions, Constants, flat, item_name, nested, simulate
+from simulated_cluster import Conditions, Constants, simulate
+from simulated_work import flat, item_name, nested
 
 CONSTANTS = Constants(
     chunk_s=0.0009,
