@@ -22,7 +22,7 @@ PART ?= cache
 MUTANTS ?= 40
 SECONDS ?= 600
 
-.PHONY: help mutants test test-versions wheel lint types fuzz chaos run docs docs-pictures bench bench-calls bench-observe bench-daft bench-ray cluster-up cluster-down submit clean
+.PHONY: help mutants test test-versions wheel lint types fuzz chaos run docs docs-pictures bench bench-calls bench-observe bench-daft bench-ray bench-simulate cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
@@ -37,6 +37,7 @@ help:
 	@echo "make docs    the documentation as a site, in site/"
 	@echo "make docs-pictures  the pictures of docs/"
 	@echo "make bench-ray   a map on Ray, beside Ray itself"
+	@echo "make bench-simulate  maps on up to 10 000 simulated workers; redraws the plots of docs/scaling.md"
 	@echo "make bench-daft  a map as a Daft query, beside the query written by hand"
 	@echo "make bench-observe  what progress, logs, reports and traces cost"
 	@echo "make bench-calls  how many functions the core calls, which no busy machine changes"
@@ -121,6 +122,10 @@ bench-daft: $(BIN)/.dev
 
 bench-ray: $(BIN)/.dev
 	$(BIN)/python benchmarks/ray_map.py --peers
+
+bench-simulate: $(BIN)/.dev
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
+	$(BIN)/python benchmarks/simulate.py --plot
 
 clean:
 	rm -rf $(VENV) site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

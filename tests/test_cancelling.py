@@ -251,7 +251,7 @@ ABANDONED = """
         engine = DaftEngine(runner="native")
         pipeline = Pipeline([slow], engine=engine, callbacks={callbacks})
         try:
-            await asyncio.wait_for(pipeline.amap({{"x": list(range(1000))}}, map_over="x"), 1)
+            await asyncio.wait_for(pipeline.amap({{"x": list(range(3000))}}, map_over="x"), 1)
         except TimeoutError:
             print("timed out")
 

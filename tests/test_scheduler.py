@@ -154,17 +154,41 @@ def test_jobs_are_data_that_pickles():
 
 
 def test_chunk_sizes_follow_from_what_was_measured():
-    options = {"left": 100_000, "workers": 4, "ideal_seconds": 0.075}
+    options = {"left": 100_000, "workers": 4, "ideal_seconds": 0.25}
     assert chunk_size(Measured(), **options) == 1
-    assert chunk_size(Measured(1e-3, 0, 1), **options) == 16  # it grows step by step
-    assert chunk_size(Measured(1e-3, 0, 16), **options) == 75
+    assert chunk_size(Measured(1e-3, 0, 1), **options) == 64  # it grows step by step
+    assert chunk_size(Measured(1e-3, 0, 16), **options) == 250
     assert chunk_size(Measured(1e-3, 1 << 20, 16), **options) == 16  # as many bytes as may travel
     assert chunk_size(Measured(1.0, 0, 16), **options) == 1
     assert (
-        chunk_size(Measured(1e-3, 0, 75), **{**options, "left": 120}) == 10
+        chunk_size(Measured(1e-3, 0, 75), **{**options, "left": 120}) == 16
     )  # so that all workers end together
-    assert chunk_size(Measured(1e-3, 0, 75), **{**options, "left": None}) == 75
+    assert chunk_size(Measured(1e-3, 0, 75), **{**options, "left": None}) == 250
     assert chunk_size(Measured(1e-6, 0, 75), **options, largest=1) == 1
+    in_threads = {**options, "ideal_seconds": 0.002}
+    assert chunk_size(Measured(1e-4, 0, 20), **in_threads) == 20
+    assert chunk_size(Measured(1e-4, 0, 20), **{**in_threads, "left": 8}) == 2
+
+
+@pytest.mark.parametrize("workers", [1, 24, 1_000, 10_000])
+@pytest.mark.parametrize("item_seconds", [1e-3, 0.02, 1.0, 10.0])
+@pytest.mark.parametrize("rounds", [1, 10, 100])
+def test_one_driver_can_send_the_chunks_of_any_number_of_workers(workers, item_seconds, rounds):
+    """The chunks of a whole map, one after the other, as if all were sent and none had to be waited for."""
+    total = left = max(1, int(workers * rounds * 0.25 / item_seconds))
+    sizes = []
+    while left:
+        size = chunk_size(Measured(item_seconds, 0, 10**6), left=left, workers=workers, ideal_seconds=0.25)
+        sizes.append(size)
+        left -= min(size, left)
+    sustained = max(0.25, workers / 500)
+    assert sizes == sorted(sizes, reverse=True)  # the tail is short
+    assert sizes[0] * item_seconds <= sustained + item_seconds
+    work = total * item_seconds / workers
+    sending = len(sizes) / 2_000  # seconds of a driver that sends two thousand chunks a second
+    assert sizes[-1] == 1 or sizes[-1] * item_seconds <= work
+    if item_seconds <= sustained:  # longer items cannot be divided
+        assert sending <= max(work, (total * item_seconds / 500) ** 0.5) + 2 * sustained
 
 
 def test_a_chunk_is_divided_until_an_item_is_alone():

@@ -6,13 +6,12 @@ Equal items have equal signatures: one of them is started, and the others are lo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.execution.scheduler.items import Positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from hypernodes.execution.jobs import Found, Values
     from hypernodes.execution.plan.model import Step
@@ -59,7 +58,8 @@ class ItemLookup:
     The items of a chunk were looked up by whoever sent it.
     """
 
-    def __init__(self, known: Mapping[int, Results], *, is_chunk: bool) -> None:
+    def __init__(self, known: Mapping[int, Results], clock: Callable[[], float], *, is_chunk: bool) -> None:
+        self._clock = clock
         self.unknown = Positions()  # of items to be looked up before they are started
         self.waiting = Positions()  # of items to be started
         self._lookup: CacheLookup | None = None
@@ -103,7 +103,7 @@ class ItemLookup:
         """
         if (lookup := self._lookup) is None:
             return None
-        started = perf_counter()
+        started = self._clock()
         positions, all_signed, asked, upstream = [], [], [], []
         wanted: list[Sequence[bytes]] = []
         for position in self.unknown.take(self._block):
@@ -129,7 +129,7 @@ class ItemLookup:
 
     def take(self, block: Block, found: Found, items: ItemSource) -> Iterator[KnownItem]:
         """Yield the items of a block that are known; the others wait to be started."""
-        seconds = perf_counter() - block.started
+        seconds = self._clock() - block.started
         self.is_looking_up = False
         if seconds < LOOK_UP_S:
             self._block = min(MAX_BLOCK, self._block * 2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import Event, current_worker
@@ -101,13 +101,14 @@ class MapRun(PlanExecution):
         self._common = {name: common.get(name) or CommonValue(value) for name, value in fixed.items()}
         self._is_chunk = indices is not None
         self._returns_here = returns_here
-        self._lookup = ItemLookup(known, is_chunk=self._is_chunk)
+        self._lookup = ItemLookup(known, run.clock, is_chunk=self._is_chunk)
         self._is_prepared = False
         self._shared = SharedValues(
             run, plan, scope, fixed=self._fixed, common=self._common, identities=self._identities
         )
         self._children: dict[int, tuple[PlanRun, float]] = {}  # items that are run here, and since when
         self._chunks = 0  # that are under way
+        self._is_sending = False  # it will be asked for its next chunk when the driver can send one
         self._pace = Pace(run, plan, self.items.total, is_chunk=self._is_chunk, is_stream=self.rows.is_stream)
 
     def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
@@ -164,8 +165,16 @@ class MapRun(PlanExecution):
                 self._start_item(positions[0], self.plan.spread_plan)
             elif self._pace.sends_chunks:
                 self._send(positions)
+                if not self._is_sending:
+                    self._is_sending = True
+                    self.run.senders.append(self._send_next)
+                return
             else:
                 self._start_item(positions[0])
+
+    def _send_next(self) -> None:
+        self._is_sending = False
+        self.refill()
 
     def _prepare(self) -> None:
         """Identify what all items have in common, once, and see whether items can be looked up."""
@@ -261,7 +270,7 @@ class MapRun(PlanExecution):
             batches=self if self._is_chunk else None,
             returns_here=self._returns_here,
         )
-        self._children[position] = (child, perf_counter())
+        self._children[position] = (child, self.run.clock())
         child.emit("on_map_item_start", index)
         child.begin()
 
@@ -288,9 +297,9 @@ class MapRun(PlanExecution):
         position = child.about
         self.count_of(child)
         _, started = self._children.pop(position)
-        seconds = perf_counter() - started
+        seconds = self.run.clock() - started
         child.emit("on_map_item_end", self.items.index(position), seconds)
-        self._pace.measure(seconds)
+        self._pace.measure(1, seconds)
         self._put(position, row)
         self._lookup.done(position)
         self.run.later(self.refill)
@@ -350,8 +359,8 @@ class MapRun(PlanExecution):
         self.executed += outcome.executed
         self.hits += outcome.hits
         rows = outcome.rows
-        nbytes = outcome.nbytes / max(1, len(rows)) or self.items.mean_nbytes
-        self._pace.measure(outcome.seconds / max(1, len(rows)), nbytes)
+        nbytes = outcome.nbytes or self.items.mean_nbytes * len(rows)
+        self._pace.measure(max(1, len(rows)), outcome.seconds, nbytes)
         done = self._lookup.done if self._lookup.is_used else None
         if isinstance(rows, Columns):
             self.items.drop_all(positions)
@@ -464,6 +473,7 @@ class MapRun(PlanExecution):
             self._end()
 
     def _abandon_children(self, error: BaseException) -> None:
+        self._pace.close()
         for child, _ in self._children.values():
             child.abandon(error)
             self.count_of(child)
@@ -473,7 +483,8 @@ class MapRun(PlanExecution):
 
     def _end(self) -> None:
         self.over = True
-        seconds = perf_counter() - self.started
+        self._pace.close()
+        seconds = self.run.clock() - self.started
         rows = self.rows.all()
         if self.emitted_as is not None:
             self.emit("on_map_end", seconds)

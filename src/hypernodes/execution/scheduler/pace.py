@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hypernodes.execution.scheduler.chunk_size import (
     IN_PROCESS_CHUNK_S,
@@ -14,16 +13,12 @@ from hypernodes.execution.scheduler.chunk_size import (
     MAX_STREAM_CHUNK_ITEMS,
     SERIALIZED_CHUNK_S,
     SPREAD_MIN_S,
-    Measured,
     chunk_size,
 )
 
 if TYPE_CHECKING:
     from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.scheduler.state import RunState
-
-SHORTEST_ITEM_S: Final = 1e-7
-"""What an item takes at least, so that the ideal number of items in a chunk is finite."""
 
 
 class Pace:
@@ -37,7 +32,10 @@ class Pace:
         self._total = total
         self._is_chunk = is_chunk
         self._is_stream = is_stream
-        self._measured = Measured()
+        self._items = run.items_of(plan)
+        self._left = total or 0  # of this map, in what the maps of the plan have left
+        self._items.left += self._left
+        self._asked = 1  # how many items the last chunk was to have
         # Several items go together.
         self.sends_chunks = plan.chunk_plan is not None and plan.map_target is not None
 
@@ -54,7 +52,7 @@ class Pace:
         """Return how many items of a stream are in memory at most."""
         # While no item needs the target, it is not asked for its size.
         window: int = vars(self).get("window", 1)
-        return max(least, 2 * window * (self._measured.asked if self.sends_chunks else 1))
+        return max(least, 2 * window * (self._asked if self.sends_chunks else 1))
 
     @property
     def least_items(self) -> int:
@@ -63,6 +61,7 @@ class Pace:
 
     def next_size(self, here: int, drawn: int) -> int:
         """Return how many items the next chunk has."""
+        self._note_left(here, drawn)
         target = self._plan.map_target
         if self._gathers and target is not None:
             size = self._run.target_info(target).chunk_items(self._total)
@@ -77,13 +76,13 @@ class Pace:
             )
             largest = MAX_STREAM_CHUNK_ITEMS if self._is_stream else MAX_CHUNK_ITEMS
             size = chunk_size(
-                self._measured,
-                left=None if self._total is None else here + self._total - drawn,
+                self._items.measured,
+                left=None if self._total is None else self._items.left,
                 workers=self._workers,
                 ideal_seconds=ideal_seconds,
                 largest=1 if capabilities is not None and capabilities.runs_coroutines else largest,
             )
-        self._measured = replace(self._measured, asked=size)
+        self._asked = size
         return min(size, here)
 
     def spreads(self, left: int) -> bool:
@@ -91,17 +90,28 @@ class Pace:
         return (
             self._plan.spread_plan is not None
             and left < self._workers
-            and not 0 < self._measured.item_seconds < SPREAD_MIN_S
+            and not 0 < self._items.measured.item_seconds < SPREAD_MIN_S
         )
 
-    def measure(self, seconds: float, nbytes: float = 0.0) -> None:
-        """Take note of how long an item took, and of how many bytes have travelled for it."""
-        self._measured = Measured(max(seconds, SHORTEST_ITEM_S), nbytes, self._measured.asked)
+    def measure(self, items: int, seconds: float, nbytes: float = 0.0) -> None:
+        """Take note of how long some items took together, and of how many bytes have travelled for them."""
+        self._items.measure(items, seconds, nbytes, self._workers)
         # Items of this process go in chunks only if they are short; else their events come as they happen.
         # Streams never batch items inline: that would delay items already requested.
         plan = self._plan
         if plan.chunk_plan is not None and plan.map_target is None and not self._is_stream:
-            self.sends_chunks = seconds < INLINE_MAX_ITEM_S
+            self.sends_chunks = seconds < items * INLINE_MAX_ITEM_S
+
+    def close(self) -> None:
+        """Count the items of this map no longer: it is over."""
+        self._items.left -= self._left
+        self._left = 0
+
+    def _note_left(self, here: int, drawn: int) -> None:
+        if self._total is not None:
+            left = here + self._total - drawn
+            self._items.left += left - self._left
+            self._left = left
 
     @cached_property
     def _workers(self) -> int:

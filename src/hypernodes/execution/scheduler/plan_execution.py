@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.callbacks.event import Event, current_worker
@@ -27,7 +27,7 @@ class PlanExecution(ABC):
         self.parent = parent
         self.about = about
         self.over = False  # it has ended; the parts below end with it
-        self.started = perf_counter()
+        self.started = run.clock()
         self.executed = 0  # calls that were made here and in the parts below that have ended
         self.hits = 0  # results that came from a cache, likewise
         self.emitted_as: str | None = None  # the pipeline id of its start event; items of a map have none

@@ -9,7 +9,6 @@ identities only; if the cache has its result, nothing behind it is asked for:
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import MapError, NodeAbandonedError, WorkerDiedError
@@ -225,7 +224,7 @@ class PlanRun(PlanExecution):
 
     def job_begins(self, about: CallStep) -> None:
         """Emit that a call is about to be made."""
-        self._under_way[about.index] = perf_counter()
+        self._under_way[about.index] = self.run.clock()
         if "on_node_start" in self.plan.subscribed:
             arguments = {parameter: self.values[name] for parameter, name in about.arguments}
             signature = self._signatures.get(about.index)
@@ -294,7 +293,7 @@ class PlanRun(PlanExecution):
         self._resolve(step, outputs)
 
     def _start_nested(self, step: NestedStep, arguments: Values) -> None:
-        self._under_way[step.index] = perf_counter()
+        self._under_way[step.index] = self.run.clock()
         self.emit("on_node_start", step.name, arguments)
         self.emit("on_nested_pipeline_start", self.plan.path[-1], step.name)
         source = dict(step.arguments)
@@ -341,7 +340,7 @@ class PlanRun(PlanExecution):
             outputs = tuple(gathered(columns[inner]) for inner in names)
         else:
             outputs = tuple(result[inner] for inner, _ in step.results)
-        seconds = perf_counter() - self._under_way.pop(step.index)
+        seconds = self.run.clock() - self._under_way.pop(step.index)
         self.emit("on_nested_pipeline_end", self.plan.path[-1], step.name, seconds)
         self.emit("on_node_end", step.name, dict(zip(step.outputs, outputs, strict=True)), seconds)
         self._resolve(step, outputs)
@@ -400,7 +399,7 @@ class PlanRun(PlanExecution):
     def _finish(self, outputs: Values) -> None:
         self.over = True
         if self.emitted_as is not None:
-            self.emit("on_pipeline_end", self.emitted_as, outputs, perf_counter() - self.started)
+            self.emit("on_pipeline_end", self.emitted_as, outputs, self.run.clock() - self.started)
         self.parent.child_finished(self, outputs)
 
     @property

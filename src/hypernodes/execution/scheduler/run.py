@@ -1,13 +1,14 @@
 """The state machine of one run: what can be done now, and what follows from an outcome?
 
-It has no threads, waits for nothing and does no I/O: a driver takes jobs with `ready`, does them or has them
-done, and gives the outcomes back with `settle`. Nested pipelines and maps are parts of the same run, so that
-no worker ever waits for another.
+It has no threads, waits for nothing and does no I/O, and its clock is given to it: a driver takes jobs with
+`ready`, does them or has them done, and gives the outcomes back with `settle`. Nested pipelines and maps are
+parts of the same run, so that no worker ever waits for another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hypernodes.callbacks.event import Scope
@@ -42,8 +43,9 @@ class Run:
         self,
         fingerprints: Fingerprints = NO_FINGERPRINTS,
         target_info: Callable[[TargetRef], TargetInfo] = no_targets,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self._state = RunState(fingerprints, target_info, self._open_nested)
+        self._state = RunState(fingerprints, target_info, self._open_nested, clock)
         self.events = self._state.events  # not emitted yet; whoever emits events empties it
         self.has_remote_values = False  # any value has stayed with its worker
         self.is_over = False
@@ -62,9 +64,10 @@ class Run:
         fingerprints: Fingerprints = NO_FINGERPRINTS,
         target_info: Callable[[TargetRef], TargetInfo] = no_targets,
         scope: Scope | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> Run:
         """Run a plan over one set of inputs."""
-        run = cls(fingerprints, target_info)
+        run = cls(fingerprints, target_info, clock)
         values = {**plan.bound, **inputs}
         sends_calls = NODE_TARGET in plan.needs  # of which several may take the same input
         root = PlanRun(
@@ -93,9 +96,10 @@ class Run:
         scope: Scope | None = None,
         on_error: OnError = "raise",
         rows: Rows | None = None,
+        clock: Callable[[], float] = perf_counter,
     ) -> Run:
         """Run a plan over items, each with the values of the inputs that vary."""
-        run = cls(fingerprints, target_info)
+        run = cls(fingerprints, target_info, clock)
         if isinstance(items, Sequence):
             items = Columns.of(items, tuple(items[0]) if items else ())
         root = MapRun(
@@ -148,7 +152,7 @@ class Run:
     def ready(self) -> Job | None:
         """Return what can be done next, or ``None`` when everything waits for jobs that are under way."""
         state = self._state
-        agenda, jobs, waiting = state.agenda, state.jobs, state.waiting
+        agenda, jobs, senders, waiting = state.agenda, state.jobs, state.senders, state.waiting
         while not self.is_over:
             while agenda:
                 follow, args = agenda.popleft()
@@ -156,6 +160,9 @@ class Run:
             if self.is_over:
                 break
             if not jobs:
+                if senders:
+                    senders.popleft()()
+                    continue
                 return state.next_batch()
             job = jobs.popleft()
             if (waits := waiting.get(job.key)) is not None and not waits.owner.over:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 from hypernodes.execution.jobs import BatchCall, CommonValue
+from hypernodes.execution.scheduler.item_statistics import ItemStatistics
 from hypernodes.execution.signature import Signer
 
 if TYPE_CHECKING:
@@ -110,8 +111,10 @@ class RunState:
         fingerprints: Fingerprints,
         target_info: Callable[[TargetRef], TargetInfo],
         open_nested: OpenNested,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.fingerprints = fingerprints
+        self.clock = clock
         self.target_info = target_info
         self.open_nested = open_nested
         self.events: list[Event] = []  # not emitted yet
@@ -119,6 +122,8 @@ class RunState:
         self.jobs: deque[KeyedJob] = deque()  # what can be done now
         # What follows from what is known; worked off before the next job is handed out.
         self.agenda: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        # Each sends a chunk when no other job is ready, so that its size follows from the latest outcomes.
+        self.senders: deque[Callable[[], None]] = deque()
         self.retries = 0  # calls that wait for a retry, and leave their worker to others
         self.maps: WeakSet[Any] = WeakSet()  # those with nodes that are called again after a delay
         self.has_remote_values = False  # any value has stayed with its worker
@@ -128,6 +133,7 @@ class RunState:
         self.waiting: dict[JobKey, Continuation] = {}  # which part waits for which job
         self._batches: dict[tuple[JobOwner, CallStep], list[Call]] = {}
         self._signers: dict[int, Signer] = {}
+        self._items: dict[int, ItemStatistics] = {}
         self._bound: dict[int, dict[str, CommonValue]] = {}
 
     def later(self, follow: Callable[..., None], *args: Any) -> None:
@@ -167,11 +173,11 @@ class RunState:
     def note_absent(self, signatures: frozenset[bytes]) -> None:
         """Take note that these were looked up just now and are not there: other runs may store them soon."""
         self._absent = set(signatures)
-        self._absent_until = perf_counter() + ABSENT_S
+        self._absent_until = self.clock() + ABSENT_S
 
     def is_absent(self, signature: bytes) -> bool:
         """Whether a signature was looked up just now and is not there."""
-        return signature in self._absent and perf_counter() < self._absent_until
+        return signature in self._absent and self.clock() < self._absent_until
 
     def store(self, store: Store) -> None:
         """Hand out a result that is to be kept."""
@@ -180,7 +186,15 @@ class RunState:
 
     def close(self) -> None:
         """Let go of everything."""
-        for held in (self.jobs, self.agenda, self.waiting, self._batches, self.stores, self.events):
+        for held in (
+            self.jobs,
+            self.agenda,
+            self.senders,
+            self.waiting,
+            self._batches,
+            self.stores,
+            self.events,
+        ):
             held.clear()
         del self.open_nested
         self._bound.clear()
@@ -190,6 +204,12 @@ class RunState:
         if plan.key not in self._bound:
             self._bound[plan.key] = {name: CommonValue(value) for name, value in plan.bound.items()}
         return self._bound[plan.key]
+
+    def items_of(self, plan: Plan) -> ItemStatistics:
+        """Return what is known of the items of a plan, from all maps over it."""
+        if (items := self._items.get(plan.key)) is None:
+            items = self._items[plan.key] = ItemStatistics()
+        return items
 
     def signer(self, plan: Plan) -> Signer:
         """Return what signs the steps of a plan of this run."""
