@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from hypernodes.exceptions import MapError, MappingError, did_you_mean, listing
+from hypernodes.exceptions import InputError, MapError, MappingError, did_you_mean, listing
 from hypernodes.text import names_in, renaming, short
 
 if TYPE_CHECKING:
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 MapMode = Literal["zip", "product"]
 OnError = Literal["raise", "return"]
+
+_MAP_OPTIONS: Final = {
+    "map_mode": {"zip": "element by element", "product": "every combination"},
+    "on_error": {"raise": "stop at the first error", "return": "continue"},
+}
 
 
 class Nestable(Protocol):
@@ -101,16 +106,9 @@ class NestedPipeline:
             )
         self.map_over: tuple[str, ...] = names
         self.map_mode: MapMode = map_mode
-        if map_mode not in ("zip", "product"):
-            raise MapError(
-                f"nested pipeline {self.name!r}: map_mode must be 'zip' or 'product', not {short(map_mode)}."
-            )
-        self._check_known("map_over", self.map_over, self.input_names)
         self.on_error: OnError = on_error
-        if on_error not in ("raise", "return"):
-            raise MapError(
-                f"nested pipeline {self.name!r}: on_error must be 'raise' or 'return', not {short(on_error)}."
-            )
+        check_map_options(map_mode, on_error, f"nested pipeline {self.name!r}", MapError)
+        self._check_known("map_over", self.map_over, self.input_names)
         if on_error == "return" and not self.map_over:
             raise MapError(
                 f"nested pipeline {self.name!r}: on_error='return' puts errors into the lists of a map. Name "
@@ -145,3 +143,19 @@ class NestedPipeline:
             f"<nested pipeline {self.name}({', '.join(self.input_names)}){over} "
             f"-> {', '.join(self.output_names)}>"
         )
+
+
+def check_map_options(
+    map_mode: object, on_error: object, where: str, kind: type[InputError] = InputError
+) -> None:
+    """Check the options of a map that have a fixed set of values.
+
+    Raises:
+        InputError: It names the option, its value, and the values that are possible with their meaning.
+    """
+    for option, value in (("map_mode", map_mode), ("on_error", on_error)):
+        known = _MAP_OPTIONS[option]
+        if not isinstance(value, str) or value not in known:
+            first, second = (f"{name!r} ({meaning})" for name, meaning in known.items())
+            hint = did_you_mean(value, known) if isinstance(value, str) else ""
+            raise kind(f"{where}: {option} must be {first} or {second}, not {short(value)}.{hint}")

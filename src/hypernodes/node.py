@@ -21,6 +21,7 @@ from typing import (
 )
 
 from hypernodes._compat.inspect import mark_coroutine_function
+from hypernodes.earlier_names import missing_attribute
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
 from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_option_names
 from hypernodes.parameters import (
@@ -145,7 +146,7 @@ class Node(Generic[P, R]):
     def __getattr__(self, name: str) -> Any:
         if name in NodeOptions.__dataclass_fields__ and "options" in vars(self):
             return getattr(self.options, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise missing_attribute(self, "Node", name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, without a pipeline."""

@@ -10,9 +10,9 @@ import os
 import secrets
 import socket
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Never
 
-from hypernodes.arguments import amount, error_of, text
+from hypernodes.arguments import amount, error_of, text, unknown_option
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.exceptions import NodeAbandonedError, OptionError, TelemetryWarning, import_extra
 from hypernodes.telemetry.node_span import NodeSpanContext
@@ -90,7 +90,10 @@ class TelemetryCallback(PipelineCallback):
         *,
         endpoint: str | None = None,
         sample_items: float | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("TelemetryCallback", unknown)
         need = "telemetry needs OpenTelemetry"
         import_extra("opentelemetry.trace", need, "opentelemetry-sdk", "telemetry")
         if isinstance(tracer_provider, str):

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR", "BT", "RL"]
 
-REPLACED_OPTIONS: Final = {
-    "style": "Give theme='light', 'dark' or 'auto'.",
-    "engine": "Give return_type='svg', 'html', 'mermaid' or 'graphviz'.",
-    "interactive": "Give return_type='html'.",
-}
-
 _SUFFIXES: Final[dict[str, Form]] = {
     ".svg": "svg",
     ".png": "svg",
