@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import pytest
 
@@ -151,6 +152,16 @@ def test_an_earlier_attribute_says_what_replaces_it(kind, name):
         getattr(owner, name)
     assert not hasattr(owner, name)
     assert name not in dir(owner)
+
+
+def test_the_page_for_those_who_migrate_has_every_earlier_name():
+    page = Path(__file__).parents[1] / "docs" / "migration" / "README.md"
+    table = re.findall(r"^\| `(.*)` \| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    attributes = {
+        f"{kind}.{name}": text for kind, names in ATTRIBUTES.items() for name, text in names.items()
+    }
+    options = {f"{of}({name}=...)": text for of, names in OPTIONS.items() for name, text in names.items()}
+    assert dict(table) == {**IMPORTS, **attributes, **options}
 
 
 def test_an_unknown_name_is_an_error_as_python_says_it():

@@ -86,7 +86,6 @@ OPTIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "DaftEngine": {
         "cache": _OF_PIPELINES.format("cache"),
         "callbacks": _OF_PIPELINES.format("callbacks"),
-        "code_generation_mode": "Use Pipeline.explain(...) and DaftEngine(show_plan=True).",
         "default_daft_config": "Give batch_size=... and concurrency=...; resources are options of nodes.",
         "use_batch_udf": "Plain functions share a batch UDF already; @node(batch=...) adds one of your own.",
     },
