@@ -128,12 +128,17 @@ def initializer_arguments(initializer: Any, initargs: Any) -> tuple[Any, ...]:
 
     Raises:
         TypeError: The initializer cannot be called, as `concurrent.futures` says it.
+        OptionError: There are arguments and no initializer, or they are not a tuple.
     """
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    if isinstance(initargs, tuple | list):
-        return tuple(initargs)
-    raise error_of("initargs", "a tuple", initargs)
+    if not isinstance(initargs, tuple | list):
+        raise error_of("initargs", "a tuple", initargs)
+    if initargs and initializer is None:
+        raise OptionError(
+            f"initargs={short(initargs)} are the arguments of an initializer. Give initializer=..."
+        )
+    return tuple(initargs)
 
 
 def _is_number(value: Any) -> bool:

@@ -107,13 +107,9 @@ class NestedPipeline:
         self.map_over: tuple[str, ...] = names
         self.map_mode: MapMode = map_mode
         self.on_error: OnError = on_error
-        check_map_options(map_mode, on_error, f"nested pipeline {self.name!r}", MapError)
+        where = f"nested pipeline {self.name!r}"
+        check_map_options(map_mode, on_error, where, is_map=bool(self.map_over), kind=MapError)
         self._check_known("map_over", self.map_over, self.input_names)
-        if on_error == "return" and not self.map_over:
-            raise MapError(
-                f"nested pipeline {self.name!r}: on_error='return' puts errors into the lists of a map. Name "
-                f"the inputs that vary with map_over, or leave on_error out."
-            )
 
     def _names(self, option: str, mapping: Mapping[str, str] | None) -> dict[str, str]:
         names = renaming(mapping)
@@ -146,12 +142,18 @@ class NestedPipeline:
 
 
 def check_map_options(
-    map_mode: object, on_error: object, where: str, kind: type[InputError] = InputError
+    map_mode: object,
+    on_error: object,
+    where: str,
+    *,
+    is_map: bool = True,
+    kind: type[InputError] = InputError,
 ) -> None:
     """Check the options of a map that have a fixed set of values.
 
     Raises:
-        InputError: It names the option, its value, and the values that are possible with their meaning.
+        InputError: It names the option, its value, and the values that are possible with their meaning. Or an
+            option is not the default, and there is no map.
     """
     for option, value in (("map_mode", map_mode), ("on_error", on_error)):
         known = _MAP_OPTIONS[option]
@@ -159,3 +161,8 @@ def check_map_options(
             first, second = (f"{name!r} ({meaning})" for name, meaning in known.items())
             hint = did_you_mean(value, known) if isinstance(value, str) else ""
             raise kind(f"{where}: {option} must be {first} or {second}, not {short(value)}.{hint}")
+        if not is_map and value != next(iter(known)):
+            raise kind(
+                f"{where}: {option}={value!r} is an option of a map. Name the inputs that vary in map_over, "
+                f"or leave {option} out."
+            )

@@ -496,8 +496,8 @@ class Pipeline(PipelineDefinition):
             Traceback (most recent call last):
             hypernodes.exceptions.InputTypeError: pipeline 'p': x[1] is '2', of type str, but node 'double'...
         """
-        check_map_options(map_mode, "raise", self._where)
         is_map = map_over is not None or table_of(inputs) is not None
+        check_map_options(map_mode, "raise", self._where, is_map=is_map, kind=MapError)
         given = given_values(inputs, map_over, map_mode, graph=self.wiring, where=self._where, is_map=is_map)
         self._check_names(tuple(given.values), output_names(output_name), is_map=is_map)
         check_values(self.wiring, {**self.bound, **given.values}, given.varying, self._where)
@@ -546,6 +546,7 @@ class Pipeline(PipelineDefinition):
         from hypernodes.execution.signature import fingerprint_plan
 
         is_map = map_over is not None or table_of(inputs) is not None
+        check_map_options(map_mode, "raise", self._where, is_map=is_map, kind=MapError)
         if is_map:
             warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
             given = map_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
