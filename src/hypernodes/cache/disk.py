@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.arguments import number_of_bytes, path_text, seconds
 from hypernodes.cache import entry, inspection, processes
-from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node
+from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node, is_outside_cluster
 from hypernodes.cache.keys import key_bytes
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
@@ -379,6 +379,13 @@ class DiskCache(TierCommands):
         if self.remote is not None:  # Each host has a directory of its own.
             self._was_sent = True
             ray_node = None
+        elif is_outside_cluster():
+            self._warn(
+                "client",
+                "is on a host outside the Ray cluster, which workers cannot reach (Ray Client). They keep "
+                "their results in a directory of the same path on the host of the client's server. Give the "
+                "cache a remote tier, DiskCache(path, remote=...), which all hosts share",
+            )
         return _unpickle, (str(self.path), self.size_limit, self._key, self.expire, ray_node, self.remote)
 
 
