@@ -186,7 +186,7 @@ class PipelineDefinition:
         return self.wiring.order
 
     @property
-    def graph(self) -> nx.DiGraph:
+    def graph(self) -> nx.DiGraph[Any]:
         """The inputs and nodes as a networkx DiGraph; each edge has the ``name`` of its value."""
         return to_networkx(self.wiring, self.bound)
 

@@ -75,7 +75,7 @@ class NestedPipeline:
             raise MappingError(
                 f"nested pipeline {pipeline.pipeline_id!r}: name must be a text, not {short(name)}."
             )
-        self.name = name or pipeline.pipeline_id
+        self.name: str = name or pipeline.pipeline_id
         to_inner = self._names("input_mapping", input_mapping)
         to_outer = self._names("output_mapping", output_mapping)
         self._check_known("input_mapping", to_inner.values(), pipeline.input_names)
@@ -87,11 +87,17 @@ class NestedPipeline:
             )
 
         outer_of = {inner: outer for outer, inner in to_inner.items()}
-        self.arguments = tuple((inner, outer_of.get(inner, inner)) for inner in pipeline.input_names)
-        self.results = tuple((inner, to_outer.get(inner, inner)) for inner in pipeline.output_names)
-        self.input_names = tuple(dict.fromkeys(outer for _, outer in self.arguments))
-        self.output_names = tuple(outer for _, outer in self.results)
-        self.optional = frozenset(outer for inner, outer in self.arguments if inner in pipeline.optional)
+        self.arguments: tuple[tuple[str, str], ...] = tuple(
+            (inner, outer_of.get(inner, inner)) for inner in pipeline.input_names
+        )
+        self.results: tuple[tuple[str, str], ...] = tuple(
+            (inner, to_outer.get(inner, inner)) for inner in pipeline.output_names
+        )
+        self.input_names: tuple[str, ...] = tuple(dict.fromkeys(outer for _, outer in self.arguments))
+        self.output_names: tuple[str, ...] = tuple(outer for _, outer in self.results)
+        self.optional: frozenset[str] = frozenset(
+            outer for inner, outer in self.arguments if inner in pipeline.optional
+        )
         if len(set(self.output_names)) != len(self.output_names):
             raise MappingError(
                 f"nested pipeline {self.name!r}: two outputs would have the same name: "

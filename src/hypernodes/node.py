@@ -75,10 +75,12 @@ class Node(Generic[P, R]):
         options: NodeOptions = DEFAULTS,
     ) -> None:
         self.function = function
-        self.name = callable_name(function)
-        self.output_names = tuple(map(identifier, output_names))
+        self.name: str = callable_name(function)
+        self.output_names: tuple[str, ...] = tuple(map(identifier, output_names))
         self.options = options
-        self.renamed = {parameter: identifier(name) for parameter, name in (renamed or {}).items()}
+        self.renamed: dict[str, str] = {
+            parameter: identifier(name) for parameter, name in (renamed or {}).items()
+        }
 
         parameters = inputs_of(function, self.name)
         self.arguments: tuple[tuple[str, str], ...] = tuple(
@@ -90,7 +92,7 @@ class Node(Generic[P, R]):
             for parameter, name in self.arguments
             if parameters[parameter].default is not inspect.Parameter.empty
         )
-        self.positional = positional_of(function, parameters)
+        self.positional: tuple[Positional, ...] = positional_of(function, parameters)
         called = _innermost(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
         self._check_names()

@@ -47,8 +47,8 @@ class HyperNodesEngine(ScheduledEngine):
     ) -> None:
         if unknown:
             raise unknown_option("HyperNodesEngine", unknown)
-        self.node_executor = _checked(node_executor, "node_executor")
-        self.map_executor = _checked(map_executor, "map_executor")
+        self.node_executor: str | Executor | ExecutionTarget = _checked(node_executor, "node_executor")
+        self.map_executor: str | Executor | ExecutionTarget = _checked(map_executor, "map_executor")
         self._node = target_of(self.node_executor)
         # One pool given twice is one target, so that work in it is known to be there already.
         is_same = self.node_executor is self.map_executor and not isinstance(self.map_executor, str)
