@@ -169,6 +169,6 @@ def check_map_options(
             raise kind(f"{where}: {option} must be {first} or {second}, not {short(value)}.{hint}")
         if not is_map and value != next(iter(known)):
             raise kind(
-                f"{where}: {option}={value!r} is an option of a map. Name the inputs that vary in map_over, "
-                f"or leave {option} out."
+                f"{where}: {option}={value!r} is an option of a map. "
+                f"Name the inputs that vary with map_over, or leave {option} out."
             )
