@@ -81,6 +81,7 @@ lint: $(BIN)/.dev
 
 types: $(BIN)/.dev
 	$(BIN)/mypy
+	$(BIN)/python tests/public_types.py
 
 test: lint types
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=10

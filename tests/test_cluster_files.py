@@ -170,7 +170,7 @@ def ended(local, tmp_path_factory):
     (large / "model.bin").write_bytes(os.urandom(MAX_UPLOAD + 1))
     job = (
         *(*submit, "--inputs", "texts.jsonl", "--map-over", "text"),
-        *("--out", str(cwd / "out.jsonl"), "--cache", str(cwd / "cache")),
+        *("--out", str(cwd / "out.jsonl"), "--remote", (cwd / "tier").as_uri(), "--cache"),
     )
     drive = (
         *("run", "pipelines:loud", "--set", 'text=["a", "b"]', "--map-over", "text", "--executor", "ray"),
@@ -184,13 +184,16 @@ def ended(local, tmp_path_factory):
     wrong, none = {**env, "RAY_AUTH_TOKEN": "0" * 32}, {**env, "HOME": str(cwd / "no_home")}
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(hypernodes, local, cwd, *job)
+        first = pool.submit(hypernodes, local, cwd, *job, str(cwd / "cache"))
         rows = pool.submit(lambda: first.result() and (cwd / "out.jsonl").read_text().splitlines())
         yield {
             "job": first,
             "rows": rows,
             "job again": pool.submit(
-                lambda: rows.result() and hypernodes(env, cwd, *job, start=AFTER_IMPORT)
+                lambda: (
+                    rows.result()
+                    and hypernodes(env, cwd, *job, str(cwd / "another cache"), start=AFTER_IMPORT)
+                )
             ),
             "failing job": pool.submit(hypernodes, local, cwd, *submit, "--set", "text=bad"),
             "found": pool.submit(hypernodes, env, cwd, *found, "--set", "text=a"),
@@ -220,7 +223,7 @@ def test_a_job_maps_over_a_file_and_is_watched(ended):
 
 
 @pytest.mark.timeout(300)
-def test_the_same_job_again_from_a_program_that_has_imported_ray_finds_everything_in_the_cache(ended):
+def test_a_job_from_a_program_that_has_imported_ray_finds_everything_in_the_tier_of_an_earlier_job(ended):
     again = ended["job again"].result()
     assert again.returncode == 0, again.stdout + again.stderr
     assert "⚡ 200" in again.stdout

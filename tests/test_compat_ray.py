@@ -132,3 +132,12 @@ def test_ray_reads_again_whether_it_sends_a_token():
 def test_a_cluster_that_asks_for_no_token_rejects_none(ray_cluster):
     address = ray_cluster.get_runtime_context().gcs_address
     assert not compat.rejects_token(address, 5)
+
+
+def test_a_process_knows_that_it_is_no_client():
+    """That a client knows it is a test of test_ray_client.py, which has a server for clients."""
+    import ray.util.client
+
+    todo = changed("ray.util.client.ray is gone.", "Look for another way to know of Ray Client.")
+    assert callable(ray.util.client.ray.is_connected), todo
+    assert not compat.is_client()

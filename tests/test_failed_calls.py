@@ -140,7 +140,7 @@ def test_the_errors_of_a_nested_map_are_no_stale_hits_of_what_takes_them(tmp_pat
 def test_errors_are_returned_only_by_maps():
     with pytest.raises(MapError, match="Name the inputs that vary with map_over"):
         inverses.as_node(on_error="return")
-    with pytest.raises(MapError, match="on_error must be 'raise' or 'return', not 'ignore'"):
+    with pytest.raises(MapError, match="on_error must be 'raise' .* or 'return' .*, not 'ignore'"):
         inverses.as_node(map_over="x", on_error="ignore")
     assert issubclass(MapError, ValueError)
     assert not issubclass(MapError, GraphError)

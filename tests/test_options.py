@@ -92,7 +92,7 @@ TABLE = [
     (a_stream, "ordered", FLAG),
     (a_picture, "orient", ()),
     (a_picture, "depth", (None, 1)),
-    (a_picture, "flatten", FLAG),
+    (partial(a_picture, depth=None), "flatten", FLAG),
     (a_picture, "min_arg_group_size", COUNT),
     (a_picture, "show_legend", FLAG),
     (a_picture, "show_types", FLAG),
@@ -110,10 +110,10 @@ TABLE = [
     (DaftEngine, "concurrency", (None, 1)),
     (AsyncExecutor, "max_concurrent", COUNT),
     (AsyncExecutor, "initializer", (None, int)),
-    (AsyncExecutor, "initargs", (["a"],)),
+    (partial(AsyncExecutor, initializer=print), "initargs", (["a"],)),
     (ParallelExecutor, "max_workers", (None, 1)),
     (ParallelExecutor, "initializer", (None, int)),
-    (ParallelExecutor, "initargs", (["a"],)),
+    (partial(ParallelExecutor, initializer=print), "initargs", (["a"],)),
     (RayExecutor, "max_workers", (None, 1)),
     (RayExecutor, "num_cpus", (None, 0, 1, 1.5)),
     (RayExecutor, "num_gpus", (None, 0, 1, 1.5)),
@@ -123,7 +123,7 @@ TABLE = [
     (RayExecutor, "max_retries", (0, 1)),
     (RayExecutor, "address", OR_NONE + TEXT),
     (RayExecutor, "initializer", (None, int)),
-    (RayExecutor, "initargs", (["a"],)),
+    (partial(RayExecutor, initializer=print), "initargs", (["a"],)),
     (RayExecutor, "autoscaling", FLAG),
     (DiskCache, "path", ("1",)),
     (a_cache, "size_limit", (None, 1, 1.5, "1")),
@@ -327,3 +327,45 @@ def test_a_cache_that_returns_none_for_a_miss_warns_once_and_serves():
         assert Pipeline([node(abs, output_name="other")], cache=cache).run({"x": -5}) == {"other": 5}
     assert len(caught) == 1
     assert [verdict.status for verdict in pipeline.explain({"x": -1})] == ["hit", "hit"]
+
+
+ONE_NODE = partial(node, abs, output_name="size")
+SIZES = Pipeline([ONE_NODE()], name="sizes")
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "message"),
+    [
+        (ONE_NODE, {"retry_delay": 1.0}, "node 'abs': retry_delay has no effect without retries"),
+        (ONE_NODE, {"retry_delay": [1, 2]}, "node 'abs': retry_delay has no effect without retries"),
+        (ONE_NODE, {"retry_on": OSError}, "node 'abs': retry_on has no effect without retries"),
+        (AsyncExecutor, {"initargs": (1,)}, "initargs=.* are the arguments of an initializer"),
+        (ParallelExecutor, {"initargs": (1,)}, "initargs=.* are the arguments of an initializer"),
+        (RayExecutor, {"initargs": (1,)}, "initargs=.* are the arguments of an initializer"),
+        (SIZES.as_node, {"map_mode": "product"}, "map_mode='product' is an option of a map"),
+        (SIZES.as_node, {"on_error": "return"}, "on_error='return' is an option of a map"),
+        (
+            SIZES.explain,
+            {"inputs": {"x": 1}, "map_mode": "product"},
+            "map_mode='product' is an option of a map",
+        ),
+        (SIZES.validate, {"inputs": {"x": 1}, "map_mode": "product"}, "map_mode='product' is an option of"),
+        (SIZES.visualize, {"flatten": True}, "depth=1 expands none"),
+    ],
+    ids=short_name,
+)
+def test_an_option_without_the_one_that_it_belongs_to_is_an_error_where_it_is_given(make, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"retries": 0, "retry_delay": 1, "retry_on": OSError},
+        {"retry_delay": None},
+        {"retries": 2, "retry_delay": 1},
+    ],
+)
+def test_an_option_may_be_given_when_the_one_that_it_belongs_to_is_switched_off(options):
+    assert Pipeline([ONE_NODE(**options)]).run({"x": -1}) == {"size": 1}

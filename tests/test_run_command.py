@@ -137,9 +137,46 @@ def test_the_option_cache_keeps_results(here):
     assert "⚡ 2" in done.stderr
 
 
+def test_the_option_remote_keeps_results_beyond_the_directory(here):
+    pytest.importorskip("obstore")
+    text, remote = ("--set", 'text=["a", "b"]', "--map-over", "text"), (here / "tier").as_uri()
+    first = command("written_here:sizes", *text, "--cache", "first", "--remote", remote)
+    assert "⚡" not in first.stderr
+    second = command("written_here:sizes", *text, "--cache", "second", "--remote", remote)
+    assert "⚡ 2" in second.stderr
+
+
+@pytest.mark.parametrize("name", ["run", "submit"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--remote", "s3://bucket/a"], "--remote needs --cache, the directory"),
+        (["--cache", "kept", "--remote", "bucket"], "'bucket' is not an address of a bucket"),
+        (["--map-mode", "product"], "--map-mode product needs --map-over"),
+    ],
+)
+def test_an_option_without_the_one_that_it_belongs_to_is_an_error_before_anything_runs(
+    here, name, options, message
+):
+    done = CliRunner().invoke(main, [name, "written_here:sizes", *options])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
+        (
+            ["written_here:sizes", "--set", "text=a", "--on-error", "return"],
+            2,
+            "--on-error return needs rows",
+        ),
+        (["written_here:sizes", "--working-dir", "."], 2, "--working-dir needs --executor ray"),
+        (
+            ["written_here:sizes", "--executor", "sequential", "--max-workers", "2"],
+            2,
+            "--max-workers needs an --executor that has workers",
+        ),
         (["written_here"], 2, "is not the place of a pipeline"),
         (["written_here:other"], 1, "has no 'other'. Its pipelines: 'sizes', 'power', 'odd'"),
         (["written_here:word"], 1, "is of type str, not Pipeline"),

@@ -1,22 +1,31 @@
 """The spellings of the earlier library that this one takes, and what it says of the others."""
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
 import hypernodes
 import hypernodes.telemetry
 from hypernodes import (
+    AsyncExecutor,
     CycleError,
+    DaftEngine,
     HyperNodesEngine,
     HyperNodesError,
+    InputError,
+    ParallelExecutor,
     Pipeline,
     PipelineCallback,
     ProgressCallback,
+    RayExecutor,
+    TelemetryCallback,
     exceptions,
     node,
 )
 from hypernodes.callbacks.base import hooks_of
+from hypernodes.earlier_names import ATTRIBUTES, IMPORTS, OPTIONS
 
 
 @node(output_name="y")
@@ -95,6 +104,102 @@ def test_all_exceptions_are_at_the_top_level():
 def test_options_that_were_replaced_say_by_what(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+CALLED = {
+    "Pipeline": Pipeline,
+    "HyperNodesEngine": HyperNodesEngine,
+    "DaftEngine": DaftEngine,
+    "AsyncExecutor": AsyncExecutor,
+    "ParallelExecutor": ParallelExecutor,
+    "RayExecutor": RayExecutor,
+    "TelemetryCallback": TelemetryCallback,
+    "map": pipeline.map,
+    "as_node": pipeline.as_node,
+    "visualize": pipeline.visualize,
+}
+FIRST = {"Pipeline": [[double]], "map": [{"x": [1]}, "x"]}
+
+
+@pytest.mark.parametrize(
+    ("callee", "option"), [(callee, option) for callee, options in OPTIONS.items() for option in options]
+)
+def test_every_earlier_option_is_an_error_that_says_what_replaces_it(callee, option):
+    with pytest.raises(TypeError, match=re.escape(OPTIONS[callee][option])):
+        CALLED[callee](*FIRST.get(callee, ()), **{option: 1})
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_the_import_of_an_earlier_name_says_what_replaces_it(name):
+    for module in ("hypernodes", "hypernodes.engines", "hypernodes.exceptions", "hypernodes.callbacks"):
+        with pytest.raises(ImportError, match=re.escape(IMPORTS[name])):
+            exec(f"from {module} import {name}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in ATTRIBUTES.items() for name in names]
+)
+def test_an_earlier_attribute_says_what_replaces_it(kind, name):
+    found = []
+
+    class Look(PipelineCallback):
+        def on_pipeline_start(self, pipeline_id, inputs, ctx):
+            found.append(ctx)
+
+    pipeline.with_callbacks([Look()]).run({"x": 1})
+    owner = {"Pipeline": pipeline, "Node": double, "CallbackContext": found[0]}[kind]
+    with pytest.raises(AttributeError, match=re.escape(ATTRIBUTES[kind][name])):
+        getattr(owner, name)
+    assert not hasattr(owner, name)
+    assert name not in dir(owner)
+
+
+def test_the_page_for_those_who_migrate_has_every_earlier_name():
+    page = Path(__file__).parents[1] / "docs" / "migration" / "README.md"
+    table = re.findall(r"^\| `(.*)` \| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    attributes = {
+        f"{kind}.{name}": text for kind, names in ATTRIBUTES.items() for name, text in names.items()
+    }
+    options = {f"{of}({name}=...)": text for of, names in OPTIONS.items() for name, text in names.items()}
+    assert dict(table) == {**IMPORTS, **attributes, **options}
+
+
+def test_an_unknown_name_is_an_error_as_python_says_it():
+    with pytest.raises(ImportError, match="cannot import name 'Pipelin' from 'hypernodes' "):
+        exec("from hypernodes import Pipelin")
+    with pytest.raises(AttributeError, match="'Pipeline' object has no attribute 'rnu'"):
+        _ = pipeline.rnu
+    with pytest.raises(AttributeError, match="'Node' object has no attribute 'nam'"):
+        _ = double.nam
+
+
+@pytest.mark.parametrize("rows", [[{"x": 1}, {"x": 2}], ({"x": 1},)])
+def test_rows_as_inputs_of_a_map_say_how_they_are_given(rows):
+    for call in (pipeline.map, pipeline.imap):
+        with pytest.raises(InputError, match=r"Map over rows as a table, map\(pandas.DataFrame\(rows\)\)"):
+            call(rows, map_over="x")
+
+
+@pytest.mark.parametrize("mode", ["cartesian", "outer", "Zip", None])
+def test_an_unknown_map_mode_says_what_the_modes_mean(mode):
+    wanted = r"must be 'zip' \(element by element\) or 'product' \(every combination\), not"
+    for call in (pipeline.map, pipeline.imap, lambda inputs, **options: pipeline.as_node(**options)):
+        with pytest.raises(InputError, match=wanted):
+            call({"x": [1]}, map_over="x", map_mode=mode)
+
+
+@pytest.mark.parametrize("engine", [None, HyperNodesEngine(map_executor="threaded")])
+def test_callbacks_read_the_state_of_items_as_earlier_engines_kept_it(engine):
+    found = []
+
+    class Look(PipelineCallback):
+        def on_node_start(self, node_id, inputs, ctx):
+            found.append((ctx.get("_in_map"), ctx.get("_map_item_index"), ctx.get("_other", 7)))
+
+    single = Pipeline([double], callbacks=[Look()], engine=engine)
+    single.run({"x": 1})
+    single.map({"x": [1, 2]}, "x")
+    assert sorted(found, key=str) == [(False, None, 7), (True, 0, 7), (True, 1, 7)]
 
 
 @pytest.mark.parametrize(

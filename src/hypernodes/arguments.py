@@ -12,6 +12,7 @@ from datetime import timedelta
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.earlier_names import OPTIONS
 from hypernodes.exceptions import HyperNodesError, OptionError, did_you_mean, listing
 from hypernodes.text import short
 
@@ -33,15 +34,15 @@ def error_of(
     return kind(f"{where}{': ' if where else ''}{name} must be {wanted}, not {short(value)}.")
 
 
-def unknown_option(callee: str, unknown: Mapping[str, object], replaced: Mapping[str, str]) -> OptionError:
+def unknown_option(callee: str, unknown: Mapping[str, object]) -> OptionError:
     """Return the error of a keyword that a callable does not take, with what has replaced it, if anything.
 
-    >>> print(unknown_option("Pipeline", {"backend": 1}, {"backend": "Give engine=..."}))
-    Pipeline() got an unexpected keyword argument 'backend'. Give engine=...
+    >>> print(unknown_option("RayExecutor", {"max_concurrent": 4}))
+    RayExecutor() got an unexpected keyword argument 'max_concurrent'. It is called max_workers.
     """
     name = next(iter(unknown))
-    hint = f" {replaced[name]}" if name in replaced else ""
-    return OptionError(f"{callee}() got an unexpected keyword argument {name!r}.{hint}")
+    advice = OPTIONS.get(callee, {}).get(name, "")
+    return OptionError(f"{callee}() got an unexpected keyword argument {name!r}. {advice}".rstrip())
 
 
 def flag(name: str, value: Any, **told: Any) -> bool:
@@ -127,12 +128,17 @@ def initializer_arguments(initializer: Any, initargs: Any) -> tuple[Any, ...]:
 
     Raises:
         TypeError: The initializer cannot be called, as `concurrent.futures` says it.
+        OptionError: There are arguments and no initializer, or they are not a tuple.
     """
     if initializer is not None and not callable(initializer):
         raise TypeError("initializer must be a callable")
-    if isinstance(initargs, tuple | list):
-        return tuple(initargs)
-    raise error_of("initargs", "a tuple", initargs)
+    if not isinstance(initargs, tuple | list):
+        raise error_of("initargs", "a tuple", initargs)
+    if initargs and initializer is None:
+        raise OptionError(
+            f"initargs={short(initargs)} are the arguments of an initializer. Give initializer=..."
+        )
+    return tuple(initargs)
 
 
 def _is_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hypernodes.callbacks.base import HOOKS, PipelineCallback
 from hypernodes.config import INHERIT, Cache, Inherit
-from hypernodes.exceptions import GraphError, ImmutableError, InputError, did_you_mean
+from hypernodes.exceptions import GraphError, ImmutableError
 from hypernodes.text import short
 
 if TYPE_CHECKING:
@@ -97,23 +97,6 @@ def check_name(name: str | None) -> None:
     """
     if name is not None and not isinstance(name, str):
         raise GraphError(f'a pipeline\'s name must be a text, not {short(name)}. Give name="...".')
-
-
-def check_map_options(map_mode: object, on_error: object, where: str) -> None:
-    """Check the options of a map that have a fixed set of values.
-
-    Raises:
-        InputError: It names the option, its value and the values that are possible.
-    """
-    for option, value, known in (
-        ("map_mode", map_mode, ("zip", "product")),
-        ("on_error", on_error, ("raise", "return")),
-    ):
-        if not isinstance(value, str) or value not in known:
-            hint = did_you_mean(value, known) if isinstance(value, str) else ""
-            raise InputError(
-                f"{where}: {option} must be {known[0]!r} or {known[1]!r}, not {short(value)}.{hint}"
-            )
 
 
 def immutable_error(attribute: str, action: str, where: str) -> ImmutableError:

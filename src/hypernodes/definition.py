@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
 from hypernodes.arguments import flag, unknown_option
 from hypernodes.checks import check_cache, check_callbacks, check_engine, check_name, immutable_error
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.base import PipelineCallback
     from hypernodes.config import Cache
     from hypernodes.engine import Engine
-
-
-_REPLACED: Final = {
-    "backend": "Give engine=HyperNodesEngine(...), DaftEngine(...), or an Engine of your own.",
-    "max_workers": "Executors have it: engine=HyperNodesEngine(map_executor=ThreadPoolExecutor(4)).",
-}
 
 
 class PipelineDefinition:
@@ -60,7 +54,7 @@ class PipelineDefinition:
         **unknown: Never,
     ) -> None:
         if unknown:
-            raise unknown_option("Pipeline", unknown, _REPLACED)
+            raise unknown_option("Pipeline", unknown)
         check_name(name)
         members = _members(nodes, name)
         last_output = [output for member in members for output in member.output_names][-1:]
@@ -192,7 +186,7 @@ class PipelineDefinition:
         return self.wiring.order
 
     @property
-    def graph(self) -> nx.DiGraph:
+    def graph(self) -> nx.DiGraph[Any]:
         """The inputs and nodes as a networkx DiGraph; each edge has the ``name`` of its value."""
         return to_networkx(self.wiring, self.bound)
 

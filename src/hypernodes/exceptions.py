@@ -52,6 +52,8 @@ from importlib import import_module
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Final
 
+from hypernodes.earlier_names import missing_name
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
@@ -253,6 +255,12 @@ class TableWarning(UserWarning):
 
 class TelemetryWarning(UserWarning):
     """The telemetry of a run is not exported. The results are correct all the same."""
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        raise missing_name(__name__, name)
 
 
 def import_extra(module: str, need: str, package: str, extra: str) -> ModuleType:

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Items = TypeVar("Items")
 
 _SHOWN_COLUMNS: Final = 5
+_ROWS_HINT: Final = (
+    " Map over rows as a table, map(pandas.DataFrame(rows)), or as a list of values for each input: "
+    "map({'x': [row['x'] for row in rows]}, map_over='x')."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,10 @@ def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
             f"{where}: a table has many rows, but run computes the outputs once. Use map, which takes each "
             f"row as an item."
         )
+    rows = isinstance(inputs, list | tuple) and inputs and isinstance(inputs[0], Mapping)
     raise InputError(
         f"{where}: inputs must be a mapping of names to values, as in {{'x': 1}}, but they are a "
-        f"{type(inputs).__name__}: {short(inputs)}."
+        f"{type(inputs).__name__}: {short(inputs)}.{_ROWS_HINT if rows else ''}"
     )
 
 

@@ -40,9 +40,9 @@ class Columns(Sequence[dict[str, Any]]):
     def __init__(
         self, columns: dict[str, list[Any]], length: int | None = None, indices: Sequence[int] | None = None
     ) -> None:
-        self.columns = columns
+        self.columns: dict[str, list[Any]] = columns
         self._length = len(next(iter(columns.values()), ())) if length is None else length
-        self.indices = indices
+        self.indices: Sequence[int] | None = indices
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> Columns:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from hypernodes.exceptions import MapError, MappingError, did_you_mean, listing
+from hypernodes.exceptions import InputError, MapError, MappingError, did_you_mean, listing
 from hypernodes.text import names_in, renaming, short
 
 if TYPE_CHECKING:
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 
 MapMode = Literal["zip", "product"]
 OnError = Literal["raise", "return"]
+
+_MAP_OPTIONS: Final = {
+    "map_mode": {"zip": "element by element", "product": "every combination"},
+    "on_error": {"raise": "stop at the first error", "return": "continue"},
+}
 
 
 class Nestable(Protocol):
@@ -70,7 +75,7 @@ class NestedPipeline:
             raise MappingError(
                 f"nested pipeline {pipeline.pipeline_id!r}: name must be a text, not {short(name)}."
             )
-        self.name = name or pipeline.pipeline_id
+        self.name: str = name or pipeline.pipeline_id
         to_inner = self._names("input_mapping", input_mapping)
         to_outer = self._names("output_mapping", output_mapping)
         self._check_known("input_mapping", to_inner.values(), pipeline.input_names)
@@ -82,11 +87,17 @@ class NestedPipeline:
             )
 
         outer_of = {inner: outer for outer, inner in to_inner.items()}
-        self.arguments = tuple((inner, outer_of.get(inner, inner)) for inner in pipeline.input_names)
-        self.results = tuple((inner, to_outer.get(inner, inner)) for inner in pipeline.output_names)
-        self.input_names = tuple(dict.fromkeys(outer for _, outer in self.arguments))
-        self.output_names = tuple(outer for _, outer in self.results)
-        self.optional = frozenset(outer for inner, outer in self.arguments if inner in pipeline.optional)
+        self.arguments: tuple[tuple[str, str], ...] = tuple(
+            (inner, outer_of.get(inner, inner)) for inner in pipeline.input_names
+        )
+        self.results: tuple[tuple[str, str], ...] = tuple(
+            (inner, to_outer.get(inner, inner)) for inner in pipeline.output_names
+        )
+        self.input_names: tuple[str, ...] = tuple(dict.fromkeys(outer for _, outer in self.arguments))
+        self.output_names: tuple[str, ...] = tuple(outer for _, outer in self.results)
+        self.optional: frozenset[str] = frozenset(
+            outer for inner, outer in self.arguments if inner in pipeline.optional
+        )
         if len(set(self.output_names)) != len(self.output_names):
             raise MappingError(
                 f"nested pipeline {self.name!r}: two outputs would have the same name: "
@@ -101,21 +112,10 @@ class NestedPipeline:
             )
         self.map_over: tuple[str, ...] = names
         self.map_mode: MapMode = map_mode
-        if map_mode not in ("zip", "product"):
-            raise MapError(
-                f"nested pipeline {self.name!r}: map_mode must be 'zip' or 'product', not {short(map_mode)}."
-            )
-        self._check_known("map_over", self.map_over, self.input_names)
         self.on_error: OnError = on_error
-        if on_error not in ("raise", "return"):
-            raise MapError(
-                f"nested pipeline {self.name!r}: on_error must be 'raise' or 'return', not {short(on_error)}."
-            )
-        if on_error == "return" and not self.map_over:
-            raise MapError(
-                f"nested pipeline {self.name!r}: on_error='return' puts errors into the lists of a map. Name "
-                f"the inputs that vary with map_over, or leave on_error out."
-            )
+        where = f"nested pipeline {self.name!r}"
+        check_map_options(map_mode, on_error, where, is_map=bool(self.map_over), kind=MapError)
+        self._check_known("map_over", self.map_over, self.input_names)
 
     def _names(self, option: str, mapping: Mapping[str, str] | None) -> dict[str, str]:
         names = renaming(mapping)
@@ -145,3 +145,30 @@ class NestedPipeline:
             f"<nested pipeline {self.name}({', '.join(self.input_names)}){over} "
             f"-> {', '.join(self.output_names)}>"
         )
+
+
+def check_map_options(
+    map_mode: object,
+    on_error: object,
+    where: str,
+    *,
+    is_map: bool = True,
+    kind: type[InputError] = InputError,
+) -> None:
+    """Check the options of a map that have a fixed set of values.
+
+    Raises:
+        InputError: It names the option, its value, and the values that are possible with their meaning. Or an
+            option is not the default, and there is no map.
+    """
+    for option, value in (("map_mode", map_mode), ("on_error", on_error)):
+        known = _MAP_OPTIONS[option]
+        if not isinstance(value, str) or value not in known:
+            first, second = (f"{name!r} ({meaning})" for name, meaning in known.items())
+            hint = did_you_mean(value, known) if isinstance(value, str) else ""
+            raise kind(f"{where}: {option} must be {first} or {second}, not {short(value)}.{hint}")
+        if not is_map and value != next(iter(known)):
+            raise kind(
+                f"{where}: {option}={value!r} is an option of a map. "
+                f"Name the inputs that vary with map_over, or leave {option} out."
+            )

@@ -21,6 +21,7 @@ from typing import (
 )
 
 from hypernodes._compat.inspect import mark_coroutine_function
+from hypernodes.earlier_names import missing_attribute
 from hypernodes.exceptions import GraphError, MappingError, NotANodeError, did_you_mean, listing
 from hypernodes.options import DEFAULTS, NodeOptions, NodeOptionValues, check_option_names
 from hypernodes.parameters import (
@@ -74,10 +75,12 @@ class Node(Generic[P, R]):
         options: NodeOptions = DEFAULTS,
     ) -> None:
         self.function = function
-        self.name = callable_name(function)
-        self.output_names = tuple(map(identifier, output_names))
+        self.name: str = callable_name(function)
+        self.output_names: tuple[str, ...] = tuple(map(identifier, output_names))
         self.options = options
-        self.renamed = {parameter: identifier(name) for parameter, name in (renamed or {}).items()}
+        self.renamed: dict[str, str] = {
+            parameter: identifier(name) for parameter, name in (renamed or {}).items()
+        }
 
         parameters = inputs_of(function, self.name)
         self.arguments: tuple[tuple[str, str], ...] = tuple(
@@ -89,7 +92,7 @@ class Node(Generic[P, R]):
             for parameter, name in self.arguments
             if parameters[parameter].default is not inspect.Parameter.empty
         )
-        self.positional = positional_of(function, parameters)
+        self.positional: tuple[Positional, ...] = positional_of(function, parameters)
         called = _innermost(function)
         self.is_async: bool = inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called)
         self._check_names()
@@ -145,7 +148,7 @@ class Node(Generic[P, R]):
     def __getattr__(self, name: str) -> Any:
         if name in NodeOptions.__dataclass_fields__ and "options" in vars(self):
             return getattr(self.options, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise missing_attribute(self, "Node", name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, without a pipeline."""

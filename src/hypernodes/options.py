@@ -100,6 +100,12 @@ class NodeOptions:
                     others[name] = read(others[name])
                 except OptionError:
                     raise GraphError(f"node {node!r}: {name} {wanted.format(short(others[name]))}") from None
+        for name, partner in _PARTNERS.items():
+            if values.get(name) is not None and partner not in values:
+                raise GraphError(
+                    f"node {node!r}: {name} has no effect without {partner}, since calls are not repeated. "
+                    f"Give {partner}=..., or leave {name} out."
+                )
         return cls(**others)
 
 
@@ -169,6 +175,10 @@ _READERS: Final[dict[str, tuple[Callable[[Any], Any], str]]] = {
     ),
 }
 """How each option is read, and what it is to be; the resources and the batch function are read elsewhere."""
+
+
+_PARTNERS: Final = {"retry_on": "retries", "retry_delay": "retries"}
+"""Options that say more about another one."""
 
 
 DEFAULTS: Final = NodeOptions()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from hypernodes.arguments import flag, unknown_option
 from hypernodes.async_inputs import drawn_inputs, sync_inputs
-from hypernodes.checks import check_map_options
 from hypernodes.definition import PipelineDefinition
+from hypernodes.earlier_names import with_earlier_attributes
 from hypernodes.engine import OutputName, output_names, registered_engine
 from hypernodes.exceptions import InputError, MapError
 from hypernodes.inputs import (
@@ -23,7 +23,7 @@ from hypernodes.inputs import (
     warn_of_unused_columns,
 )
 from hypernodes.mapping import collect, failed_items
-from hypernodes.nested import MapMode, NestedPipeline, OnError
+from hypernodes.nested import MapMode, NestedPipeline, OnError, check_map_options
 from hypernodes.tables import DataFrame, table_of
 from hypernodes.type_checks import check_values
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 TableT = TypeVar("TableT")
 
 
+@with_earlier_attributes
 class Pipeline(PipelineDefinition):
     """Nodes connected by name: a parameter takes the output of the same name, or else is an input.
 
@@ -154,6 +155,7 @@ class Pipeline(PipelineDefinition):
         on_error: OnError = "raise",
         *,
         previous: Mapping[str, Sequence[Any]] | None = None,
+        **_unknown: Never,
     ) -> dict[str, list[Any]]:
         """Run the pipeline once per item, and collect each output in a list.
 
@@ -186,6 +188,8 @@ class Pipeline(PipelineDefinition):
             >>> power.map({"base": [2, 3], "exp": [1, 2]}, map_over=["base", "exp"], map_mode="product")
             {'power': [2, 4, 3, 9]}
         """
+        if _unknown:
+            raise unknown_option("map", _unknown)
         check_map_options(map_mode, on_error, self._where)
         warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
         engine = self.effective_engine
@@ -492,8 +496,8 @@ class Pipeline(PipelineDefinition):
             Traceback (most recent call last):
             hypernodes.exceptions.InputTypeError: pipeline 'p': x[1] is '2', of type str, but node 'double'...
         """
-        check_map_options(map_mode, "raise", self._where)
         is_map = map_over is not None or table_of(inputs) is not None
+        check_map_options(map_mode, "raise", self._where, is_map=is_map, kind=MapError)
         given = given_values(inputs, map_over, map_mode, graph=self.wiring, where=self._where, is_map=is_map)
         self._check_names(tuple(given.values), output_names(output_name), is_map=is_map)
         check_values(self.wiring, {**self.bound, **given.values}, given.varying, self._where)
@@ -542,6 +546,7 @@ class Pipeline(PipelineDefinition):
         from hypernodes.execution.signature import fingerprint_plan
 
         is_map = map_over is not None or table_of(inputs) is not None
+        check_map_options(map_mode, "raise", self._where, is_map=is_map, kind=MapError)
         if is_map:
             warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
             given = map_inputs(inputs, map_over, map_mode, graph=self.wiring, where=self._where)
@@ -564,6 +569,7 @@ class Pipeline(PipelineDefinition):
         name: str | None = None,
         *,
         on_error: OnError = "raise",
+        **_unknown: Never,
     ) -> NestedPipeline:
         """Return this pipeline as a node of another one.
 
@@ -588,6 +594,8 @@ class Pipeline(PipelineDefinition):
             >>> outer.run({"words": ["a", "bcd"]})
             {'lengths': [1, 3], 'longest': 3}
         """
+        if _unknown:
+            raise unknown_option("as_node", _unknown)
         return NestedPipeline(
             self,
             input_mapping=input_mapping,
@@ -658,10 +666,10 @@ class Pipeline(PipelineDefinition):
                 n0["abs → size"]
                 i0 --> n0
         """
-        from hypernodes.visualization.picture import REPLACED_OPTIONS, picture
+        from hypernodes.visualization.picture import picture
 
         if _unknown:
-            raise unknown_option("visualize", _unknown, REPLACED_OPTIONS)
+            raise unknown_option("visualize", _unknown)
         return picture(
             self,
             filename,

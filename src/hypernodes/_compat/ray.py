@@ -40,6 +40,18 @@ def is_worker_process() -> bool:
     return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
 
 
+def is_client() -> bool:
+    """Whether this process is connected by Ray Client: ``ray.init("ray://...")``.
+
+    Why: Ray runs the calls of such a process on the host of its server, and its public API does not say so.
+    When ``ray.util.client.ray`` is gone: Ray Client is gone, and this function returns False.
+    """
+    import ray
+
+    client = getattr(getattr(ray.util, "client", None), "ray", None)
+    return client is not None and bool(client.is_connected())
+
+
 def upload_directories(runtime_env: dict[str, Any], logger: logging.Logger) -> dict[str, Any]:
     """Upload the directories that a ``runtime_env`` names, and return it with the URIs of the uploads.
 

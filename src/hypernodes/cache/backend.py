@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
 import sys
 import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol
 
+from hypernodes._compat.ray import is_client
 from hypernodes.cache.remote.address import INSTALL
 
 if TYPE_CHECKING:
@@ -66,11 +68,31 @@ class Backend(Protocol):
 
 
 def current_ray_node() -> str | None:
-    """Return the id of the Ray node that this process runs on; ``None`` if it is not connected to Ray."""
+    """Return the id of the Ray node that this process runs on; ``None`` if it is not connected to Ray.
+
+    For a client outside the cluster (``ray.init("ray://...")``), it is the node of the client's server.
+    """
     if (ray := sys.modules.get("ray")) is None or not ray.is_initialized():
         return None
-    node_id: str = ray.get_runtime_context().get_node_id()
+    node_id: str = _node_of_client() or ray.get_runtime_context().get_node_id()
     return node_id
+
+
+def is_outside_cluster() -> bool:
+    """Whether this process is a client of a Ray cluster on a host that has no node of the cluster."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized() and is_client() and _node_of_client() is None
+
+
+def _node_of_client() -> str | None:
+    """Return the id of the node on this host, if this process is a client; `ray` says that of its server."""
+    if not is_client():
+        return None
+    import ray
+
+    host = socket.gethostname()
+    here = (node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerHostname"] == host)
+    return next(here, None)
 
 
 class BackendHandle:

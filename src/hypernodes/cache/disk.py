@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.arguments import number_of_bytes, path_text, seconds
 from hypernodes.cache import entry, inspection, processes
-from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node
+from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node, is_outside_cluster
 from hypernodes.cache.keys import key_bytes
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
@@ -84,7 +84,7 @@ class DiskCache(TierCommands):
         expire: float | timedelta | None = None,
         remote: str | None = None,
     ) -> None:
-        self.path = Path(path_text("path", path, where="DiskCache")).expanduser().absolute()
+        self.path: Path = Path(path_text("path", path, where="DiskCache")).expanduser().absolute()
         if self.path.exists() and not self.path.is_dir():
             raise NotADirectoryError(
                 f"DiskCache({str(path)!r}): there is a file where the directory should be. Give another path."
@@ -94,12 +94,12 @@ class DiskCache(TierCommands):
                 raise ValueError(f"DiskCache({str(path)!r}): {name} must be more than 0, not {limit!r}.")
         where = f"DiskCache({str(path)!r})"
         self._hash = hash(self.path)
-        self.size_limit = (
+        self.size_limit: int | None = (
             None if size_limit is None else number_of_bytes("size_limit", size_limit, where=where)
         )
-        self.expire = None if expire is None else seconds("expire", expire, where=where)
+        self.expire: float | None = None if expire is None else seconds("expire", expire, where=where)
         self._key = key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else key_bytes(key)
-        self.remote = None if remote is None else check_url(remote)
+        self.remote: str | None = None if remote is None else check_url(remote)
         self._ray_node: str | None = None
         self._was_sent = False  # whether other processes may have written entries since `flush`
         self._known_codes: set[str] = set()
@@ -115,7 +115,11 @@ class DiskCache(TierCommands):
         # Caches with the same id have the same entries, so that their calls are made once (`in_flight`).
         # A copy that another process has sent names the Ray node of the directory, also if it is this one.
         elsewhere = None if self._ray_node == current_ray_node() else self._ray_node
-        self.store_id = (os.path.realpath(self.path), self._key, elsewhere)
+        self.store_id: tuple[str, bytes | None, str | None] = (
+            os.path.realpath(self.path),
+            self._key,
+            elsewhere,
+        )
         self._store = BackendHandle(
             self.path,
             self.size_limit,
@@ -379,6 +383,13 @@ class DiskCache(TierCommands):
         if self.remote is not None:  # Each host has a directory of its own.
             self._was_sent = True
             ray_node = None
+        elif is_outside_cluster():
+            self._warn(
+                "client",
+                "is on a host outside the Ray cluster, which workers cannot reach (Ray Client). They keep "
+                "their results in a directory of the same path on the host of the client's server. Give the "
+                "cache a remote tier, DiskCache(path, remote=...), which all hosts share",
+            )
         return _unpickle, (str(self.path), self.size_limit, self._key, self.expire, ray_node, self.remote)
 
 

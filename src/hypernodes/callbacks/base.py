@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from hypernodes.earlier_names import with_earlier_attributes
+
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from hypernodes.callbacks.event import About, Event, RunContext, Worker
     from hypernodes.callbacks.node_context import NodeContext
 
 
+_EARLIER_KEYS: Final[Mapping[str, Callable[[tuple[int, ...], Any], Any]]] = {
+    "_in_map": lambda items, _: bool(items),
+    "_map_item_index": lambda items, default: items[-1] if items else default,
+}
+"""What the engines of earlier versions kept as state of callbacks, by the item indices of an event."""
+
+
+@with_earlier_attributes
 class CallbackContext:
     """Where and when an event happened, and state that callbacks share during one run."""
 
@@ -68,6 +78,8 @@ class CallbackContext:
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """Return state that a callback has set during this run."""
+        if key in _EARLIER_KEYS and key not in self._run.state:
+            return _EARLIER_KEYS[key](self._scope.items, default)
         return self._run.state.get(key, default)
 
     def set(self, key: Hashable, value: Any) -> None:

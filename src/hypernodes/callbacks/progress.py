@@ -62,7 +62,7 @@ class ProgressCallback(PipelineCallback):
     def __init__(
         self, display: Literal["auto", "terminal", "notebook", "lines"] = "auto", *, enable: bool = True
     ) -> None:
-        self.is_enabled = flag("enable", enable, where="ProgressCallback")
+        self.is_enabled: bool = flag("enable", enable, where="ProgressCallback")
         if display == "auto" and not enable:
             display = "lines"  # No library is needed for nothing.
         if display == "auto":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import click
 
 from hypernodes.cache.file import File
+from hypernodes.cache.remote.address import check_url
 from hypernodes.cli.hints import converted, input_hints, kind_of
 from hypernodes.cli.items import Items, result_row
 from hypernodes.cli.readers import SUFFIXES, Row, RowFile, open_rows, read_values
@@ -57,6 +58,7 @@ class Request:
     out: Path | None
     on_error: Literal["raise", "return"]
     cache: Path | None
+    remote: str | None
     max_workers: int | None
     executor: str | None
     address: str | None
@@ -70,8 +72,19 @@ class Request:
                 raise click.UsageError(f"{option} {path}: the suffix must be one of {', '.join(SUFFIXES)}.")
         if self.address is not None and self.executor != "ray":
             raise click.UsageError("--address needs --executor ray.")
-        if self.max_workers is not None and self.executor is None:
-            raise click.UsageError("--max-workers needs an --executor other than that of the pipeline.")
+        if self.working_dir is not None and self.executor != "ray":
+            raise click.UsageError("--working-dir needs --executor ray.")
+        if self.max_workers is not None and self.executor in (None, "sequential"):
+            raise click.UsageError("--max-workers needs an --executor that has workers.")
+        if self.map_mode == "product" and not self.map_over:
+            raise click.UsageError("--map-mode product needs --map-over, which names what is combined.")
+        if self.remote is not None:
+            if self.cache is None:
+                raise click.UsageError("--remote needs --cache, the directory in front of the remote tier.")
+            try:
+                check_url(self.remote)
+            except (ValueError, ImportError) as error:
+                raise click.UsageError(str(error)) from None
 
     def carry_out(self, pipeline: Pipeline) -> int:
         """Run a pipeline, write its outputs, and return the number of items that failed."""
@@ -83,8 +96,9 @@ class Request:
         values = {} if inputs is None or rows is not None else _by_identifier(read_values(inputs), inputs)
         values |= _given(self.given, hints)
         mapped = self._map(configured, rows, values, hints) if self.map_over or rows is not None else None
-        if mapped is None and self.keep:
-            raise click.UsageError("--keep needs rows: a file of rows, or --map-over.")
+        if mapped is None and (self.keep or self.on_error == "return"):
+            option = "--keep" if self.keep else "--on-error return"
+            raise click.UsageError(f"{option} needs rows: a file of rows, or --map-over.")
         engine = self._engine(is_map=mapped is not None)
         try:
             configured = configured if engine is None else configured.with_engine(engine)
@@ -207,7 +221,7 @@ class Request:
         if self.cache is not None:
             from hypernodes.cache.disk import DiskCache
 
-            pipeline = pipeline.with_cache(DiskCache(self.cache))
+            pipeline = pipeline.with_cache(DiskCache(self.cache, remote=self.remote))
         if not self.quiet and not pipeline.effective_callbacks:
             from hypernodes.callbacks.progress import ProgressCallback
 

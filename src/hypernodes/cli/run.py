@@ -70,6 +70,12 @@ def options_of_run(command: Any) -> Any:
                 help="The directory of a cache; by default the cache of the pipeline.",
             ),
             click.option(
+                "--remote",
+                metavar="URL",
+                help="The remote tier of the cache: s3://bucket/prefix, gs://..., az://..., "
+                "file:///directory.",
+            ),
+            click.option(
                 "--max-workers", type=click.IntRange(1), help="How many calls run at the same time, at most."
             ),
         ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hypernodes.cli.cache import as_bytes
+from hypernodes.cli.request import Request
 from hypernodes.cli.run import FAILED_ITEMS, options_of_run
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def submit(
     Files in the working directory are uploaded. The paths of outputs and of a cache are paths on the head of
     the cluster. The exit code is that of the job, or 3 if the job has succeeded and items failed.
     """  # noqa: D301  "\b" tells click not to wrap the paragraph
+    common = {name: value for name, value in options.items() if name != "failed_exit_code"}
+    Request(**common, executor="ray", address=None, working_dir=None, quiet=True).check()
     address = address or _local_dashboard()
     client = _client(address)
     environment = _runtime_env(runtime_env)
@@ -180,6 +183,8 @@ def _entrypoint(working_dir: Path, options: dict[str, Any]) -> str:
     for option, value in (("--out", options["out"]), ("--cache", options["cache"])):
         if value is not None:
             words += [option, str(value.absolute())]
+    if options["remote"] is not None:
+        words += ["--remote", options["remote"]]
     for option, values in (
         ("--set", options["given"]),
         ("--file", options["files"]),

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
 __all__ = ["DaftEngine", "Engine", "HyperNodesEngine"]
 
 
-def __getattr__(name: str) -> object:
-    if name == "DaftEngine":
-        from hypernodes.engines.daft import DaftEngine
+if not TYPE_CHECKING:  # Type checkers know the names that are imported for them above, and no others.
 
-        return DaftEngine
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        if name == "DaftEngine":
+            from hypernodes.engines.daft import DaftEngine
+
+            return DaftEngine
+        from hypernodes.earlier_names import missing_name
+
+        raise missing_name(__name__, name)

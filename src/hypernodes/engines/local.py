@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any, Final, Never
+from typing import TYPE_CHECKING, Any, Never
 
 from hypernodes.arguments import unknown_option
 from hypernodes.engines.scheduled import ScheduledEngine, shut_down
@@ -14,16 +14,6 @@ from hypernodes.executors.aliases import SEQUENTIAL, check_executor
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-
-_OF_PIPELINES: Final = "It is an option of pipelines: Pipeline(nodes, {}=...)."
-_REPLACED: Final = {
-    "max_workers": "It is an option of executors: map_executor=ThreadPoolExecutor(max_workers=4), "
-    "AsyncExecutor(max_concurrent=100), ParallelExecutor(4), RayExecutor(max_workers=4).",
-    "backend": "The engine is what a backend was: Pipeline(nodes, engine=HyperNodesEngine(...)).",
-    "cache": _OF_PIPELINES.format("cache"),
-    "callbacks": _OF_PIPELINES.format("callbacks"),
-}
 
 
 class HyperNodesEngine(ScheduledEngine):
@@ -56,9 +46,9 @@ class HyperNodesEngine(ScheduledEngine):
         **unknown: Never,
     ) -> None:
         if unknown:
-            raise unknown_option("HyperNodesEngine", unknown, _REPLACED)
-        self.node_executor = _checked(node_executor, "node_executor")
-        self.map_executor = _checked(map_executor, "map_executor")
+            raise unknown_option("HyperNodesEngine", unknown)
+        self.node_executor: str | Executor | ExecutionTarget = _checked(node_executor, "node_executor")
+        self.map_executor: str | Executor | ExecutionTarget = _checked(map_executor, "map_executor")
         self._node = target_of(self.node_executor)
         # One pool given twice is one target, so that work in it is known to be there already.
         is_same = self.node_executor is self.map_executor and not isinstance(self.map_executor, str)

@@ -70,7 +70,7 @@ class Explanation:
     """
 
     def __init__(self, verdicts: Iterable[Verdict]) -> None:
-        self.verdicts = tuple(verdicts)
+        self.verdicts: tuple[Verdict, ...] = tuple(verdicts)
 
     def __iter__(self) -> Iterator[Verdict]:
         return iter(self.verdicts)

@@ -39,7 +39,7 @@ class CommonValue:
     __slots__ = ("value",)
 
     def __init__(self, value: Any) -> None:
-        self.value = value
+        self.value: Any = value
 
 
 @dataclass(frozen=True, slots=True, eq=False)

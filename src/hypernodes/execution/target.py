@@ -96,7 +96,7 @@ class ExecutionTarget(Session):
     """
 
     def __init__(self, label: str, capabilities: Capabilities) -> None:
-        self.ref = TargetRef.new(label, capabilities)
+        self.ref: TargetRef = TargetRef.new(label, capabilities)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -35,9 +35,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+if not TYPE_CHECKING:  # Type checkers know the names that are imported for them above, and no others.
 
-    if (home := _LAZY.get(name)) is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        from hypernodes.earlier_names import missing_name
+
+        if (home := _LAZY.get(name)) is None:
+            raise missing_name(__name__, name)
+        return getattr(import_module(home), name)

@@ -17,12 +17,12 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, ParamSpec, TypeVar
 
 from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.concurrent_futures import cancel_running, replace_wait_events
 from hypernodes._compat.nest_asyncio import can_reenter
-from hypernodes.arguments import initializer_arguments, whole_number
+from hypernodes.arguments import initializer_arguments, unknown_option, whole_number
 from hypernodes.executors.context import own_context
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.forks import call_after_fork
@@ -76,7 +76,10 @@ class AsyncExecutor(Executor):
         *,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("AsyncExecutor", unknown)
         max_concurrent = whole_number("max_concurrent", max_concurrent)
         if max_concurrent < 1:
             raise ValueError("max_concurrent must be greater than 0")

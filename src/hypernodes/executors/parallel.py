@@ -9,10 +9,10 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.process import current_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Never, ParamSpec, TypeVar
 
 from hypernodes._compat.multiprocessing import is_importing_main
-from hypernodes.arguments import initializer_arguments, whole_number
+from hypernodes.arguments import initializer_arguments, unknown_option, whole_number
 from hypernodes.exceptions import DaemonProcessError, MainGuardError
 from hypernodes.executors.process_pool import NO_GUARD_MESSAGE, PoolCall, ProcessPool
 from hypernodes.executors.process_worker import end_if_importing_main, serialize_initializer
@@ -67,7 +67,10 @@ class ParallelExecutor(ProcessPoolExecutor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("ParallelExecutor", unknown)
         if max_workers is not None and whole_number("max_workers", max_workers) <= 0:
             raise ValueError("max_workers must be greater than 0")
         if max_tasks_per_child is not None:

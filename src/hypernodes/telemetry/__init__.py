@@ -16,9 +16,13 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    from importlib import import_module
+if not TYPE_CHECKING:  # Type checkers know the names that are imported for them above, and no others.
 
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
+        from hypernodes.earlier_names import missing_name
+
+        if name not in _HOMES:
+            raise missing_name(__name__, name)
+        return getattr(import_module(_HOMES[name]), name)

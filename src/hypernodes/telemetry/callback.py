@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 import warnings
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Never
 
-from hypernodes.arguments import amount, error_of, text
+from hypernodes.arguments import amount, error_of, text, unknown_option
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.event import current_worker
 from hypernodes.exceptions import NodeAbandonedError, OptionError, TelemetryWarning, import_extra
@@ -89,7 +89,10 @@ class TelemetryCallback(PipelineCallback):
         *,
         endpoint: str | None = None,
         sample_items: float | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("TelemetryCallback", unknown)
         need = "telemetry needs OpenTelemetry"
         import_extra("opentelemetry.trace", need, "opentelemetry-sdk", "telemetry")
         if isinstance(tracer_provider, str):

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 Form: TypeAlias = Literal["auto", "svg", "html", "mermaid", "graphviz"]
 Orient: TypeAlias = Literal["TB", "LR", "BT", "RL"]
 
-REPLACED_OPTIONS: Final = {
-    "style": "Give theme='light', 'dark' or 'auto'.",
-    "engine": "Give return_type='svg', 'html', 'mermaid' or 'graphviz'.",
-    "interactive": "Give return_type='html'.",
-}
-
 _SUFFIXES: Final[dict[str, Form]] = {
     ".svg": "svg",
     ".png": "svg",
@@ -100,6 +94,11 @@ def picture(
     form = _form(where, filename, return_type)
     # A page contains all levels, and expands them itself.
     levels = None if form == "html" else depth
+    if flatten and levels == 1:
+        raise InputError(
+            f"{where}: flatten=True draws no boxes around expanded pipelines, and depth=1 expands none. Give "
+            f"depth=2 or more, or None for all levels."
+        )
     diagram = build_diagram(pipeline, depth=levels, flatten=flatten, min_arg_group_size=min_arg_group_size)
     if run is not None:
         add_run(diagram, run.nodes)

@@ -6,12 +6,12 @@ import warnings
 from dataclasses import replace
 from inspect import signature
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Never
 
 import daft
 from daft import DataFrame
 
-from hypernodes.arguments import error_of, flag, text, whole_number
+from hypernodes.arguments import error_of, flag, text, unknown_option, whole_number
 from hypernodes.callbacks.event import Scope
 from hypernodes.engine import OutputName, output_names
 from hypernodes.engines.daft.columns import exact_series
@@ -86,7 +86,10 @@ class DaftEngine(ScheduledEngine):
         address: str | None = None,
         batch_size: int | None = None,
         concurrency: int | None = None,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("DaftEngine", unknown)
         for name, value in (("collect", collect), ("show_plan", show_plan), ("debug", debug)):
             flag(name, value, where="DaftEngine")
         if runner is not None and (not isinstance(runner, str) or runner not in ("native", "ray")):
@@ -347,7 +350,11 @@ def _frame_from_rows(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     return daft.from_pydict(series)
 
 
-_DEFAULTS: Final = {name: parameter.default for name, parameter in signature(DaftEngine).parameters.items()}
+_DEFAULTS: Final = {
+    name: parameter.default
+    for name, parameter in signature(DaftEngine).parameters.items()
+    if parameter.kind is not parameter.VAR_KEYWORD
+}
 
 
 def _engine_with(options: dict[str, Any]) -> DaftEngine:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from hypernodes._compat.ray import (
     is_authentication_failure,
+    is_client,
     is_version_mismatch,
     rejects_token,
     sends_token,
@@ -122,6 +123,12 @@ def upload_runtime_env(runtime_env: dict[str, Any] | None) -> dict[str, Any] | N
     """Upload the directories that a ``runtime_env`` names to the cluster, as `ray.init` does for a job."""
     if not runtime_env or not runtime_env.keys() & {"working_dir", "py_modules"}:
         return runtime_env
+    if is_client():
+        raise ClusterConnectionError(
+            "the runtime_env of an executor has a working_dir or py_modules, and this process is connected "
+            "by Ray Client, which uploads directories only when it connects. Give them to "
+            "ray.init('ray://...', runtime_env={'working_dir': ...}), before the executor is used."
+        )
     return upload_directories(runtime_env, _logger)
 
 

@@ -9,9 +9,9 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never, ParamSpec, TypeVar
 
-from hypernodes.arguments import error_of, flag, initializer_arguments, text, whole_number
+from hypernodes.arguments import error_of, flag, initializer_arguments, text, unknown_option, whole_number
 from hypernodes.exceptions import ClusterConnectionError, TransportError
 from hypernodes.executors.forks import call_after_fork
 from hypernodes.executors.ray.connection import connect, connection_id, upload_runtime_env
@@ -86,9 +86,12 @@ class RayExecutor(Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         autoscaling: bool = False,
+        **unknown: Never,
     ) -> None:
+        if unknown:
+            raise unknown_option("RayExecutor", unknown)
         self._options = {
-            name: value for name, value in locals().items() if name not in ("self", "max_workers")
+            name: value for name, value in locals().items() if name not in ("self", "max_workers", "unknown")
         }
         if max_workers is not None and whole_number("max_workers", max_workers) < 1:
             raise ValueError("max_workers must be greater than 0")
