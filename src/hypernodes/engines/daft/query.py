@@ -24,7 +24,7 @@ from daft.functions import monotonically_increasing_id
 from hypernodes._compat.daft import close_partitions, is_daft_error, is_too_few_resources
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.builder import QueryBuilder
-from hypernodes.engines.daft.columns import exact_series, hint_of_output, inferred_type, object_series
+from hypernodes.engines.daft.columns import exact_series, inferred_type, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
 from hypernodes.engines.daft.runner import check_process
@@ -39,6 +39,7 @@ from hypernodes.exceptions import (
     UnpackError,
 )
 from hypernodes.execution.calls.location import locate_output, note
+from hypernodes.execution.plan.output_hints import hint_of_output
 from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import ASYNC_CALLER

@@ -8,10 +8,10 @@ from daft import DataType, Series
 
 from hypernodes.engines.daft.columns import array_of, list_of, object_series, restored, typed_series
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
-from hypernodes.exceptions import HintError, RemoteError
+from hypernodes.exceptions import HintError
 from hypernodes.execution.calls.batch import values
+from hypernodes.serialization.errors import as_remote_error
 from hypernodes.serialization.pickling import dumps, loads
-from hypernodes.text import described, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,10 +70,7 @@ class StreamedTransport(Transport):
         """
         is_lost = not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration)
         if is_lost or (self._is_remote and not _can_pickle(error)):
-            remote = RemoteError(described(error))
-            for note in notes_of(error):
-                remote.add_note(note)
-            raise remote from error
+            raise as_remote_error(error) from error
         raise error
 
 
