@@ -80,7 +80,7 @@ def test_the_snippets_of_a_page_print_what_the_page_says(page, tmp_path):
 
 
 SCRIPTS = [(page, snippet) for page in PAGES for snippet in snippets(page) if snippet.kind == "script"]
-ON_RAY = [case for case in SCRIPTS if case[0].stem == "ray"]
+ON_RAY = [case for case in SCRIPTS if case[0].stem in ("ray", "ray-data")]
 ALONE = [case for case in SCRIPTS if case not in ON_RAY]
 
 

@@ -8,13 +8,14 @@ from daft import DataType, Series
 
 from hypernodes.engines.daft.columns import array_of, list_of, object_series, restored, typed_series
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
-from hypernodes.exceptions import HintError
 from hypernodes.execution.calls.batch import values
 from hypernodes.serialization.errors import as_remote_error
 from hypernodes.serialization.pickling import dumps, loads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from hypernodes.exceptions import HintError
 
 
 class StreamedTransport(Transport):
