@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.exceptions import NodeAbandonedError, TelemetryWarning, import_extra
+from hypernodes.text import ascii_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -118,9 +119,9 @@ class RayMetrics(PipelineCallback):
             self._flushed = monotonic()
             items, calls = self._counters = self._counters or _counters()
         for (path, node_id, state), number in pending.items():
-            tags = {"pipeline": "/".join(path), "state": state}
+            tags = {"pipeline": ascii_name("/".join(path)), "state": state}
             if node_id:
-                calls.inc(number, {**tags, "node": node_id})
+                calls.inc(number, {**tags, "node": ascii_name(node_id)})
             else:
                 items.inc(number, tags)
 

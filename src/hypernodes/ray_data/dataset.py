@@ -34,7 +34,7 @@ from hypernodes.mapping import Columns
 from hypernodes.ray_data.columns import OutputColumn, column_type
 from hypernodes.ray_data.worker import StageFunction, StageTask
 from hypernodes.tables import ROWS_PER_BATCH, column_names, remember_columns, table_of
-from hypernodes.text import identifier
+from hypernodes.text import ascii_name, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -207,7 +207,7 @@ class _Stages:
             max_rows=GPU_ROWS if stage.resources.num_gpus else ROWS_PER_BATCH,
         )
         name = stage.plan.label if len(self._stages) == 1 else f"{stage.plan.label}/{stage.name}"
-        kind = type(f"hypernodes: {name}", (StageFunction,), {})
+        kind = type(ascii_name(f"hypernodes: {name}"), (StageFunction,), {})
         options = _options(stage.resources)
         if not stage.resources.num_gpus:
             retries = {"max_retries": MAX_RETRIES}
