@@ -100,7 +100,7 @@ def renaming(mapping: object) -> dict[str, str] | None:
 def ascii_name(name: str) -> str:
     r"""Return a name for the metrics of Ray, which take ASCII only: escapes stand for other characters.
 
-    >>> ascii_name("straße")
-    'stra\xdfe'
+    >>> print(ascii_name("straße"))
+    stra\xdfe
     """
     return name.encode("ascii", "backslashreplace").decode()
