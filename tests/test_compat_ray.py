@@ -141,3 +141,13 @@ def test_a_process_knows_that_it_is_no_client():
     todo = changed("ray.util.client.ray is gone.", "Look for another way to know of Ray Client.")
     assert callable(ray.util.client.ray.is_connected), todo
     assert not compat.is_client()
+
+
+def test_data_sets_are_mapped_with_a_number_of_retries():
+    import ray.data
+
+    taken = inspect.signature(ray.data.Dataset.map_batches_internal).parameters
+    todo = changed(
+        "Dataset.map_batches_internal has changed.", "See map_tables in hypernodes/_compat/ray_data.py."
+    )
+    assert {"fn", "batch_size", "compute", "fn_constructor_args", "ray_remote_args"} <= set(taken), todo

@@ -1,5 +1,6 @@
 """RayExecutor without pipelines: futures as arguments, remote values, resources, initializers, nested use."""
 
+import asyncio
 import os
 import pickle
 import signal
@@ -10,6 +11,7 @@ import time
 from concurrent.futures import (
     BrokenExecutor,
     CancelledError,
+    ProcessPoolExecutor,
     ThreadPoolExecutor,
     as_completed,
     wait,
@@ -470,3 +472,37 @@ def test_executors_say_how_many_workers_they_have_as_those_of_the_standard_libra
         assert [executor._max_workers for executor in (loop, processes, cluster)] == [3, 2, 4]
     with RayExecutor() as cluster:
         assert cluster._max_workers == cluster.max_workers >= 1
+
+
+def test_libraries_that_ask_for_executors_of_the_standard_library_take_ours(ray_cluster):
+    with AsyncExecutor(3) as loop, ParallelExecutor(2) as processes, RayExecutor(4) as cluster:
+        assert isinstance(loop, ThreadPoolExecutor)
+        assert isinstance(processes, ProcessPoolExecutor)
+        assert isinstance(cluster, ProcessPoolExecutor)
+        assert [*cluster.map(abs, [-1, -2])] == [*loop.map(abs, [-1, -2])] == [1, 2]
+
+
+def test_event_loops_run_calls_in_all_executors(ray_cluster):
+    async def main(executor):
+        running = asyncio.get_running_loop()
+        return await asyncio.gather(*(running.run_in_executor(executor, abs, -x) for x in range(5)))
+
+    with AsyncExecutor(3) as loop, ParallelExecutor(2) as processes, RayExecutor(2) as cluster:
+        for executor in (loop, processes, cluster):
+            assert asyncio.run(main(executor)) == [*range(5)]
+
+
+def test_an_event_loop_takes_an_async_executor_as_its_default():
+    async def main():
+        asyncio.get_running_loop().set_default_executor(AsyncExecutor(2))
+        return await asyncio.to_thread(abs, -3)
+
+    assert asyncio.run(main()) == 3
+
+
+@pytest.mark.parametrize("library", ["pipefunc._utils", "adaptive.runner"])
+def test_libraries_find_the_number_of_workers(ray_cluster, library):
+    module = pytest.importorskip(library)
+    count = getattr(module, "get_ncores", None) or module._get_ncores
+    with AsyncExecutor(3) as loop, ParallelExecutor(2) as processes, RayExecutor(4) as cluster:
+        assert [count(executor) for executor in (loop, processes, cluster)] == [3, 2, 4]

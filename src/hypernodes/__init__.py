@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks import LoggingCallback as LoggingCallback
     from hypernodes.callbacks import PipelineCallback as PipelineCallback
     from hypernodes.callbacks import ProgressCallback as ProgressCallback
+    from hypernodes.callbacks import RayMetrics as RayMetrics
     from hypernodes.callbacks import RunReport as RunReport
     from hypernodes.engine import Engine as Engine
     from hypernodes.engines import HyperNodesEngine as HyperNodesEngine
@@ -98,6 +99,7 @@ _LAZY = {
     "PipelineCallback": "hypernodes.callbacks",
     "ProgressCallback": "hypernodes.callbacks.progress",
     "RayExecutor": "hypernodes.executors.ray",
+    "RayMetrics": "hypernodes.callbacks.ray_metrics",
     "RunReport": "hypernodes.callbacks.report",
     "TelemetryCallback": "hypernodes.telemetry.callback",
     "stateful": "hypernodes.holders",
@@ -151,6 +153,7 @@ __all__ = [
     "PipelineCallback",
     "ProgressCallback",
     "RayExecutor",
+    "RayMetrics",
     "RemoteError",
     "ResourcesError",
     "RunReport",

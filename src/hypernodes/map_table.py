@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.columns.extended import DAFT, RAY_DATA, extended, kind_of_table
 from hypernodes.exceptions import MapError
+from hypernodes.inputs import warn_of_unused_columns
 from hypernodes.tables import table_of
 from hypernodes.text import described
 
@@ -33,13 +33,15 @@ def map_table(
             f"{where}: map_table takes a table of pandas, polars, Arrow, Daft or Ray Data, not a "
             f"{type(table).__name__}. For values by name, use map."
         )
-    if kind == RAY_DATA:
-        # Executors and callbacks belong to this process, and not to the workers of Ray Data.
-        inside = pipeline.with_engine(None).with_callbacks([])
-        mapped = partial(_map_batch, pipeline=inside, map_over=map_over, outputs=outputs, on_error=on_error)
-        return table.map_batches(mapped, batch_format="pyarrow")
     if on_error == "return":
         _check_names(pipeline, table, where)
+    if kind == RAY_DATA:
+        from hypernodes.ray_data.dataset import map_dataset
+
+        warn_of_unused_columns(table, map_over, pipeline.wiring, where)
+        return map_dataset(
+            pipeline, table, map_over, outputs, on_error, error_column=ERROR, keeps_columns=True
+        )
     if kind == DAFT:
         if map_over is None and on_error == "raise":
             return pipeline.to_daft(table, outputs)
@@ -55,12 +57,6 @@ def map_table(
     if on_error == "return":
         columns = _with_errors(columns)
     return extended(table, columns, kind, where)
-
-
-def _map_batch(
-    batch: Any, *, pipeline: Any, map_over: MapOver, outputs: tuple[str, ...] | None, on_error: OnError
-) -> Any:
-    return map_table(pipeline, batch, map_over, outputs, on_error)
 
 
 def _daft_of(table: Any) -> Any:

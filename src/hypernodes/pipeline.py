@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from hypernodes.arguments import flag, unknown_option
 from hypernodes.async_inputs import drawn_inputs, sync_inputs
+from hypernodes.columns.extended import RAY_DATA, kind_of_table
 from hypernodes.definition import PipelineDefinition
 from hypernodes.earlier_names import with_earlier_attributes
 from hypernodes.engine import OutputName, output_names, registered_engine
@@ -161,7 +162,8 @@ class Pipeline(PipelineDefinition):
 
         Args:
             inputs: Values by name; those named in `map_over` are collections. Or a table of pandas, polars,
-                Arrow or Daft, whose columns are inputs; columns that are no inputs are ignored.
+                Arrow or Daft, or a `ray.data.Dataset`, whose columns are inputs; columns that are no inputs
+                are ignored.
             map_over: The input or inputs that vary from item to item; for a table, by default every column.
             map_mode: ``"zip"`` combines the collections element by element; ``"product"`` takes every
                 combination, the last collection varying fastest.
@@ -173,7 +175,7 @@ class Pipeline(PipelineDefinition):
 
         Returns:
             Each output with its values, in the order of the items. With ``DaftEngine(collect=False)`` a lazy
-            `daft.DataFrame` that has the outputs as columns.
+            `daft.DataFrame` that has the outputs as columns; of a `ray.data.Dataset` another lazy one.
 
         Raises:
             MapError: A value to map over is not a collection, zipped collections differ in length, `map_over`
@@ -194,6 +196,16 @@ class Pipeline(PipelineDefinition):
         warn_of_unused_columns(inputs, map_over, self.wiring, self._where)
         engine = self.effective_engine
         wanted = output_names(output_name)
+        if kind_of_table(inputs) == RAY_DATA:
+            if map_mode != "zip" or previous is not None:
+                raise MapError(
+                    f"{self._where}: a data set of Ray Data is mapped row by row, and takes neither "
+                    f"map_mode='product' nor previous=."
+                )
+            from hypernodes.ray_data.dataset import map_dataset
+
+            dataset: dict[str, list[Any]] = map_dataset(self, inputs, map_over, wanted, on_error)
+            return dataset
         if (table := table_of(inputs)) is not None and map_mode == "zip" and previous is None:
             columns = all_columns_vary(table, map_over, self.wiring, self._where)
             if columns is not None:
@@ -402,8 +414,8 @@ class Pipeline(PipelineDefinition):
 
         Returns:
             A table of the same library. Those of Daft (if errors are raised) and of Ray Data are lazy; the
-            workers of Ray Data compute batches of rows without the pipeline's engine and callbacks. Values
-            that no one type of Arrow holds are JSON texts in its columns.
+            workers of Ray Data compute batches of rows without the pipeline's engine and callbacks. In the
+            columns of Arrow, values that no one type of it holds are JSON texts.
 
         Raises:
             MapError: `table` is no table of these libraries, or none of its columns is an input.

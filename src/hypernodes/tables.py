@@ -1,9 +1,10 @@
-"""Tables of pandas, polars, Arrow and Daft as the inputs of a map: rows are items, columns are inputs."""
+"""Tables of other libraries as the inputs of a map: rows are items, columns are inputs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakKeyDictionary
 
 from hypernodes.exceptions import MapError, listing
 from hypernodes.text import identifier
@@ -121,6 +122,31 @@ def _daft_table(frame: Any) -> Table:
     return Table(tuple(frame.column_names), rows, is_lazy=True)
 
 
+_columns_of_results: Final[WeakKeyDictionary[Any, tuple[str, ...]]] = WeakKeyDictionary()
+
+
+def remember_columns(dataset: Any, names: tuple[str, ...]) -> Any:
+    """Return a data set whose columns are known, so that Ray Data need not compute rows to tell them."""
+    _columns_of_results[dataset] = names
+    return dataset
+
+
+def column_names(dataset: Any) -> tuple[str, ...]:
+    """Return the names of the columns of a data set; Ray Data may have to compute its first rows."""
+    if (known := _columns_of_results.get(dataset)) is not None:
+        return known
+    schema = dataset.schema()
+    return () if schema is None else tuple(schema.names)
+
+
+def _ray_table(dataset: Any) -> Table:
+    def rows(names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        tables = dataset.select_columns(list(names)).iter_batches(batch_size=None, batch_format="pyarrow")
+        return _batch_rows(tables, names)
+
+    return Table(column_names(dataset), rows, is_lazy=True)
+
+
 _TO_LIST: Final = {
     ("polars", "Series"): "to_list",
     ("pyarrow", "Array"): "to_pylist",
@@ -141,4 +167,5 @@ _TABLES: Final[dict[tuple[str, str], Callable[[Any], Table]]] = {
         tuple(reader.schema.names), lambda names: _batch_rows(reader, names), is_lazy=True
     ),
     ("daft", "DataFrame"): _daft_table,
+    ("ray", "Dataset"): _ray_table,
 }

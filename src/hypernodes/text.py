@@ -95,3 +95,12 @@ def renaming(mapping: object) -> dict[str, str] | None:
     if not all(isinstance(old, str) and isinstance(new, str) for old, new in pairs):
         return None
     return {identifier(old): identifier(new) for old, new in pairs}
+
+
+def ascii_name(name: str) -> str:
+    r"""Return a name for the metrics of Ray, which take ASCII only: escapes stand for other characters.
+
+    >>> print(ascii_name("straße"))
+    stra\xdfe
+    """
+    return name.encode("ascii", "backslashreplace").decode()

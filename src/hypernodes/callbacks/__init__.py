@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.label import JsonFormatter as JsonFormatter
     from hypernodes.callbacks.log import LoggingCallback as LoggingCallback
     from hypernodes.callbacks.progress import ProgressCallback as ProgressCallback
+    from hypernodes.callbacks.ray_metrics import RayMetrics as RayMetrics
     from hypernodes.callbacks.report import RunReport as RunReport
 
 _LAZY = {
     "JsonFormatter": "hypernodes.callbacks.label",
     "LoggingCallback": "hypernodes.callbacks.log",
     "ProgressCallback": "hypernodes.callbacks.progress",
+    "RayMetrics": "hypernodes.callbacks.ray_metrics",
     "RunReport": "hypernodes.callbacks.report",
 }
 
@@ -25,6 +27,7 @@ __all__ = [
     "LoggingCallback",
     "PipelineCallback",
     "ProgressCallback",
+    "RayMetrics",
     "RunReport",
 ]
 

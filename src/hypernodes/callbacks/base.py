@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.node_context import NodeContext
 
 
-_EARLIER_KEYS: Final[Mapping[str, Callable[[tuple[int, ...], Any], Any]]] = {
+_EARLIER_KEYS: Final[Mapping[Hashable, Callable[[tuple[int, ...], Any], Any]]] = {
     "_in_map": lambda items, _: bool(items),
     "_map_item_index": lambda items, default: items[-1] if items else default,
 }

@@ -62,37 +62,56 @@ def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[S
     not used in the end can be left out.
     """
     kinds = {step.index: _kind(step, fixed) for step in plan.steps}
-    levels: dict[int, int] = {}
-    groups: dict[tuple[int, int], list[Step]] = {}
-    for step in plan.steps:
-        level = 0
-        for _, name in step.arguments:
-            if (producer := plan.producers.get(name)) is not None:
-                both_plain = kinds[producer.index] == "plain" and kinds[step.index] == "plain"
-                level = max(level, levels[producer.index] + (not both_plain))
-        levels[step.index] = level
-        apart = -1 if kinds[step.index] == "plain" else step.index
-        groups.setdefault((level, apart), []).append(step)
+    groups = _grouped(plan, {index: -1 if kind == "plain" else index for index, kind in kinds.items()})
     if finely:
         groups = {
             (level, apart if apart >= 0 else -1 - part[0].index): part
             for (level, apart), steps in groups.items()
             for part in _connected(plan, steps)
         }
-    stages = []
-    for (_, apart), steps in sorted(groups.items(), key=lambda item: item[0]):
-        own = {step.index for step in steps}
-        wanted = set(plan.outputs).union(
-            *({name for _, name in step.arguments} for step in plan.steps if step.index not in own)
-        )
-        makes = tuple(name for step in steps for name in step.outputs if name in wanted)
-        part = _part(plan, steps, makes)
-        takes = tuple(name for name in part.inputs if name not in fixed and name not in part.bound)
-        resources = Resources()
-        for step in steps:
-            resources = resources.maximum(_resources(step))
-        stages.append(Stage("plain" if apart < 0 else kinds[apart], part, takes, makes, resources))
-    return stages
+    return [
+        _stage(plan, fixed, steps, "plain" if apart < 0 else kinds[apart])
+        for (_, apart), steps in sorted(groups.items(), key=lambda item: item[0])
+    ]
+
+
+def split_by_resources(plan: Plan, fixed: Collection[str]) -> list[Stage]:
+    """Return the stages of a plan whose steps ask for the same resources, in the order of `split`."""
+    asked = [_resources(step) for step in plan.steps]
+    groups = _grouped(plan, {step.index: asked.index(_resources(step)) for step in plan.steps})
+    ordered = sorted(groups.items(), key=lambda item: item[0])
+    return [_stage(plan, fixed, steps, "plain") for _, steps in ordered]
+
+
+def _grouped(plan: Plan, group_of: Mapping[int, int]) -> dict[tuple[int, int], list[Step]]:
+    """Return the steps of each stage by its level and group; each level needs only lower ones.
+
+    `group_of` has a group for the index of each step. Steps of one group may be in one stage.
+    """
+    levels: dict[int, int] = {}
+    groups: dict[tuple[int, int], list[Step]] = {}
+    for step in plan.steps:
+        level, group = 0, group_of[step.index]
+        for _, name in step.arguments:
+            if (producer := plan.producers.get(name)) is not None:
+                level = max(level, levels[producer.index] + (group_of[producer.index] != group))
+        levels[step.index] = level
+        groups.setdefault((level, group), []).append(step)
+    return groups
+
+
+def _stage(plan: Plan, fixed: Collection[str], steps: Sequence[Step], kind: Kind) -> Stage:
+    own = {step.index for step in steps}
+    wanted = set(plan.outputs).union(
+        *({name for _, name in step.arguments} for step in plan.steps if step.index not in own)
+    )
+    makes = tuple(name for step in steps for name in step.outputs if name in wanted)
+    part = _part(plan, steps, makes)
+    takes = tuple(name for name in part.inputs if name not in fixed and name not in part.bound)
+    resources = Resources()
+    for step in steps:
+        resources = resources.maximum(_resources(step))
+    return Stage(kind, part, takes, makes, resources)
 
 
 def _connected(plan: Plan, steps: Sequence[Step]) -> list[list[Step]]:

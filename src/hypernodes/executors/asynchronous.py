@@ -14,7 +14,7 @@ import inspect
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Never, ParamSpec, TypeVar
@@ -41,8 +41,10 @@ LOOP_CHECK_INTERVAL_S: Final = 0.5
 """Seconds between checks, at shutdown, whether the loops of unfinished coroutines still run."""
 
 
-class AsyncExecutor(Executor):
+class AsyncExecutor(ThreadPoolExecutor):
     """Run coroutine functions and plain callables, at most so many at a time.
+
+    It is a `ThreadPoolExecutor` by its class, since asyncio and other libraries ask for that.
 
     Coroutines run on the caller's loop where one runs and can be re-entered (a notebook's), else on
     a loop in a background thread. Plain callables run in threads. ``cancel`` on the future of a
@@ -85,28 +87,25 @@ class AsyncExecutor(Executor):
             raise ValueError("max_concurrent must be greater than 0")
         initargs = initializer_arguments(initializer, initargs)
         self.max_concurrent = max_concurrent
-        self._initializer = functools.partial(initializer, *initargs) if initializer else None
+        self._max_workers = max_concurrent  # by which other libraries ask how many workers there are
+        self._initialize = functools.partial(initializer, *initargs) if initializer else None
         self._closed = False
-        self._broken: BaseException | None = None
+        self._broken = False
+        self._failure: BaseException | None = None  # of the initializer
         self._begin()
         call_after_fork(self._begin)
 
     def _begin(self) -> None:
         """Begin without any submission: a forked child has none of the threads."""
-        self._threads = ThreadPoolExecutor(
-            self.max_concurrent, thread_name_prefix="hypernodes-async", initializer=self._initializer
+        self._thread_pool = ThreadPoolExecutor(
+            self.max_concurrent, thread_name_prefix="hypernodes-async", initializer=self._initialize
         )
-        self._coroutine_initializer = self._initializer
+        self._coroutine_initializer = self._initialize
         self._lock = threading.Lock()
         self._pending: deque[_Submission] = deque()
         self._outstanding: set[AsyncFuture] = set()
         self._active = 0
         exit_hook.register(self)
-
-    @property
-    def _max_workers(self) -> int:
-        # Libraries ask the executors of the standard library by this attribute how many workers there are.
-        return self.max_concurrent
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[Any]:
         """Schedule ``fn(*args, **kwargs)`` and return its future.
@@ -119,8 +118,8 @@ class AsyncExecutor(Executor):
         future = AsyncFuture(loop)
         submission = _Submission(future, fn, args, kwargs, loop, own_context(), _is_async(fn))
         with self._lock:
-            if self._broken is not None:
-                raise BrokenExecutor(str(self._broken)) from self._broken
+            if self._failure is not None:
+                raise BrokenExecutor(str(self._failure)) from self._failure
             if self._closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             exit_hook.check()
@@ -137,7 +136,7 @@ class AsyncExecutor(Executor):
         Raises:
             RuntimeError: The callable raised StopIteration, which a coroutine cannot raise.
         """
-        future = self._threads.submit(settle, own_context().run, fn, *args)
+        future = self._thread_pool.submit(settle, own_context().run, fn, *args)
         settled: Settled[T] = await until_ended(asyncio.wrap_future(future))
         if settled.error is not None:
             raise raisable(settled.error)
@@ -156,7 +155,7 @@ class AsyncExecutor(Executor):
             submission.future.set_running_or_notify_cancel()
         if wait:
             self._wait_for_outstanding()
-            self._threads.shutdown(wait=True)
+            self._thread_pool.shutdown(wait=True)
 
     def _wait_for_outstanding(self) -> None:
         with self._lock:
@@ -183,7 +182,7 @@ class AsyncExecutor(Executor):
                     self._initialize_coroutines()
                     self._start_task(submission, submission.call)
                 else:
-                    self._threads.submit(self._call_in_thread, submission).add_done_callback(
+                    self._thread_pool.submit(self._call_in_thread, submission).add_done_callback(
                         functools.partial(self._on_thread_done, submission)
                     )
             except BaseException as error:
@@ -195,7 +194,7 @@ class AsyncExecutor(Executor):
             try:
                 initializer()
             except BaseException as error:
-                self._broken = error
+                self._broken, self._failure = True, error
                 raise BrokenExecutor(f"the initializer failed: {described(error)}") from error
 
     def _call_in_thread(self, submission: _Submission) -> None:
@@ -212,7 +211,7 @@ class AsyncExecutor(Executor):
     def _on_thread_done(self, submission: _Submission, thread_future: Future[None]) -> None:
         # `_call_in_thread` raises no error, so this is an error of the pool: its initializer failed.
         if (error := thread_future.exception()) is not None:
-            self._broken = error
+            self._broken, self._failure = True, error
             self._finish(submission, error=error)
 
     def _start_task(self, submission: _Submission, start: Callable[[], Awaitable[Any]]) -> None:

@@ -55,6 +55,14 @@ class SerializedError:
     context: SerializedError | None = None
 
 
+def as_remote_error(error: BaseException) -> RemoteError:
+    """Return an error with the text and the notes of one that another library would not hand on."""
+    remote = RemoteError(described(error))
+    for note in notes_of(error):
+        remote.add_note(note)
+    return remote
+
+
 def serialize_error(error: BaseException) -> SerializedError:
     """Serialize an exception, and those that belong to it; attributes that are not picklable are left out."""
     return _serialize(error, _traceback_of(error), ())

@@ -29,7 +29,7 @@ from hypernodes._compat.daft import (
 )
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.builder import QueryBuilder
-from hypernodes.engines.daft.columns import exact_series, hint_of_output, inferred_type, object_series
+from hypernodes.engines.daft.columns import exact_series, inferred_type, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
 from hypernodes.engines.daft.runner import check_process
@@ -45,10 +45,11 @@ from hypernodes.exceptions import (
     WorkerDiedError,
 )
 from hypernodes.execution.calls.location import locate_output, note
+from hypernodes.execution.plan.output_hints import hint_of_output
 from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import ASYNC_CALLER
-from hypernodes.executors.ray.queues import count_slots, host_resources, insufficient
+from hypernodes.executors.ray.queues import check_hosts
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.text import message_of
 
@@ -159,11 +160,9 @@ def _check_resources(spec: QuerySpec, options: QueryOptions) -> None:
     if options.runner != "ray":
         return
     for stage in spec.stages:
-        demand = replace(stage.resources, memory=None).demand  # Daft's functions have no option for memory.
-        if demand and not count_slots(demand, hosts := host_resources()):
-            error = insufficient(demand, hosts)
-            note(error, f"in node {stage.name!r} of pipeline {'/'.join(stage.plan.path)!r}")
-            raise error
+        # Daft's functions have no option for memory.
+        where = f"in node {stage.name!r} of pipeline {'/'.join(stage.plan.path)!r}"
+        check_hosts(replace(stage.resources, memory=None), where)
 
 
 def _name_of(hint: Any) -> str:

@@ -8,13 +8,14 @@ from daft import DataType, Series
 
 from hypernodes.engines.daft.columns import array_of, list_of, object_series, restored, typed_series
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
-from hypernodes.exceptions import HintError, RemoteError
 from hypernodes.execution.calls.batch import values
+from hypernodes.serialization.errors import as_remote_error
 from hypernodes.serialization.pickling import dumps, loads
-from hypernodes.text import described, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from hypernodes.exceptions import HintError
 
 
 class StreamedTransport(Transport):
@@ -70,10 +71,7 @@ class StreamedTransport(Transport):
         """
         is_lost = not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration)
         if is_lost or (self._is_remote and not _can_pickle(error)):
-            remote = RemoteError(described(error))
-            for note in notes_of(error):
-                remote.add_note(note)
-            raise remote from error
+            raise as_remote_error(error) from error
         raise error
 
 

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
 import pyarrow.compute as pc
@@ -21,16 +21,15 @@ from hypernodes.exceptions import DaftError, HintError
 from hypernodes.execution.calls.batch import values
 from hypernodes.execution.calls.location import UNKNOWN, locate, locate_output
 from hypernodes.execution.current import OCCUPIED
-from hypernodes.execution.execute import execute, execute_on_loop
+from hypernodes.execution.items import columns_of_rows, execute_chunk, execute_items_on_loop, merged
 from hypernodes.execution.jobs import Chunk, ChunkOutcome, Failure, MapContext, SignedStep
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import Stage, compute, compute_on_loop
 from hypernodes.execution.targets.diagnose import unreturned
-from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.execution.targets.same_code import unreadable_input
 from hypernodes.executors.context import own_context
 from hypernodes.executors.loops import in_thread, run_awaitable
-from hypernodes.mapping import Columns, column_lists
+from hypernodes.mapping import Columns
 from hypernodes.serialization.errors import ExceptionWrapper
 from hypernodes.serialization.pickling import dumps
 from hypernodes.serialization.salvage import Lost
@@ -122,15 +121,7 @@ class StageUdf:
             indices = self._indices(positions)
             if self._context is not None:
                 chunk = _chunk(self._current(self._context), columns, indices)
-                single_items = [chunk.part(position, position + 1) for position in range(len(indices))]
-                slots = asyncio.Semaphore(self._task.max_concurrent)
-                loop = asyncio.get_running_loop()
-                outcomes = await asyncio.gather(
-                    *(
-                        loop.create_task(_execute_on_loop(item, slots), context=own_context())
-                        for item in single_items
-                    )
-                )
+                outcomes = await execute_items_on_loop(chunk, self._task.max_concurrent)
                 return self._return_outcomes(positions, chunk, outcomes)
             computed = await compute_on_loop(
                 self._task.stage,
@@ -230,10 +221,10 @@ class StageUdf:
 
     def _execute(self, chunk: Chunk) -> list[ChunkOutcome]:
         if chunk.context.plan.has_batch:
-            return [_execute_chunk(chunk)]
+            return [execute_chunk(chunk)]
         raises, outcomes = chunk.context.on_error == "raise", []
         for part in self._slices(len(chunk.indices)):
-            outcome = _execute_chunk(chunk.part(part.start, part.stop))
+            outcome = execute_chunk(chunk.part(part.start, part.stop))
             outcomes.append(outcome)
             if raises and any(isinstance(row, Failure) for row in outcome.rows):
                 break
@@ -292,11 +283,11 @@ class StageUdf:
     def _return_outcomes(
         self, positions: Sequence[int], chunk: Chunk, outcomes: Sequence[ChunkOutcome]
     ) -> Series:
-        outcome = _merged(outcomes)
+        outcome = merged(outcomes)
         self._task.stage.plan.flush()
         if self._reporting is None:
             makes = self._task.stage.makes
-            return self._return_columns(positions, {}, _columns_of_rows(outcome.rows, makes))
+            return self._return_columns(positions, {}, columns_of_rows(outcome.rows, makes))
         return self._reporting.write_outcome(positions, chunk, outcome)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -325,44 +316,3 @@ def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[in
     lists = {name: values(column) for name, column in columns.items()}
     known = dict(enumerate(lists.pop(KNOWN_RESULTS, ())))
     return Chunk(0, context, list(indices), Columns(lists, len(indices)), known=known)
-
-
-def _columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
-    if (failure := next((row for row in rows if isinstance(row, Failure)), None)) is not None:
-        raise failure.error
-    return column_lists(rows, names)
-
-
-def _execute_chunk(chunk: Chunk) -> ChunkOutcome:
-    if not any(map(_lost_input, chunk.items)):
-        return cast("ChunkOutcome", execute(chunk, target_in_worker))
-    parts = (chunk.part(position, position + 1) for position in range(len(chunk.items)))
-    return _merged([_lost_input(part.items[0]) or _execute_chunk(part) for part in parts])
-
-
-def _lost_input(item: Mapping[str, Any]) -> ChunkOutcome | None:
-    """Return the outcome of an item that has an input which cannot be unpickled here."""
-    for name, value in item.items():
-        if type(value) is Lost:
-            return ChunkOutcome([Failure(unreadable_input(name, value.error))])
-    return None
-
-
-def _merged(outcomes: Sequence[ChunkOutcome]) -> ChunkOutcome:
-    return ChunkOutcome(
-        [row for outcome in outcomes for row in outcome.rows],
-        [event for outcome in outcomes for event in outcome.events],
-        sum(outcome.seconds for outcome in outcomes),
-        executed=sum(outcome.executed for outcome in outcomes),
-        hits=sum(outcome.hits for outcome in outcomes),
-    )
-
-
-async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutcome:
-    if (lost := _lost_input(chunk.items[0])) is not None:
-        return lost
-    async with slots:
-        try:
-            return cast("ChunkOutcome", await execute_on_loop(chunk, in_thread, target_in_worker))
-        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
-            raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.

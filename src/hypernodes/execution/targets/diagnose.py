@@ -34,7 +34,9 @@ def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
     values = dict(job.context.fixed)
     for index, item in zip(job.indices, job.items, strict=True):
         values |= {f"{name}[{index}]": value for name, value in item.items()}
-    label = f"{'/'.join(scope.path)!r}, item {job.indices[0]}"
+    label = repr("/".join(scope.path))
+    if job.indices:
+        label += f", item {job.indices[0]}"
     return unsent(job.context.plan.calls(), values, label, failure)
 
 

@@ -6,7 +6,7 @@ import itertools
 import threading
 import weakref
 from collections import deque
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Never, ParamSpec, TypeVar
@@ -32,12 +32,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class RayExecutor(Executor):
+class RayExecutor(ProcessPoolExecutor):
     """Run callables on a Ray cluster, with the interface of the standard library's executors.
 
     Uses the Ray that this process is connected to; else the cluster at `address` or at
     ``RAY_ADDRESS``; else it starts a local Ray, which it stops again when the last executor that
     uses it is shut down.
+
+    It is a `ProcessPoolExecutor` by its class, since other libraries ask for that; nothing is inherited.
 
     A future given as an argument to `submit` stands for its value, which goes from worker to worker
     and not through this process. A large result stays in the cluster until it is asked for.
@@ -111,7 +113,7 @@ class RayExecutor(Executor):
         self._max_retries = max_retries
         self._address = address
         self._autoscaling = autoscaling
-        self._initializer = None if initializer is None else dumps((initializer, initargs))
+        self._serialized_initializer = None if initializer is None else dumps((initializer, initargs))
         self._closed = False
         self._begin()
         call_after_fork(self._begin)
@@ -139,7 +141,7 @@ class RayExecutor(Executor):
         return self._max_retries
 
     @property
-    def _broken(self) -> bool:
+    def _broken(self) -> bool:  # type: ignore[override]
         # This is the attribute of the standard library's executors.
         return self._current is not None and self._current.is_broken
 
@@ -309,7 +311,7 @@ class RayExecutor(Executor):
                 self._current = Dispatcher(
                     self._limit,
                     self._resources,
-                    initializer=self._initializer,
+                    initializer=self._serialized_initializer,
                     max_calls=self._max_calls,
                     runtime_env=upload_runtime_env(self._runtime_env),
                     autoscaling=self._autoscaling,

@@ -265,6 +265,14 @@ def count_slots(demand: Mapping[str, float], hosts: list[dict[str, float]]) -> i
     )
 
 
+def check_hosts(resources: Resources, where: str) -> None:
+    """Raise an error, with a note of where, for resources that no host has: Ray would wait for them."""
+    if resources.demand and not count_slots(resources.demand, hosts := host_resources()):
+        error = insufficient(resources.demand, hosts)
+        error.add_note(where)
+        raise error
+
+
 def insufficient(demand: Mapping[str, float], hosts: list[dict[str, float]]) -> ResourcesError:
     """Return the error that says what a call asks for, and what the hosts have."""
     asked = ", ".join(_amount(name, amount) for name, amount in demand.items())

@@ -1,0 +1,1 @@
+"""Pipelines over the data sets of Ray Data: lazy in, lazy out."""
