@@ -31,7 +31,7 @@ from clock import Row, Timing, in_turns, measure
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "performance.md"
-PLOT = HERE.parent / "docs" / "pictures" / "performance.svg"
+PLOT = HERE.parent / "docs" / "performance.svg"
 
 
 # ------------------------------------------------------------------------------------------ the parts
@@ -192,7 +192,7 @@ def page(results: dict[str, Any]) -> str:
                 lines += ["| work | more than without | goal | ratio |", "| --- | --- | --- | --- |"]
                 lines += map(_watched_line, rows)
             case "growth":
-                lines += ["![cost by number of nodes, nesting and items](pictures/performance.svg)", ""]
+                lines += ["![cost by number of nodes, nesting and items](performance.svg)", ""]
                 lines += ["| | least | | | most |", "| --- | --- | --- | --- | --- |"]
                 lines += [_points(row) for row in rows]
             case _:

@@ -506,3 +506,10 @@ def test_libraries_find_the_number_of_workers(ray_cluster, library):
     count = getattr(module, "get_ncores", None) or module._get_ncores
     with AsyncExecutor(3) as loop, ParallelExecutor(2) as processes, RayExecutor(4) as cluster:
         assert [count(executor) for executor in (loop, processes, cluster)] == [3, 2, 4]
+
+
+def test_an_address_of_another_cluster_than_the_one_in_use_is_an_error():
+    with pytest.raises(
+        ClusterConnectionError, match=r"connected to the Ray cluster at .* and cannot use that at"
+    ):
+        RayExecutor(address="127.0.0.1:1").submit(abs, -1)

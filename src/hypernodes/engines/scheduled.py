@@ -122,8 +122,7 @@ class ScheduledEngine(Engine):
         prepared = self._prepared(pipeline, output_names(output_name), tuple(inputs), names, _ctx)
         plan = prepared.plan
         columns = Columns.of(items, names)
-        is_plain = not plan.is_watched and plan.map_target is None
-        is_plain = is_plain and on_error == "raise" and columns.indices is None
+        is_plain = plan.map_target is None and on_error == "raise" and columns.indices is None
         if is_plain and (compute := compiled_over_columns(plan, names)) is not None:
             return Columns(compute(columns.columns, inputs, () if _ctx is None else _ctx.item_path))
 

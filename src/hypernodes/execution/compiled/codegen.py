@@ -103,14 +103,14 @@ def compiled_on_loop(plan: Plan) -> ComputeOnLoop | None:
 
 
 def compiled_over_columns(
-    plan: Plan, names: Sequence[str], *, is_isolated: bool = False
+    plan: Plan, names: Sequence[str], *, is_isolated: bool = False, emits: bool = False
 ) -> ComputeColumns | None:
     """Return a function ``(columns, inputs, items=(), numbers=None, made=None) -> columns``.
 
     It is for the items of one map: what they share is computed by its first call. Isolated, it stops after an
-    item that has changed its context. Of a plan that emits events it takes a `Watch`, too.
+    item that has changed its context. If it emits, that of a plan with events takes a `Watch`, too.
     """
-    if not plan.compiles:
+    if not plan.compiles or (plan.is_watched and not emits):
         return None
     return _over_columns(plan, tuple(names), [], is_isolated=is_isolated)
 

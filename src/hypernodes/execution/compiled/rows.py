@@ -34,7 +34,9 @@ def compute_rows(
     are emitted as they happen.
     """
     context, columns = chunk.context, chunk.items.columns
-    over_columns: Any = compiled_over_columns(context.plan, tuple(columns), is_isolated=is_isolated)
+    over_columns: Any = compiled_over_columns(
+        context.plan, tuple(columns), is_isolated=is_isolated, emits=True
+    )
     made: dict[str, list[Any]] = {name: [] for name in context.plan.outputs}
     if not made:
         return Columns({}, len(chunk.indices)), []

@@ -73,6 +73,8 @@ def connect(address: str | None = None) -> bool:
             _init(address)
             _local_ray.is_running = address in (None, "", "local")
             _local_ray.users = 0
+        else:
+            _check_address(address)
         register_out_of_band(ray.ObjectRef)
         register_out_of_band(ray.actor.ActorHandle)
         _local_ray.users += _local_ray.is_running
@@ -87,6 +89,8 @@ def join(address: str | None, runtime_env: dict[str, Any] | None = None) -> None
         _check_process()
         if not ray.is_initialized():
             _init(address or os.environ.get("RAY_ADDRESS"), runtime_env)
+        else:
+            _check_address(address)
 
 
 def disconnect() -> None:
@@ -108,6 +112,22 @@ def connection_id() -> str | None:
         return None
     context = ray.get_runtime_context()
     return f"{context.get_job_id()}-{context.get_worker_id()}"
+
+
+def _check_address(address: str | None) -> None:
+    """Raise an error if an address is not that of the cluster to which this process is connected.
+
+    Hosts have several names, so that only the port tells one cluster from another.
+    """
+    import ray
+
+    port = (address or "").rpartition(":")[2]
+    current: str = "" if is_client() else ray.get_runtime_context().gcs_address
+    if port.isdigit() and "://" not in str(address) and current and current.rpartition(":")[2] != port:
+        raise ClusterConnectionError(
+            f"this process is connected to the Ray cluster at {current!r}, and cannot use that at {address!r} "
+            f"as well. Leave out the address, or call ray.shutdown() before."
+        )
 
 
 def _check_process() -> None:
