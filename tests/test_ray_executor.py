@@ -22,6 +22,7 @@ import pytest
 
 from hypernodes import AsyncExecutor, ParallelExecutor, RayExecutor
 from hypernodes.exceptions import (
+    ClusterConnectionError,
     InitializerError,
     ResourcesError,
     TransportError,

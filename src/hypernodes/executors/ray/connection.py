@@ -125,8 +125,8 @@ def _check_address(address: str | None) -> None:
     current: str = "" if is_client() else ray.get_runtime_context().gcs_address
     if port.isdigit() and "://" not in str(address) and current and current.rpartition(":")[2] != port:
         raise ClusterConnectionError(
-            f"this process is connected to the Ray cluster at {current!r}, and cannot use that at {address!r} "
-            f"as well. Leave out the address, or call ray.shutdown() before."
+            f"this process is connected to the Ray cluster at {current!r}, and cannot use that at "
+            f"{address!r} as well. Leave out the address, or call ray.shutdown() before."
         )
 
 
