@@ -242,7 +242,7 @@ def test_two_outputs_mapped_to_one_name_are_refused():
 
 
 def test_an_unknown_map_mode_of_a_nested_pipeline_is_refused():
-    with said(errors.MapError, "'sums'", "'crossed'", "'zip' or 'product'"):
+    with said(errors.MapError, "'sums'", "'crossed'", "'zip'", "or 'product'"):
         PIPELINE.as_node(map_over="x", map_mode="crossed")
 
 
@@ -368,12 +368,12 @@ def test_a_name_twice_in_map_over_is_refused():
 
 
 def test_an_unknown_map_mode_is_refused():
-    with said(errors.InputError, "'sums'", "'zipped'", "'zip' or 'product'"):
+    with said(errors.InputError, "'sums'", "'zipped'", "'zip'", "or 'product'"):
         PIPELINE.map({"x": [1], "offset": 1}, "x", map_mode="zipped")
 
 
 def test_an_unknown_on_error_is_refused():
-    with said(errors.InputError, "'sums'", "'ignore'", "'raise' or 'return'"):
+    with said(errors.InputError, "'sums'", "'ignore'", "'raise'", "or 'return'"):
         PIPELINE.map({"x": [1], "offset": 1}, "x", on_error="ignore")
 
 
