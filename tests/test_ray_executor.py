@@ -509,7 +509,7 @@ def test_libraries_find_the_number_of_workers(ray_cluster, library):
         assert [count(executor) for executor in (loop, processes, cluster)] == [3, 2, 4]
 
 
-def test_an_address_of_another_cluster_than_the_one_in_use_is_an_error():
+def test_an_address_of_another_cluster_than_the_one_in_use_is_an_error(ray_cluster):
     with pytest.raises(
         ClusterConnectionError, match=r"connected to the Ray cluster at .* and cannot use that at"
     ):
