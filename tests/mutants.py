@@ -22,7 +22,9 @@ from pathlib import Path
 HOME = Path(__file__).parent.parent
 TESTS = {
     "cache": (
+        "test_bytecode.py",
         "test_cache.py",
+        "test_remote_cache.py",
         "test_signature.py",
         "test_state.py",
         "test_store.py",
