@@ -62,10 +62,6 @@ def total(x: np.ndarray) -> float:
     return float(x.sum())
 
 
-def sum_of(**values: int) -> int:
-    return sum(values.values())
-
-
 def _mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Callable[[], object]:
     pipeline = Pipeline([node(function, output_name="y")], HyperNodesEngine(map_executor="ray"))
     return lambda: pipeline.map({"x": items}, map_over="x")["y"]
@@ -107,11 +103,8 @@ def nodes() -> Iterator[Row]:
     engine = HyperNodesEngine(node_executor="ray")
     wide = [node(increment, output_name=f"y{n}").rename(inputs={"x": f"x{n}"}) for n in range(300)]
 
-    def summed(values: dict[str, Any]) -> int:
-        return ray.get(call_task.remote(sum_of_list, *values.values()))
-
     def wide_by_hand() -> int:
-        return summed({f"y{n}": call_task.remote(increment, n) for n in range(300)})
+        return ray.get(call_task.remote(sum_of, *(call_task.remote(increment, n) for n in range(300))))
 
     names = [f"y{n}" for n in range(300)]
     source = f"def gather({', '.join(names)}):\n    return sum(({', '.join(names)}))\n"
@@ -156,7 +149,7 @@ def nodes() -> Iterator[Row]:
     yield Row("submit to result", bare, submitted, 1.1, 9, calls=100, against="a bare task")
 
 
-def sum_of_list(*values: int) -> int:
+def sum_of(*values: int) -> int:
     return sum(values)
 
 

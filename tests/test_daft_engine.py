@@ -961,6 +961,13 @@ def test_items_are_computed_again_whose_process_of_daft_has_ended(tmp_path, on_e
 
 
 @native_only
+def test_rows_of_a_frame_are_computed_again_whose_process_of_daft_has_ended(tmp_path):
+    engine = DaftEngine(runner="native", concurrency=2, batch_size=3)
+    pipeline = Pipeline([node(dies, output_name="y")], engine).bind(marks=str(tmp_path), always=False)
+    assert pipeline.map(daft.from_pydict({"x": list(range(6))})) == {"y": [0, 2, 4, 6, 8, 10]}
+
+
+@native_only
 def test_only_the_item_fails_that_ends_its_process_of_daft_each_time(tmp_path):
     engine = DaftEngine(runner="native", concurrency=2, batch_size=2)
     pipeline = Pipeline([node(dies, output_name="y")], engine).bind(marks=str(tmp_path), always=True)

@@ -150,7 +150,7 @@ class LoggingCallback(PipelineCallback):
         self._log(ctx, 1, "error", "%s%s: failed: %s", *arguments, level=logging.ERROR, node=node_id)
 
     def _is_logged(self, ctx: CallbackContext) -> bool:
-        """Whether an ordinary record is logged: a map has many whose texts nobody would read."""
+        """Whether an ordinary record is logged, so that no text is made of one that is not."""
         return self._logger.isEnabledFor(self._item_level if event_of(ctx).scope.items else self._level)
 
     def _log(

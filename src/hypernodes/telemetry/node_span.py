@@ -35,7 +35,7 @@ class NodeSpanContext:
             return nullcontext()
         buffer = None if self.driver == current_worker()[:2] else worker_span_buffer()
         is_sampled = self.trace.flags and self.trace.samples(call.item_path)
-        if not is_sampled:  # All calls without spans have one id in common: to make one takes time.
+        if not is_sampled:  # Calls without spans share one id, since making an id takes time.
             return CurrentSpan(self.trace.trace_id, self.trace.unsampled_id, 0, buffer)
         span_id = self.trace.span_id_of_call(call) if self.parent_id is None else self.parent_id
         return CurrentSpan(self.trace.trace_id, span_id, self.trace.flags, buffer)

@@ -223,8 +223,10 @@ class DaftEngine(ScheduledEngine):
         if not spec.columns_needed:
             return None  # Without a column, a query does not know how many rows there are.
         results = Results(spec)
-        for report in query_frame(spec, frame, self._target.options):
-            results.add(report)
+        try:
+            results.add_all(query_frame(spec, frame, self._target.options))
+        except WorkerDiedError:  # As items, which are computed again in smaller parts.
+            return None
         return results.columns()
 
     def add_columns(

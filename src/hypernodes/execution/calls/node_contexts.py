@@ -1,4 +1,4 @@
-"""The contexts of callbacks around a call, and the event of what they have noted."""
+"""The node contexts of callbacks around a call, and the event that has their notes."""
 
 from __future__ import annotations
 

@@ -286,8 +286,8 @@ def _compile(
                 for _, name in step.results:
                     variable[name] = f"v{len(variable)}"
                     targets.append(variable[name])
-                told = ", watch" if step.inner.is_watched else ""
-                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, {item}{told})")
+                watch = ", watch" if step.inner.is_watched else ""
+                lines.append(f"        {', '.join(targets)}, = {function}({{{passed}}}, {item}{watch})")
         if watched:
             lines += (f"        {line}" for line in end_of_node(plan, step, variable))
     result = {name: variable[name] for name in plan.outputs}

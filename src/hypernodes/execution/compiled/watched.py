@@ -95,8 +95,8 @@ def emit_failed(
     scope = local["scope"]
     if local["started"] is not None:
         is_failure = isinstance(error, Exception)
-        told = error if is_failure else NodeAbandonedError.of(step.name, "/".join(scope.path), error)
-        _emit(subscribed, watch, "on_error", (step.name, told), scope)
+        emitted = error if is_failure else NodeAbandonedError.of(step.name, "/".join(scope.path), error)
+        _emit(subscribed, watch, "on_error", (step.name, emitted), scope)
     if watch.ends_failed and "began" in local and isinstance(error, Exception):
         seconds = perf_counter() - local["began"]
         _emit(subscribed, watch, "on_map_item_end", (scope.items[-1], seconds), scope)
@@ -128,13 +128,15 @@ def emitting(plan: Plan, compute: Callable[..., dict[str, Any]]) -> Callable[...
                 _emit(subscribed, watch, "on_pipeline_start", (name, inputs), scope)
                 _emit(subscribed, watch, "on_map_start", (total,), scope)
                 outputs = compute(columns, inputs, items, watch=watch._replace(ends_failed=False))
-                _emit(subscribed, watch, "on_map_end", (perf_counter() - started,), scope)
-            _emit(subscribed, watch, "on_pipeline_end", (name, outputs, perf_counter() - started), scope)
         except BaseException as error:
             # Callbacks may keep the error, and the frames know the callbacks.
             without_frame(without_frame(error))
             _emit(subscribed, watch, "on_error", (name, error), scope, about="pipeline")
             raise
+        seconds = perf_counter() - started
+        if columns is not None:
+            _emit(subscribed, watch, "on_map_end", (seconds,), scope)
+        _emit(subscribed, watch, "on_pipeline_end", (name, outputs, seconds), scope)
         return outputs
 
     return run_plan

@@ -176,7 +176,7 @@ class Plan:
         targets = [target for target in (self.node_target, self.map_target) if target is not None]
         object.__setattr__(self, "producers", producers)
         object.__setattr__(self, "needs", frozenset(own).union(*(step.needs for step in self.steps)))
-        # What all items share is computed with the first of them, which events should not say.
+        # A compiled plan computes what all items share with the first item: its events would be in that item.
         compiles = (
             self.needs <= WATCHED and not any(inner.shared for inner in self.tree())
             if self.is_watched

@@ -18,9 +18,9 @@ CHUNKS_PER_S: Final = 500
 IN_PROCESS_CHUNK_S: Final = 0.002
 """Seconds of work in a chunk for a thread: handing it over costs some 20 microseconds."""
 INLINE_CHUNK_S: Final = 0.01
-"""Seconds of work in a chunk that is run right here: events of its items are emitted when it is done."""
+"""Seconds of work in a chunk that is run right here: aggregated events are emitted when it is done."""
 INLINE_MAX_ITEM_S: Final = 0.005
-"""Seconds: longer items are run one by one, so that their events come as they happen."""
+"""Seconds: longer items are run one by one, so that aggregated events do not wait for several of them."""
 SPREAD_MIN_S: Final = 0.02
 """Seconds: the parts of shorter items are not worth sending one by one."""
 CHUNK_BYTES: Final = 16 << 20

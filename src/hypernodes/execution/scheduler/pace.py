@@ -96,7 +96,7 @@ class Pace:
     def measure(self, items: int, seconds: float, nbytes: float = 0.0) -> None:
         """Take note of how long some items took together, and of how many bytes have travelled for them."""
         self._items.measure(items, seconds, nbytes, self._workers)
-        # Items of this process go in chunks only if they are short; else their events come as they happen.
+        # Items of this process go in chunks only if they are short: aggregated events wait for a whole chunk.
         # Streams never batch items inline: that would delay items already requested.
         plan = self._plan
         if plan.chunk_plan is not None and plan.map_target is None and not self._is_stream:
