@@ -270,7 +270,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
             panel.set(xscale="log", yscale="log")
         panel.set_title(title, fontsize=10)
         panel.grid(visible=True, alpha=0.3)
-        panel.legend(fontsize=7)
+        panel.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.1))
         panel.set_ylim(bottom=0 if name == "nesting" else None)
     figure.tight_layout()
     figure.savefig(PLOT, metadata={"Date": None})
