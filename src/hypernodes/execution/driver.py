@@ -19,6 +19,7 @@ from hypernodes.execution.in_flight import CallsInFlight
 from hypernodes.execution.jobs import (
     BatchCall,
     Call,
+    CallGroup,
     Chunk,
     ChunkOutcome,
     Fetch,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from hypernodes.callbacks.event import Event
-    from hypernodes.execution.jobs import JobKey
+    from hypernodes.execution.jobs import GroupOutcome, Job, JobKey, RemoteJob
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.run import Run
     from hypernodes.execution.target import ExecutionTarget, Session
@@ -152,7 +153,7 @@ class _Driver:
         self._completed = completed
         self._sessions: dict[TargetRef, Session] = {}
         # The jobs that are executed elsewhere, or wait for an equal call.
-        self.under_way: dict[Future[Any], tuple[Call | Chunk, Session | None]] = {}
+        self.under_way: dict[Future[Any], tuple[RemoteJob, Session | None]] = {}
         self._in_flight = CallsInFlight()
         self._pacing = Pacing(target_of)
         self._admitted: set[JobKey] = set()  # paced calls that may begin
@@ -200,16 +201,15 @@ class _Driver:
         self._run.begin(call.key)
         return True
 
-    def do(self, job: Call | BatchCall | Chunk | LookUp | Fetch) -> None:
+    def do(self, job: Job) -> None:
         """Do a job here, or have it executed by its target."""
         match job:
-            case Call() | Chunk():
-                if job.target is not None:
-                    self._submit(job, job.target)
-                elif isinstance(job, Chunk):
-                    self._settle(job, execute_compiled(job, self._put))
-                else:
-                    self._call(job)
+            case Call() | CallGroup() | Chunk() if job.target is not None:
+                self._submit(job, job.target)
+            case Chunk():
+                self._settle(job, execute_compiled(job, self._put))
+            case Call():
+                self._call(job)
             case BatchCall():
                 self._settle_batch(job)
             case LookUp():
@@ -241,7 +241,7 @@ class _Driver:
         for call, outcome in zip(job.calls, made.outcomes, strict=True):
             self._settle(call, outcome)
 
-    def _submit(self, job: Call | Chunk, ref: TargetRef) -> None:
+    def _submit(self, job: RemoteJob, ref: TargetRef) -> None:
         if (session := self._sessions.get(ref)) is None:
             session = self._sessions[ref] = self._target_of(ref).open()
         try:
@@ -293,7 +293,7 @@ class _Driver:
         else:
             self._settle(job, outcome)
 
-    def _settle(self, job: Call | Chunk, outcome: Outcome | ChunkOutcome) -> None:
+    def _settle(self, job: RemoteJob, outcome: Outcome | GroupOutcome | ChunkOutcome) -> None:
         run = self._run
         if isinstance(job, Call) and job.step.is_paced and isinstance(outcome, Outcome):
             self._pacing.ended(job)
@@ -311,7 +311,7 @@ class _Driver:
         if isinstance(outcome, Outcome) and isinstance(job, Call):
             self._in_flight.leave(job, is_stored=outcome.error is None)
 
-    def _fail(self, job: Call | Chunk, error: BaseException) -> None:
+    def _fail(self, job: RemoteJob, error: BaseException) -> None:
         if isinstance(job, Call):
             self._pacing.ended(job)
             self._in_flight.leave(job, is_stored=False)
@@ -330,10 +330,12 @@ class _Driver:
             wait_for(ending, timeout=CANCEL_TIMEOUT_S)
 
 
-def with_local_values(job: Call | Chunk) -> Call | Chunk:
+def with_local_values(job: RemoteJob) -> RemoteJob:
     """Return a job whose values are all here, for a target that cannot bring remote ones."""
     if isinstance(job, Call):
         return replace(job, arguments={name: resolve(value) for name, value in job.arguments.items()})
+    if isinstance(job, CallGroup):
+        return replace(job, values={name: resolve(value) for name, value in job.values.items()})
     context = job.context
     if not any(map(is_remote, context.fixed.values())):
         return job

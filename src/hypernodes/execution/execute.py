@@ -3,6 +3,7 @@
 These are all the ways in which a node is executed, with the reason for each:
 
     call                   calls.call        the general path: one call, with everything that belongs to it
+    call group             calls.call        short calls of a run: the same, one after the other in one worker
     batch call             calls.batch       the general path of ``batch=``: the calls of several items
     general chunk          scheduler         the general path of items: a run in the worker, on a loop or not
     compiled plan          compiled.codegen  nothing but calls and events: one function, for a run or a row
@@ -17,7 +18,7 @@ the plan needs (`hypernodes.execution.plan.needs`).
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
 from hypernodes.execution.compiled.codegen import compiled_on_loop
@@ -25,50 +26,59 @@ from hypernodes.execution.compiled.rows import compute_rows, compute_rows_on_loo
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import drive
 from hypernodes.execution.driver_on_loop import drive_on_loop
-from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
+from hypernodes.execution.jobs import Call, CallGroup, Chunk, ChunkOutcome, Failure, GroupOutcome
 from hypernodes.execution.plan.needs import MAP_TARGET, NODE_TARGET, STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.stages import compute_stages
-from hypernodes.executors.context import own_context
+from hypernodes.executors.context import isolated, own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hypernodes.callbacks.event import Event
     from hypernodes.execution.calls.call import InThread
-    from hypernodes.execution.jobs import Outcome, Values
+    from hypernodes.execution.jobs import Outcome, RemoteJob, Values
     from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.target import ExecutionTarget
 
 
+GROUP_MAX_S: Final = 0.05
+"""Seconds after which no further call of a group begins: it was not as short as it has been."""
+
+
 def execute(
-    job: Call | Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
-) -> Outcome | ChunkOutcome:
+    job: RemoteJob, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
+) -> Outcome | GroupOutcome | ChunkOutcome:
     """Execute a job in this thread.
 
     `target_of` returns this worker's own target for one that a nested plan names.
     """
     if isinstance(job, Call):
         return call_node(job.step, job.arguments, job.scope)
+    if isinstance(job, CallGroup):
+        return _execute_group(job)
     return run_sync(_execute_chunk(job, None, target_of))
 
 
 async def execute_on_loop(
-    job: Call | Chunk,
+    job: RemoteJob,
     in_thread: InThread,
     target_of: Callable[[TargetRef], ExecutionTarget] = no_targets,
-) -> Outcome | ChunkOutcome:
+) -> Outcome | GroupOutcome | ChunkOutcome:
     """Execute a job on an event loop."""
     if isinstance(job, Call):
         return await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
+    if isinstance(job, CallGroup):
+        made: GroupOutcome = await in_thread(execute, job)
+        return made
     if not job.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
         outcome: ChunkOutcome = await in_thread(execute, job, target_of)  # waiting for a target blocks
         return outcome
     return await _execute_chunk(job, in_thread, target_of)
 
 
-def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | ChunkOutcome:
+def execute_in_worker(job: RemoteJob, worker_of: TargetRef) -> Outcome | GroupOutcome | ChunkOutcome:
     """Execute a job in a worker that shares memory with the driver.
 
     What the job runs itself never waits for the same target: that could take forever.
@@ -77,20 +87,39 @@ def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | Chun
 
 
 def execute_isolated(
-    job: Call | Chunk, worker_of: int, target_of: Callable[[TargetRef], ExecutionTarget]
-) -> Outcome | ChunkOutcome:
+    job: RemoteJob, worker_of: int, target_of: Callable[[TargetRef], ExecutionTarget]
+) -> Outcome | GroupOutcome | ChunkOutcome:
     """Execute a job in a worker, in a context of its own."""
 
-    def occupied() -> Outcome | ChunkOutcome:
+    def occupied() -> Outcome | GroupOutcome | ChunkOutcome:
         OCCUPIED.set(OCCUPIED.get() | {worker_of})
         return execute(job, target_of)
 
     return own_context().run(occupied)
 
 
-def is_async(job: Call | Chunk) -> bool:
+def is_async(job: RemoteJob) -> bool:
     """Whether a job awaits, so that it belongs on an event loop."""
-    return job.step.is_async if isinstance(job, Call) else job.context.plan.awaits
+    match job:
+        case Call():
+            return job.step.is_async
+        case Chunk():
+            return job.context.plan.awaits
+        case CallGroup():
+            return False
+
+
+def _execute_group(group: CallGroup) -> GroupOutcome:
+    """Make calls one after the other, each in a context of its own, until one fails or the time is over."""
+    values, outcomes = dict(group.values), []
+    call, started = isolated(call_node), perf_counter()
+    for step in group.steps:
+        outcome = call(step, {parameter: values[name] for parameter, name in step.arguments}, group.scope)
+        outcomes.append(outcome)
+        if outcome.error is not None or perf_counter() - started > GROUP_MAX_S:
+            break
+        values |= {name: value for name, value in zip(step.outputs, outcome.outputs, strict=True) if name}
+    return GroupOutcome(outcomes)
 
 
 async def _execute_chunk(

@@ -2,10 +2,11 @@
 
     Run.ready() ─▶ Call        call a node's function once
                    BatchCall   call a node's batch function for several items
+                   CallGroup   make short calls one after the other
                    Chunk       run a plan over some items of a map
                    LookUp      look signatures up in a cache
                    Fetch       bring values here that have stayed with their workers
-    Run.settle(key, outcome) ◀─ Outcome, ChunkOutcome, Found, Fetched
+    Run.settle(key, outcome) ◀─ Outcome, GroupOutcome, ChunkOutcome, Found, Fetched
     Run.stores  ─▶ Store       put a result into a cache; nothing comes back
 
 A job names the part of the run that waits for it by an opaque key, and the target it goes to by a reference.
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from hypernodes.cache.bulk import BulkCache
     from hypernodes.cache.provenance import ArgumentProvenance
     from hypernodes.callbacks.event import Event, Scope, Worker
-    from hypernodes.execution.plan.model import CallStep, Plan
+    from hypernodes.execution.plan.model import CallStep, GroupedSteps, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.signature import Fingerprints
     from hypernodes.mapping import Columns
@@ -82,6 +83,20 @@ class BatchCall:
     def fixed(self) -> frozenset[str]:
         """The parameters whose argument is the same for all items."""
         return frozenset(self.calls[0].common)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallGroup:
+    """Short calls of one plan, which go to a worker together and are made there one after the other."""
+
+    key: JobKey  # names the part of the run that waits for the outcomes
+    among: GroupedSteps  # to which the steps belong
+    steps: Sequence[CallStep]  # each after what it needs
+    values: Values  # what the calls take, by its name in the plan, less what they make themselves
+    scope: Scope
+    target: TargetRef | None = None
+    # Those values that many jobs have in common.
+    common: Mapping[str, CommonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -161,7 +176,9 @@ class Store:
     seconds: float  # how long the call took
 
 
-KeyedJob: TypeAlias = Call | Chunk | LookUp | Fetch
+RemoteJob: TypeAlias = Call | CallGroup | Chunk
+"""The jobs that go to a target."""
+KeyedJob: TypeAlias = RemoteJob | LookUp | Fetch
 Job: TypeAlias = KeyedJob | BatchCall
 
 
@@ -176,6 +193,13 @@ class Outcome:
     is_stored: bool = False  # the worker has put the result into the cache
     retry_in: float | None = None  # it is to be made again after so many seconds
     ended: tuple[float, Worker] | None = None  # when, in seconds since the epoch, and by which worker
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GroupOutcome:
+    """What came of a group of calls: an outcome for each that was made, up to the first that failed."""
+
+    outcomes: Sequence[Outcome]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

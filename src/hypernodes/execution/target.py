@@ -20,23 +20,25 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
+from hypernodes.execution.durations import CallDurations
 from hypernodes.execution.plan.placement import Capabilities, TargetRef
 from hypernodes.executors.settled import result_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Outcome
+    from hypernodes.execution.jobs import ChunkOutcome, GroupOutcome, Outcome, RemoteJob
 
 
 class Session(ABC):
     """An execution target, as one run uses it."""
 
     @abstractmethod
-    def submit(self, job: Call | Chunk) -> Future[Any]:
+    def submit(self, job: RemoteJob) -> Future[Any]:
         """Have a job executed.
 
         Args:
@@ -49,7 +51,7 @@ class Session(ABC):
             TransportError: A part of the job cannot be pickled.
         """
 
-    def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
+    def receive(self, job: RemoteJob, future: Future[Any]) -> Outcome | GroupOutcome | ChunkOutcome:
         """Return the outcome of a job.
 
         Args:
@@ -61,12 +63,12 @@ class Session(ABC):
         """
         del job
         try:
-            outcome: Outcome | ChunkOutcome = result_of(future)
+            outcome: Outcome | GroupOutcome | ChunkOutcome = result_of(future)
         finally:
             del future  # the traceback of its error refers to this frame
         return outcome
 
-    def send_code_with(self, job: Call | Chunk) -> bool:
+    def send_code_with(self, job: RemoteJob) -> bool:
         """Send the user's modules along from now on, since the worker of a job has imported other code.
 
         Returns:
@@ -112,6 +114,11 @@ class ExecutionTarget(Session):
     def max_retries(self) -> int:
         """How often a chunk is run again whose worker died."""
         return 0
+
+    @cached_property
+    def durations(self) -> CallDurations:
+        """How long the functions take that were called here."""
+        return CallDurations()
 
     @property
     def is_broken(self) -> bool:

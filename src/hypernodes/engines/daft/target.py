@@ -16,6 +16,7 @@ from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.jobs import (
     Call,
+    CallGroup,
     Chunk,
     ChunkOutcome,
     Failure,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.event import Event
     from hypernodes.engines.daft.transport import Report
+    from hypernodes.execution.jobs import RemoteJob
 
 MAX_CHUNK_ITEMS: Final = 1024
 """How many items a chunk has at most: its events arrive when all of its items are done."""
@@ -72,7 +74,7 @@ class DaftTarget(ExecutionTarget):
         """Return the target for one run, whose jobs are collected."""
         return DaftSession(self)
 
-    def submit(self, job: Call | Chunk) -> Future[Any]:
+    def submit(self, job: RemoteJob) -> Future[Any]:
         """Refuse a job outside of a run: without a session, nothing runs the query of collected jobs."""
         raise NotImplementedError(f"{job!r} must be submitted to a session: use open()")
 
@@ -89,13 +91,15 @@ class DaftSession(Session):
         self._options = target.options
         self._sent_with_code: set[JobKey] = set()
 
-    def submit(self, job: Call | Chunk) -> Future[Any]:
+    def submit(self, job: RemoteJob) -> Future[Any]:
         """Collect a job; it is executed when the driver has nothing else to do."""
+        if isinstance(job, CallGroup):
+            raise NotImplementedError(f"{self._target!r} does not take groups of calls")
         future: Future[Any] = Future()
         self._pending.append((job, future))
         return future
 
-    def send_code_with(self, job: Call | Chunk) -> bool:
+    def send_code_with(self, job: RemoteJob) -> bool:
         """Send the user's modules along from now on; ``False`` if they went with this job already."""
         if job.key in self._sent_with_code:
             return False

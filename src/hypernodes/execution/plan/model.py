@@ -10,6 +10,7 @@ from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.needs import (
     COMPILED,
     EVENTS,
+    GROUPED,
     WATCHED,
     needs_of_call,
     needs_of_nested,
@@ -133,6 +134,13 @@ Step: TypeAlias = CallStep | NestedStep
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class GroupedSteps:
+    """The calls of a plan that may go to a worker together, by the index of their step."""
+
+    by_index: Mapping[int, CallStep]
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Plan:
     """What must run, in order, to get from given inputs to wanted outputs.
 
@@ -165,6 +173,8 @@ class Plan:
     compiles: bool = field(init=False, repr=False)
     # Coroutines run on the way, so that it matters on which event loop.
     awaits: bool = field(init=False, repr=False)
+    # Those of its own calls that may go to a worker together, where the target takes groups.
+    grouped: GroupedSteps | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         producers = {name: step for step in self.steps for name in step.outputs if name is not None}
@@ -189,6 +199,19 @@ class Plan:
             any(step.awaits for step in self.steps)
             or any(target.capabilities.runs_coroutines for target in targets),
         )
+        object.__setattr__(self, "grouped", self._grouped())
+
+    def _grouped(self) -> GroupedSteps | None:
+        target = self.node_target
+        if (
+            target is None
+            or not target.capabilities.groups_calls
+            or self.subscribed
+            or self.cache is not None
+        ):
+            return None
+        calls = [step for step in self.steps if isinstance(step, CallStep) and step.needs <= GROUPED]
+        return GroupedSteps({step.index: step for step in calls}) if len(calls) > 1 else None
 
     @property
     def is_watched(self) -> bool:

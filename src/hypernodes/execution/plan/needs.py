@@ -37,6 +37,8 @@ COMPILED_ON_LOOP: Final = frozenset((AGGREGATED_EVENTS, ASYNC, "resources", "bat
 """What a plan compiled to a coroutine function supports: nothing but awaited calls."""
 WATCHED: Final = COMPILED - {AGGREGATED_EVENTS, "batch"} | {EVENTS, NODE_CONTEXTS}
 """What a compiled plan supports that emits an event wherever the general path does."""
+GROUPED: Final = frozenset((PLAIN,))
+"""What a call supports that goes to a worker together with others."""
 STAGES: Final = frozenset(
     (PLAIN, ASYNC, NESTED, NESTED_MAP, "resources", "batch", "retries", "timeout", STRICT)
 )

@@ -16,6 +16,7 @@ class Capabilities:
         runs_coroutines: Whether it runs coroutine functions on an event loop.
         places_calls: Whether it places calls by their resources, keeps large results where they were made and
             starts a call again whose worker died.
+        groups_calls: Whether it takes short calls that go to a worker together.
         gathers: Whether it executes all jobs that are ready together, and not one by one.
         worker_alias: The executor alias by which a worker process makes a target like it; empty for a target
             that stays in the process that made it.
@@ -24,6 +25,7 @@ class Capabilities:
     serializes: bool = True
     runs_coroutines: bool = False
     places_calls: bool = False
+    groups_calls: bool = False
     gathers: bool = False
     worker_alias: str = ""
 

@@ -17,6 +17,7 @@ from hypernodes.execution.calls.timeout import overdue
 from hypernodes.execution.jobs import Call, EntryKey, Failure, Fetch, Fetched, Found, LookUp, Store
 from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import taken
+from hypernodes.execution.scheduler.call_groups import CallGroups
 from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.signature import identify
@@ -59,7 +60,7 @@ class PlanRun(PlanExecution):
     ) -> None:
         super().__init__(run, plan, scope, parent, about)
         self.values = values
-        self._common = common
+        self.common = common
         self._batches = batches
         self._returns_here = returns_here
         self._signer = run.signer(plan)
@@ -71,7 +72,10 @@ class PlanRun(PlanExecution):
         self.identities = signed.identities
         self._signatures = signed.signatures
         self._asked: set[int] = set()  # steps whose values are wanted
-        self._unmet: dict[int, int] = {}  # how many values a step still waits for
+        self.unmet: dict[int, int] = {}  # how many values a step still waits for
+        self._groups: CallGroups | None = None
+        if plan.grouped is not None and plan.node_target is not None:
+            self._groups = CallGroups(self, plan.grouped, run.target_info(plan.node_target).durations)
         self._for_value: dict[str, list[Step]] = {}  # the steps that wait for the value of a name
         self._unsigned: set[int] = set()  # steps whose signature is waited for
         self._under_way: dict[int, float] = {}  # when a step that has not ended was started
@@ -183,7 +187,7 @@ class PlanRun(PlanExecution):
                 if producer.index not in self._asked:
                     self.run.later(self._ask, producer)
         if waiting:
-            self._unmet[step.index] = waiting
+            self.unmet[step.index] = waiting
         else:
             self._start(step)
 
@@ -192,11 +196,11 @@ class PlanRun(PlanExecution):
     def _start(self, step: Step) -> None:
         if self.over:  # another step that waited for the same value has just failed
             return
-        arguments = {parameter: self.values[name] for parameter, name in step.arguments}
         match step:
             case CallStep():
-                self._start_call(step, arguments)
+                self.call(step)
             case NestedStep():
+                arguments = {parameter: self.values[name] for parameter, name in step.arguments}
                 remote = [name for name in step.map_over if is_remote(arguments[name])]
                 if remote:
                     values = tuple(arguments[name] for name in remote)
@@ -204,15 +208,19 @@ class PlanRun(PlanExecution):
                 else:
                     self._start_nested(step, arguments)
 
-    def _start_call(self, step: CallStep, arguments: Values) -> None:
+    def call(self, step: CallStep) -> None:
+        """Have a call made whose arguments are known, by itself or together with others."""
+        if self._groups is not None and self._groups.takes(step):
+            return
         plan, target = self.plan, self.plan.node_target
+        arguments = {parameter: self.values[name] for parameter, name in step.arguments}
         signature = self._signatures.get(step.index)
         entry = takes = None
         if signature is not None and plan.cache is not None:
             entry = EntryKey(plan.cache, signature, self.run.fingerprints.calls[plan.key, step.index].hex())
             if target is not None and target.capabilities.places_calls:
                 takes = taken(plan, step, self.identities, self.values)
-        common = self._common
+        common = self.common
         shared: dict[str, CommonValue] = {}
         if common:
             shared = {parameter: common[name] for parameter, name in step.arguments if name in common}
@@ -275,6 +283,8 @@ class PlanRun(PlanExecution):
             return
         self._under_way.pop(step.index, None)
         self.executed += 1
+        if self._groups is not None:
+            self._groups.note(step, outcome)
         outputs, plan = outcome.outputs, self.plan
         signature = self._signatures.get(step.index)
         if signature is not None and plan.cache is not None and not outcome.is_stored:
@@ -302,7 +312,7 @@ class PlanRun(PlanExecution):
             for name in arguments
             if name not in step.map_over and source[name] in self.identities
         }
-        common = self._common
+        common = self.common
         try:
             self._children[step.index] = self.run.open_nested(
                 step,
@@ -372,8 +382,8 @@ class PlanRun(PlanExecution):
             if self._unsigned and self._identifies(name) and self._identify(name, value):
                 self._sign_more()
             for waiting in self._for_value.pop(name, ()):
-                self._unmet[waiting.index] -= 1
-                if not self._unmet[waiting.index]:
+                self.unmet[waiting.index] -= 1
+                if not self.unmet[waiting.index]:
                     self._start(waiting)
         self._wanted.discard(step.index)
         if not self._wanted:

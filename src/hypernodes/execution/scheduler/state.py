@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from hypernodes.callbacks.event import Event, Scope
+    from hypernodes.execution.durations import CallDurations
     from hypernodes.execution.jobs import Call, JobKey, KeyedJob, Store, Values
     from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
@@ -39,6 +40,10 @@ class TargetInfo(Protocol):
     @property
     def max_retries(self) -> int:
         """How often work is started again whose worker died."""
+
+    @property
+    def durations(self) -> CallDurations:
+        """How long the functions take that were called there."""
 
     def chunk_items(self, total: int | None) -> int:
         """Return how many items make a chunk, for a target that gathers."""

@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hypernodes.exceptions import TransportError
-from hypernodes.execution.jobs import Call
+from hypernodes.execution.jobs import Call, CallGroup, Chunk
 from hypernodes.executors.unpicklable import describe_unpicklable_part
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.serialization.remote import resolve
@@ -15,13 +15,13 @@ from hypernodes.text import message_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from hypernodes.execution.jobs import Chunk
+    from hypernodes.execution.jobs import RemoteJob
     from hypernodes.execution.plan.model import CallStep
 
 
-def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
+def unsent_job(job: RemoteJob, failure: Exception) -> TransportError:
     """Return the error that says which part of a job cannot be pickled, and whose it is."""
-    scope = job.scope if isinstance(job, Call) else job.context.scope
+    scope = job.context.scope if isinstance(job, Chunk) else job.scope
     for context in dict.fromkeys(chain(*scope.run.node_contexts.values())):
         if not is_serializable(context):
             return TransportError(
@@ -31,6 +31,8 @@ def unsent_job(job: Call | Chunk, failure: Exception) -> TransportError:
             )
     if isinstance(job, Call):
         return unsent([job.step], job.arguments, repr("/".join(scope.path)), failure)
+    if isinstance(job, CallGroup):
+        return unsent(job.steps, job.values, repr("/".join(scope.path)), failure)
     values = dict(job.context.fixed)
     for index, item in zip(job.indices, job.items, strict=True):
         values |= {f"{name}[{index}]": value for name, value in item.items()}

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.callbacks.event import Event
 from hypernodes.exceptions import TransportError, WorkerDiedError
 from hypernodes.execution.calls.watchdog import MAY_END_PROCESS
-from hypernodes.execution.jobs import Call, Chunk, Outcome, Store
+from hypernodes.execution.jobs import Call, CallGroup, Chunk, Outcome, Store
 from hypernodes.execution.provenance import store
 from hypernodes.execution.target import Session
 from hypernodes.execution.targets.diagnose import unsent_job
 from hypernodes.execution.targets.pickled import PickledTarget, execute_chunk_here, execute_here
 from hypernodes.execution.targets.serialize import (
     JobSerializer,
-    SerializedChunkOutcome,
     SerializedJob,
-    deserialize_chunk_outcome,
+    SerializedOutcome,
+    deserialize_any_outcome,
     deserialize_job,
     deserialize_outcome,
     portable_outcome,
+    serialize_group_outcome,
     unreturned_outputs,
 )
 from hypernodes.executors.settled import result_of
@@ -31,7 +32,7 @@ from hypernodes.serialization.remote import REMOTE_MIN_BYTES, SeparateResults, r
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from hypernodes.execution.jobs import ChunkOutcome
+    from hypernodes.execution.jobs import ChunkOutcome, GroupOutcome, RemoteJob
 
 
 class RayTarget(PickledTarget):
@@ -55,7 +56,7 @@ class RaySession(Session):
         self._serializer = JobSerializer(target.place, places_calls=True)
         self._is_used = False
 
-    def submit(self, job: Call | Chunk) -> Future[Any]:
+    def submit(self, job: RemoteJob) -> Future[Any]:
         """Serialize a job, and have it executed where there is room for it."""
         if isinstance(job, Chunk):
             job.context.plan.flush()  # other processes find only what is stored
@@ -69,11 +70,11 @@ class RaySession(Session):
             raise unsent_job(job, error) from error
         return future
 
-    def send_code_with(self, job: Call | Chunk) -> bool:
+    def send_code_with(self, job: RemoteJob) -> bool:
         """Send the user's modules along from now on; ``False`` if they went with this job already."""
         return self._serializer.send_code_with(job)
 
-    def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
+    def receive(self, job: RemoteJob, future: Future[Any]) -> Outcome | GroupOutcome | ChunkOutcome:
         """Return the outcome of a job; outputs that have stayed with their worker are not brought here."""
         deaths = getattr(future, "attempts", 1) - 1
         try:
@@ -81,8 +82,8 @@ class RaySession(Session):
         finally:
             del future  # the traceback of its error refers to this frame
         serialized = resolve(first)
-        if isinstance(serialized, SerializedChunkOutcome):
-            return deserialize_chunk_outcome(serialized)
+        if not isinstance(serialized, SerializedOutcome):
+            return deserialize_any_outcome(serialized)
         outcome = deserialize_outcome(serialized, tuple(outputs))
         if deaths > 0 and isinstance(job, Call):
             retries = [
@@ -101,7 +102,7 @@ class RaySession(Session):
         return self._is_used and self._target.assist()
 
 
-def _options(job: Call | Chunk) -> dict[str, Any]:
+def _options(job: RemoteJob) -> dict[str, Any]:
     """Return what the executor must know of a job."""
     if isinstance(job, Call):
         node = job.step.options
@@ -109,6 +110,8 @@ def _options(job: Call | Chunk) -> dict[str, Any]:
         options = {"returns": len(job.step.outputs), "resources": node.resources, "name": name}
         # A process that is ended since its call took too long has had its time: it is not tried again.
         return options if node.timeout is None else {**options, "retries": 0}
+    if isinstance(job, CallGroup):  # Calls that have cost a worker its life are made one by one.
+        return {"retries": 0, "name": f"{'/'.join(job.scope.path)}: {len(job.steps)} short calls"}
     resources = Resources()
     for step in job.context.plan.calls():
         resources = resources.maximum(step.options.resources)
@@ -122,6 +125,8 @@ def execute_on_ray(serialized: SerializedJob) -> Any:
     job = deserialize_job(serialized)
     if isinstance(job, Chunk):
         return execute_chunk_here(job, serialized)
+    if isinstance(job, CallGroup):
+        return serialize_group_outcome(job, execute_here(job, serialized))
     outcome: Outcome = execute_here(job, serialized)
     if outcome.error is not None:
         return portable_outcome(outcome, None, outcome.error)

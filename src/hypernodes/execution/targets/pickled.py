@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.execution.calls.watchdog import MAY_END_PROCESS
 from hypernodes.execution.current import OTHER_PROCESS
 from hypernodes.execution.execute import execute_isolated
-from hypernodes.execution.jobs import Call, Chunk
+from hypernodes.execution.jobs import Call, CallGroup, Chunk
 from hypernodes.execution.target import Session
 from hypernodes.execution.targets.executor import ExecutorTarget
 from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.execution.targets.serialize import (
     JobSerializer,
     SerializedChunkOutcome,
+    SerializedGroupOutcome,
     SerializedJob,
     SerializedOutcome,
-    deserialize_chunk_outcome,
+    deserialize_any_outcome,
     deserialize_job,
-    deserialize_outcome,
     serialize_chunk_outcome,
+    serialize_group_outcome,
     serialize_outcome,
 )
 from hypernodes.executors import process_worker
@@ -30,7 +31,7 @@ from hypernodes.serialization.warning_filters import warning_filters
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from hypernodes.execution.jobs import ChunkOutcome, Outcome
+    from hypernodes.execution.jobs import ChunkOutcome, GroupOutcome, Outcome, RemoteJob
     from hypernodes.serialization.broadcast import PlacedValue
     from hypernodes.serialization.pickling import Serialized
 
@@ -42,7 +43,7 @@ class PickledTarget(ExecutorTarget):
         """Return the target for one run, in which each shared part is serialized once."""
         return PickledSession(self)
 
-    def submit(self, job: Call | Chunk) -> Future[Any]:
+    def submit(self, job: RemoteJob) -> Future[Any]:
         """Have a job executed, outside of any run."""
         return self.open().submit(job)
 
@@ -60,7 +61,7 @@ class PickledSession(Session):
         self._target = target
         self._serializer = JobSerializer(target.place)
 
-    def submit(self, job: Call | Chunk) -> Future[Any]:
+    def submit(self, job: RemoteJob) -> Future[Any]:
         """Serialize a job, and have it executed."""
         if isinstance(job, Chunk):
             job.context.plan.flush()  # other processes find only what is stored
@@ -68,28 +69,30 @@ class PickledSession(Session):
         future: Future[Any] = self._target.executor.submit(execute_serialized, serialized)
         return future
 
-    def send_code_with(self, job: Call | Chunk) -> bool:
+    def send_code_with(self, job: RemoteJob) -> bool:
         """Send the user's modules along from now on; ``False`` if they went with this job already."""
         return self._serializer.send_code_with(job)
 
-    def receive(self, job: Call | Chunk, future: Future[Any]) -> Outcome | ChunkOutcome:
+    def receive(self, job: RemoteJob, future: Future[Any]) -> Outcome | GroupOutcome | ChunkOutcome:
         """Return the outcome of a job."""
         del job
         try:
             serialized = result_of(future)
         finally:
             del future  # the traceback of its error refers to this frame
-        if isinstance(serialized, SerializedChunkOutcome):
-            return deserialize_chunk_outcome(serialized)
-        return deserialize_outcome(serialized)
+        return deserialize_any_outcome(serialized)
 
 
-def execute_serialized(serialized: SerializedJob) -> SerializedOutcome | SerializedChunkOutcome:
+def execute_serialized(
+    serialized: SerializedJob,
+) -> SerializedOutcome | SerializedGroupOutcome | SerializedChunkOutcome:
     """Execute a job, in a worker process."""
     job = deserialize_job(serialized)
     MAY_END_PROCESS.set(process_worker.IS_POOL_WORKER.is_set())
     if isinstance(job, Call):
         return serialize_outcome(job, execute_here(job, serialized))
+    if isinstance(job, CallGroup):
+        return serialize_group_outcome(job, execute_here(job, serialized))
     return execute_chunk_here(job, serialized)
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from hypernodes.execution.targets.executor import ExecutorTarget
 
-_PROCESSES: Final = Capabilities()
-_CLUSTER: Final = Capabilities(places_calls=True)
+_PROCESSES: Final = Capabilities(groups_calls=True)
+_CLUSTER: Final = Capabilities(places_calls=True, groups_calls=True)
 
 _ALIASES: Final[dict[str, tuple[type[ExecutorTarget], Capabilities]]] = {
     "async": (InProcessTarget, LOOP),

@@ -1,7 +1,7 @@
 """Jobs and outcomes on their way between processes: one envelope each way.
 
     job ─ JobSerializer.serialize ─▶ SerializedJob ─▶ worker: deserialize_job ─▶ execute
-    outcome ◀─ deserialize_outcome ◀─ SerializedOutcome, SerializedChunkOutcome ◀─ serialize_outcome ◀─┘
+    outcome ◀─ deserialize_any_outcome ◀─ Serialized…Outcome ◀─ serialize_…outcome ◀───┘
 
 What many jobs have in common (a step, the context of a map, large inputs) is broadcast: serialized once for a
 run, and deserialized once in each worker process.
@@ -18,13 +18,16 @@ from hypernodes.exceptions import ClusterConnectionError, ForkedProcessError, Un
 from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.jobs import (
     Call,
+    CallGroup,
     Chunk,
     ChunkOutcome,
     Failure,
+    GroupOutcome,
     MapContext,
     Outcome,
     signed_step,
 )
+from hypernodes.execution.plan.model import GroupedSteps
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
 from hypernodes.execution.targets.events import portable_event
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hypernodes.callbacks.event import Event, Worker
-    from hypernodes.execution.jobs import CommonValue, JobKey
+    from hypernodes.execution.jobs import CommonValue, JobKey, RemoteJob
     from hypernodes.serialization.broadcast import PlacedValue
 
 _SIMPLE_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
@@ -58,7 +61,7 @@ _SIMPLE_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
 class SerializedJob:
     """A job on its way to another process."""
 
-    shared: Broadcast  # the step of a call, or the context of a chunk
+    shared: Broadcast  # the step of a call, the steps of a plan, or the context of a chunk
     inputs: dict[str, Broadcast]  # large ones that many jobs have in common
     payload: Serialized  # what is the job's own
     filters: Broadcast
@@ -75,6 +78,13 @@ class SerializedOutcome:
     is_stored: bool
     retry_in: float | None
     ended: tuple[float, Worker] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SerializedGroupOutcome:
+    """The outcomes of a group of calls on their way back."""
+
+    outcomes: tuple[SerializedOutcome, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +115,14 @@ class JobSerializer:
     _numbers: count[int] = field(default_factory=lambda: count(secrets.randbits(62)))
     _is_cache_portable: dict[object, bool] = field(default_factory=dict)
 
-    def serialize(self, job: Call | Chunk) -> SerializedJob:
+    def serialize(self, job: RemoteJob) -> SerializedJob:
         """Serialize a job, or raise a TransportError that says which part of what cannot be pickled."""
         try:
             if not self._sends_code:
-                return self._call(job) if isinstance(job, Call) else self._chunk(job)
+                return self._job(job)
             self._sent_with_code.add(job.key)
             with with_code():
-                return self._call(job) if isinstance(job, Call) else self._chunk(job)
+                return self._job(job)
         except ExceptionWrapper as wrapper:  # A value could not be placed.
             raise unwrapped(wrapper) from None
         except (ClusterConnectionError, ForkedProcessError):
@@ -120,7 +130,7 @@ class JobSerializer:
         except Exception as error:
             raise unsent_job(job, error) from error
 
-    def send_code_with(self, job: Call | Chunk) -> bool:
+    def send_code_with(self, job: RemoteJob) -> bool:
         """Send the user's modules along from now on; ``False`` if they went with this job already."""
         if job.key in self._sent_with_code:
             return False
@@ -129,11 +139,32 @@ class JobSerializer:
             self._broadcasts.clear()
         return True
 
+    def _job(self, job: RemoteJob) -> SerializedJob:
+        match job:
+            case Call():
+                return self._call(job)
+            case CallGroup():
+                return self._group(job)
+            case Chunk():
+                return self._chunk(job)
+
+    def _own(self, values: Mapping[str, Any], common: Mapping[str, Broadcast]) -> dict[str, Any]:
+        """Return the values that travel with a job: those that are not broadcast."""
+        own = {name: value for name, value in values.items() if name not in common}
+        return own if self.places_calls else {name: resolve(value) for name, value in own.items()}
+
+    def _group(self, group: CallGroup) -> SerializedJob:
+        common = self._common(group.common)
+        indices = tuple(step.index for step in group.steps)
+        own = self._own(group.values, common)
+        payload = serialize((next(self._numbers), own, group.scope, indices))
+        # All steps that may be in a group travel together, once in a run.
+        among = self._shared(group.among, group.among)
+        return SerializedJob(among, common, payload, self._filters)
+
     def _call(self, call: Call) -> SerializedJob:
         common = self._common(call.common)
-        own = {name: value for name, value in call.arguments.items() if name not in common}
-        if not self.places_calls:
-            own = {name: resolve(value) for name, value in own.items()}
+        own = self._own(call.arguments, common)
         entry = call.entry
         if entry is not None and not (self.places_calls and self._travels(entry.cache)):
             entry = None  # then its result is stored by the driver
@@ -192,7 +223,7 @@ class JobSerializer:
             raise ExceptionWrapper(error) from error
 
 
-def deserialize_job(job: SerializedJob) -> Call | Chunk:
+def deserialize_job(job: SerializedJob) -> RemoteJob:
     """Return a job, in a worker."""
     with unpickling("what all calls of a node or items of a map have in common"):
         shared = job.shared.get()
@@ -202,6 +233,10 @@ def deserialize_job(job: SerializedJob) -> Call | Chunk:
             large[name] = value.get()
     with unpickling("an input"):
         _, *rest = job.payload.deserialize()
+    if isinstance(shared, GroupedSteps):
+        own, scope, indices = rest
+        steps = [shared.by_index[index] for index in indices]
+        return CallGroup(0, shared, steps, {**own, **large}, scope)
     check_code(shared)
     if isinstance(shared, MapContext):
         indices, items, known = rest
@@ -240,6 +275,17 @@ def portable_outcome(
     )
 
 
+def serialize_group_outcome(group: CallGroup, outcome: GroupOutcome) -> SerializedGroupOutcome:
+    """Serialize the outcomes of a group of calls, in a worker; each by itself, as those of single calls."""
+    values = dict(group.values)
+    serialized = []
+    for step, made in zip(group.steps, outcome.outcomes, strict=False):
+        arguments = {parameter: values[name] for parameter, name in step.arguments}
+        serialized.append(serialize_outcome(Call(0, step, arguments, group.scope), made))
+        values |= {name: value for name, value in zip(step.outputs, made.outputs, strict=False) if name}
+    return SerializedGroupOutcome(tuple(serialized))
+
+
 def unreturned_outputs(job: Call, outputs: Sequence[Any], failure: Exception) -> BaseException:
     """Return the error of a call whose result cannot be pickled."""
     error = unreturned(dict(zip(job.step.outputs, outputs, strict=True)), failure)
@@ -263,6 +309,26 @@ def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] 
         serialized.retry_in,
         serialized.ended,
     )
+
+
+def deserialize_any_outcome(
+    serialized: SerializedOutcome | SerializedGroupOutcome | SerializedChunkOutcome,
+) -> Outcome | GroupOutcome | ChunkOutcome:
+    """Return the outcome of a job, in the driver."""
+    match serialized:
+        case SerializedOutcome():
+            return deserialize_outcome(serialized)
+        case SerializedGroupOutcome():
+            return GroupOutcome(tuple(map(_outcome_in_group, serialized.outcomes)))
+        case SerializedChunkOutcome():
+            return deserialize_chunk_outcome(serialized)
+
+
+def _outcome_in_group(serialized: SerializedOutcome) -> Outcome:
+    try:
+        return deserialize_outcome(serialized)
+    except UnpackError as error:  # Only this call fails.
+        return Outcome(error=error, seconds=serialized.seconds)
 
 
 def serialize_chunk_outcome(job: Chunk, outcome: ChunkOutcome, nbytes: int) -> SerializedChunkOutcome:

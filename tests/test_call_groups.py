@@ -1,0 +1,276 @@
+"""Short calls go to a worker together: as if each had gone by itself, where processes are the workers."""
+
+import os
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hypernodes import HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
+from hypernodes.exceptions import TransportError, WorkerDiedError
+from hypernodes.execution.durations import SHORT_S
+from hypernodes.execution.scheduler.call_groups import GROUP_S, grouped
+
+ENGINES = ("parallel", "ray")
+
+
+@pytest.fixture
+def engine(request, engine_on):
+    """Give an engine that sends single calls to other processes."""
+    return engine_on("node_executor", request.param)
+
+
+everywhere = pytest.mark.parametrize("engine", ENGINES, indirect=True)
+
+
+def increment(x):
+    return x + 1
+
+
+def twice(x):
+    return 2 * x
+
+
+def total(x, y):
+    return x + y
+
+
+def wrong_if_negative(x):
+    if x < 0:
+        raise ValueError(f"{x} is negative")
+    return x
+
+
+def ends_process_if_negative(x):
+    if x < 0:
+        os._exit(1)
+    return x
+
+
+def slow_if_negative(x):
+    if x < 0:
+        time.sleep(0.15)
+    return x, os.getpid(), time.monotonic()
+
+
+def unpicklable_if_negative(x):
+    return threading.Lock() if x < 0 else x
+
+
+def stops_if_negative(x):
+    return next(iter(() if x < 0 else (x,)))
+
+
+def large_if_negative(x):
+    return np.zeros(10**6) if x < 0 else np.ones(1)
+
+
+def process(x):
+    return os.getpid()
+
+
+def fan(function, names, engine):
+    """Make a pipeline of independent calls of one function, and learn that it is short."""
+    nodes = [node(function, output_name=f"y{name}").rename(inputs={"x": f"x{name}"}) for name in names]
+    pipeline = Pipeline(nodes, engine, name="fan")
+    pipeline.run({f"x{name}": 1 for name in names})
+    return pipeline
+
+
+@everywhere
+def test_a_chain_of_short_calls_is_made_in_one_process(engine):
+    steps = [node(process, output_name=f"p{n + 1}").rename(inputs={"x": f"p{n}"}) for n in range(20)]
+    pipeline = Pipeline(steps, engine)
+    pipeline.run({"p0": 0})
+    assert len(set(pipeline.run({"p0": 0}).values())) == 1
+
+
+@everywhere
+def test_short_calls_give_what_single_calls_give(engine):
+    steps = [node(increment, output_name="a0").rename(inputs={"x": "a"})]
+    for n in range(12):
+        steps.append(node(increment, output_name=f"a{n + 1}").rename(inputs={"x": f"a{n}"}))
+        steps.append(node(twice, output_name=f"b{n}").rename(inputs={"x": f"a{n}"}))
+        steps.append(node(total, output_name=f"c{n}").rename(inputs={"x": f"a{n + 1}", "y": f"b{n}"}))
+    expected = Pipeline(steps).run({"a": 3})
+    pipeline = Pipeline(steps, engine)
+    for _ in range(3):
+        assert pipeline.run({"a": 3}) == expected
+    assert pipeline.run({"a": 3}, ["c5", "b11"]) == {name: expected[name] for name in ("c5", "b11")}
+
+
+@everywhere
+def test_an_error_in_a_group_is_that_of_its_node(engine):
+    pipeline = fan(wrong_if_negative, range(8), engine)
+    inputs = {f"x{n}": n for n in range(8)} | {"x5": -1}
+    with pytest.raises(ValueError, match="-1 is negative") as caught:
+        pipeline.run(inputs)
+    assert "in node 'wrong_if_negative' of pipeline 'fan', called with x=-1" in caught.value.__notes__
+    assert pipeline.run(inputs | {"x5": 5})["y5"] == 5
+
+
+@everywhere
+def test_a_stop_iteration_in_a_group_is_that_of_its_node(engine):
+    pipeline = fan(stops_if_negative, range(4), engine)
+    with pytest.raises((StopIteration, RuntimeError)) as caught:
+        pipeline.run({"x0": 1, "x1": 1, "x2": -1, "x3": 1})
+    single = Pipeline([node(stops_if_negative, output_name="y0").rename(inputs={"x": "x0"})], engine)
+    with pytest.raises(type(caught.value)):
+        single.run({"x0": -1})
+
+
+@everywhere
+def test_a_dead_worker_costs_only_the_call_that_is_to_blame(engine):
+    pipeline = fan(ends_process_if_negative, range(8), engine)
+    inputs = {f"x{n}": n for n in range(8)}
+    with pytest.raises(WorkerDiedError) as caught:
+        pipeline.run(inputs | {"x5": -1})
+    assert any("called with x=-1" in note for note in caught.value.__notes__)
+    assert pipeline.run(inputs) == {f"y{n}": n for n in range(8)}
+
+
+@everywhere
+def test_a_result_that_does_not_pickle_fails_its_own_call(engine):
+    pipeline = fan(unpicklable_if_negative, range(4), engine)
+    with pytest.raises(TransportError, match="cannot be pickled") as caught:
+        pipeline.run({"x0": 1, "x1": 1, "x2": -1, "x3": 1})
+    assert any("called with x=-1" in note for note in caught.value.__notes__)
+
+
+@everywhere
+def test_an_argument_that_does_not_pickle_is_named(engine):
+    pipeline = fan(increment, range(4), engine)
+    with pytest.raises(TransportError, match="input 'x'"):
+        pipeline.run({"x0": 1, "x1": 1, "x2": threading.Lock(), "x3": 1})
+
+
+@everywhere
+def test_calls_that_turn_out_slow_do_not_wait_for_each_other(engine):
+    pipeline = fan(slow_if_negative, range(6), engine)
+    made = pipeline.run({f"x{n}": -n - 1 for n in range(6)})
+    assert [made[f"y{n}"][0] for n in range(6)] == [-1, -2, -3, -4, -5, -6]
+    # The first call of a group used up its time: the others were divided again, and two workers took them.
+    assert len({pid for _, pid, _ in made.values()}) > 1
+
+
+@everywhere
+def test_large_results_of_a_group_arrive(engine):
+    pipeline = fan(large_if_negative, range(4), engine)
+    for _ in range(2):
+        made = pipeline.run({f"x{n}": -1 for n in range(4)})
+        assert all(made[f"y{n}"].shape == (10**6,) for n in range(4))
+
+
+@everywhere
+def test_items_that_stay_here_send_their_short_calls_together(engine):
+    inner = [
+        node(increment, output_name="b").rename(inputs={"x": "a"}),
+        node(twice, output_name="c").rename(inputs={"x": "b"}),
+        node(process, output_name="p").rename(inputs={"x": "c"}),
+    ]
+    pipeline = Pipeline(inner, engine)
+    pipeline.map({"a": [1, 2]}, "a")
+    rows = pipeline.map({"a": list(range(10))}, "a")
+    assert rows["c"] == [2 * (a + 1) for a in range(10)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(data=st.data())
+def test_random_graphs_of_short_calls_give_what_a_plain_loop_gives(shared, data):
+    count = data.draw(st.integers(2, 14))
+    steps, names = [], ["a", "b"]
+    for n in range(count):
+        function = data.draw(st.sampled_from([increment, twice, total, wrong_if_negative]))
+        parameters = ["x", "y"] if function is total else ["x"]
+        drawn = data.draw(st.lists(st.sampled_from(names), min_size=2, max_size=2, unique=True))
+        taken = dict(zip(parameters, drawn, strict=False))
+        steps.append(node(function, output_name=f"v{n}").rename(inputs=taken))
+        names.append(f"v{n}")
+    inputs = {"a": data.draw(st.integers(-3, 3)), "b": data.draw(st.integers(-3, 3))}
+    wanted = data.draw(st.lists(st.sampled_from(names[2:]), min_size=1, unique=True))
+    results = []
+    for engine in (HyperNodesEngine(), shared, shared):
+        pipeline = Pipeline(steps, engine, name="random")
+        given_inputs = {name: inputs[name] for name in inputs if name in pipeline.input_names}
+        try:
+            results.append(pipeline.run(given_inputs, wanted))
+        except ValueError as error:
+            results.append(str(error))
+    assert results[0] == results[1] == results[2]
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """Give one engine for many examples: what is short is learned once."""
+    with ParallelExecutor(2) as executor:
+        yield HyperNodesEngine(node_executor=executor)
+
+
+# -------------------------------------------------------------------------------------- the rule
+
+
+class Step:
+    def __init__(self, index, takes, makes):
+        self.index = index
+        self.arguments = tuple((name, name) for name in takes)
+        self.outputs = tuple(makes)
+
+
+def divided(ready, following=(), seconds=SHORT_S / 2, known=("x",)):
+    takes = seconds if callable(seconds) else lambda step: seconds
+    return [[step.index for step in group] for group in grouped(ready, following, takes, set(known))]
+
+
+def test_groups_are_about_as_long_as_said():
+    ready = [Step(n, ["x"], [f"y{n}"]) for n in range(100)]
+    groups = divided(ready, seconds=SHORT_S / 2)
+    assert Counter(index for group in groups for index in group) == dict.fromkeys(range(100), 1)
+    assert max(map(len, groups)) <= GROUP_S / (SHORT_S / 2)
+
+
+def test_what_follows_goes_along_only_where_all_it_takes_is_known_or_made_there():
+    ready = [Step(0, ["x"], ["a"]), Step(1, ["x"], ["b"])]
+    both = Step(2, ["a", "b"], ["c"])
+    assert divided(ready, [both]) == [[0, 1, 2]]
+    apart = [[step] for step in ready]
+    assert [divided(group, [both]) for group in apart] == [[[0]], [[1]]]
+    assert divided(ready[:1], [Step(2, ["a", "x"], ["c"]), Step(3, ["c", "unknown"], ["d"])]) == [[0, 2]]
+
+
+def test_what_is_not_short_does_not_go_along():
+    following = [Step(1, ["a"], ["b"]), Step(2, ["b"], ["c"])]
+    assert divided(
+        [Step(0, ["x"], ["a"])], following, lambda step: None if step.index == 1 else SHORT_S / 2
+    ) == [[0]]
+
+
+def test_a_group_that_is_full_takes_nothing_along():
+    chain = [Step(n, [f"v{n}"], [f"v{n + 1}"]) for n in range(200)]
+    (group,) = divided(chain[:1], chain[1:], seconds=SHORT_S / 2, known=("v0",))
+    assert group == list(range(len(group)))
+    assert len(group) <= GROUP_S / (SHORT_S / 2)
+
+
+def test_functions_that_have_no_weak_references_go_alone():
+    class Slotted:
+        __slots__ = ()
+
+        def __call__(self, x):
+            return x
+
+    with ParallelExecutor(1) as executor:
+        pipeline = Pipeline(
+            [node(Slotted(), output_name=f"y{n}").rename(inputs={"x": "x"}) for n in range(2)],
+            HyperNodesEngine(node_executor=executor),
+        )
+        assert [pipeline.run({"x": 1}) for _ in range(2)] == [{"y0": 1, "y1": 1}] * 2
+
+
+def test_an_executor_of_ray_keeps_its_limit_of_workers(ray_cluster):
+    with RayExecutor(1) as executor:
+        pipeline = fan(process, range(30), HyperNodesEngine(node_executor=executor))
+        assert len(pipeline.run({f"x{n}": 1 for n in range(30)})) == 30
