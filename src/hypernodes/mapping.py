@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from inspect import isgenerator
-from itertools import islice, product, zip_longest
+from itertools import islice, product, repeat, zip_longest
 from math import prod
 from typing import TYPE_CHECKING, Any, Final, overload
 
@@ -78,7 +78,11 @@ class Columns(Sequence[dict[str, Any]]):
         names = tuple(self.columns)
         if not names:
             return ({} for _ in range(self._length))
-        return (dict(zip(names, row, strict=True)) for row in zip(*self.columns.values(), strict=True))
+        columns = self.columns.values()
+        if len(names) == 1:
+            (name,), (column,) = names, columns
+            return ({name: value} for value in column)
+        return map(dict, map(zip, repeat(names), zip(*columns, strict=True)))
 
     def only(self, indices: Sequence[int]) -> Columns:
         """Return some of the rows, which keep their indices."""

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from itertools import chain, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.execution.jobs import Failure
@@ -305,21 +306,13 @@ class ItemSource:
         """Return the indices of items in their map."""
         return positions if self._indices is None else [self._indices[position] for position in positions]
 
-    def drop(self, position: int) -> None:
-        """Forget an item, which has a row now."""
-        self._left -= 1
+    def drop(self, positions: Sequence[int]) -> None:
+        """Forget items, which have rows now."""
+        self._left -= len(positions)
         if self._columns is None:
-            del self._items[position]
+            deque(map(self._items.__delitem__, positions), maxlen=0)
             if self._sizes:
-                self.nbytes -= self._sizes.pop(position, 0)
-
-    def drop_all(self, positions: Sequence[int]) -> None:
-        """Forget several items, which have rows now."""
-        if self._columns is None:
-            for position in positions:
-                self.drop(position)
-        else:
-            self._left -= len(positions)
+                self.nbytes -= sum(self._sizes.pop(position, 0) for position in positions)
 
     @property
     def mean_nbytes(self) -> float:
@@ -335,8 +328,9 @@ class ItemSource:
         """Return several items."""
         if self._columns is not None:
             return self._columns.at(positions)
-        columns = zip(*map(self._items.__getitem__, positions), strict=True)
-        return Columns(dict(zip(self._names, map(list, columns), strict=True)), len(positions))
+        rows = list(map(self._items.__getitem__, positions))
+        columns = {name: list(map(itemgetter(at), rows)) for at, name in enumerate(self._names)}
+        return Columns(columns, len(positions))
 
     def __len__(self) -> int:
         """Return how many items have been drawn and have no row yet."""

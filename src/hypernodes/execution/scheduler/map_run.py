@@ -218,7 +218,7 @@ class MapRun(PlanExecution):
             self.hits += len(item.signatures)
             if emits:
                 self._emit_known(item)
-            drop(item.position)
+            drop((item.position,))
             put(item.position, item.outputs)
         if self._shared.are_missing and (cache := self.plan.cache) is not None:
             for position in block.positions:
@@ -242,7 +242,7 @@ class MapRun(PlanExecution):
         ]
 
     def _put(self, position: int, row: Any) -> None:
-        self.items.drop(position)
+        self.items.drop((position,))
         self.rows.put(position, row)
 
     def shared_values_ended(self, child: PlanExecution, error: BaseException | None) -> None:
@@ -363,7 +363,7 @@ class MapRun(PlanExecution):
         self._pace.measure(max(1, len(rows)), outcome.seconds, nbytes)
         done = self._lookup.done if self._lookup.is_used else None
         if isinstance(rows, Columns):
-            self.items.drop_all(positions)
+            self.items.drop(positions)
             self.rows.put_all(positions, rows)
             for position in positions if done is not None else ():
                 self._lookup.done(position)
@@ -378,7 +378,7 @@ class MapRun(PlanExecution):
                 if raises:
                     self.fail(row.error)
                     return
-            drop(position)
+            drop((position,))
             put(position, row)
             if done is not None:
                 done(position)
