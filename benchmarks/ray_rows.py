@@ -62,8 +62,11 @@ def total(x: np.ndarray) -> float:
     return float(x.sum())
 
 
-def _mapped(function: Callable[[Any], Any], items: Sequence[Any]) -> Callable[[], object]:
-    pipeline = Pipeline([node(function, output_name="y")], HyperNodesEngine(map_executor="ray"))
+def _mapped(
+    function: Callable[[Any], Any], items: Sequence[Any], *, readonly: bool = False
+) -> Callable[[], object]:
+    nodes = [node(function, output_name="y", readonly=readonly)]
+    pipeline = Pipeline(nodes, HyperNodesEngine(map_executor="ray"))
     return lambda: pipeline.map({"x": items}, map_over="x")["y"]
 
 
@@ -80,7 +83,9 @@ def maps() -> Iterator[Row]:
         yield Row(name, floor, _mapped(increment, items), 1.25, 5, against=against)
     by_tens = partial(by_hand, total, megabytes, 10)
     against = "Ray tasks by hand, chunks of 10"
-    yield Row("map of 200 inputs of 1 MB", by_tens, _mapped(total, megabytes), 1.1, 5, against=against)
+    for readonly, name in ((False, "map of 200 inputs of 1 MB"), (True, "the same, @node(readonly=True)")):
+        mapped = _mapped(total, megabytes, readonly=readonly)
+        yield Row(name, by_tens, mapped, 1.1, 7, against=against)
     by_twenties = partial(by_hand, wait_5_ms, range(2_000), 20)
     against = "Ray tasks by hand, chunks of 20"
     yield Row("2,000 items of 5 ms", by_twenties, _mapped(wait_5_ms, range(2_000)), 1.03, 3, against=against)

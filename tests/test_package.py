@@ -183,6 +183,7 @@ def test_functions_are_called_by_the_modules_of_calls_or_by_compiled_plans(step,
 CHANGED_OPTIONS = {
     "cache": False,
     "cache_version": 2,
+    "readonly": True,
     "retries": 1,
     "retry_on": OSError,
     "retry_delay": 2.0,

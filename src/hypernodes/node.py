@@ -310,6 +310,8 @@ def node(
         cache_version: A text or number that counts in the signature. Change it when something changes that
             the code does not show, as a service or a file. It also allows caching of a function that cannot
             be fingerprinted.
+        readonly: A promise that the function changes none of its inputs in place. On Ray, large arrays then
+            are views of the object store, which cannot be written to; without it, each call gets a copy.
         retries: How often a call that raises is repeated.
         retry_on: The exception type, or a sequence of types, that is retried.
         retry_delay: How long to wait before a call is repeated. A number of seconds doubles with each

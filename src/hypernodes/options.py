@@ -31,6 +31,7 @@ class NodeOptionValues(TypedDict, total=False):
 
     cache: bool
     cache_version: str | int | None
+    readonly: bool
     retries: int
     retry_on: type[BaseException] | Iterable[type[BaseException]]
     retry_delay: float | timedelta | Sequence[float] | Callable[[int, Exception], float | None] | None
@@ -55,6 +56,7 @@ class NodeOptions:
     Attributes:
         cache: Whether its results may be cached.
         cache_version: A part of its signature that the user sets.
+        readonly: Whether it promises to change none of its inputs in place.
         retries: How often a call is repeated when it raises one of `retry_on`.
         retry_on: The exception types that are retried.
         retry_delay: The seconds between two attempts: a number that grows, one number for each attempt, or a
@@ -68,6 +70,7 @@ class NodeOptions:
 
     cache: bool = True
     cache_version: str | int | None = None
+    readonly: bool = False
     retries: int = 0
     retry_on: ErrorTypes = Exception
     retry_delay: float | tuple[float, ...] | Callable[..., Any] | None = None
@@ -158,6 +161,7 @@ _READERS: Final[dict[str, tuple[Callable[[Any], Any], str]]] = {
         "is True or False, not {}. The cache itself is an argument of Pipeline(...).",
     ),
     "cache_version": (_version, "is a text or a number, not {}."),
+    "readonly": (partial(flag, "readonly"), "is True or False, not {}."),
     "retries": (partial(whole_number, "retries", least=0), "must be a number of 0 or more, not {}."),
     "retry_on": (_error_types, "is an exception type or a tuple of them, not {}."),
     "retry_delay": (

@@ -20,7 +20,7 @@ from hypernodes.mapping import check_shared, expand
 from hypernodes.options import DEFAULTS, NodeOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from hypernodes.cache.bulk import BulkCache
     from hypernodes.execution.plan.placement import TargetRef
@@ -78,6 +78,11 @@ class CallStep:
     def awaits(self) -> bool:
         """Whether a coroutine runs."""
         return self.is_async
+
+
+def change_nothing(steps: Iterable[CallStep]) -> bool:
+    """Whether all calls promise to change none of their inputs, which may then be views of shared memory."""
+    return all(step.options.readonly for step in steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,8 +29,8 @@ NODE_TARGET: Final = "a target for calls"
 MAP_TARGET: Final = "a target for the items of a nested map"
 RETURNED_ERRORS: Final = "errors of items as results of a nested map"
 
-SILENT: Final = frozenset(("cache", "cache_version", "retry_on"))
-"""Options that count only together with another need: a cache, or retries."""
+SILENT: Final = frozenset(("cache", "cache_version", "readonly", "retry_on"))
+"""Options that count only together with another need: a cache, a target in other processes, or retries."""
 COMPILED: Final = frozenset((AGGREGATED_EVENTS, PLAIN, NESTED, NESTED_MAP, "resources", "batch"))
 """What a plan compiled to a Python function supports: nothing but calls, one after the other."""
 COMPILED_ON_LOOP: Final = frozenset((AGGREGATED_EVENTS, ASYNC, "resources", "batch"))

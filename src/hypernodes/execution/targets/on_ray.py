@@ -9,6 +9,7 @@ from hypernodes.callbacks.event import Event
 from hypernodes.exceptions import TransportError, WorkerDiedError
 from hypernodes.execution.calls.watchdog import MAY_END_PROCESS
 from hypernodes.execution.jobs import Call, CallGroup, Chunk, Outcome, Store
+from hypernodes.execution.plan.model import change_nothing
 from hypernodes.execution.provenance import store
 from hypernodes.execution.target import Session
 from hypernodes.execution.targets.diagnose import unsent_job
@@ -107,16 +108,24 @@ def _options(job: RemoteJob) -> dict[str, Any]:
     if isinstance(job, Call):
         node = job.step.options
         name = "/".join((*job.scope.path, job.step.name))
-        options = {"returns": len(job.step.outputs), "resources": node.resources, "name": name}
+        options = {
+            "returns": len(job.step.outputs),
+            "resources": node.resources,
+            "as_views": node.readonly,
+            "name": name,
+        }
         # A process that is ended since its call took too long has had its time: it is not tried again.
         return options if node.timeout is None else {**options, "retries": 0}
     if isinstance(job, CallGroup):  # Calls that have cost a worker its life are made one by one.
-        return {"retries": 0, "name": f"{'/'.join(job.scope.path)}: {len(job.steps)} short calls"}
+        as_views = change_nothing(job.among.by_index.values())
+        name = f"{'/'.join(job.scope.path)}: {len(job.steps)} short calls"
+        return {"retries": 0, "as_views": as_views, "name": name}
     resources = Resources()
     for step in job.context.plan.calls():
         resources = resources.maximum(step.options.resources)
     # A chunk that has cost a worker its life is divided by the driver, before its parts are tried again.
-    return {"resources": resources, "retries": 0, "name": job.context.plan.label}
+    as_views = change_nothing(job.context.plan.calls())
+    return {"resources": resources, "retries": 0, "as_views": as_views, "name": job.context.plan.label}
 
 
 def execute_on_ray(serialized: SerializedJob) -> Any:

@@ -25,9 +25,10 @@ from hypernodes.execution.jobs import (
     GroupOutcome,
     MapContext,
     Outcome,
+    SignedStep,
     signed_step,
 )
-from hypernodes.execution.plan.model import GroupedSteps
+from hypernodes.execution.plan.model import GroupedSteps, change_nothing
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
 from hypernodes.execution.targets.events import portable_event
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
@@ -47,10 +48,11 @@ from hypernodes.serialization.warning_filters import broadcast_filters
 from hypernodes.text import described
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hypernodes.callbacks.event import Event, Worker
     from hypernodes.execution.jobs import CommonValue, JobKey, RemoteJob
+    from hypernodes.execution.plan.model import CallStep
     from hypernodes.serialization.broadcast import PlacedValue
 
 _SIMPLE_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
@@ -232,7 +234,7 @@ def deserialize_job(job: SerializedJob) -> RemoteJob:
         with unpickling(f"input {name!r}"):
             large[name] = value.get()
     with unpickling("an input"):
-        _, *rest = job.payload.deserialize()
+        _, *rest = job.payload.deserialize(as_views=change_nothing(_calls_of(shared)))
     if isinstance(shared, GroupedSteps):
         own, scope, indices = rest
         steps = [shared.by_index[index] for index in indices]
@@ -244,6 +246,16 @@ def deserialize_job(job: SerializedJob) -> RemoteJob:
         return Chunk(0, context, indices, items, known=known)
     own, scope, entry, takes = rest
     return Call(0, shared.step, {**own, **large}, scope, entry=entry, takes=takes)
+
+
+def _calls_of(shared: SignedStep | GroupedSteps | MapContext) -> Iterable[CallStep]:
+    match shared:
+        case SignedStep():
+            return (shared.step,)
+        case GroupedSteps():
+            return shared.by_index.values()
+        case MapContext():
+            return shared.plan.calls()
 
 
 # ----------------------------------------------------------------------------------------- outcomes

@@ -172,6 +172,7 @@ class RayExecutor(ProcessPoolExecutor):
         returns: int = 0,
         resources: Resources | None = None,
         retries: int | None = None,
+        as_views: bool = False,
         name: str = "",
     ) -> Future[Any]:
         """Schedule a call with separate results, each of which stays in the cluster if it is large.
@@ -183,6 +184,7 @@ class RayExecutor(ProcessPoolExecutor):
             resources: The resources that the call takes; by default those of the executor.
             retries: How often the call is begun again if a worker dies during it; by default as often as the
                 executor says.
+            as_views: Whether arrays in the arguments may be read-only views of the object store, not copies.
             name: What the call does, for Ray's dashboard and ``ray list tasks``.
 
         Returns:
@@ -199,6 +201,7 @@ class RayExecutor(ProcessPoolExecutor):
                 needs,
                 returns=1 + returns,
                 retries=self._max_retries if retries is None else retries,
+                as_views=as_views,
                 name=name,
             )
         )

@@ -30,7 +30,19 @@ class Task:
     """A call on its way to the cluster and back."""
 
     __slots__ = (
-        *("call", "future", "is_ahead", "missing", "name", "ref", "resources", "retries", "returns", "size"),
+        *(
+            "as_views",
+            "call",
+            "future",
+            "is_ahead",
+            "missing",
+            "name",
+            "ref",
+            "resources",
+            "retries",
+            "returns",
+            "size",
+        ),
         "started",
     )
 
@@ -41,6 +53,7 @@ class Task:
         *,
         returns: int | None = None,
         retries: int = 0,
+        as_views: bool = False,
         name: str = "",
     ) -> None:
         self.future = RayFuture()
@@ -48,6 +61,7 @@ class Task:
         self.size = call.size
         self.resources = resources
         self.returns = returns  # how many separate results there may be; ``None`` for one result
+        self.as_views = as_views  # whether arrays that it takes may be views of the object store
         self.name = name  # for people to read
         self.retries = retries  # how often Ray begins the call again if a worker dies during it
         self.ref: ObjectRef[Any] | None = None  # the Ray task's answer, while the task is running
@@ -127,6 +141,7 @@ class TaskSubmitter:
             self._initializer,
             returns,
             task.resources.num_cpus or 0.0,
+            task.as_views,
             (call.header, call.buffers, out_of_band),
         )
         task.started = monotonic()

@@ -111,7 +111,7 @@ def _watch_sigterm() -> None:
 
 def _answer(payload: tuple[Any, ...], dependencies: tuple[PlainSerialized, ...]) -> tuple[Any, ...]:
     # The initializer is called once for each executor. The held CPUs include those that an actor has lent.
-    executor_id, initializer, returns, state.held_cpus, call = payload
+    executor_id, initializer, returns, state.held_cpus, as_views, call = payload
     attempt = attempt_number()
     no_results = (None,) * returns
     if (failure := _initialize(executor_id, initializer)) is not None:
@@ -119,10 +119,12 @@ def _answer(payload: tuple[Any, ...], dependencies: tuple[PlainSerialized, ...])
     try:
         header, buffers, out_of_band = call
         values = [
-            Serialized(*dependencies[part.position]).deserialize() if isinstance(part, Dependency) else part
+            Serialized(*dependencies[part.position]).deserialize(as_views=as_views)
+            if isinstance(part, Dependency)
+            else part
             for part in out_of_band
         ]
-        fn, args, kwargs = Serialized(header, buffers, values).deserialize()
+        fn, args, kwargs = Serialized(header, buffers, values).deserialize(as_views=as_views)
         del values, out_of_band, buffers, call, dependencies
     except BaseException as error:
         return TaskResult(attempt, unpickling_error=described(error)), *no_results
