@@ -7,7 +7,7 @@ from contextlib import suppress
 from inspect import isgenerator
 from itertools import islice, product, repeat, zip_longest
 from math import prod
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
 
 from hypernodes.exceptions import MapError, did_you_mean, listing
 from hypernodes.iterators import is_consumed_once
@@ -184,9 +184,19 @@ def stream(
         first, *others = columns
         lists = [list(column) for column in others]
         rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*lists))
+    elif len(columns) > 1:
+        rows = _zipped(map_over, columns, where)
     else:
-        rows = zip(*columns, strict=True) if len(columns) == 1 else _zipped(map_over, columns, where)
+        values = iter(columns[0])
+        return ItemStream(map_over, zip(values), columns, where, values)
     return ItemStream(map_over, rows, columns, where)
+
+
+class Drawn(NamedTuple):
+    """Rows that were drawn from a stream, and the error of its sources that ended it."""
+
+    rows: Columns
+    error: Exception | None
 
 
 class ItemStream(Iterator[dict[str, Any]]):
@@ -199,13 +209,20 @@ class ItemStream(Iterator[dict[str, Any]]):
         rows: A value for each of them.
         sources: What the rows come from.
         where: What is mapped, for messages.
+        values: If only one input varies, what the rows take its values from.
     """
 
     def __init__(
-        self, names: Sequence[str], rows: Iterable[tuple[Any, ...]], sources: Sequence[Any], where: str
+        self,
+        names: Sequence[str],
+        rows: Iterable[tuple[Any, ...]],
+        sources: Sequence[Any],
+        where: str,
+        values: Iterator[Any] | None = None,
     ) -> None:
         self.names = tuple(names)
         self._rows = iter(rows)
+        self._values = values
         self._sources = sources
         self._where = where
         self._count = 0
@@ -222,25 +239,32 @@ class ItemStream(Iterator[dict[str, Any]]):
             self.close()
 
     def __next__(self) -> dict[str, Any]:
-        row: list[tuple[Any, ...]] = []
-        self.draw_into(row, 1)
-        if not row:
+        drawn = self.draw(1)
+        if drawn.error is not None:
+            raise drawn.error
+        if not drawn.rows:
             raise StopIteration
-        return dict(zip(self.names, row[0], strict=True))
+        return drawn.rows[0]
 
-    def draw_into(self, drawn: list[tuple[Any, ...]], count: int) -> None:
-        """Append so many rows to a list, or as many as there are; those before an error are in the list."""
-        before = len(drawn)
+    def draw(self, count: int) -> Drawn:
+        """Return so many rows, or as many as there are before the end or an error."""
+        drawn: list[Any] = []
         try:
-            drawn.extend(islice(self._rows, count))
-        except Exception as error:
-            self._count += len(drawn) - before
+            drawn.extend(islice(self._rows if self._values is None else self._values, count))
+        except Exception as error:  # No variable of this frame keeps it: its traceback has this frame.
+            self._count += len(drawn)
             self._note(error)
             self.close()
-            raise
-        self._count += len(drawn) - before
-        if len(drawn) - before < count:
+            return Drawn(self._columns(drawn), error)
+        self._count += len(drawn)
+        if len(drawn) < count:
             self.close()
+        return Drawn(self._columns(drawn), None)
+
+    def _columns(self, drawn: list[Any]) -> Columns:
+        if self._values is not None:
+            return Columns({self.names[0]: drawn}, len(drawn))
+        return Columns({name: [row[at] for row in drawn] for at, name in enumerate(self.names)}, len(drawn))
 
     def _note(self, error: Exception) -> None:
         with suppress(Exception):  # An error may take no note.

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from itertools import chain, islice
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.execution.jobs import Failure
-from hypernodes.mapping import Columns, ItemStream
+from hypernodes.mapping import Columns, Drawn, ItemStream, column_lists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -242,8 +242,8 @@ class ItemSource:
         self.is_exhausted = False
         self._source = items if isinstance(items, ItemStream) else iter(items)
         self._indices = getattr(items, "indices", None) if indices is None else indices
-        self._names: tuple[str, ...] = items.names if isinstance(items, ItemStream) else ()
-        self._items: dict[int, tuple[Any, ...]] = {}  # of a stream, a value for each name
+        self._blocks: dict[int, _DrawnBlock] = {}  # of a stream, by their first position
+        self._starts: list[int] = []  # these positions
         self._left = 0  # of those drawn that have no row yet
         self.error: Exception | None = None
         self.nbytes = 0
@@ -272,31 +272,41 @@ class ItemSource:
 
     def _draw(self, count: int) -> int:
         """Draw so many items, if there are as many, and return their bytes."""
-        rows: list[tuple[Any, ...]] = []
-        try:
-            if isinstance(self._source, ItemStream):
-                self._source.draw_into(rows, count)
-            else:
-                self._draw_items(rows, count)
-            self.is_exhausted = len(rows) < count
-        except Exception as error:  # It is raised when the items before it are done.
-            self.is_exhausted, self.error = True, error
-        nbytes = 0
-        if not SMALL_TYPES.issuperset(map(type, chain.from_iterable(rows))):
-            for position, row in enumerate(rows, self.drawn):
+        drawn = self._source.draw(count) if isinstance(self._source, ItemStream) else self._draw_items(count)
+        rows, self.error = drawn  # The error is raised when the items before it are done.
+        self.is_exhausted = len(rows) < count
+        nbytes, columns = 0, rows.columns.values()
+        if not all(SMALL_TYPES.issuperset(map(type, column)) for column in columns):
+            for position, row in enumerate(zip(*columns, strict=True), self.drawn):
                 if size := size_of(row):
                     self._sizes[position] = size
                     nbytes += size
-        self._items.update(enumerate(rows, self.drawn))
+        if rows:
+            self._blocks[self.drawn] = _DrawnBlock(rows, len(rows))
+            self._starts.append(self.drawn)
         self.nbytes += nbytes
         self.drawn += len(rows)
         self._left += len(rows)
         return nbytes
 
-    def _draw_items(self, rows: list[tuple[Any, ...]], count: int) -> None:
-        for item in islice(self._source, count):
-            self._names = self._names or tuple(item)
-            rows.append(tuple(item[name] for name in self._names))
+    def _draw_items(self, count: int) -> Drawn:
+        items: list[Mapping[str, Any]] = []
+        try:
+            items.extend(islice(self._source, count))
+        except Exception as error:
+            return Drawn(_columns_of(items), error)
+        return Drawn(_columns_of(items), None)
+
+    def _pieces(self, positions: Sequence[int]) -> Iterator[tuple[_DrawnBlock, int, int, int]]:
+        """Walk over blocks: each with its first position, and from where to where positions are wanted."""
+        for part in (positions,) if isinstance(positions, range) else map(_single, positions):
+            first, end = part.start, part.stop
+            while first < end:
+                start = self._starts[bisect_right(self._starts, first) - 1]
+                block = self._blocks[start]
+                upto = min(end, start + len(block.rows))
+                yield block, start, first - start, upto - start
+                first = upto
 
     def index(self, position: int) -> int:
         """Return the index of an item in its map."""
@@ -309,10 +319,15 @@ class ItemSource:
     def drop(self, positions: Sequence[int]) -> None:
         """Forget items, which have rows now."""
         self._left -= len(positions)
-        if self._columns is None:
-            deque(map(self._items.__delitem__, positions), maxlen=0)
-            if self._sizes:
-                self.nbytes -= sum(self._sizes.pop(position, 0) for position in positions)
+        if self._columns is not None:
+            return
+        for block, start, first, end in self._pieces(positions):
+            block.left -= end - first
+            if not block.left:
+                del self._blocks[start]
+                del self._starts[bisect_right(self._starts, start) - 1]
+        if self._sizes:
+            self.nbytes -= sum(self._sizes.pop(position, 0) for position in positions)
 
     @property
     def mean_nbytes(self) -> float:
@@ -320,18 +335,39 @@ class ItemSource:
         return self.nbytes / max(1, self._left)
 
     def __getitem__(self, position: int) -> Mapping[str, Any]:
-        if self._columns is None:
-            return dict(zip(self._names, self._items[position], strict=True))
-        return self._columns[position]
+        if self._columns is not None:
+            return self._columns[position]
+        ((block, _, at, _),) = self._pieces((position,))
+        return block.rows[at]
 
     def at(self, positions: Sequence[int]) -> Columns:
         """Return several items."""
         if self._columns is not None:
             return self._columns.at(positions)
-        rows = list(map(self._items.__getitem__, positions))
-        columns = {name: list(map(itemgetter(at), rows)) for at, name in enumerate(self._names)}
+        parts = [block.rows[first:end] for block, _, first, end in self._pieces(positions)]
+        if len(parts) == 1:
+            return parts[0]
+        columns = {
+            name: list(chain.from_iterable(part.columns[name] for part in parts)) for name in parts[0].columns
+        }
         return Columns(columns, len(positions))
 
     def __len__(self) -> int:
         """Return how many items have been drawn and have no row yet."""
         return self._left
+
+
+@dataclass(slots=True)
+class _DrawnBlock:
+    """Items of a stream that were drawn together; they are forgotten when each of them has a row."""
+
+    rows: Columns
+    left: int  # items that have no row yet
+
+
+def _columns_of(items: list[Mapping[str, Any]]) -> Columns:
+    return Columns(column_lists(items, tuple(items[0]) if items else ()), len(items))
+
+
+def _single(position: int) -> range:
+    return range(position, position + 1)
