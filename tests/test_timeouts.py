@@ -251,3 +251,10 @@ def test_a_process_that_watches_another_one_ends_with_it():
     while any(map(is_running, watching)):
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("alias", ["sequential", "threaded"])
+def test_a_timeout_that_is_over_before_the_call_begins_is_a_timeout(alias):
+    hasty = Pipeline([node(lambda x: x, output_name="y", timeout=1e-6)], HyperNodesEngine(map_executor=alias))
+    errors = hasty.map({"x": range(300)}, "x", on_error="return")["y"]
+    assert {type(error) for error in errors} == {NodeTimeoutError}

@@ -89,14 +89,15 @@ def _by_signal(seconds: float, function: Callable[..., T], args: tuple[Any, ...]
             raise interrupt
 
     settled: Settled[T] | None = None
+    started, left = time.monotonic(), signal.getitimer(signal.ITIMER_REAL)[0]
     outer_handler = signal.signal(signal.SIGALRM, expire)
-    started, left = time.monotonic(), signal.setitimer(signal.ITIMER_REAL, seconds)[0]
     try:
         try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
             settled = settle(function, *args)
         finally:
             is_over = True
-    except _Interrupt:  # It has arrived when the call had just ended.
+    except _Interrupt:  # It has arrived before the call had begun, or when it had just ended.
         settled = None
     finally:
         # The timer of a call around this one goes on.
@@ -121,16 +122,16 @@ def _by_exception(seconds: float, function: Callable[..., T], args: tuple[Any, .
 
     timer = threading.Timer(seconds, expire)
     timer.daemon = True
-    timer.start()
     settled: Settled[T] | None
     try:
         try:
+            timer.start()
             settled = settle(function, *args)
         finally:
             timer.cancel()
             with lock:
                 is_over = True
             ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, None)  # one that has not arrived yet
-    except interrupt:  # It has arrived when the call had just ended.
+    except interrupt:  # It has arrived before the call had begun, or when it had just ended.
         settled = None
     return None if settled is None or isinstance(settled.error, interrupt) else settled
