@@ -13,11 +13,11 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.earlier_names import OPTIONS
-from hypernodes.exceptions import HyperNodesError, OptionError, did_you_mean, listing
+from hypernodes.exceptions import HyperNodesError, OptionError
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?\s*", re.IGNORECASE)
 _POWERS: Final = ("", "k", "m", "g", "t", "p")
@@ -111,16 +111,6 @@ def path_text(name: str, value: Any, **told: Any) -> str:
     if isinstance(found, str) and found:
         return found
     raise error_of(name, "a path", value, **told)
-
-
-def one_of(name: str, value: Any, known: Iterable[str], **told: Any) -> str:
-    """Return a text that is one of some texts."""
-    known = tuple(known)
-    if isinstance(value, str) and value in known:
-        return value
-    error = error_of(name, f"one of {listing(known)}", value, **told)
-    hint = did_you_mean(value, known) if isinstance(value, str) else ""
-    raise type(error)(f"{error}{hint}")
 
 
 def initializer_arguments(initializer: Any, initargs: Any) -> tuple[Any, ...]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
+from hypernodes.expansion import check_shared, expand, parse_map_over, stream
 from hypernodes.iterators import is_consumed_once
-from hypernodes.mapping import Columns, ItemStream, check_shared, expand, parse_map_over, stream
+from hypernodes.mapping import Columns, ItemStream
 from hypernodes.tables import DataFrame, Table, table_of
 from hypernodes.text import identifier, short
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -56,10 +57,6 @@ class GivenValues:
 
 def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
     """Return the inputs of one run as a mapping, by names as Python normalizes them.
-
-    Args:
-        inputs: Values by name; ``None`` for no inputs.
-        where: What is run, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
         InputError: The inputs are a table, or no mapping, or a name is no text.
@@ -107,13 +104,6 @@ def map_inputs(
     inputs: Inputs, map_over: MapOver, map_mode: MapMode, *, graph: Graph, where: str
 ) -> MapInputs[Columns]:
     """Return the inputs of a map, with all items in memory.
-
-    Args:
-        inputs: Values by name, or a table.
-        map_over: The inputs that vary from item to item; ``None`` for every column of a table.
-        map_mode: How several of them are combined, as for `expand`.
-        graph: The graph of the pipeline.
-        where: What is mapped, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
         InputError: The inputs are neither a mapping nor a table.
@@ -199,11 +189,10 @@ def warn_of_unused_columns(inputs: Inputs, map_over: MapOver, graph: Graph, wher
     made = set(graph.output_names) - set(named)
     unused = [name for name in table.names if name in made]
     if unused and len(unused) < len(table.names):
-        warnings.warn(
+        warn_user(
             f"{where}: columns of the table have the names of outputs: {listing(unused)}. They are not used, "
             f"since nodes compute these outputs. To use a column in place of its node, name it in map_over.",
             TableWarning,
-            stacklevel=3,
         )
 
 

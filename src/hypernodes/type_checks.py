@@ -52,12 +52,6 @@ def check_types(graph: Graph, where: str) -> None:
 def check_values(graph: Graph, values: Mapping[str, Any], varying: Sequence[str], where: str) -> None:
     """Check values of inputs by the hints of the nodes that take them.
 
-    Args:
-        graph: The graph of the pipeline.
-        values: The values by name.
-        varying: Those of them that are collections with a value for each item.
-        where: The pipeline, for messages.
-
     Raises:
         InputTypeError: It names the input, its value, and the node and hint that it does not fit.
     """

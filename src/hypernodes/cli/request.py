@@ -17,7 +17,7 @@ from hypernodes.cli.items import Items, result_row
 from hypernodes.cli.readers import SUFFIXES, Row, RowFile, open_rows, read_values
 from hypernodes.cli.writers import writer
 from hypernodes.exceptions import did_you_mean, listing
-from hypernodes.mapping import parse_map_over, stream
+from hypernodes.expansion import parse_map_over, stream
 from hypernodes.text import described, identifier, short
 
 if TYPE_CHECKING:
