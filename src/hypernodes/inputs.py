@@ -109,8 +109,8 @@ def map_inputs(
         InputError: The inputs are neither a mapping nor a table.
         MapError: ``map_over`` or a value that it names cannot be mapped over.
     """
-    names, values = _values(inputs, map_over, graph, where)
-    fixed = _others(values, names, where)
+    names, values = _names_and_values(inputs, map_over, graph, where)
+    fixed = _fixed_inputs(values, names, where)
     return MapInputs(names, expand(values, names, map_mode, where), fixed)
 
 
@@ -126,8 +126,8 @@ def stream_inputs(
         names = all_columns_vary(table, map_over, graph, where)
         if names is not None:
             return MapInputs(names, ItemStream(names, table.rows(names), (), where), {})
-    names, values = _values(inputs, map_over, graph, where)
-    fixed = _others(values, names, where)
+    names, values = _names_and_values(inputs, map_over, graph, where)
+    fixed = _fixed_inputs(values, names, where)
     return MapInputs(names, stream(values, names, map_mode, where), fixed)
 
 
@@ -145,8 +145,8 @@ def given_values(
     if table is not None and table.is_lazy:
         names, used = input_columns(table, map_over, graph, where)
         return GivenValues(dict.fromkeys(used, iter(())), names)
-    names, values = _values(inputs, map_over, graph, where)
-    _others(values, names, where)
+    names, values = _names_and_values(inputs, map_over, graph, where)
+    _fixed_inputs(values, names, where)
     if not any(is_consumed_once(values[name]) for name in names):
         expand(values, names, map_mode, where)
     return GivenValues(dict(values), names)
@@ -202,7 +202,7 @@ def all_columns_vary(table: Table, map_over: MapOver, graph: Graph, where: str) 
     return names if set(names) >= set(used) else None
 
 
-def _values(
+def _names_and_values(
     inputs: Inputs, map_over: MapOver, graph: Graph, where: str
 ) -> tuple[tuple[str, ...], Mapping[str, Any]]:
     """Return the names of the inputs that vary, and the values of all inputs; of a table, lists."""
@@ -219,7 +219,7 @@ def _values(
     return parse_map_over(map_over, values, where), values
 
 
-def _others(values: Mapping[str, Any], names: tuple[str, ...], where: str) -> dict[str, Any]:
+def _fixed_inputs(values: Mapping[str, Any], names: tuple[str, ...], where: str) -> dict[str, Any]:
     others = {name: value for name, value in values.items() if name not in names}
     check_shared(others, where)
     return others

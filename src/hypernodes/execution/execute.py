@@ -51,7 +51,12 @@ def execute(
     """
     if isinstance(job, Call):
         return call_node(job.step, job.arguments, job.scope)
-    return run_sync(_execute_chunk(job, None, target_of))
+    return run_chunk(job, target_of)
+
+
+def run_chunk(chunk: Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets) -> ChunkOutcome:
+    """Execute the items of a chunk in this thread."""
+    return run_sync(_execute_chunk(chunk, None, target_of))
 
 
 async def execute_on_loop(
@@ -62,10 +67,17 @@ async def execute_on_loop(
     """Execute a job on an event loop."""
     if isinstance(job, Call):
         return await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
-    if not job.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
-        outcome: ChunkOutcome = await in_thread(execute, job, target_of)  # waiting for a target blocks
+    return await run_chunk_on_loop(job, in_thread, target_of)
+
+
+async def run_chunk_on_loop(
+    chunk: Chunk, in_thread: InThread, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
+) -> ChunkOutcome:
+    """Execute the items of a chunk on an event loop."""
+    if not chunk.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
+        outcome: ChunkOutcome = await in_thread(run_chunk, chunk, target_of)  # waiting for a target blocks
         return outcome
-    return await _execute_chunk(job, in_thread, target_of)
+    return await _execute_chunk(chunk, in_thread, target_of)
 
 
 def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | ChunkOutcome:

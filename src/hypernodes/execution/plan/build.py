@@ -76,11 +76,10 @@ def build_plan(
             )
     settings = replace(Settings(placement).of(pipeline), placement=placement)
     path = (*parents, pipeline.pipeline_id)
-    build = _Build()
-    plan = build.of(
-        _Builder(build, pipeline, settings, path, next(build.keys)), given, outputs, varying, mapped=mapped
-    )
-    return PreparedPlan(plan, build.callbacks, build.engines)
+    tree = _PlanTree()
+    builder = _Builder(tree, pipeline, settings, path, next(tree.keys))
+    plan = tree.plan(builder, given, outputs, varying, mapped=mapped)
+    return PreparedPlan(plan, tree.callbacks, tree.engines)
 
 
 def _hint_of_keywords(graph: Graph) -> str:
@@ -96,7 +95,7 @@ def _hint_of_keywords(graph: Graph) -> str:
     )
 
 
-class _Build:
+class _PlanTree:
     """What the builders of one tree of plans have in common."""
 
     def __init__(self) -> None:
@@ -104,7 +103,7 @@ class _Build:
         self.callbacks: dict[int, tuple[PipelineCallback, ...]] = {}
         self.engines: list[PlannedEngine] = []
 
-    def of(
+    def plan(
         self,
         builder: _Builder,
         given: Sequence[str],
@@ -180,9 +179,9 @@ class _Builder:
     """Builds one plan, from the outputs backwards."""
 
     def __init__(
-        self, build: _Build, pipeline: Plannable, settings: Settings, path: tuple[str, ...], key: int
+        self, tree: _PlanTree, pipeline: Plannable, settings: Settings, path: tuple[str, ...], key: int
     ) -> None:
-        self.common = build
+        self.tree = tree
         self.pipeline = pipeline
         self.graph = pipeline.wiring
         self.settings = settings
@@ -190,13 +189,13 @@ class _Builder:
         self.key = key
         self.used: set[str] = set()
         self.missing: list[tuple[str, str]] = []
-        build.callbacks[key] = settings.callbacks
-        if (engine := pipeline.engine) is not None and engine not in build.engines:
-            build.engines.append(engine)
+        tree.callbacks[key] = settings.callbacks
+        if (engine := pipeline.engine) is not None and engine not in tree.engines:
+            tree.engines.append(engine)
 
     def with_placement(self, placement: Placement) -> _Builder:
         settings = replace(self.settings, placement=placement)
-        return _Builder(self.common, self.pipeline, settings, self.path, next(self.common.keys))
+        return _Builder(self.tree, self.pipeline, settings, self.path, next(self.tree.keys))
 
     def build(self, given: Sequence[str], outputs: tuple[str, ...] | None) -> Plan:
         self.given = {*given, *self.pipeline.bound}
@@ -280,9 +279,9 @@ class _Builder:
         } | given
         wanted = tuple(inner for inner, _ in results)
         try:
-            path, key = (*self.path, node.name), next(self.common.keys)
-            builder = _Builder(self.common, pipeline, self.settings.of(pipeline), path, key)
-            inner = self.common.of(
+            path, key = (*self.path, node.name), next(self.tree.keys)
+            builder = _Builder(self.tree, pipeline, self.settings.of(pipeline), path, key)
+            inner = self.tree.plan(
                 builder, tuple(takes), wanted, {*mapped, *given}, mapped=bool(node.map_over)
             )
         except MissingInputError as error:
