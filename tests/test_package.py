@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,6 +177,41 @@ def test_functions_are_called_by_the_modules_of_calls_or_by_compiled_plans(step,
     assert {name for name in callers - allowed if not name.startswith("execution/calls/")} <= {
         "executors/loops.py"  # awaits the coroutine that a call has returned
     }
+
+
+# ---------------------------------------------------------------------- the page about the architecture
+
+ROOT = Path(__file__).parents[1]
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+FUNCTIONS = re.findall(r"`([\w/]+\.py)`, `(?:[A-Z]\w+\.)?(\w+)`", ARCHITECTURE)
+
+
+def file_named(path):
+    """Return the file that the page means, which leaves out the package, and within `execution` that, too."""
+    places = (SOURCE / "execution", SOURCE, ROOT)
+    return next((place / path for place in places if (place / path).is_file()), None)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"[\w/]+\.py\b", ARCHITECTURE))))
+def test_every_file_that_the_architecture_page_names_is_there(path):
+    assert file_named(path) is not None
+
+
+@pytest.mark.parametrize(("path", "name"), FUNCTIONS)
+def test_every_function_that_the_architecture_page_names_is_in_its_file(path, name):
+    defined = rf"^ *(async def|def|class) {name}\b|^{name}\b"
+    assert re.search(defined, file_named(path).read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_every_module_in_the_list_of_ways_to_execute_a_node_is_there():
+    from hypernodes.execution import execute
+
+    ways = re.findall(r"^    [a-z ]+?  +([a-z.]+)  +\S", execute.__doc__, re.MULTILINE)
+    assert len(ways) == 7
+    for module in ways:
+        path = SOURCE / "execution" / module.replace(".", "/")
+        assert path.is_dir() or path.with_suffix(".py").is_file(), module
 
 
 # ---------------------------------------------------------------------------------------- options of nodes

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from hypernodes._compat.earlier_package import warn_of_earlier_package as _warn_of_earlier_package
 from hypernodes.config import INHERIT
+from hypernodes.earlier_names import lazy_attributes as _lazy_attributes
 from hypernodes.exceptions import (
     BatchError,
     CacheWarning,
@@ -174,15 +175,7 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # Type checkers know the names that are imported for them above, and no others.
-
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
-
-        from hypernodes.earlier_names import missing_name
-
-        if (home := _LAZY.get(name)) is None:
-            raise missing_name(__name__, name)
-        return getattr(import_module(home), name)
+    __getattr__ = _lazy_attributes(__name__, _LAZY)
 
 
 def _register_engines() -> None:

@@ -10,17 +10,24 @@ import os
 import re
 from datetime import timedelta
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from hypernodes.earlier_names import OPTIONS
-from hypernodes.exceptions import HyperNodesError, OptionError, did_you_mean, listing
+from hypernodes.exceptions import HyperNodesError, OptionError
 from hypernodes.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?\s*", re.IGNORECASE)
 _POWERS: Final = ("", "k", "m", "g", "t", "p")
+
+
+class ErrorDetails(TypedDict, total=False):
+    """What is the argument of, and of which kind is the error?"""
+
+    where: str
+    kind: type[HyperNodesError]
 
 
 def error_of(
@@ -45,31 +52,33 @@ def unknown_option(callee: str, unknown: Mapping[str, object]) -> OptionError:
     return OptionError(f"{callee}() got an unexpected keyword argument {name!r}. {advice}".rstrip())
 
 
-def flag(name: str, value: Any, **told: Any) -> bool:
+def flag(name: str, value: Any, **details: Unpack[ErrorDetails]) -> bool:
     """Return a value that is True or False."""
     if isinstance(value, bool) or type(value).__name__ in ("bool", "bool_"):
         return bool(value)
-    raise error_of(name, "True or False", value, **told)
+    raise error_of(name, "True or False", value, **details)
 
 
-def whole_number(name: str, value: Any, least: int | None = None, **told: Any) -> int:
+def whole_number(name: str, value: Any, least: int | None = None, **details: Unpack[ErrorDetails]) -> int:
     """Return a whole number."""
     if isinstance(value, Integral) and not isinstance(value, bool):
         number = int(value)
         if least is None or number >= least:
             return number
-    raise error_of(name, "a whole number" + ("" if least is None else f" of {least} or more"), value, **told)
+    raise error_of(
+        name, "a whole number" + ("" if least is None else f" of {least} or more"), value, **details
+    )
 
 
-def amount(name: str, value: Any, **told: Any) -> float:
+def amount(name: str, value: Any, **details: Unpack[ErrorDetails]) -> float:
     """Return a number of 0 or more."""
     if _is_number(value) and value >= 0:
         number: float = value
         return number
-    raise error_of(name, "a number of 0 or more", value, **told)
+    raise error_of(name, "a number of 0 or more", value, **details)
 
 
-def seconds(name: str, value: Any, **told: Any) -> float:
+def seconds(name: str, value: Any, **details: Unpack[ErrorDetails]) -> float:
     """Return a duration in seconds, which may be given as a `datetime.timedelta`.
 
     >>> from datetime import timedelta
@@ -80,10 +89,10 @@ def seconds(name: str, value: Any, **told: Any) -> float:
     if _is_number(number) and number > 0:
         duration: float = number
         return duration
-    raise error_of(name, "a number of seconds above 0 or a timedelta", value, **told)
+    raise error_of(name, "a number of seconds above 0 or a timedelta", value, **details)
 
 
-def number_of_bytes(name: str, value: Any, **told: Any) -> int:
+def number_of_bytes(name: str, value: Any, **details: Unpack[ErrorDetails]) -> int:
     """Return a number of bytes, which may be given as a text.
 
     >>> number_of_bytes("size_limit", "1.5 GB"), number_of_bytes("size_limit", "1KiB")
@@ -95,32 +104,22 @@ def number_of_bytes(name: str, value: Any, **told: Any) -> int:
         number = float(digits) * (1024 if is_binary else 1000) ** _POWERS.index(power.lower())
     if _is_number(number) and number >= 1:
         return int(number)
-    raise error_of(name, "a number of bytes, 1 or more, or a text such as '1GB'", value, **told)
+    raise error_of(name, "a number of bytes, 1 or more, or a text such as '1GB'", value, **details)
 
 
-def text(name: str, value: Any, **told: Any) -> str:
+def text(name: str, value: Any, **details: Unpack[ErrorDetails]) -> str:
     """Return a text."""
     if isinstance(value, str):
         return value
-    raise error_of(name, "a text", value, **told)
+    raise error_of(name, "a text", value, **details)
 
 
-def path_text(name: str, value: Any, **told: Any) -> str:
+def path_text(name: str, value: Any, **details: Unpack[ErrorDetails]) -> str:
     """Return a path as a text."""
     found = os.fspath(value) if isinstance(value, str | os.PathLike) else ""
     if isinstance(found, str) and found:
         return found
-    raise error_of(name, "a path", value, **told)
-
-
-def one_of(name: str, value: Any, known: Iterable[str], **told: Any) -> str:
-    """Return a text that is one of some texts."""
-    known = tuple(known)
-    if isinstance(value, str) and value in known:
-        return value
-    error = error_of(name, f"one of {listing(known)}", value, **told)
-    hint = did_you_mean(value, known) if isinstance(value, str) else ""
-    raise type(error)(f"{error}{hint}")
+    raise error_of(name, "a path", value, **details)
 
 
 def initializer_arguments(initializer: Any, initargs: Any) -> tuple[Any, ...]:

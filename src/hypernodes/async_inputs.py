@@ -1,11 +1,14 @@
-"""What a coroutine maps over: its iterators, and async iterables."""
+"""Maps for callers in an event loop: over iterators and async iterables, and with rows that are awaited."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Collection, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hypernodes.inputs import Inputs, MapOver
 
 
@@ -24,7 +27,32 @@ async def drawn_inputs(inputs: Inputs, map_over: MapOver) -> Any:
     return found or inputs
 
 
-def sync_inputs(inputs: Inputs, map_over: MapOver) -> tuple[Any, list[AsyncGenerator[Any, None]]]:
+async def streamed_rows(
+    imap: Callable[[Any], Iterator[tuple[int, Any]]], inputs: Inputs, map_over: MapOver
+) -> AsyncGenerator[tuple[int, Any], None]:
+    """Yield what `Pipeline.imap` yields, which other threads advance.
+
+    It is called in a thread without an event loop. In this thread it would drive its coroutines on the
+    caller's loop and block it.
+    """
+    from hypernodes.executors.loops import awaits_at_end, iterate_in_thread, run_in_thread
+
+    given, sources = _sync_inputs(inputs, map_over)
+    rows = iterate_in_thread(await run_in_thread(partial(imap, given)))
+    can_await = True
+    try:
+        async for row in rows:
+            yield row
+    except GeneratorExit:
+        can_await = awaits_at_end()
+        raise
+    finally:
+        if can_await:
+            for generator in (rows, *sources):
+                await generator.aclose()
+
+
+def _sync_inputs(inputs: Inputs, map_over: MapOver) -> tuple[Any, list[AsyncGenerator[Any, None]]]:
     """Return inputs of a stream whose async iterables other threads can draw from; and those to be closed."""
     found = dict(inputs) if isinstance(inputs, Mapping) else {}
     sources = []

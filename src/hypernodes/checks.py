@@ -1,4 +1,7 @@
-"""Checks of the configuration of a pipeline, and of the options of its methods."""
+"""Checks of the configuration of a pipeline, and of the options of its methods.
+
+`where` is the pipeline, as messages name it: ``"pipeline 'p'"``.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,6 @@ _COPYING_METHODS = ("engine", "cache", "callbacks", "name")
 def check_engine(engine: Engine | None, where: str) -> Engine | None:
     """Return an engine.
 
-    Args:
-        engine: The engine, or ``None``.
-        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
-
     Raises:
         GraphError: It is not an engine.
     """
@@ -37,10 +36,6 @@ def check_engine(engine: Engine | None, where: str) -> Engine | None:
 
 def check_cache(cache: Cache | Inherit | None, where: str) -> Cache | Inherit | None:
     """Return a cache.
-
-    Args:
-        cache: The cache, ``None`` or `INHERIT`.
-        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
         GraphError: It is not a cache.
@@ -58,10 +53,6 @@ def check_callbacks(
     callbacks: Iterable[PipelineCallback] | Inherit | None, where: str
 ) -> tuple[PipelineCallback, ...] | Inherit:
     """Return callbacks as a tuple; `INHERIT` for ``None``.
-
-    Args:
-        callbacks: The callbacks, ``None`` or `INHERIT`.
-        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
         GraphError: They are not a list of callbacks, or one of them is a class.
@@ -100,13 +91,7 @@ def check_name(name: str | None) -> None:
 
 
 def immutable_error(attribute: str, action: str, where: str) -> ImmutableError:
-    """Return the error of code that tries to change a pipeline.
-
-    Args:
-        attribute: The name of the attribute.
-        action: What the code tries to do: ``"set"`` or ``"deleted"``.
-        where: The pipeline, for messages, as in ``"pipeline 'p'"``.
-    """
+    """Return the error of code that tries to change a pipeline."""
     if attribute in _COPYING_METHODS:
         remedy = f"Use pipeline.with_{attribute}(...), which returns a copy."
     elif attribute == "bound":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, Self
 
 from hypernodes.arguments import flag, unknown_option
 from hypernodes.checks import check_cache, check_callbacks, check_engine, check_name, immutable_error
@@ -135,6 +135,19 @@ class PipelineDefinition:
         vars(copied).update({**vars(self), **changes, **_own_state()})
         return copied
 
+    def remember_compiled(
+        self,
+        engine: Engine,
+        key: tuple[Any, ...],
+        compute: Callable[[Mapping[str, Any]], dict[str, Any]],
+    ) -> None:
+        """Let `run` call a plan that its engine has compiled directly. Engines call this.
+
+        The key has the outputs requested, followed by the names of the inputs.
+        """
+        if self.effective_engine is engine:
+            self._compiled[key] = compute
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in _own_state()}
 
@@ -235,7 +248,10 @@ def _members(
     return tuple(members)
 
 
-def _shortened(names: Sequence[str], limit: int = 8) -> str:
+_SHOWN_NAMES: Final = 8
+
+
+def _shortened(names: Sequence[str]) -> str:
     """Return the first names, and the number of the others."""
-    more = f", … {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
+    more = f", … {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
+    return ", ".join(names[:_SHOWN_NAMES]) + more

@@ -1,11 +1,12 @@
-"""The names that earlier versions had, and what replaces them: the texts of the errors of unknown names."""
+"""Names that are imported on first use, and the names of earlier versions, with what replaces them."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Final, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
@@ -122,6 +123,17 @@ def missing_name(module: str, name: str) -> Exception:
             f"cannot import name {name!r} from {module!r}: it is of an earlier version. {advice}", name=module
         )
     return AttributeError(f"module {module!r} has no attribute {name!r}")
+
+
+def lazy_attributes(module: str, homes: Mapping[str, str]) -> Callable[[str], object]:
+    """Return the ``__getattr__`` of a package whose names are in modules that are imported on first use."""
+
+    def get_attribute(name: str) -> object:
+        if (home := homes.get(name)) is None:
+            raise missing_name(module, name)
+        return getattr(import_module(home), name)
+
+    return get_attribute
 
 
 def missing_attribute(owner: object, kind: str, name: str) -> AttributeError:

@@ -14,8 +14,8 @@ from hypernodes.text import identifier, short
 
 if TYPE_CHECKING:
     from hypernodes.callbacks.base import CallbackContext
-    from hypernodes.execution.plan.build import Plannable
     from hypernodes.execution.plan.placement import Placement
+    from hypernodes.execution.plan.settings import Plannable
 
 OutputName: TypeAlias = str | Sequence[str] | None
 

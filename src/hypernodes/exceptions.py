@@ -52,7 +52,7 @@ from importlib import import_module
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Final
 
-from hypernodes.earlier_names import missing_name
+from hypernodes.earlier_names import lazy_attributes as _lazy_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -258,9 +258,7 @@ class TelemetryWarning(UserWarning):
 
 
 if not TYPE_CHECKING:
-
-    def __getattr__(name: str) -> object:
-        raise missing_name(__name__, name)
+    __getattr__ = _lazy_attributes(__name__, {})
 
 
 def import_extra(module: str, need: str, package: str, extra: str) -> ModuleType:

@@ -42,10 +42,6 @@ class Graph:
 def build_graph(members: Iterable[Member], pipeline_id: str) -> Graph:
     """Connect the members of a pipeline by name.
 
-    Args:
-        members: The nodes and nested pipelines.
-        pipeline_id: The name of the pipeline, for messages.
-
     Raises:
         DuplicateOutputError: Two members produce an output of the same name.
         CycleError: Members depend on each other; the message shows the cycle.

@@ -152,7 +152,7 @@ def _fits(given: Any, taken: Any) -> bool:
         return _is_kind(given, outer)  # the hint does not say what is in the collection
     if isinstance(inner, type) and isinstance(outer, type) and outer not in (cabc.Callable, type):
         return _is_kind(inner, outer) and _parts_fit(inner, get_args(given), outer, get_args(taken))
-    return _decided(given, taken)
+    return _decided_by_beartype(given, taken)
 
 
 def _parts_fit(inner: type, given: tuple[Any, ...], outer: type, taken: tuple[Any, ...]) -> bool:
@@ -169,7 +169,7 @@ def _parts_fit(inner: type, given: tuple[Any, ...], outer: type, taken: tuple[An
     return all(map(_fits, given, taken))
 
 
-def _decided(given: Any, taken: Any) -> bool:
+def _decided_by_beartype(given: Any, taken: Any) -> bool:
     """Have beartype decide about anything else: literals, callables, classes as values ..."""
     if any(part in _UNKNOWN for hint in (given, taken) for part in _all_parts(hint)):
         given, taken = get_origin(given) or given, get_origin(taken) or taken
@@ -189,7 +189,7 @@ def _all_parts(hint: Any) -> Iterator[Any]:
 
 def _is_kind(given: Any, taken: type) -> bool:
     if not isinstance(given, type):
-        return _decided(given, taken)
+        return _decided_by_beartype(given, taken)
     return issubclass(given, taken) or any(issubclass(given, kind) for kind in _PROMOTED.get(taken, ()))
 
 

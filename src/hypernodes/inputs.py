@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from hypernodes.exceptions import InputError, MapError, TableWarning, listing
+from hypernodes.expansion import check_shared, expand, parse_map_over, stream
 from hypernodes.iterators import is_consumed_once
-from hypernodes.mapping import Columns, ItemStream, check_shared, expand, parse_map_over, stream
+from hypernodes.mapping import Columns, ItemStream
 from hypernodes.tables import DataFrame, Table, table_of
 from hypernodes.text import identifier, short
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -56,10 +57,6 @@ class GivenValues:
 
 def check_inputs(inputs: Inputs, where: str) -> Mapping[str, Any]:
     """Return the inputs of one run as a mapping, by names as Python normalizes them.
-
-    Args:
-        inputs: Values by name; ``None`` for no inputs.
-        where: What is run, for messages, as in ``"pipeline 'p'"``.
 
     Raises:
         InputError: The inputs are a table, or no mapping, or a name is no text.
@@ -108,19 +105,12 @@ def map_inputs(
 ) -> MapInputs[Columns]:
     """Return the inputs of a map, with all items in memory.
 
-    Args:
-        inputs: Values by name, or a table.
-        map_over: The inputs that vary from item to item; ``None`` for every column of a table.
-        map_mode: How several of them are combined, as for `expand`.
-        graph: The graph of the pipeline.
-        where: What is mapped, for messages, as in ``"pipeline 'p'"``.
-
     Raises:
         InputError: The inputs are neither a mapping nor a table.
         MapError: ``map_over`` or a value that it names cannot be mapped over.
     """
-    names, values = _values(inputs, map_over, graph, where)
-    fixed = _others(values, names, where)
+    names, values = _names_and_values(inputs, map_over, graph, where)
+    fixed = _fixed_inputs(values, names, where)
     return MapInputs(names, expand(values, names, map_mode, where), fixed)
 
 
@@ -136,8 +126,8 @@ def stream_inputs(
         names = all_columns_vary(table, map_over, graph, where)
         if names is not None:
             return MapInputs(names, ItemStream(names, table.rows(names), (), where), {})
-    names, values = _values(inputs, map_over, graph, where)
-    fixed = _others(values, names, where)
+    names, values = _names_and_values(inputs, map_over, graph, where)
+    fixed = _fixed_inputs(values, names, where)
     return MapInputs(names, stream(values, names, map_mode, where), fixed)
 
 
@@ -155,8 +145,8 @@ def given_values(
     if table is not None and table.is_lazy:
         names, used = input_columns(table, map_over, graph, where)
         return GivenValues(dict.fromkeys(used, iter(())), names)
-    names, values = _values(inputs, map_over, graph, where)
-    _others(values, names, where)
+    names, values = _names_and_values(inputs, map_over, graph, where)
+    _fixed_inputs(values, names, where)
     if not any(is_consumed_once(values[name]) for name in names):
         expand(values, names, map_mode, where)
     return GivenValues(dict(values), names)
@@ -199,11 +189,10 @@ def warn_of_unused_columns(inputs: Inputs, map_over: MapOver, graph: Graph, wher
     made = set(graph.output_names) - set(named)
     unused = [name for name in table.names if name in made]
     if unused and len(unused) < len(table.names):
-        warnings.warn(
+        warn_user(
             f"{where}: columns of the table have the names of outputs: {listing(unused)}. They are not used, "
             f"since nodes compute these outputs. To use a column in place of its node, name it in map_over.",
             TableWarning,
-            stacklevel=3,
         )
 
 
@@ -213,7 +202,7 @@ def all_columns_vary(table: Table, map_over: MapOver, graph: Graph, where: str) 
     return names if set(names) >= set(used) else None
 
 
-def _values(
+def _names_and_values(
     inputs: Inputs, map_over: MapOver, graph: Graph, where: str
 ) -> tuple[tuple[str, ...], Mapping[str, Any]]:
     """Return the names of the inputs that vary, and the values of all inputs; of a table, lists."""
@@ -230,7 +219,7 @@ def _values(
     return parse_map_over(map_over, values, where), values
 
 
-def _others(values: Mapping[str, Any], names: tuple[str, ...], where: str) -> dict[str, Any]:
+def _fixed_inputs(values: Mapping[str, Any], names: tuple[str, ...], where: str) -> dict[str, Any]:
     others = {name: value for name, value in values.items() if name not in names}
     check_shared(others, where)
     return others

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.columns.extended import DAFT, RAY_DATA, extended, kind_of_table
+from hypernodes.engine import registered_engine
 from hypernodes.exceptions import MapError
-from hypernodes.inputs import warn_of_unused_columns
+from hypernodes.inputs import input_columns, warn_of_unused_columns
 from hypernodes.tables import table_of
 from hypernodes.text import described
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from hypernodes.definition import PipelineDefinition
+    from hypernodes.inputs import MapOver
     from hypernodes.nested import OnError
-
-    MapOver = str | Sequence[str] | None
 
 ERROR: Final = "error"
 """The column with the errors of rows that failed."""
@@ -25,7 +24,7 @@ def map_table(
     pipeline: Any, table: Any, map_over: MapOver, outputs: tuple[str, ...] | None, on_error: OnError
 ) -> Any:
     """Return a table with the outputs as columns. See `Pipeline.map_table`."""
-    where = f"pipeline {pipeline.pipeline_id!r}"
+    where = pipeline._where
     kind = kind_of_table(table)
     if kind is None:
         table_of(table)  # A lazy frame of polars has an error of its own.
@@ -57,6 +56,20 @@ def map_table(
     if on_error == "return":
         columns = _with_errors(columns)
     return extended(table, columns, kind, where)
+
+
+def with_daft_columns(pipeline: PipelineDefinition, frame: Any, outputs: tuple[str, ...] | None) -> Any:
+    """Return a data frame of Daft with the outputs as lazy columns. See `Pipeline.to_daft`."""
+    table, where = table_of(frame), pipeline._where
+    if table is None or type(frame).__module__.partition(".")[0] != "daft":
+        raise MapError(
+            f"{where}: to_daft takes a daft.DataFrame, not a {type(frame).__name__}. Convert it: "
+            f"daft.from_pydict(...), daft.from_pandas(...)."
+        )
+    default: Any = registered_engine("daft")
+    engine = pipeline.engine if isinstance(pipeline.engine, type(default)) else default
+    columns, _ = input_columns(table, None, pipeline.wiring, where)
+    return engine.add_columns(pipeline, frame, columns, outputs)
 
 
 def _daft_of(table: Any) -> Any:

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from inspect import isgenerator
-from itertools import islice, product, repeat, zip_longest
-from math import prod
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, overload
+from itertools import islice, repeat
+from typing import Any, NamedTuple, overload
 
-from hypernodes.exceptions import MapError, did_you_mean, listing
-from hypernodes.iterators import is_consumed_once
-from hypernodes.tables import table_of, values_of
-from hypernodes.text import names_in, short
-
-if TYPE_CHECKING:
-    from hypernodes.nested import MapMode
-
-
-_NO_LABELS: Final[Mapping[str, str]] = {}
+from hypernodes.exceptions import MapError, listing
+from hypernodes.text import short
 
 
 class Columns(Sequence[dict[str, Any]]):
@@ -104,94 +95,6 @@ def column_lists(rows: Sequence[Mapping[str, Any]], names: Iterable[str]) -> dic
     return {name: [row[name] for row in rows] for name in names}
 
 
-def expand(
-    inputs: Mapping[str, Any],
-    map_over: Sequence[str],
-    map_mode: MapMode,
-    where: str,
-    *,
-    beside: Sequence[str] = (),
-    labels: Mapping[str, str] = _NO_LABELS,
-) -> Columns:
-    """List the items of a map.
-
-    Args:
-        inputs: Values by name; those named in ``map_over`` are collections.
-        map_over: The inputs that vary from item to item.
-        map_mode: ``"zip"`` combines the collections element by element, ``"product"`` takes every
-            combination, the last collection varying fastest.
-        where: What is mapped, for messages, as in ``"pipeline 'p'"``.
-        beside: Those of them that have a value for each item in every mode, and are not combined.
-        labels: The names of inputs in messages, if the user knows them by other names.
-
-    Returns:
-        For each item, the values of the inputs that vary.
-
-    Raises:
-        MapError: A value is not a collection, or zipped collections differ in length.
-
-    Example:
-        >>> list(expand({"x": [1, 2], "y": 5}, ["x"], "zip", "pipeline 'p'"))
-        [{'x': 1}, {'x': 2}]
-        >>> list(expand({"x": [1, 2], "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'"))
-        [{'x': 1, 'y': 3}, {'x': 1, 'y': 4}, {'x': 2, 'y': 3}, {'x': 2, 'y': 4}]
-    """
-    shown = [labels.get(name, name) for name in map_over]
-    columns = [
-        list(_iterable(label, inputs[name], where, is_named=name not in beside))
-        for label, name in zip(shown, map_over, strict=True)
-    ]
-    lengths = list(map(len, columns))
-    needed = "inputs that are mapped together must have the same length"
-    if map_mode == "product":
-        combined = [position for position, name in enumerate(map_over) if name not in beside]
-        for position, column in zip(combined, _product([columns[i] for i in combined]), strict=True):
-            columns[position] = column
-        needed = (
-            f"{listing([labels.get(name, name) for name in beside])} must have a value for each combination"
-        )
-    if len(set(map(len, columns))) > 1:
-        found = ", ".join(f"{name!r} has length {n}" for name, n in zip(shown, lengths, strict=True))
-        hint = "" if beside else " Use map_mode='product' for every combination."
-        raise MapError(f"{where}: {needed}, but {found}.{hint}")
-    return Columns(dict(zip(map_over, columns, strict=True)))
-
-
-def stream(
-    inputs: Mapping[str, Any], map_over: Sequence[str], map_mode: MapMode, where: str
-) -> Iterator[dict[str, Any]]:
-    """Yield the items that `expand` lists, each when it is requested.
-
-    The collections may be endless; of a product only the first one, since the others are walked repeatedly.
-
-    Args:
-        inputs: Values by name; those named in ``map_over`` are collections.
-        map_over: The inputs that vary from item to item.
-        map_mode: As for `expand`.
-        where: What is mapped, for messages, as in ``"pipeline 'p'"``.
-
-    Raises:
-        MapError: A value is not a collection. While the items are taken: a zipped collection has ended before
-            the others.
-
-    Example:
-        >>> from itertools import count
-        >>> next(stream({"x": count(), "y": [3, 4]}, ["x", "y"], "product", "pipeline 'p'"))
-        {'x': 0, 'y': 3}
-    """
-    columns = [_iterable(name, inputs[name], where) for name in map_over]
-    if map_mode == "product":
-        first, *others = columns
-        lists = [list(column) for column in others]
-        rows: Iterator[tuple[Any, ...]] = ((value, *rest) for value in first for rest in product(*lists))
-    elif len(columns) > 1:
-        rows = _zipped(map_over, columns, where)
-    else:
-        values = iter(columns[0])
-        return ItemStream(map_over, zip(values), columns, where, values)
-    return ItemStream(map_over, rows, columns, where)
-
-
 class Drawn(NamedTuple):
     """Rows that were drawn from a stream, and the error of its sources that ended it."""
 
@@ -203,13 +106,7 @@ class ItemStream(Iterator[dict[str, Any]]):
     """Rows as items, one by one or several at once.
 
     An error of a source says where it is from, and generators are closed in the end.
-
-    Args:
-        names: The inputs that vary.
-        rows: A value for each of them.
-        sources: What the rows come from.
-        where: What is mapped, for messages.
-        values: If only one input varies, what the rows take its values from.
+    `values` is what the rows take their values from, if only one input varies.
     """
 
     def __init__(
@@ -280,14 +177,6 @@ class ItemStream(Iterator[dict[str, Any]]):
 def collect(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list[Any]]:
     """Make the result of a map of its rows.
 
-    Args:
-        rows: The outputs of each item by name; for an item that failed, its exception.
-        names: The names of the outputs.
-
-    Returns:
-        The values of each output in the order of the items. The exception of an item that failed stands in
-        each list.
-
     Example:
         >>> collect([{"y": 1}, KeyError("x")], ["y"])
         {'y': [1, KeyError('x')]}
@@ -307,12 +196,6 @@ def failed_items(
     previous: Mapping[str, Sequence[Any]], names: Sequence[str], count: int, where: str
 ) -> list[int]:
     """Return the indices of the items that failed in an earlier map.
-
-    Args:
-        previous: The result of that map.
-        names: The outputs of the map now.
-        count: The number of its items.
-        where: What is mapped, for messages.
 
     Raises:
         MapError: It is no result of the same map.
@@ -337,101 +220,3 @@ def failed_items(
             )
     rows = zip(*(previous[name] for name in names), strict=True)
     return [index for index, row in enumerate(rows) if any(isinstance(value, BaseException) for value in row)]
-
-
-def check_shared(values: Mapping[str, Any], where: str) -> None:
-    """Check the inputs that are the same for all items of a map.
-
-    Raises:
-        MapError: One of them is an iterator: the first item would leave nothing for the others.
-    """
-    for name, value in values.items():
-        if hasattr(type(value), "__next__") and is_consumed_once(value):
-            raise MapError(
-                f"{where}: every item takes the input {name!r}, but its {type(value).__name__} can be "
-                f"consumed only once. Give a list, or name {name!r} in map_over."
-            )
-
-
-def _zipped(names: Sequence[str], columns: list[Iterable[Any]], where: str) -> Iterator[tuple[Any, ...]]:
-    missing = object()
-    for index, row in enumerate(zip_longest(*columns, fillvalue=missing)):
-        ended = [name for name, value in zip(names, row, strict=True) if value is missing]
-        if ended:
-            raise MapError(
-                f"{where}: inputs that are mapped together must have the same length, but {listing(ended)} "
-                f"ended after {index} items and the others did not. Use map_mode='product' for every "
-                f"combination."
-            )
-        yield row
-
-
-def _product(columns: list[list[Any]]) -> list[list[Any]]:
-    """Return the columns of the table of every combination, the last column varying fastest."""
-    lengths = [len(column) for column in columns]
-    return [
-        [value for value in column for _ in range(prod(lengths[position + 1 :]))] * prod(lengths[:position])
-        for position, column in enumerate(columns)
-    ]
-
-
-def _iterable(name: str, value: Any, where: str, *, is_named: bool = True) -> Iterable[Any]:
-    if table_of(value) is not None:
-        raise MapError(
-            f"{where}: map_over names {name!r}, whose value is a table, which has columns rather than "
-            f"items. Give the table itself as inputs, so that its rows are the items, or a list of its rows."
-        )
-    value = values_of(value)
-    if value.__class__ is list:
-        items: list[Any] = value
-        return items
-    try:
-        if not isinstance(value, str | bytes | bytearray | Mapping) and isinstance(value, Iterable):
-            return iter(value)
-    except TypeError:  # An array or tensor without dimensions has the method, and refuses.
-        pass
-    if is_named:
-        raise MapError(
-            f"{where}: map_over names {name!r}, whose value, {_kind(value)}, is not a collection of items. "
-            f"Give a list, or leave {name!r} out of map_over."
-        )
-    raise MapError(
-        f"{where}: the value given for {name!r}, {_kind(value)}, is not a collection. The pipeline is "
-        f"mapped: give a list with a value for each item."
-    )
-
-
-def _kind(value: Any) -> str:
-    kind = f"of type {type(value).__name__}"
-    return f"{kind} without dimensions" if getattr(value, "ndim", None) == 0 else kind
-
-
-def parse_map_over(map_over: str | Iterable[str], known: Iterable[str], where: str) -> tuple[str, ...]:
-    """Return the names in ``map_over`` as a tuple.
-
-    Args:
-        map_over: One name, or several.
-        known: The inputs that were given.
-        where: What is mapped, for messages.
-
-    Raises:
-        MapError: It names no input, an input twice, or an input that was not given.
-    """
-    known = list(known)
-    names = names_in(map_over)
-    if names is None:
-        raise MapError(
-            f"{where}: map_over is the name of an input or a list of names, not {short(map_over)}. Name at "
-            f"least one of {listing(known)}."
-        )
-    if not names:
-        raise MapError(f"{where}: map_over names no input. Name at least one of {listing(known)}.")
-    if len(set(names)) != len(names):
-        raise MapError(f"{where}: map_over names an input twice: {listing(names)}. Name each input once.")
-    for name in names:
-        if name not in known:
-            raise MapError(
-                f"{where}: map_over names {name!r}, which is not among the inputs. Given: {listing(known)}."
-                f"{did_you_mean(name, known)}"
-            )
-    return names

@@ -106,12 +106,7 @@ def named_parameters(function: Callable[..., Any], name: str, role: str = "a nod
 def positional_of(
     function: Callable[..., Any], parameters: Mapping[str, Parameter]
 ) -> tuple[Positional, ...]:
-    """Return the first parameters of a callable, as far as they can be passed by position.
-
-    Args:
-        function: The callable.
-        parameters: Its parameters by name, as its signature shows them.
-    """
+    """Return the first parameters of a callable, as far as they can be passed by position."""
     code = _code_of(function)
     found: list[Positional] = []
     for name, parameter in parameters.items():

@@ -12,8 +12,8 @@ from hypernodes.exceptions import SignatureError
 from hypernodes.execution.calls.batch import call_batch, values
 from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.placement import Placement
+from hypernodes.expansion import expand, parse_map_over
 from hypernodes.inputs import check_inputs
-from hypernodes.mapping import expand, parse_map_over
 from hypernodes.pipeline import Pipeline
 from hypernodes.tables import DataFrame, table_of
 from hypernodes.text import short

@@ -39,24 +39,18 @@ def check_types(graph: Graph, where: str) -> None:
         for name in dict.fromkeys(member.input_names):
             if (producer := graph.producers.get(name)) is None:
                 continue
-            made = _made(producer, name)
-            for taken in _taken(member, name):
-                if made is not None and not _meet(made, taken):
+            made = _output_hint(producer, name)
+            for taken in _input_hints(member, name):
+                if made is not None and not _can_flow(made, taken):
                     raise TypeHintError(
-                        f"{where}: node {made.node!r} returns {_of(made)} as {name!r}, but node "
-                        f"{taken.node!r} takes {_of(taken)} as {taken.name!r}. Change one of the hints, or "
-                        f"switch this check off by Pipeline(..., check_types=False)."
+                        f"{where}: node {made.node!r} returns {_shown(made)} as {name!r}, but node "
+                        f"{taken.node!r} takes {_shown(taken)} as {taken.name!r}. Change one of the hints, "
+                        f"or switch this check off by Pipeline(..., check_types=False)."
                     )
 
 
 def check_values(graph: Graph, values: Mapping[str, Any], varying: Sequence[str], where: str) -> None:
     """Check values of inputs by the hints of the nodes that take them.
-
-    Args:
-        graph: The graph of the pipeline.
-        values: The values by name.
-        varying: Those of them that are collections with a value for each item.
-        where: The pipeline, for messages.
 
     Raises:
         InputTypeError: It names the input, its value, and the node and hint that it does not fit.
@@ -65,7 +59,7 @@ def check_values(graph: Graph, values: Mapping[str, Any], varying: Sequence[str]
         for name in dict.fromkeys(member.input_names):
             if name not in values:
                 continue
-            for taken in _taken(member, name):
+            for taken in _input_hints(member, name):
                 maps = taken.maps + (name in varying)
                 if (wrong := _first_wrong(values[name], taken.hint, maps, name)) is not None:
                     place, value = wrong
@@ -93,7 +87,7 @@ def _stands_for_another(value: Any) -> bool:
     )
 
 
-def _meet(made: Hint, taken: Hint) -> bool:
+def _can_flow(made: Hint, taken: Hint) -> bool:
     """Whether a value of one hint can be taken by another, less the maps around both."""
     hint: Any = made.hint
     for _ in range(taken.maps - made.maps):
@@ -105,22 +99,22 @@ def _meet(made: Hint, taken: Hint) -> bool:
     return fits(hint, taken.hint)
 
 
-def _of(hint: Hint) -> str:
+def _shown(hint: Hint) -> str:
     text = shown(hint.hint)
     return "list[" * hint.maps + text + "]" * hint.maps
 
 
-def _made(member: Member, name: str) -> Hint | None:
+def _output_hint(member: Member, name: str) -> Hint | None:
     """Return the hint of an output."""
     if isinstance(member, Node):
         return _hints(member)[1].get(name)
     inner = next(inner for inner, outer in member.results if outer == name)
     producer = member.pipeline.wiring.producers[inner]
-    made = _made(producer, inner)
+    made = _output_hint(producer, inner)
     return made and _nested(made, member, is_mapped=bool(member.map_over))
 
 
-def _taken(member: Member, name: str) -> Iterator[Hint]:
+def _input_hints(member: Member, name: str) -> Iterator[Hint]:
     """Yield the hints of all nodes that take an input of a member, in nested pipelines, too."""
     if isinstance(member, Node):
         yield from (hint for hint in _hints(member)[0].get(name, ()))
@@ -129,7 +123,7 @@ def _taken(member: Member, name: str) -> Iterator[Hint]:
         if outer == name:
             for user in member.pipeline.wiring.order:
                 if inner in user.input_names:
-                    for taken in _taken(user, inner):
+                    for taken in _input_hints(user, inner):
                         yield _nested(taken, member, is_mapped=name in member.map_over)
 
 

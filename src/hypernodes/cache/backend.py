@@ -190,27 +190,31 @@ class BackendHandle:
             return RemoteStore(self._ray_node, self._path, self._size_limit, self._expire, self._warn)
         from hypernodes.cache.store import Store
 
-        # Other processes could change a mapped file after its seal was checked.
-        store = Store(
-            self._path,
-            self._size_limit,
-            self._expire,
-            can_map=self._key is None,
-            has_tier=self._remote is not None,
-        )
+        store: Store | None = None if self._remote is None else self._open_tiered(self._remote)
+        if store is None:
+            # Other processes could change a mapped file after its seal was checked.
+            store = Store(
+                self._path,
+                self._size_limit,
+                self._expire,
+                can_map=self._key is None,
+                has_tier=self._remote is not None,
+            )
         if self._key is None:
             self._warn_of_other_writers()
-        return store if self._remote is None else self._with_tier(store, self._remote)
+        return store
 
-    def _with_tier(self, store: Store, url: str) -> Backend:
+    def _open_tiered(self, url: str) -> TieredStore | None:
         try:
             from hypernodes.cache.remote.tier import RemoteTier
             from hypernodes.cache.remote.tiered import TieredStore
         except ImportError as error:  # A worker may have other packages.
             self._warn("remote package", f"cannot use its remote tier {url!r} here ({error}): {INSTALL}")
-            return store
+            return None
         tier = RemoteTier(url, self._path, self._key, self._warn)
-        self._tiered = TieredStore(store, tier, self._key, self._warn)
+        self._tiered = TieredStore(
+            tier, self._path, self._size_limit, self._expire, key=self._key, warn=self._warn
+        )
         return self._tiered
 
     def _warn_of_other_writers(self) -> None:

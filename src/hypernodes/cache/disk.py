@@ -18,12 +18,12 @@ from hypernodes.arguments import number_of_bytes, path_text, seconds
 from hypernodes.cache import entry, inspection, processes
 from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node, is_outside_cluster
 from hypernodes.cache.keys import key_bytes
+from hypernodes.cache.maintenance import Maintenance
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
 from hypernodes.cache.remote.address import check_url
 from hypernodes.cache.remote.hosts import finish_on_other_hosts
 from hypernodes.cache.summary import describe
-from hypernodes.cache.tier_commands import TierCommands
 from hypernodes.cache.warn_once import WarnOnce
 from hypernodes.cache.write_behind import WriteBehind
 from hypernodes.config import MISS
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import timedelta
 
-    from hypernodes.cache.inventory import Entry, Stats, Verification
     from hypernodes.cache.provenance import CodePart, Provenance
 
 _ANY_KEY: Final = "any"
@@ -42,7 +41,7 @@ _CODE_PREFIX: Final = "code/"
 """The key of the parts of a node's code is this prefix with the fingerprint of the code."""
 
 
-class DiskCache(TierCommands):
+class DiskCache(Maintenance):
     """Keep results in a directory that many processes share.
 
     On a Ray cluster the directory belongs to the node whose process has opened it. Workers on other nodes
@@ -298,66 +297,10 @@ class DiskCache(TierCommands):
             if one.about is not None:
                 yield one.about
 
-    # --------------------------------------------------------------------------------- inspection
-
-    def entries(self, node: str | None = None, *, start: str = "", limit: int = -1) -> Iterator[Entry]:
-        """Iterate over entries, the latest first.
-
-        Args:
-            node: The node whose entries are wanted; all by default.
-            start: The first characters of their signatures.
-            limit: The largest number of entries; -1 for all.
-        """
-        self.write_delayed()
-        yield from inspection.entries(self._store.get(), self._key, node, start, limit)
-
-    def stats(self) -> Stats:
-        """Return the number of entries, bytes and hits of the directory, in all and by node."""
-        self.write_delayed()
-        return inspection.stats(self._store.get())
-
-    def clear(self, *, node: str | None = None, older_than: float | None = None, remote: bool = False) -> int:
-        """Drop entries of the directory, and return their number.
-
-        Without arguments this works on a directory with a damaged database, too, which is then removed.
-
-        Args:
-            node: The node whose entries are dropped; all by default.
-            older_than: Seconds. Entries that were used since then are kept; in the remote tier, those that
-                were written since then.
-            remote: Whether to drop entries of the remote tier, for all that share it. Otherwise look-ups find
-                them there again.
-        """
-        self.write_delayed()
-        self._known_codes.clear()
-        if remote:
-            before = None if older_than is None else time.time() - older_than
-            self._store.with_tier().clear_remote(node, before)
-        if node is None and older_than is None:
-            return self._store.clear()
-        return self._store.get().clear(node, None if older_than is None else time.time() - older_than)
-
-    def verify(self, *, drop: bool = False) -> Verification:
-        """Read every entry and check its seal.
-
-        Args:
-            drop: Whether to drop entries that are damaged, or sealed with another key.
-        """
-        self.write_delayed()
-        return inspection.verify(self._store.get(), self._key, drop=drop)
-
     def close(self) -> None:
         """Write all delayed entries, and close the files. They are opened again when they are needed."""
         self.flush()
         self._store.close()
-
-    def __iter__(self) -> Iterator[str]:
-        """Iterate over the signatures of all entries."""
-        return (found.signature for found in self.entries())
-
-    def __len__(self) -> int:
-        self.write_delayed()
-        return sum(count for count, _ in self._store.get().by_tag().values())
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
+from hypernodes.earlier_names import lazy_attributes as _lazy_attributes
 
 if TYPE_CHECKING:
     from hypernodes.callbacks.label import JsonFormatter as JsonFormatter
@@ -33,12 +34,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # Type checkers know the names that are imported for them above, and no others.
-
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
-
-        from hypernodes.earlier_names import missing_name
-
-        if (home := _LAZY.get(name)) is None:
-            raise missing_name(__name__, name)
-        return getattr(import_module(home), name)
+    __getattr__ = _lazy_attributes(__name__, _LAZY)

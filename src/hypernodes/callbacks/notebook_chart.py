@@ -62,10 +62,14 @@ def chart_html(figure: Figure) -> str:
 
 def _place() -> tuple[str | None, str] | None:
     """Return the cell that is running, if the notebook names it, and its execution; ``None`` elsewhere."""
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    kernel: Any = getattr(shell, "kernel", None)
-    if kernel is None:
+    if (kernel := notebook_kernel()) is None:
         return None
     parent: dict[str, Any] = kernel.get_parent("shell")
     return parent.get("metadata", {}).get("cellId"), str(parent.get("header", {}).get("msg_id", "?"))
+
+
+def notebook_kernel() -> Any:
+    """Return the kernel of the notebook that this process runs for; ``None`` elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None)

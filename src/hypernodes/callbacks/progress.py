@@ -18,6 +18,7 @@ from hypernodes.arguments import flag
 from hypernodes.callbacks.bars import Display, Lines, NotebookBars, Row, TerminalBars
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.callbacks.event import Worker, current_worker
+from hypernodes.callbacks.notebook_chart import notebook_kernel
 from hypernodes.callbacks.tallies import Path, Tallies, Tally
 from hypernodes.exceptions import NodeAbandonedError, OptionError, import_extra
 from hypernodes.text import short
@@ -66,7 +67,13 @@ class ProgressCallback(PipelineCallback):
         if display == "auto" and not enable:
             display = "lines"  # No library is needed for nothing.
         if display == "auto":
-            display = "notebook" if _in_notebook() else "terminal" if sys.stderr.isatty() else "lines"
+            display = (
+                "notebook"
+                if notebook_kernel() is not None
+                else "terminal"
+                if sys.stderr.isatty()
+                else "lines"
+            )
         displays: dict[str, type[Display]] = {
             "notebook": NotebookBars,
             "terminal": TerminalBars,
@@ -331,9 +338,3 @@ def _short_cache(cache: str) -> str:
 
 
 _SHORTENED: Final = {"engine": _short_engine, "cache": _short_cache}
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None

@@ -26,7 +26,7 @@ _MAX_CALLS: Final = 5000
 """Calls in one chart: browsers are slow to draw more."""
 _ROW_PX: Final = 26
 _LEGEND_ENTRY_PX: Final = 24
-_MAX_LANES: Final = 6
+_MAX_ROWS: Final = 6
 """Rows of one node whose calls overlap."""
 _COLOURS: Final[dict[Result, str]] = {
     "done": "#4c78a8",
@@ -166,7 +166,7 @@ def _by_node(calls: list[CallBar], order: Sequence[Path]) -> Iterator[_Row]:
         by_path.setdefault(call.path, []).append(call)
     for path, calls_of_node in by_path.items():
         if calls_of_node:
-            yield from _in_lanes("/".join(path[1:]), calls_of_node)
+            yield from _rows_of("/".join(path[1:]), calls_of_node)
 
 
 def _by_worker(calls: list[CallBar]) -> Iterator[_Row]:
@@ -177,20 +177,20 @@ def _by_worker(calls: list[CallBar]) -> Iterator[_Row]:
     hosts = {worker.host for worker in by_worker}
     for worker in sorted(by_worker):
         host = f"{worker.host} " if len(hosts) > 1 else ""
-        yield from _in_lanes(f"{host}{worker.pid} {worker.thread}", by_worker[worker])
+        yield from _rows_of(f"{host}{worker.pid} {worker.thread}", by_worker[worker])
 
 
-def _in_lanes(label: str, calls: list[CallBar]) -> Iterator[_Row]:
+def _rows_of(label: str, calls: list[CallBar]) -> Iterator[_Row]:
     """Put calls that overlap on rows of their own, up to a number of rows."""
-    lanes: list[list[CallBar]] = []
+    rows: list[list[CallBar]] = []
     for call in calls:
-        free = next((lane for lane in lanes if lane[-1].end <= call.start + 1e-6), None)
-        if free is None and len(lanes) < _MAX_LANES:
+        free = next((row for row in rows if row[-1].end <= call.start + 1e-6), None)
+        if free is None and len(rows) < _MAX_ROWS:
             free = []
-            lanes.append(free)
-        (free if free is not None else min(lanes, key=lambda lane: lane[-1].end)).append(call)
-    for number, lane in enumerate(lanes):
-        yield _Row("" if number else label, lane)
+            rows.append(free)
+        (free if free is not None else min(rows, key=lambda row: row[-1].end)).append(call)
+    for number, row in enumerate(rows):
+        yield _Row("" if number else label, row)
 
 
 def _figure(title: str, rows: list[_Row], calls: list[CallBar], by: str) -> Figure:

@@ -39,13 +39,6 @@ class Items:
 
     A row that cannot be used does not reach the map. With ``returns_errors``, its error is the result of its
     item; else the items before it are computed, and then the error is raised.
-
-    Args:
-        rows: The rows.
-        map_over: The inputs that vary, with their columns.
-        keep: The columns that are kept, by their names in the results.
-        hints: The types of inputs.
-        returns_errors: Whether the errors of items are results.
     """
 
     def __init__(

@@ -58,10 +58,6 @@ def read_values(path: Path) -> dict[str, Any]:
 class RowFile(ABC):
     """A file of rows.
 
-    Args:
-        path: The file.
-        hints: The types of the inputs, by column.
-
     Attributes:
         names: The columns; of JSON lines, those of the first rows.
     """
@@ -82,13 +78,7 @@ class RowFile(ABC):
     def checked(
         self, needed: Sequence[str], columns: Sequence[str], unread: Collection[str]
     ) -> Iterator[Row]:
-        """Return an iterator over the rows. A row without one of the columns needed has an error.
-
-        Args:
-            needed: The columns that items need.
-            columns: All columns that are read.
-            unread: Inputs that no column has: a row of JSON lines with one of them has an error.
-        """
+        """Return an iterator over the rows. A row without one of the columns needed has an error."""
         rows = self.rows(columns)
         return (self._checked(number, row, needed, unread) for number, row in enumerate(rows, 1))
 

@@ -17,7 +17,7 @@ from hypernodes.cli.items import Items, result_row
 from hypernodes.cli.readers import SUFFIXES, Row, RowFile, open_rows, read_values
 from hypernodes.cli.writers import writer
 from hypernodes.exceptions import did_you_mean, listing
-from hypernodes.mapping import parse_map_over, stream
+from hypernodes.expansion import parse_map_over, stream
 from hypernodes.text import described, identifier, short
 
 if TYPE_CHECKING:
@@ -148,14 +148,16 @@ class Request:
         read: Iterable[Row]
         if rows is None:
             varied = parse_map_over(self.map_over, values, where)
-            map_over = _same(varied)
-            keep = _same(_columns(tuple(map(identifier, self.keep)), tuple(values), "the inputs", "--keep"))
+            map_over = _by_own_name(varied)
+            keep = _by_own_name(
+                _columns(tuple(map(identifier, self.keep)), tuple(values), "the inputs", "--keep")
+            )
             fixed = {name: value for name, value in values.items() if name not in {*map_over, *keep}}
             together = tuple({**map_over, **keep})
             read = (Row(item) for item in stream(values, together, self.map_mode, where))
         else:
             map_over = self._mapped_columns(pipeline, rows, values)
-            keep = _same(_columns(self.keep, rows.names, str(self.inputs), "--keep"))
+            keep = _by_own_name(_columns(self.keep, rows.names, str(self.inputs), "--keep"))
             fixed = values
             unread = () if self.map_over else {*pipeline.input_names} - {*map_over, *values}
             columns = tuple(map_over.values())
@@ -181,7 +183,7 @@ class Request:
         if not self.map_over:
             found = {name: by_name[name] for name in inputs if name in by_name}
             if found or not rows.names:
-                return found or _same([name for name in inputs if name not in pipeline.optional])
+                return found or _by_own_name([name for name in inputs if name not in pipeline.optional])
             raise click.UsageError(
                 f"no column of {self.inputs} is an input. It has {listing(rows.names)}; the pipeline takes "
                 f"{listing(inputs)}. Name the columns that vary with --map-over, or rename them."
@@ -261,7 +263,7 @@ def _by_identifier(values: Mapping[str, T], path: Path) -> dict[str, T]:
     return found
 
 
-def _same(names: Iterable[str]) -> dict[str, str]:
+def _by_own_name(names: Iterable[str]) -> dict[str, str]:
     return {name: name for name in names}
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from hypernodes.cli.cache import as_bytes
+from hypernodes.cli.output import as_bytes
 from hypernodes.cli.request import Request
 from hypernodes.cli.run import FAILED_ITEMS, options_of_run
 

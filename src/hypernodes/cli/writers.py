@@ -49,11 +49,6 @@ def writer(path: Path | None, *, rows: bool, columns: tuple[str, ...] = ()) -> I
 
     It is written under a name that no other file has. If the run fails, the rows that were computed before
     are kept under another name, which is printed.
-
-    Args:
-        path: The file; ``None`` for standard output.
-        rows: Whether several rows are written, and not the outputs of one run.
-        columns: The columns of the rows, for files that name them even if there are no rows.
     """
     plain = Plain()
     if path is None:

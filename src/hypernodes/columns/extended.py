@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.columns.plain import Plain, encodable, to_json
 from hypernodes.columns.types import ColumnType
 from hypernodes.exceptions import TableWarning
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,14 +39,7 @@ RAY_DATA: Final = "ray.Dataset"
 
 
 def extended(table: Any, columns: Columns, kind: str, where: str) -> Any:
-    """Return a table with further columns, which replace those of the same names.
-
-    Args:
-        table: The table.
-        columns: Their values, by name.
-        kind: What `kind_of_table` says of it.
-        where: What has computed them, for warnings.
-    """
+    """Return a table with further columns, which replace those of the same names."""
     return _EXTENDED[kind](table, columns, where)
 
 
@@ -59,13 +52,12 @@ def arrow_column(name: str, values: Sequence[Any], where: str) -> pa.Array:
     for value in column:
         kind.add(value)
     for remark in plain.remarks():
-        warnings.warn(f"{where}: {remark}", TableWarning, stacklevel=2)
+        warn_user(f"{where}: {remark}", TableWarning)
     if not kind.fits_parquet:
-        warnings.warn(
+        warn_user(
             f"{where}: no one type of Arrow holds all values of output {name!r}, so that the column has them "
             f"as JSON texts.",
             TableWarning,
-            stacklevel=2,
         )
     return pa.array([storable(value, as_json=not kind.fits_parquet) for value in column], kind.arrow())
 

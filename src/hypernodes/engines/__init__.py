@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypernodes.earlier_names import lazy_attributes as _lazy_attributes
 from hypernodes.engine import Engine
 from hypernodes.engines.local import HyperNodesEngine
 
@@ -14,12 +15,4 @@ __all__ = ["DaftEngine", "Engine", "HyperNodesEngine"]
 
 
 if not TYPE_CHECKING:  # Type checkers know the names that are imported for them above, and no others.
-
-    def __getattr__(name: str) -> object:
-        if name == "DaftEngine":
-            from hypernodes.engines.daft import DaftEngine
-
-            return DaftEngine
-        from hypernodes.earlier_names import missing_name
-
-        raise missing_name(__name__, name)
+    __getattr__ = _lazy_attributes(__name__, {"DaftEngine": "hypernodes.engines.daft"})

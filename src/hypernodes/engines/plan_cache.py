@@ -6,7 +6,8 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hypernodes.execution.plan.build import Plannable, PreparedPlan
+    from hypernodes.execution.plan.build import PreparedPlan
+    from hypernodes.execution.plan.settings import Plannable
 
 
 class PlanCache:

@@ -24,7 +24,7 @@ from hypernodes.execution.compiled.watched import Watch
 from hypernodes.execution.current import CURRENT_CALL, OCCUPIED
 from hypernodes.execution.driver import Completed, proceed
 from hypernodes.execution.jobs import Failure, OnError
-from hypernodes.execution.plan.build import Plannable, PreparedPlan, build_plan
+from hypernodes.execution.plan.build import PreparedPlan, build_plan
 from hypernodes.execution.scheduler.items import StreamedRows
 from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.run import Run
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.dispatch import EventDispatcher
     from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.plan.placement import Placement, TargetRef
+    from hypernodes.execution.plan.settings import Plannable
     from hypernodes.execution.target import ExecutionTarget
 
 T = TypeVar("T")

@@ -75,18 +75,10 @@ class Completed:
         self._queue = None
 
 
-def drive(
-    run: Run,
-    target_of: Callable[[TargetRef], ExecutionTarget],
-    emit: Callable[[list[Event]], object] | None = None,
-) -> None:
-    """Work until the run is over, in a worker; see `proceed`."""
-    for _ in proceed(run, target_of, emit or ignore_events, in_worker=True):
+def drive(run: Run, target_of: Callable[[TargetRef], ExecutionTarget]) -> None:
+    """Work until the run is over, in a worker, and leave its events in it; see `proceed`."""
+    for _ in proceed(run, target_of, lambda _: None, in_worker=True):
         pass
-
-
-def ignore_events(events: list[Event]) -> None:
-    """Leave events to whoever takes them from the run."""
 
 
 def proceed(

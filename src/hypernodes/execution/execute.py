@@ -58,7 +58,12 @@ def execute(
         return call_node(job.step, job.arguments, job.scope)
     if isinstance(job, CallGroup):
         return _execute_group(job)
-    return run_sync(_execute_chunk(job, None, target_of))
+    return run_chunk(job, target_of)
+
+
+def run_chunk(chunk: Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets) -> ChunkOutcome:
+    """Execute the items of a chunk in this thread."""
+    return run_sync(_execute_chunk(chunk, None, target_of))
 
 
 async def execute_on_loop(
@@ -72,10 +77,17 @@ async def execute_on_loop(
     if isinstance(job, CallGroup):
         made: GroupOutcome = await in_thread(execute, job)
         return made
-    if not job.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
-        outcome: ChunkOutcome = await in_thread(execute, job, target_of)  # waiting for a target blocks
+    return await run_chunk_on_loop(job, in_thread, target_of)
+
+
+async def run_chunk_on_loop(
+    chunk: Chunk, in_thread: InThread, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
+) -> ChunkOutcome:
+    """Execute the items of a chunk on an event loop."""
+    if not chunk.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
+        outcome: ChunkOutcome = await in_thread(run_chunk, chunk, target_of)  # waiting for a target blocks
         return outcome
-    return await _execute_chunk(job, in_thread, target_of)
+    return await _execute_chunk(chunk, in_thread, target_of)
 
 
 def execute_in_worker(job: RemoteJob, worker_of: TargetRef) -> Outcome | GroupOutcome | ChunkOutcome:

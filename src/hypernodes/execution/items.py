@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from hypernodes.execution.execute import execute, execute_on_loop
+from hypernodes.execution.execute import run_chunk, run_chunk_on_loop
 from hypernodes.execution.jobs import ChunkOutcome, Failure
 from hypernodes.execution.targets.in_process import target_in_worker
 from hypernodes.execution.targets.same_code import unreadable_input
@@ -31,7 +31,7 @@ def columns_of_rows(rows: Sequence[Any], names: Sequence[str]) -> dict[str, list
 def execute_chunk(chunk: Chunk) -> ChunkOutcome:
     """Execute a chunk in this thread; an item with an input that cannot be unpickled here fails."""
     if not any(map(_lost_input, chunk.items)):
-        return cast("ChunkOutcome", execute(chunk, target_in_worker))
+        return run_chunk(chunk, target_in_worker)
     parts = (chunk.part(position, position + 1) for position in range(len(chunk.items)))
     return merged([_lost_input(part.items[0]) or execute_chunk(part) for part in parts])
 
@@ -70,6 +70,6 @@ async def _execute_on_loop(chunk: Chunk, slots: asyncio.Semaphore) -> ChunkOutco
         return lost
     async with slots:
         try:
-            return cast("ChunkOutcome", await execute_on_loop(chunk, in_thread, target_in_worker))
+            return await run_chunk_on_loop(chunk, in_thread, target_in_worker)
         except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
             raise ExceptionWrapper(error) from None  # Unwrapped, it would end the event loop.

@@ -24,6 +24,7 @@ from hypernodes.execution.driver_on_loop import drive_on_loop
 from hypernodes.execution.jobs import MapContext
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import STAGES
+from hypernodes.execution.plan.variants import part_of
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.executors.context import can_share, own_context
@@ -106,7 +107,7 @@ def _stage(plan: Plan, fixed: Collection[str], steps: Sequence[Step], kind: Kind
         *({name for _, name in step.arguments} for step in plan.steps if step.index not in own)
     )
     makes = tuple(name for step in steps for name in step.outputs if name in wanted)
-    part = _part(plan, steps, makes)
+    part = part_of(plan, steps, makes)
     takes = tuple(name for name in part.inputs if name not in fixed and name not in part.bound)
     resources = Resources()
     for step in steps:
@@ -315,18 +316,3 @@ def _resources(step: Step) -> Resources:
     for inner in step.inner.steps:
         resources = resources.maximum(_resources(inner))
     return resources
-
-
-def _part(plan: Plan, steps: Sequence[Step], makes: tuple[str, ...]) -> Plan:
-    made = {name for step in steps for name in step.outputs}
-    inputs = sorted({name for step in steps for _, name in step.arguments if name not in made})
-    ordered = tuple(replace(step, index=index) for index, step in enumerate(steps))
-    return replace(
-        plan,
-        inputs=tuple(inputs),
-        steps=ordered,
-        outputs=makes,
-        bound={name: plan.bound[name] for name in inputs if name in plan.bound},
-        reach=plan.code_reach() if plan.caches() else None,
-        shared=(),
-    )

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hypernodes.earlier_names import lazy_attributes as _lazy_attributes
+
 if TYPE_CHECKING:
     from hypernodes.executors.aliases import ALIASES as ALIASES
     from hypernodes.executors.asynchronous import AsyncExecutor as AsyncExecutor
@@ -36,12 +38,4 @@ __all__ = [
 
 
 if not TYPE_CHECKING:  # Type checkers know the names that are imported for them above, and no others.
-
-    def __getattr__(name: str) -> object:
-        from importlib import import_module
-
-        from hypernodes.earlier_names import missing_name
-
-        if (home := _LAZY.get(name)) is None:
-            raise missing_name(__name__, name)
-        return getattr(import_module(home), name)
+    __getattr__ = _lazy_attributes(__name__, _LAZY)

@@ -8,7 +8,6 @@ With a cache or ``on_error="return"`` the whole pipeline is one stage, with the 
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, get_args
 
@@ -35,6 +34,7 @@ from hypernodes.ray_data.columns import OutputColumn, column_type
 from hypernodes.ray_data.worker import StageFunction, StageTask
 from hypernodes.tables import ROWS_PER_BATCH, column_names, remember_columns, table_of
 from hypernodes.text import ascii_name, identifier
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,17 +64,7 @@ def map_dataset(
     error_column: str | None = None,
     keeps_columns: bool = False,
 ) -> Any:
-    """Return a lazy data set of the outputs, or of all columns with the outputs.
-
-    Args:
-        pipeline: The pipeline.
-        dataset: The data set; its columns are inputs.
-        map_over: The columns that are inputs; by default all that are.
-        output_name: The outputs wanted, or ``None`` for every one.
-        on_error: Whether to raise errors; to return them, there must be a column for them.
-        error_column: The column for the errors of rows that failed.
-        keeps_columns: Whether the columns of the data set stay.
-    """
+    """Return a lazy data set of the outputs, or of all columns with the outputs."""
     where = f"pipeline {pipeline.pipeline_id!r}"
     table = table_of(dataset)
     assert table is not None  # It is a data set.
@@ -141,10 +131,7 @@ def _check(plan: Plan, pipeline: Any, where: str) -> None:
                 f"the workers of Ray Data know nothing of each other. Use map with a RayExecutor."
             )
     if pipeline.effective_callbacks or any(inner.subscribed for inner in plan.tree()):
-        warnings.warn(
-            f"{where}: callbacks get no events from a lazy data set, which other processes compute.",
-            stacklevel=5,
-        )
+        warn_user(f"{where}: callbacks get no events from a lazy data set, which other processes compute.")
 
 
 class _Stages:
@@ -253,13 +240,12 @@ def _column(plan: Plan, name: str) -> OutputColumn:
     dtype = None if hint is None else column_type(hint)
     if dtype is None and name in plan.outputs and hint not in (None, type(None), Any, object):
         shown = hint.__qualname__ if isinstance(hint, type) and not get_args(hint) else str(hint)
-        warnings.warn(
+        warn_user(
             f"output {name!r} of node {node_name!r}: its column holds pickled Python objects, since Arrow "
             f"has no type for the hint {shown}. Other tools cannot read it from files. Use a hint such as "
             f"int, datetime.date, list[float], numpy.typing.NDArray[numpy.float64] or a TypedDict, or leave "
             f"it out.",
             HintWarning,
-            stacklevel=6,
         )
     return OutputColumn(name, _COMPUTED + name, f"output {name!r} of node {node_name!r}", dtype)
 

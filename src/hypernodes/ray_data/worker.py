@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import pyarrow as pa
 
@@ -87,12 +87,13 @@ class StageFunction:
             raise raisable from error
 
     def _chunk(self) -> Chunk:
-        chunk: Any = deserialize_job(self._task.job)
+        job: Any = deserialize_job(self._task.job)
+        chunk: Chunk = job
         if self._task.shared is None:
-            return cast("Chunk", chunk)
+            return chunk
         values = _shared_values(self._task.shared)
         fixed = {**chunk.context.fixed, **values}
-        return cast("Chunk", replace(chunk, context=replace(chunk.context, fixed=fixed)))
+        return replace(chunk, context=replace(chunk.context, fixed=fixed))
 
     def _mapped(self, chunk: Chunk, table: pa.Table) -> pa.Table:
         """Return the table of the outputs of some rows."""

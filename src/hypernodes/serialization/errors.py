@@ -201,7 +201,7 @@ class ExceptionWrapper(Exception):  # noqa: N818  it carries an error, and is no
 
 
 def unwrapped(error: BaseException) -> BaseException:
-    """Return the error that a wrapper carries; the wrapper lets go of the frames that it refers to."""
+    """Return the error that a wrapper carries; the wrapper drops its references to frames."""
     if not isinstance(error, ExceptionWrapper):
         return error
     error.__traceback__ = error.__context__ = error.__cause__ = None

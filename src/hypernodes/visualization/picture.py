@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
-from hypernodes.arguments import error_of, flag, path_text, whole_number
+from hypernodes.arguments import ErrorDetails, error_of, flag, path_text, whole_number
 from hypernodes.callbacks.report import RunReport
 from hypernodes.exceptions import ExtraMissingError, InputError, did_you_mean, listing
 from hypernodes.text import short
@@ -83,14 +83,14 @@ def picture(
     _check(where, "return_type", return_type, get_args(Form))
     if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
         raise InputError(f"{where}: depth is a number of 1 or more, or None for all levels, not {depth!r}.")
-    told: dict[str, Any] = {"where": where, "kind": InputError}
+    details: ErrorDetails = {"where": where, "kind": InputError}
     for name, value in (("flatten", flatten), ("show_legend", show_legend), ("show_types", show_types)):
-        flag(name, value, **told)
-    whole_number("min_arg_group_size", min_arg_group_size, 1, **told)
+        flag(name, value, **details)
+    whole_number("min_arg_group_size", min_arg_group_size, 1, **details)
     if filename is not None:
-        filename = path_text("filename", filename, **told)
+        filename = path_text("filename", filename, **details)
     if run is not None and not isinstance(run, RunReport):
-        raise error_of("run", "a RunReport, such as pipeline.last_run", run, **told)
+        raise error_of("run", "a RunReport, such as pipeline.last_run", run, **details)
     form = _form(where, filename, return_type)
     # A page contains all levels, and expands them itself.
     levels = None if form == "html" else depth

@@ -8,16 +8,16 @@ from hypernodes.cache.inventory import NodeStats, Stats
 from hypernodes.cache.record import Record
 from hypernodes.cache.remote.compact import compact
 from hypernodes.cache.remote.push import Pusher
+from hypernodes.cache.store import Store
 from hypernodes.cache.summary import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from hypernodes.cache.entry import Blob
     from hypernodes.cache.inventory import Compaction
-    from hypernodes.cache.record import Row
     from hypernodes.cache.remote.tier import RemoteTier, Sealed
-    from hypernodes.cache.store import Store
 
 _WRITTEN_AT_ONCE: Final = 2000
 """Entries of a segment that one transaction writes; other processes wait for so long (20 µs an entry)."""
@@ -27,37 +27,43 @@ _PULLED_AT_ONCE: Final = 5000
 """Keys of entries that `pull` reads together."""
 
 
-class TieredStore:
-    """A directory and a tier, with the methods of a `Store`. What lists entries is about the directory."""
+class TieredStore(Store):
+    """A directory and a tier. What lists or drops entries is about the directory."""
 
     def __init__(
-        self, store: Store, tier: RemoteTier, key: bytes | None, warn: Callable[[str, str], None]
+        self,
+        tier: RemoteTier,
+        path: Path,
+        size_limit: int | None,
+        expire: float | None,
+        *,
+        key: bytes | None,
+        warn: Callable[[str, str], None],
     ) -> None:
-        self._store = store
+        super().__init__(path, size_limit, expire, can_map=key is None, has_tier=True)
         self.tier = tier
         self._warn = warn
-        limit = store.size_limit
-        tier.reads_ahead = limit is None or limit >= _MIN_READ_AHEAD_LIMIT
-        self._pusher = Pusher(store, tier, store.path, key)
+        tier.reads_ahead = size_limit is None or size_limit >= _MIN_READ_AHEAD_LIMIT
+        self._pusher = Pusher(self, tier, path, key)
 
     def read(self, keys: Iterable[str]) -> dict[str, tuple[str, Blob]]:
         """Return the tag and bytes of those keys that exist."""
         wanted = list(keys)
-        found = self._store.read(wanted)
+        found = super().read(wanted)
         if missing := [key for key in wanted if key not in found]:
             read = self.tier.read(missing)
-            self._keep(read)
+            self._write_to_directory(read)
             asked = set(missing)
             found |= {one.key: (one.tag or "", one.blob) for one in read if one.key in asked}
         return found
 
-    def _keep(self, read: Sequence[Sealed]) -> int:
+    def _write_to_directory(self, read: Sequence[Sealed]) -> int:
         """Write entries of the tier to the directory, and return their number."""
-        present = self._store.contains([one.key for one in read])
+        present = super().contains([one.key for one in read])
         records = [Record.of(one.key, one.tag, [one.blob]) for one in read if one.key not in present]
         try:
             for position in range(0, len(records), _WRITTEN_AT_ONCE):
-                self._store.write(records[position : position + _WRITTEN_AT_ONCE], is_pushed=True)
+                self.write(records[position : position + _WRITTEN_AT_ONCE], is_pushed=True)
         except Exception as error:
             self.tier.reads_ahead = False
             self._warn("write", f"cannot be written ({describe(error)}); results are returned but not stored")
@@ -67,52 +73,22 @@ class TieredStore:
     def contains(self, keys: Iterable[str]) -> set[str]:
         """Return those keys that exist."""
         wanted = list(keys)
-        found = self._store.contains(wanted)
+        found = super().contains(wanted)
         missing = [key for key in wanted if key not in found]
         return found | self.tier.contains(missing) if missing else found
 
-    def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> bool:
-        """Store records and add to counters; return whether this was possible without waiting for long."""
-        is_written = self._store.write(records, counts)
-        if records:
+    def write(
+        self, records: Sequence[Record], counts: dict[str, int] | None = None, *, is_pushed: bool = False
+    ) -> bool:
+        """Store records and add to counters, and have the tier get the records that it lacks."""
+        is_written = super().write(records, counts, is_pushed=is_pushed)
+        if records and not is_pushed:
             self._pusher.note(records)
         return is_written
 
-    def delete(self, keys: Iterable[str]) -> int:
-        """Drop the entries with these keys in the directory, and return their number."""
-        return self._store.delete(keys)
-
-    def rows(self, tag: str | None = None, limit: int = -1, prefix: str = "") -> Iterator[Row]:
-        """Iterate over the entries of all nodes or of one, whose keys have a prefix, the latest first."""
-        return self._store.rows(tag, limit, prefix)
-
-    def counts(self, prefix: str) -> dict[str, int]:
-        """Return the counters whose keys have a prefix, without that prefix."""
-        return self._store.counts(prefix)
-
-    def by_tag(self) -> dict[str, tuple[int, int]]:
-        """Return the number of entries and of their bytes, by node."""
-        return self._store.by_tag()
-
-    def foreign(self) -> dict[int, str]:
-        """Return the keys of rows that this library has not written, by row id."""
-        return self._store.foreign()
-
-    def delete_rows(self, row_ids: Iterable[int]) -> int:
-        """Drop rows by their ids, and return their number."""
-        return self._store.delete_rows(row_ids)
-
-    def remove_orphans(self) -> int:
-        """Remove files that writers have left behind when they died, and return their number."""
-        return self._store.remove_orphans()
-
-    def clear(self, tag: str | None = None, used_before: float | None = None) -> int:
-        """Drop everything in the directory, or the entries of a node or not used since a time."""
-        return self._store.clear(tag, used_before)
-
     def close(self) -> None:
         """Close the files."""
-        self._store.close()
+        super().close()
         self.tier.close()
 
     # ------------------------------------------------------------------------------------ the tier
@@ -147,8 +123,8 @@ class TieredStore:
         number = 0
         for position in range(0, len(keys), _PULLED_AT_ONCE):
             part = keys[position : position + _PULLED_AT_ONCE]
-            present = self._store.contains(part)
-            number += self._keep(self.tier.read([key for key in part if key not in present]))
+            present = super().contains(part)
+            number += self._write_to_directory(self.tier.read([key for key in part if key not in present]))
         return number
 
     def delete_remote(

@@ -23,13 +23,7 @@ if typing.TYPE_CHECKING:
 
 
 def column_type_of_output(plan: Plan, name: str, *, exactly: bool) -> DataType | None:
-    """Return the type of the column for an output of a plan; ``None`` for a column of Python objects.
-
-    Args:
-        plan: The plan.
-        name: The output.
-        exactly: Whether only types are wanted whose columns give all values back as they were.
-    """
+    """Return the type of the column for an output of a plan; ``None`` for a column of Python objects."""
     hint = hint_of_output(plan, name)
     return column_type(hint) if exactly else inferred_type(hint)
 

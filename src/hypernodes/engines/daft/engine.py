@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from inspect import signature
 from threading import Lock
@@ -25,7 +24,7 @@ from hypernodes.exceptions import DaftError, InputError, WorkerDiedError
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.jobs import MapContext, OnError
-from hypernodes.execution.plan.build import Plannable, build_plan
+from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.needs import MAP_TARGET, NESTED_MAP, NODE_TARGET
 from hypernodes.execution.plan.placement import Placement
 from hypernodes.execution.plan.variants import without_batch
@@ -33,12 +32,14 @@ from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import as_single_stage, can_be_staged
 from hypernodes.mapping import Columns
 from hypernodes.text import identifier
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hypernodes.callbacks.base import CallbackContext
     from hypernodes.execution.plan.model import Plan
+    from hypernodes.execution.plan.settings import Plannable
 
 
 class DaftEngine(ScheduledEngine):
@@ -267,10 +268,9 @@ class DaftEngine(ScheduledEngine):
             )
         plan = self._query_plan(pipeline, output_name, (*names, *inputs), names)
         if any(inner.subscribed for inner in plan.tree()):
-            warnings.warn(
+            warn_user(
                 f"pipeline {pipeline.pipeline_id!r}: callbacks get no events from a lazy data frame, which "
-                f"another process may compute.",
-                stacklevel=4,
+                f"another process may compute."
             )
         if not plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):
             raise DaftError(

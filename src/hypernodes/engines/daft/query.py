@@ -52,6 +52,7 @@ from hypernodes.executors.loops import ASYNC_CALLER
 from hypernodes.executors.ray.queues import check_hosts
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.text import message_of
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -145,13 +146,12 @@ def _warn_of_objects(spec: QuerySpec, names: Sequence[str]) -> None:
                 or inferred_type(hint) is not None
             ):
                 continue
-            warnings.warn(
+            warn_user(
                 f"output {name!r} of node {stage.plan.producers[name].name!r}: its column holds Python "
                 f"objects, since Daft has no type for the hint {_name_of(hint)}. Other tools cannot read it "
                 f"from files, and filters on it fail. Use a hint such as int, datetime.date, list[float], "
                 f"numpy.typing.NDArray[numpy.float64] or a TypedDict, or leave it out.",
                 HintWarning,
-                stacklevel=6,
             )
 
 

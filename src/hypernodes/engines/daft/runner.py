@@ -22,7 +22,9 @@ _processes_with_queries: Final[set[int]] = set()
 """The ids of this process, and of one that has forked it, if Daft has computed something there."""
 
 
-_choosing: Final = RLock()  # Daft refuses to be told twice, and engines may be made in several threads.
+_choosing: Final = (
+    RLock()
+)  # Daft raises an error if its runner is chosen twice, and several threads may make engines.
 
 
 def import_daft() -> ModuleType:

@@ -216,8 +216,8 @@ class DaftSession(Session):
     def _fail(self, chunks: Sequence[Chunk], futures: Sequence[Future[Any]], error: BaseException) -> None:
         """Fail the chunks of a query; if items of some cannot be pickled, only those chunks.
 
-        Whoever has sent such a chunk divides it, until the item that is to blame is alone. If a process has
-        ended, any of the chunks may be to blame: each half is tried again by itself.
+        The map that has sent such a chunk divides it, until the item that is to blame is alone. If a process
+        has ended, any of the chunks may be to blame: each half is tried again by itself.
         """
         if isinstance(error, WorkerDiedError):
             left = [job for job in zip(chunks, futures, strict=True) if not job[1].done()]

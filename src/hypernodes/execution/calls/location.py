@@ -37,15 +37,7 @@ def locate(
 def locate_output(
     error: BaseException, plan: Plan, name: str, scope: Scope, values: Mapping[str, Any]
 ) -> None:
-    """Note on an error of an output which node has made the output, and of which arguments, if they are here.
-
-    Args:
-        error: The error.
-        plan: The plan of the node.
-        name: The output.
-        scope: Where the call was.
-        values: Inputs and outputs of the plan, by name.
-    """
+    """Note on an error of an output which node has made it, and of which arguments, if they are here."""
     step = plan.producers.get(name)
     if step is None:
         note(error, f"in output {name!r} of pipeline {'/'.join(scope.path)!r}")

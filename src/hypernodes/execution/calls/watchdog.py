@@ -41,7 +41,7 @@ while os.getppid() == parent:
         (left,) = struct.unpack("d", received[-8:])
         deadline = time.monotonic() + left if left else None
     elif time.monotonic() - started > wait + 1.0:
-        # This process was stopped as well: somebody has paused the whole job, and goes on with it now.
+        # This process was stopped as well: the whole job was paused, and goes on now.
         deadline = deadline and time.monotonic() + 3.0
     elif deadline and time.monotonic() >= deadline:
         os.kill(parent, signal.SIGKILL)

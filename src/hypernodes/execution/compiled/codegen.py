@@ -24,14 +24,13 @@ awaits the run, it is checked before each call if it still waits.
 from __future__ import annotations
 
 import inspect
-from contextvars import ContextVar, copy_context
+from contextvars import copy_context
 from itertools import count
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from weakref import WeakKeyDictionary
 
 from hypernodes.callbacks.event import Event, Scope, current_worker
-from hypernodes.execution.calls.location import locate
 from hypernodes.execution.calls.node_contexts import NodeContexts
 from hypernodes.execution.calls.returned import (
     FINAL_TYPES,
@@ -41,8 +40,8 @@ from hypernodes.execution.calls.returned import (
     unpack,
     unpack_on_loop,
 )
+from hypernodes.execution.compiled.failed_nodes import blame_of
 from hypernodes.execution.compiled.watched import (
-    emit_failed,
     emitting,
     end_of_item,
     end_of_node,
@@ -54,7 +53,6 @@ from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
 from hypernodes.execution.plan.needs import COMPILED_ON_LOOP
 from hypernodes.execution.plan.variants import shared_part, without_shared
 from hypernodes.executors.loops import ASYNC_CALLER
-from hypernodes.executors.settled import cancelled_inside
 from hypernodes.iterators import can_be_shared
 
 if TYPE_CHECKING:
@@ -65,19 +63,6 @@ if TYPE_CHECKING:
     Compute: TypeAlias = Callable[..., dict[str, Any]]
     ComputeOnLoop: TypeAlias = Callable[..., Coroutine[Any, Any, dict[str, Any]]]
     ComputeColumns: TypeAlias = Callable[..., dict[str, list[Any]]]
-
-FAILED_NODES: ContextVar[list[FailedNode] | None] = ContextVar("hypernodes_failed_nodes", default=None)
-"""Where a compiled plan notes which node has raised, then each nested pipeline around it."""
-
-
-class FailedNode(NamedTuple):
-    """A node or nested pipeline that has raised in a compiled plan."""
-
-    error: BaseException
-    owner: object  # the marker of its plan: a node may run other pipelines, whose errors it handles itself
-    scope: Scope
-    completed: int  # how many steps of its plan were completed before it
-    name: str
 
 
 # Compiled code refers to the steps of its plan, and never to the plan itself: else no entry would ever go.
@@ -228,7 +213,7 @@ def _compile(
     variable: dict[str, str] = {}
     watched = plan.is_watched
     namespace: dict[str, Any] = {
-        "blame": _blame(marker, plan, variable),
+        "blame": blame_of(marker, plan, variable),
         "count": count,
         "copy_context": copy_context,
         "final_value": final_value_on_loop if on_loop else final_value,
@@ -388,29 +373,3 @@ def _nested(step: NestedStep) -> Callable[..., tuple[Any, ...]]:
         return tuple(map(compute_map(inputs, items, *watch, rows.columns, len(rows)).__getitem__, results))
 
     return compute_all
-
-
-def _blame(
-    marker: object, plan: Plan, variable: Mapping[str, str]
-) -> Callable[[BaseException, int, tuple[int, ...], dict[str, Any]], BaseException | None]:
-    key, path, steps = plan.key, plan.path, plan.steps
-    subscribed = plan.subscribed if plan.is_watched else None
-
-    def blame(
-        raised: BaseException, at: int, items: tuple[int, ...], local: dict[str, Any]
-    ) -> BaseException | None:
-        """Note on an error where it happened; return the one that is to be raised in its place."""
-        error = cancelled_inside(raised)
-        # The frame keeps these variables, and the traceback keeps the frame: the error must not be one of
-        # them.
-        local.pop("error", None)
-        step = steps[at]
-        scope = Scope(key, path, items)
-        locate(error, step, scope, {parameter: local[variable[name]] for parameter, name in step.arguments})
-        if (failed := FAILED_NODES.get()) is not None:
-            failed.append(FailedNode(error, marker, scope, at, step.name))
-        if subscribed is not None:
-            emit_failed(subscribed, step, error, local)
-        return None if error is raised else error
-
-    return blame

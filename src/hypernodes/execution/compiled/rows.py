@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from hypernodes.callbacks.event import Event, NotSent
 from hypernodes.execution.calls.location import without_frame
-from hypernodes.execution.compiled.codegen import FAILED_NODES, FailedNode, compiled_over_columns, markers_of
+from hypernodes.execution.compiled.codegen import compiled_over_columns, markers_of
+from hypernodes.execution.compiled.failed_nodes import FAILED_NODES, FailedNode
 from hypernodes.execution.compiled.watched import Watch
 from hypernodes.execution.jobs import Failure
 from hypernodes.execution.plan.model import NestedStep

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.cache.bulk import as_bulk_cache
 from hypernodes.callbacks.base import counts_items, hooks_of
-from hypernodes.config import INHERIT
 from hypernodes.exceptions import (
     MissingInputError,
     UnknownInputError,
@@ -20,6 +19,7 @@ from hypernodes.execution.plan.engine_call import EngineCall
 from hypernodes.execution.plan.every_output import every_output
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan, Step
 from hypernodes.execution.plan.needs import BATCH_CALLS, COMPILED_ON_LOOP, NESTED_MAP
+from hypernodes.execution.plan.settings import Plannable, PlannedEngine, Settings
 from hypernodes.execution.plan.variants import aggregated, inside_chunk, spread, with_shared
 from hypernodes.nested import NestedPipeline
 from hypernodes.node import Node
@@ -27,81 +27,11 @@ from hypernodes.options import DEFAULTS
 from hypernodes.parameters import by_position, takes_any_keyword
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from hypernodes.callbacks.base import PipelineCallback
-    from hypernodes.config import Cache
     from hypernodes.execution.plan.placement import Placement, TargetRef
     from hypernodes.graph import Graph, Member
-
-
-class PlannedEngine(Protocol):
-    """What a plan must know of an engine."""
-
-    def placement(self) -> Placement | None:
-        """Return where its work goes; ``None`` for an engine that runs pipelines in a way of its own."""
-
-
-class Plannable(Protocol):
-    """What an engine must know of a pipeline; ``None`` and ``INHERIT`` leave an aspect to its parent."""
-
-    @property
-    def token(self) -> object:
-        """Stands for this pipeline in keys, without keeping it alive."""
-
-    @property
-    def pipeline_id(self) -> str:
-        """Its name, or a generated one."""
-
-    @property
-    def wiring(self) -> Graph:
-        """Its members, wired."""
-
-    @property
-    def bound(self) -> Mapping[str, Any]:
-        """The inputs that it fixes."""
-
-    @property
-    def engine(self) -> Any:
-        """The engine that it names."""
-
-    @property
-    def cache(self) -> Any:
-        """The cache that it names."""
-
-    @property
-    def callbacks(self) -> Any:
-        """The callbacks that it names."""
-
-    @property
-    def strict(self) -> bool:
-        """Whether its nodes, and those nested in it, must leave their inputs as they are."""
-
-    def remember_compiled(self, engine: Any, key: tuple[Any, ...], compute: Callable[..., Any]) -> None:
-        """Call a compiled plan directly from now on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The configuration that holds for a pipeline, its parent's included."""
-
-    placement: Placement
-    cache: Cache | None = None
-    callbacks: tuple[PipelineCallback, ...] = ()
-    strict: bool = False
-    engine: str = ""
-
-    def of(self, pipeline: Plannable) -> Settings:
-        """Return the settings of a pipeline that is nested where these hold."""
-        engine = pipeline.engine
-        placement = None if engine is None else engine.placement()
-        return Settings(
-            placement=self.placement if placement is None else placement,
-            cache=self.cache if pipeline.cache is INHERIT else pipeline.cache,
-            callbacks=self.callbacks if pipeline.callbacks is INHERIT else tuple(pipeline.callbacks),
-            strict=self.strict or pipeline.strict,
-            engine=self.engine if engine is None else repr(engine),
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -146,11 +76,10 @@ def build_plan(
             )
     settings = replace(Settings(placement).of(pipeline), placement=placement)
     path = (*parents, pipeline.pipeline_id)
-    build = _Build()
-    plan = build.of(
-        _Builder(build, pipeline, settings, path, next(build.keys)), given, outputs, varying, mapped=mapped
-    )
-    return PreparedPlan(plan, build.callbacks, build.engines)
+    tree = _PlanTree()
+    builder = _Builder(tree, pipeline, settings, path, next(tree.keys))
+    plan = tree.plan(builder, given, outputs, varying, mapped=mapped)
+    return PreparedPlan(plan, tree.callbacks, tree.engines)
 
 
 def _hint_of_keywords(graph: Graph) -> str:
@@ -166,7 +95,7 @@ def _hint_of_keywords(graph: Graph) -> str:
     )
 
 
-class _Build:
+class _PlanTree:
     """What the builders of one tree of plans have in common."""
 
     def __init__(self) -> None:
@@ -174,7 +103,7 @@ class _Build:
         self.callbacks: dict[int, tuple[PipelineCallback, ...]] = {}
         self.engines: list[PlannedEngine] = []
 
-    def of(
+    def plan(
         self,
         builder: _Builder,
         given: Sequence[str],
@@ -250,9 +179,9 @@ class _Builder:
     """Builds one plan, from the outputs backwards."""
 
     def __init__(
-        self, build: _Build, pipeline: Plannable, settings: Settings, path: tuple[str, ...], key: int
+        self, tree: _PlanTree, pipeline: Plannable, settings: Settings, path: tuple[str, ...], key: int
     ) -> None:
-        self.common = build
+        self.tree = tree
         self.pipeline = pipeline
         self.graph = pipeline.wiring
         self.settings = settings
@@ -260,13 +189,13 @@ class _Builder:
         self.key = key
         self.used: set[str] = set()
         self.missing: list[tuple[str, str]] = []
-        build.callbacks[key] = settings.callbacks
-        if (engine := pipeline.engine) is not None and engine not in build.engines:
-            build.engines.append(engine)
+        tree.callbacks[key] = settings.callbacks
+        if (engine := pipeline.engine) is not None and engine not in tree.engines:
+            tree.engines.append(engine)
 
     def with_placement(self, placement: Placement) -> _Builder:
         settings = replace(self.settings, placement=placement)
-        return _Builder(self.common, self.pipeline, settings, self.path, next(self.common.keys))
+        return _Builder(self.tree, self.pipeline, settings, self.path, next(self.tree.keys))
 
     def build(self, given: Sequence[str], outputs: tuple[str, ...] | None) -> Plan:
         self.given = {*given, *self.pipeline.bound}
@@ -350,9 +279,9 @@ class _Builder:
         } | given
         wanted = tuple(inner for inner, _ in results)
         try:
-            path, key = (*self.path, node.name), next(self.common.keys)
-            builder = _Builder(self.common, pipeline, self.settings.of(pipeline), path, key)
-            inner = self.common.of(
+            path, key = (*self.path, node.name), next(self.tree.keys)
+            builder = _Builder(self.tree, pipeline, self.settings.of(pipeline), path, key)
+            inner = self.tree.plan(
                 builder, tuple(takes), wanted, {*mapped, *given}, mapped=bool(node.map_over)
             )
         except MissingInputError as error:

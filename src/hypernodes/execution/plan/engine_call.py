@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.callbacks.base import CallbackContext
 from hypernodes.callbacks.event import Event
 from hypernodes.execution.current import CURRENT_CALL
-from hypernodes.mapping import check_shared, collect, expand
+from hypernodes.expansion import check_shared, expand
+from hypernodes.mapping import collect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from hypernodes.execution.plan.needs import (
     needs_of_nested,
     needs_of_plan,
 )
-from hypernodes.mapping import check_shared, expand
+from hypernodes.expansion import check_shared, expand
 from hypernodes.options import DEFAULTS, NodeOptions
 
 if TYPE_CHECKING:

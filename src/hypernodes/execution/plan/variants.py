@@ -86,24 +86,24 @@ def _shared_name(step: NestedStep, name: str) -> str:
 
 def shared_part(plan: Plan) -> Plan:
     """Return the part of the plan of a map that is computed once."""
-    return _parts(plan)[0]
+    return _shared_and_rest(plan)[0]
 
 
 def without_shared(plan: Plan) -> Plan:
     """Return the part of the plan of a map that is computed for each item; it takes the shared values."""
-    return _parts(plan)[1]
+    return _shared_and_rest(plan)[1]
 
 
-_known_parts: Final[WeakKeyDictionary[Plan, tuple[Plan, Plan]]] = WeakKeyDictionary()
+_known_splits: Final[WeakKeyDictionary[Plan, tuple[Plan, Plan]]] = WeakKeyDictionary()
 
 
-def _parts(plan: Plan) -> tuple[Plan, Plan]:
-    if (parts := _known_parts.get(plan)) is None:
-        parts = _known_parts[plan] = _divided(plan)
+def _shared_and_rest(plan: Plan) -> tuple[Plan, Plan]:
+    if (parts := _known_splits.get(plan)) is None:
+        parts = _known_splits[plan] = _split_shared(plan)
     return parts
 
 
-def _divided(plan: Plan) -> tuple[Plan, Plan]:
+def _split_shared(plan: Plan) -> tuple[Plan, Plan]:
     """Divide a plan into what is computed once, and what is computed for each item.
 
     A plan with a cache keeps all its steps, since their indices identify their code; it computes only what is
@@ -112,7 +112,9 @@ def _divided(plan: Plan) -> tuple[Plan, Plan]:
     shared = plan.shared
     if plan.caches():
         return replace(plan, outputs=shared, shared=(), chunk_plan=None), plan
-    nested = {step.index: _divided_step(step, shared) for step in plan.steps if isinstance(step, NestedStep)}
+    nested = {
+        step.index: _split_shared_step(step, shared) for step in plan.steps if isinstance(step, NestedStep)
+    }
     needed = set(shared)
     first: list[Step] = []
     rest: list[Step] = []
@@ -126,10 +128,10 @@ def _divided(plan: Plan) -> tuple[Plan, Plan]:
         if once is not None:
             first.insert(0, once)
             needed.update(name for _, name in once.arguments)
-    return _of_steps(plan, first, shared), _of_steps(plan, rest, plan.outputs)
+    return part_of(plan, first, shared), part_of(plan, rest, plan.outputs)
 
 
-def _divided_step(step: NestedStep, shared: Collection[str]) -> tuple[NestedStep | None, NestedStep]:
+def _split_shared_step(step: NestedStep, shared: Collection[str]) -> tuple[NestedStep | None, NestedStep]:
     """Divide a nested plan in the same way, if any of its values are shared."""
     names = tuple(name for name in _names(step.inner) if _shared_name(step, name) in shared)
     if not names or step.map_over:
@@ -157,7 +159,8 @@ def _names(plan: Plan) -> Iterator[str]:
             yield from (_shared_name(step, name) for name in _names(step.inner))
 
 
-def _of_steps(plan: Plan, steps: Collection[Step], outputs: tuple[str, ...]) -> Plan:
+def part_of(plan: Plan, steps: Collection[Step], outputs: tuple[str, ...]) -> Plan:
+    """Return some steps of a plan as a plan of their own, of which items are computed one by one."""
     made = {name for step in steps for name in step.outputs}
     taken = {name for step in steps for _, name in step.arguments} | set(outputs)
     return replace(
@@ -166,6 +169,7 @@ def _of_steps(plan: Plan, steps: Collection[Step], outputs: tuple[str, ...]) -> 
         steps=tuple(replace(step, index=index) for index, step in enumerate(steps)),
         outputs=outputs,
         bound={name: value for name, value in plan.bound.items() if name in taken - made},
+        reach=plan.code_reach() if plan.caches() else plan.reach,
         shared=(),
         chunk_plan=None,
     )
