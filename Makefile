@@ -22,14 +22,15 @@ PART ?= cache
 MUTANTS ?= 40
 SECONDS ?= 600
 
-.PHONY: help mutants test test-versions wheel lint types fuzz chaos run docs docs-pictures bench bench-calls bench-observe bench-daft bench-ray bench-simulate cluster-up cluster-down submit clean
+.PHONY: help mutants test pytest test-versions test-lowest wheel lint types fuzz chaos run docs docs-pictures bench bench-calls bench-observe bench-daft bench-ray bench-simulate cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
 	@echo "make submit [Q=...] [ALL=1]            the example as a job of that cluster"
 	@echo "make cluster-down                      its end"
 	@echo "make test    [TEST_WORKERS=3]  everything that must pass: format, lint, types, imports, tests, doctests"
-	@echo "make test-versions [VERSIONS=\"3.12 3.13\"]   the same on each Python that is here"
+	@echo "make test-versions [VERSIONS=\"3.12 3.13\"]   the same on each Python that is here; then test-lowest"
+	@echo "make test-lowest   the tests, with the lowest versions of the dependencies"
 	@echo "make wheel   the distribution, installed in an empty environment and tried there"
 	@echo "make fuzz [SEED=...] [N=5000]   random pipelines on every executor, beside the plain loop"
 	@echo "make chaos [SEED=...] [SECONDS=600]   a map whose workers and driver are killed, stopped and ended"
@@ -83,7 +84,9 @@ types: $(BIN)/.dev
 	$(BIN)/mypy
 	$(BIN)/python tests/public_types.py
 
-test: lint types
+test: lint types pytest
+
+pytest: $(BIN)/.dev
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
 fuzz: $(BIN)/.dev
@@ -137,13 +140,23 @@ wheel: $(BIN)/.dev
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/wheel.py dist
 
-# Each Python that is here, also one of pyenv, runs the tests in an environment of its own.
+# Each Python that is here, also one of pyenv, runs the tests in an environment of its own, which gets the newest
+# versions of the dependencies. The first of them runs the tests with the lowest versions, too.
 VERSIONS ?= 3.11 3.12 3.13
 test-versions:
 	@for version in $(VERSIONS); do \
 		python=$$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python 2>/dev/null | tail -n 1); \
 		python=$${python:-$$(command -v python$$version)}; \
 		if [ -z "$$python" ]; then echo "== Python $$version is not here"; continue; fi; \
+		first=$${first:-$$python}; \
 		echo "== Python $$version: $$python"; \
-		$(MAKE) test PYTHON=$$python VENV=.venv-$$version || exit 1; \
-	done
+		rm -f .venv-$$version/bin/.dev; \
+		PIP_UPGRADE=1 PIP_UPGRADE_STRATEGY=eager $(MAKE) test PYTHON=$$python VENV=.venv-$$version || exit 1; \
+	done; \
+	$(MAKE) test-lowest PYTHON=$${first:-$(PYTHON)}
+
+# Format and types depend on the newest tools only.
+test-lowest:
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python tests/lowest.py > .venv-lowest/constraints.txt
+	PIP_CONSTRAINT=.venv-lowest/constraints.txt $(MAKE) pytest VENV=.venv-lowest

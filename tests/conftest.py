@@ -20,6 +20,7 @@ os.environ.setdefault("DAFT_RUNNER", "native")
 os.environ["DO_NOT_TRACK"] = "1"  # for each query, Daft would send a request, in a thread of its own
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import hypernodes
 from hypernodes import (
@@ -30,6 +31,10 @@ from hypernodes import (
     PipelineCallback,
     RayExecutor,
 )
+
+# Examples that are slow on a busy machine are no failures.
+settings.register_profile("no limits of time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no limits of time")
 
 ALIASES = ("sequential", "async", "threaded", "parallel", "ray")
 INSTANCES = (

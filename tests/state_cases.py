@@ -1347,6 +1347,28 @@ EFFECTS = {
         def f(x): return x
         def make(v): return f, {'x':1}
         """,
+    "largest value seen": """
+        class M:
+          def __init__(self): self._top = 0
+          def f(self, x, v):
+            self._top = max(self._top, x)
+            return x*v
+        def make(v):
+          m = M()
+          def f(x): return m.f(x, v)
+          return f, {'x': 1}
+        """,
+    "largest of three values": """
+        class M:
+          def __init__(self): self._top = 0
+          def f(self, x, v):
+            self._top = max(self._top, x, 1)
+            return x*v
+        def make(v):
+          m = M()
+          def f(x): return m.f(x, v)
+          return f, {'x': 1}
+        """,
 }
 
 INPUTS = {

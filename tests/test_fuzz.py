@@ -445,7 +445,6 @@ def repeatable(test):
     """Draw the same examples each time; by `make fuzz`, those of a seed."""
     chosen = settings(
         max_examples=COUNT,
-        deadline=None,
         derandomize=SEED is None,
         database=None,
         suppress_health_check=list(HealthCheck),

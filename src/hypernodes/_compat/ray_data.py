@@ -1,7 +1,8 @@
-"""What pipelines over data sets rely on in Ray Data 2.60 beyond its documented interface."""
+"""What pipelines over data sets rely on in Ray Data 2.53 to 2.60 beyond its documented interface."""
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -19,12 +20,20 @@ def map_tables(
     Why: a task whose rows end its process is begun again for ever by default. ``map_batches`` takes
     ``max_retries`` and ``max_task_retries`` with a warning only, and wants a number of rows where there is a
     GPU, to which it fills up the blocks: rows that take long would all be in one call.
-    When ``map_batches_internal`` is gone: see whether ``map_batches`` takes the number of retries again.
+    Before Ray 2.58, ``map_batches_internal`` has another name, and its parameters have no defaults.
+    When it is gone: see whether ``map_batches`` takes the number of retries again.
     Until then, rows that end their process are tried without end.
     """
     options |= {"batch_format": "pyarrow", "udf_modifying_row_count": False}
-    internal = getattr(dataset, "map_batches_internal", None)
-    if internal is not None:
-        return internal(function, batch_size=None, **retries, **options)
+    for name in ("map_batches_internal", "_map_batches_without_batch_size_validation"):
+        if internal := getattr(dataset, name, None):
+            options |= {"batch_size": None, "zero_copy_batch": True, **retries}
+            parameters = signature(internal).parameters.values()
+            required = [
+                each.name
+                for each in parameters
+                if each.kind is each.KEYWORD_ONLY and each.default is each.empty
+            ]
+            return internal(function, **(dict.fromkeys(required) | options))
     rows = GPU_ROWS if "num_gpus" in options else None
     return dataset.map_batches(function, batch_size=rows, **options)
