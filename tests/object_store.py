@@ -1,6 +1,10 @@
-"""A real S3 server on this machine, behind a proxy that counts requests, and can be slow or refuse them."""
+"""Real object stores on this machine. A proxy before S3 counts requests, and can be slow or refuse them."""
 
+import base64
 import contextlib
+import email.utils
+import hashlib
+import hmac
 import http.client
 import os
 import socket
@@ -17,6 +21,10 @@ CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_REGION": "us-east-1",
 }
+
+
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+"""The key of the account that Azurite has; Microsoft's documentation gives it."""
 
 
 def free_port():
@@ -49,6 +57,45 @@ def s3_server():
     finally:
         server.kill()
         server.wait()
+
+
+@contextlib.contextmanager
+def azure_server(command):
+    """Yield the port of Azurite, the emulator of Azure Blob Storage, with the container 'bucket'."""
+    port = free_port()
+    options = [
+        "--inMemoryPersistence",
+        "--disableTelemetry",
+        "--skipApiVersionCheck",
+        "--blobPort",
+        str(port),
+    ]
+    server = subprocess.Popen([command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(_new_container(port)).close()
+                break
+            except OSError:
+                assert server.poll() is None
+                assert time.monotonic() < end
+                time.sleep(0.1)
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _new_container(port):
+    path = "/devstoreaccount1/bucket"
+    headers = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+    lines = ["PUT", *[""] * 11, *(f"{name}:{value}" for name, value in headers.items())]
+    text = "\n".join([*lines, f"/devstoreaccount1{path}", "restype:container"])
+    seal = hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256)
+    headers["Authorization"] = f"SharedKey devstoreaccount1:{base64.b64encode(seal).decode()}"
+    url = f"http://127.0.0.1:{port}{path}?restype=container"
+    return urllib.request.Request(url, method="PUT", headers=headers)
 
 
 class Proxy(ThreadingHTTPServer):
