@@ -2,6 +2,8 @@
 
 import asyncio
 import concurrent.futures
+import sys
+import threading
 
 import pytest
 
@@ -153,6 +155,133 @@ def test_a_group_with_what_ends_a_run_ends_the_run_and_says_where(engine):
     ended, odd = caught.value.exceptions
     assert (ended.code, odd.code) == (4, 5)
     assert f"item {BAD}" in caught.value.__notes__[0]
+
+
+# -------------------------------------------------------------- classes that define what errors consist of
+
+
+def refuse(what):
+    def refused(*_):
+        raise RuntimeError(f"{what} is refused")
+
+    return refused
+
+
+class Frozen(Exception):
+    __setattr__ = refuse("__setattr__")
+
+
+class NoTraceback(Exception):
+    __traceback__ = property(refuse("__traceback__"))
+    with_traceback = refuse("with_traceback")
+
+
+class NoAttributes(Exception):
+    __dict__ = property(refuse("__dict__"))
+
+
+class NoClass(Exception):
+    __class__ = property(refuse("__class__"))
+
+
+class NoChain(Exception):
+    __cause__ = property(refuse("__cause__"))
+    __context__ = property(refuse("__context__"))
+
+
+class NoArguments(Exception):
+    args = property(refuse("args"))
+
+
+class Nothing(Exception):
+    def __getattribute__(self, name):
+        raise RuntimeError(f"{name} is refused")
+
+
+class NoNotes(Exception):
+    add_note = refuse("add_note")
+
+
+class ExitsInReduce(Exception):
+    def __reduce__(self):
+        raise SystemExit(5)
+
+
+class ExitsInUnpickling(Exception):
+    def __reduce__(self):
+        return sys.exit, (5,)
+
+
+class ExitsInText(Exception):
+    def __str__(self):
+        raise SystemExit(5)
+
+
+KINDS = [
+    *(Frozen, NoTraceback, NoAttributes, NoClass, NoChain, NoArguments, Nothing, NoNotes),
+    *(ExitsInReduce, ExitsInUnpickling, ExitsInText),
+]
+
+
+def raise_kind(x):
+    if x % 2:
+        raise KINDS[x // 2]("why")
+    return x
+
+
+async def raise_kind_soon(x):
+    await asyncio.sleep(0)
+    return raise_kind(x)
+
+
+def raw(error, name):
+    return BaseException.__dict__[name].__get__(error)
+
+
+@pytest.mark.parametrize(
+    ("engine", "function"),
+    [(place, function) for place in PLACES for function in (raise_kind, raise_kind_soon)]
+    + [("daft processes", raise_kind)],
+    indirect=["engine"],
+)
+def test_an_error_arrives_as_itself_whatever_its_class_refuses(engine, function, recorder):
+    items = range(2 * len(KINDS))
+    unwatched = Pipeline([node(function, output_name="y")], engine=engine, name="refusing")
+    for pipeline in (unwatched, unwatched.with_callbacks([recorder])):
+        rows = pipeline.map({"x": items}, map_over="x", on_error="return")["y"]
+        assert rows[::2] == [*items[::2]]
+        assert [type(row) for row in rows[1::2]] == KINDS
+        for x, error in zip(items[1::2], rows[1::2], strict=True):
+            assert raw(error, "args") == ("why",)
+            (said,) = raw(error, "__dict__")["__notes__"]
+            assert said.startswith(f"in node {function.__name__!r} of pipeline 'refusing', item {x}")
+    for kind in (Frozen, NoTraceback, NoClass, ExitsInReduce):
+        with pytest.raises(kind):
+            unwatched.map({"x": [0, 2 * KINDS.index(kind) + 1]}, map_over="x")
+
+
+class Slotted(Exception):
+    """An error with attributes that are no keys of its ``__dict__``."""
+
+    __slots__ = ("code", "empty", "lock")
+
+    def __init__(self, code):
+        super().__init__()
+        self.code, self.lock = code, threading.Lock()
+
+
+def raise_slotted(x):
+    if x == BAD:
+        raise Slotted(7)
+    return x
+
+
+@pytest.mark.parametrize("engine", [*PLACES, "daft processes"], indirect=True)
+def test_the_slots_of_an_error_arrive(engine):
+    pipeline = Pipeline([node(raise_slotted, output_name="y")], engine=engine, name="slots")
+    error = pipeline.map({"x": range(ITEMS)}, map_over="x", on_error="return")["y"][BAD]
+    assert (type(error), error.code, hasattr(error, "empty")) == (Slotted, 7, False)
+    assert f"item {BAD}" in error.__notes__[0]
 
 
 # ----------------------------------------------------------------- what ends a run, or looks as if it did

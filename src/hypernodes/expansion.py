@@ -138,7 +138,7 @@ def _iterable(name: str, value: Any, where: str, *, is_named: bool = True) -> It
             f"items. Give the table itself as inputs, so that its rows are the items, or a list of its rows."
         )
     value = values_of(value)
-    if value.__class__ is list:
+    if type(value) is list:
         items: list[Any] = value
         return items
     try:

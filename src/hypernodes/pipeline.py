@@ -98,7 +98,7 @@ class Pipeline(PipelineInspection):
             >>> power.run({"base": 2, "exp": 5})
             {'power': 32}
         """
-        if inputs is None or inputs.__class__ is not dict:
+        if inputs is None or type(inputs) is not dict:
             inputs = check_inputs(inputs, self._where)
         if output_name is not None:
             output_name = output_names(output_name)

@@ -10,6 +10,8 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 from unicodedata import normalize
 
+from hypernodes.raw_errors import METHOD_ERRORS, attributes_of
+
 
 def short(value: Any, limit: int = 80) -> str:
     """Return the ``repr`` of a value on one line, cut to a length that fits a message.
@@ -19,7 +21,7 @@ def short(value: Any, limit: int = 80) -> str:
     """
     try:
         text = repr(value[: limit + 1] if type(value) in (str, bytes) else value)
-    except (Exception, SystemExit, GeneratorExit) as error:
+    except METHOD_ERRORS as error:
         text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
     text = " ".join(text.split())
     return text if len(text) < limit else text[: limit - 1] + "…"
@@ -29,7 +31,7 @@ def message_of(error: BaseException) -> str:
     """Return the text of an error; of one whose ``str`` raises, a description."""
     try:
         return str(error)
-    except (Exception, SystemExit, GeneratorExit) as another:
+    except METHOD_ERRORS as another:
         return f"<{type(error).__name__} whose str raises {type(another).__name__}>"
 
 
@@ -45,8 +47,10 @@ def described(error: BaseException) -> str:
 def notes_of(error: BaseException) -> tuple[str, ...]:
     """Return the notes of an error, as far as they are texts and the error lets them be read."""
     try:
-        return tuple(note for note in getattr(error, "__notes__", ()) if isinstance(note, str))
-    except Exception:
+        own = attributes_of(error)
+        notes = own["__notes__"] if "__notes__" in own else getattr(error, "__notes__", ())
+        return tuple(note for note in notes if isinstance(note, str))
+    except METHOD_ERRORS:
         return ()
 
 

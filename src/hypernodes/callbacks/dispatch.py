@@ -129,7 +129,7 @@ if hasattr(os, "register_at_fork"):
 
 def _has_remote_values(arguments: tuple[Any, ...]) -> bool:
     for argument in arguments:
-        if argument.__class__ is dict:
+        if type(argument) is dict:
             for value in argument.values():
                 if type(value) is RemoteList or issubclass(type(value), RemoteValue):
                     return True
@@ -138,7 +138,7 @@ def _has_remote_values(arguments: tuple[Any, ...]) -> bool:
 
 def _placeholders(argument: Any) -> Any:
     """Return the inputs or outputs of an event with placeholders for values that stay on their workers."""
-    if argument.__class__ is not dict:
+    if type(argument) is not dict:
         return argument
     return {
         name: NotSent(value.kind)

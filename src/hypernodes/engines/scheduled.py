@@ -13,7 +13,6 @@ from hypernodes.engine import Engine, OutputName, output_names
 from hypernodes.engines.dispatcher import dispatcher_of
 from hypernodes.engines.plan_cache import PlanCache
 from hypernodes.exceptions import ClusterConnectionError, NodeAbandonedError
-from hypernodes.execution.calls.location import without_frame
 from hypernodes.execution.compiled.codegen import (
     compiled,
     compiled_and_watched,
@@ -32,6 +31,7 @@ from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.executors.loops import ASYNC_CALLER, AsyncCaller, run_in_thread_reentrant
 from hypernodes.executors.settled import raisable
 from hypernodes.mapping import Columns, ItemStream
+from hypernodes.raw_errors import is_a, without_frame
 
 if TYPE_CHECKING:
     import asyncio
@@ -80,7 +80,7 @@ class ScheduledEngine(Engine):
         _ctx: CallbackContext | None = None,
     ) -> dict[str, Any]:
         """Compute the outputs asked for, once. See `Engine.run`."""
-        if output_name.__class__ is not tuple:
+        if type(output_name) is not tuple:
             output_name = output_names(output_name)
         prepared = self._prepared(pipeline, output_name, tuple(inputs), None, _ctx)
         if (compute := compiled(prepared.plan)) is not None:
@@ -252,10 +252,10 @@ class ScheduledEngine(Engine):
             targets = prepared_targets(prepared)
             yield from proceed(run, targets, dispatcher, completed, put=dispatcher.put)
         except BaseException as error:
-            if isinstance(error, KeyboardInterrupt | SystemExit):
+            if is_a(error, (KeyboardInterrupt, SystemExit)):
                 for engine in _scheduled(prepared):
                     shut_down(engine._own, at_once=True)
-            if isinstance(error, GeneratorExit) and isinstance(run.root, MapRun) and run.root.rows.is_stream:
+            if is_a(error, GeneratorExit) and isinstance(run.root, MapRun) and run.root.rows.is_stream:
                 run.root.stop(NodeAbandonedError("the stream was closed before all items were taken"))
             else:
                 run.abandon(error)
@@ -267,7 +267,7 @@ class ScheduledEngine(Engine):
         for engine in _scheduled(prepared):
             # An executor that has lost its cluster, or whose workers cannot be started, takes no more work:
             # the next run makes another one. An executor that has lost a worker goes on.
-            if isinstance(run.error, ClusterConnectionError) or any(own.is_broken for own in engine._own):
+            if is_a(run.error, ClusterConnectionError) or any(own.is_broken for own in engine._own):
                 engine.shutdown()
 
 
@@ -318,7 +318,7 @@ def _row(
     except Exception as error:
         if on_error == "return":
             return without_frame(error)
-        if isinstance(error, StopIteration):
+        if is_a(error, StopIteration):
             raise raisable(error) from error
         raise
 

@@ -11,8 +11,8 @@ These are all the ways in which a node is executed, with the reason for each:
     compiled on loop       compiled.codegen  nothing but async functions: calls that are awaited
     stages                 stages            batch functions and Daft: arrays of items from stage to stage
 
-The call group and the last four are derived from the same plan as the general path, and are taken only if they
-support all that the plan needs (`hypernodes.execution.plan.needs`).
+The call group and the last four are derived from the same plan as the general path, and are taken only if
+they support all that the plan needs (`hypernodes.execution.plan.needs`).
 """
 
 from __future__ import annotations

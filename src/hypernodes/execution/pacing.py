@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from hypernodes.callbacks.event import Event
 from hypernodes.execution.calls.call import delay_before_retry
-from hypernodes.execution.calls.location import without_frame
+from hypernodes.raw_errors import without_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,6 +26,7 @@ from hypernodes._compat.asyncio import running_loop
 from hypernodes._compat.nest_asyncio import can_reenter
 from hypernodes.executors.context import own_context
 from hypernodes.executors.settled import Settled, cancelled_inside, raisable, settle
+from hypernodes.raw_errors import is_a
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -165,7 +166,7 @@ async def _settle(awaitable: Awaitable[T]) -> Settled[T]:
         return Settled(await awaitable)
     except BaseException as error:
         error = cancelled_inside(error)
-        if isinstance(error, asyncio.CancelledError):
+        if is_a(error, asyncio.CancelledError):
             raise
         # KeyboardInterrupt and SystemExit would end the loop if they left the coroutine.
         return Settled(error=error)

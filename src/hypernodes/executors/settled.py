@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from hypernodes._compat.asyncio import running_loop
+from hypernodes.raw_errors import is_a
 from hypernodes.text import notes_of, short
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def raisable(
     raise a RuntimeError as well, but without the notes. An async generator cannot raise StopAsyncIteration,
     either.
     """
-    if not isinstance(error, unraisable):
+    if not is_a(error, unraisable):
         return error
     stopped = RuntimeError(
         f"{short(error)} was raised, which cannot leave a generator or a coroutine as itself"
@@ -73,7 +74,7 @@ def cancelled_inside(error: BaseException) -> BaseException:
     In asyncio's form, such an error would look as if the call itself were cancelled, or the whole run. It is
     in this form only if the task of the call is being cancelled.
     """
-    if not isinstance(error, asyncio.CancelledError) or (
+    if not is_a(error, asyncio.CancelledError) or (
         running_loop() is not None and (task := asyncio.current_task()) is not None and task.cancelling()
     ):
         return error

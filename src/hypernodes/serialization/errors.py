@@ -5,15 +5,27 @@ from __future__ import annotations
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from hypernodes.exceptions import RemoteError
+from hypernodes.raw_errors import (
+    METHOD_ERRORS,
+    args_of,
+    attributes_of,
+    cause_of,
+    context_of,
+    is_a,
+    set_args,
+    set_cause,
+    set_context,
+    traceback_of,
+)
 from hypernodes.serialization.pickling import dumps, loads, register_error_reducer
-from hypernodes.serialization.salvage import UNPICKLING_ERRORS
 from hypernodes.text import described, notes_of, short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 MAX_CHAIN_LENGTH: Final = 20
 """How many exceptions of one chain are kept; the text of the traceback has all of them."""
@@ -71,9 +83,9 @@ def serialize_error(error: BaseException) -> SerializedError:
 def _serialize(error: BaseException, text: str, chain: tuple[BaseException, ...]) -> SerializedError:
     chain = (*chain, error)
     members: tuple[SerializedError, ...] = ()
-    if isinstance(error, BaseExceptionGroup):
+    if is_a(error, BaseExceptionGroup):
         members = tuple(
-            _serialize(member, _traceback_of(member) if member.__traceback__ else "", chain)
+            _serialize(member, _traceback_of(member) if traceback_of(member) else "", chain)
             for member in error.exceptions
         )
 
@@ -87,49 +99,44 @@ def _serialize(error: BaseException, text: str, chain: tuple[BaseException, ...]
             return None
         return _serialize(other, "", chain)
 
-    causing, handled = _chained(error)
+    causing, handled = cause_of(error), context_of(error)
     cause, context = of_chain(causing), None if handled is causing else of_chain(handled)
     return SerializedError(_pickled(error), text, described(error), notes_of(error), members, cause, context)
 
 
-def _chained(error: BaseException) -> tuple[object, object]:
-    try:
-        return error.__cause__, error.__context__
-    except Exception:  # The class has methods of its own that raise an error.
-        return None, None
-
-
 def _pickled(error: BaseException) -> bytes:
     attributes = {}
-    for name, value in vars(error).items():
+    slots = _slots_of(error)
+    for name, value in {**attributes_of(error), **slots}.items():
         try:
             attributes[name] = dumps(value)
-        except Exception:  # The attribute is not picklable.
+        except METHOD_ERRORS:  # The attribute is not picklable.
             continue
-    if isinstance(error, BaseExceptionGroup):
+    if is_a(error, BaseExceptionGroup):
         args = tuple(
-            None if _are_members(part, error) else _text_unless_portable(part) for part in error.args
+            None if _are_members(part, error) else _text_unless_portable(part) for part in args_of(error)
         )
         group = _Group(type(error), str(error.message), args, attributes)
-        with suppress(Exception):
+        with suppress(*METHOD_ERRORS):
             blob = dumps(group)
             if type(_rebuild(blob, [ValueError()])) is type(error):
                 return blob
         return dumps(_Group(_plain_group(error), str(error.message), args, attributes))
-    texts = tuple(map(_text_unless_portable, error.args))
+    args = args_of(error)
+    texts = tuple(map(_text_unless_portable, args))
     if type(error).__reduce__ is not BaseException.__reduce__:  # The class defines __reduce__.
-        with suppress(Exception):
+        with suppress(*METHOD_ERRORS):
             blob = dumps(_Reduced(error, attributes))
             if type(_rebuild(blob)) is type(error):
                 return blob
-    forms = (error, _Parts(type(error), error.args, attributes), _Parts(type(error), texts, attributes))
-    for form in forms:
+    parts = (_Parts(type(error), args, attributes), _Parts(type(error), texts, attributes))
+    for form in parts if slots else (error, *parts):  # Pickle leaves out the slots of an error.
         try:
             blob = dumps(form)
             rebuilt = _rebuild(blob)
-            if type(rebuilt) is type(error) and _is_complete(error.args, rebuilt.args):
+            if type(rebuilt) is type(error) and _is_complete(args, args_of(rebuilt)):
                 return blob
-        except Exception:  # The next form needs less to be picklable.
+        except METHOD_ERRORS:  # The next form needs less to be picklable.
             continue
     return dumps(RemoteError(described(error)))
 
@@ -145,8 +152,8 @@ def _are_members(value: object, group: BaseExceptionGroup[Any]) -> bool:
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # The text or the truth value of the error raises an error itself.
-        return "".join((*traceback.format_tb(error.__traceback__), type(error).__qualname__))
+    except METHOD_ERRORS:  # The text or the truth value of the error raises an error itself.
+        return "".join((*traceback.format_tb(traceback_of(error)), type(error).__qualname__))
 
 
 def deserialize_error(serialized: SerializedError) -> BaseException:
@@ -154,28 +161,28 @@ def deserialize_error(serialized: SerializedError) -> BaseException:
     members = [deserialize_error(member) for member in serialized.members]
     try:
         error = _rebuild(serialized.pickled, members)
-    except UNPICKLING_ERRORS as failure:
+    except METHOD_ERRORS as failure:
         text = f"{serialized.description} (the error itself cannot be unpickled here: {described(failure)})"
         error = RemoteError(text) if not members else BaseExceptionGroup(text, members)
-    with suppress(Exception):
+    with suppress(*METHOD_ERRORS):
         if serialized.notes and not notes_of(error):
-            error.__notes__ = [*serialized.notes]
+            attributes_of(error)["__notes__"] = [*serialized.notes]
     if serialized.context is not None:
-        error.__context__ = deserialize_error(serialized.context)
+        set_context(error, deserialize_error(serialized.context))
     if serialized.cause is not None:
-        error.__cause__ = deserialize_error(serialized.cause)
+        set_cause(error, deserialize_error(serialized.cause))
     if serialized.traceback:
         last = error
-        while last.__cause__ is not None:
-            last = last.__cause__
-        last.__cause__ = RemoteTraceback(serialized.traceback)
+        while (cause := cause_of(last)) is not None:
+            last = cause
+        set_cause(last, RemoteTraceback(serialized.traceback))
     return error
 
 
 def _reduced(error: BaseException) -> tuple[Any, ...] | None:
     """Say how an exception among values is pickled: one that was raised, or that pickle does not rebuild."""
-    if error.__traceback__ is None:
-        with suppress(Exception):
+    if traceback_of(error) is None:
+        with suppress(*METHOD_ERRORS):
             if type(loads(dumps(error))) is type(error):
                 return None
     return deserialize_error, (serialize_error(error),)
@@ -232,27 +239,45 @@ class _Reduced:
 def _rebuild(blob: bytes, members: Sequence[BaseException] = ()) -> BaseException:
     found = loads(blob)
     if isinstance(found, _Reduced):
-        for name, value in found.attributes.items():
-            if name not in vars(found.error):
-                setattr(found.error, name, loads(value))
+        known = attributes_of(found.error)
+        _set_all(found.error, {name: value for name, value in found.attributes.items() if name not in known})
         return found.error
     if isinstance(found, _Group):
         error: BaseException = BaseExceptionGroup.__new__(found.type, found.message, members)
-        error.args = tuple([*members] if part is None else part for part in found.args)
+        set_args(error, tuple([*members] if part is None else part for part in found.args))
     elif isinstance(found, _Parts):
         error = found.type.__new__(found.type)
-        error.args = found.args
+        set_args(error, found.args)
     else:
         return cast("BaseException", found)
-    for name, value in found.attributes.items():
-        setattr(error, name, loads(value))
+    _set_all(error, found.attributes)
     return error
+
+
+def _slots_of(error: BaseException) -> dict[str, Any]:
+    """Return the attributes of an error that are slots of its class."""
+    slots = {
+        name: value
+        for kind in type(error).__mro__
+        for name, value in vars(kind).items()
+        if isinstance(value, MemberDescriptorType) and "__slots__" in vars(kind)
+    }
+    found = {}
+    for name, slot in slots.items():
+        with suppress(AttributeError):  # The slot is empty.
+            found[name] = slot.__get__(error)
+    return found
+
+
+def _set_all(error: BaseException, attributes: Mapping[str, bytes]) -> None:
+    for name, value in attributes.items():
+        BaseException.__setattr__(error, name, loads(value))  # The class may be frozen.
 
 
 def _text_unless_portable(value: object) -> object:
     try:
         loads(dumps(value))
-    except Exception:
+    except METHOD_ERRORS:
         return short(value, MAX_TEXT_LENGTH)
     return value
 

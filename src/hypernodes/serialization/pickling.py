@@ -142,13 +142,14 @@ def _pickler() -> Any:
             super().__init__(stream, protocol=5, buffer_callback=functools.partial(_put_beside, self.buffers))
 
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, _out_of_band):
+            kind = type(obj)  # not what the ``__class__`` of a proxy says, or raises
+            if issubclass(kind, _out_of_band):
                 self.out_of_band.append(obj)
                 return _take, (len(self.out_of_band) - 1,)
-            if isinstance(obj, BaseException) and _reduce_error is not None:
+            if issubclass(kind, BaseException) and _reduce_error is not None:
                 reduced = _reduce_error(obj)
                 return super().reducer_override(obj) if reduced is None else reduced
-            if isinstance(obj, _METHODS) and (module := _module_of_generator(obj)) is not None:
+            if issubclass(kind, _METHODS) and (module := _module_of_generator(obj)) is not None:
                 return getattr, (module, obj.__name__)
             return super().reducer_override(obj)
 

@@ -11,12 +11,10 @@ import pickle
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from hypernodes._compat.pickle import Unpickler
+from hypernodes.raw_errors import METHOD_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-UNPICKLING_ERRORS: Final = (Exception, SystemExit, GeneratorExit)
-"""What the code of a user's class may raise while it is unpickled; Ctrl-C is not among them."""
 
 
 class Lost:
@@ -57,7 +55,7 @@ class _Salvager(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         try:
             return super().find_class(module, name)
-        except UNPICKLING_ERRORS as error:
+        except METHOD_ERRORS as error:
             return Lost(error)
 
 
@@ -80,7 +78,7 @@ def _guarded(opcode: bytes, count: int, *, fills: bool) -> Callable[[_Salvager],
             if not (fills and type(operands[0]) in _CONTAINERS) and (lost := find_lost(operands)):
                 raise lost.error
             load(unpickler)
-        except UNPICKLING_ERRORS as error:
+        except METHOD_ERRORS as error:
             if unpickler.stack is marked:
                 unpickler.pop_mark()
             stack[start:] = [Lost(error)]

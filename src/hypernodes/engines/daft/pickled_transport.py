@@ -18,9 +18,10 @@ from hypernodes.execution.targets.serialize import (
     serialize_chunk_outcome,
     unreadable_output,
 )
+from hypernodes.raw_errors import METHOD_ERRORS
 from hypernodes.serialization.errors import deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, dumps_each, loads
-from hypernodes.serialization.salvage import UNPICKLING_ERRORS, Lost, find_lost, load_what_is_left
+from hypernodes.serialization.salvage import Lost, find_lost, load_what_is_left
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,7 +69,7 @@ class PickledTransport(ReportingTransport):
         pickles = series.to_arrow().to_pylist()
         try:
             return list(map(loads, pickles))
-        except UNPICKLING_ERRORS:
+        except METHOD_ERRORS:
             return list(map(_loaded_or_lost, pickles))
 
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
@@ -102,7 +103,7 @@ class PickledTransport(ReportingTransport):
             for pickle in column.drop_null().to_pylist():
                 try:
                     received = loads(pickle)
-                except UNPICKLING_ERRORS:
+                except METHOD_ERRORS:
                     received = load_what_is_left(pickle, ())
                 if isinstance(received, list):
                     yield _report_of(*received)
@@ -139,7 +140,7 @@ def _report_of(
 def _loaded_or_lost(pickle: bytes) -> Any:
     try:
         return loads(pickle)
-    except UNPICKLING_ERRORS as error:
+    except METHOD_ERRORS as error:
         return Lost(error)
 
 

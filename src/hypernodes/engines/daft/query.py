@@ -50,6 +50,7 @@ from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.loops import ASYNC_CALLER
 from hypernodes.executors.ray.queues import check_hosts
+from hypernodes.raw_errors import is_a
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.text import message_of
 from hypernodes.user_warnings import warn_user
@@ -236,7 +237,7 @@ def _reports(
         if caller is not None and caller.is_cancelled:
             caller.stop()
         original = transport.original_error(error)
-        is_of_daft = original is error and not isinstance(error, HyperNodesError)
+        is_of_daft = original is error and not is_a(error, HyperNodesError)
         if is_of_daft and is_dead_process(error):
             last.append(
                 Report((), error=WorkerDiedError(f"a process of Daft has ended: {message_of(error)}"))
@@ -260,7 +261,7 @@ def _reports(
 def _locate_lost_output(report: Report, spec: QuerySpec) -> None:
     """Note on the error of an output that cannot be unpickled here which node has made it, for which item."""
     error = report.error
-    if not isinstance(error, UnpackError) or error.output is None:
+    if not is_a(error, UnpackError) or error.output is None:
         return
     plan = next(stage.plan for stage in spec.stages if error.output in stage.makes)
     index = report.positions[0] if spec.indices is None else spec.indices[report.positions[0]]
@@ -270,7 +271,7 @@ def _locate_lost_output(report: Report, spec: QuerySpec) -> None:
 
 def _explained(error: BaseException) -> BaseException:
     """Return an error that says what to do in place of one that Daft has raised by itself."""
-    if isinstance(error, HyperNodesError) or not is_daft_error(error):
+    if is_a(error, HyperNodesError) or not is_daft_error(error):
         return error
     if is_too_few_resources(error):
         return ResourcesError(

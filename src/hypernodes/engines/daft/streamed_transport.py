@@ -9,6 +9,7 @@ from daft import DataType, Series
 from hypernodes.engines.daft.columns import array_of, list_of, object_series, restored, typed_series
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport
 from hypernodes.execution.calls.batch import values
+from hypernodes.raw_errors import is_a
 from hypernodes.serialization.errors import as_remote_error
 from hypernodes.serialization.pickling import dumps, loads
 
@@ -69,7 +70,7 @@ class StreamedTransport(Transport):
         Daft hangs on a StopIteration, and loses what is no Exception. From another process it hands on only
         errors that plain pickle can rebuild.
         """
-        is_lost = not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration)
+        is_lost = not is_a(error, Exception) or is_a(error, (StopIteration, StopAsyncIteration))
         if is_lost or (self._is_remote and not _can_pickle(error)):
             raise as_remote_error(error) from error
         raise error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hypernodes.callbacks.event import Event, current_worker
 from hypernodes.exceptions import BatchError
 from hypernodes.execution.calls.call import call_node
-from hypernodes.execution.calls.location import UNKNOWN, note, without_frame
+from hypernodes.execution.calls.location import UNKNOWN, note
 from hypernodes.execution.calls.mutation import watch
 from hypernodes.execution.calls.node_contexts import NodeContexts
 from hypernodes.execution.calls.returned import collected, has_no_order
@@ -20,6 +20,7 @@ from hypernodes.execution.calls.watchdog import ending_process
 from hypernodes.execution.current import CURRENT_CALL
 from hypernodes.execution.jobs import BatchOutcome, Outcome
 from hypernodes.executors.settled import cancelled_inside
+from hypernodes.raw_errors import cause_of, is_a, without_frame
 from hypernodes.tables import values_of
 from hypernodes.text import message_of
 
@@ -132,10 +133,10 @@ def _attempts(
                 break
             except BaseException as error:
                 error = cancelled_inside(error)
-                is_retried = isinstance(error, Exception) and isinstance(error, options.retry_on)
+                is_retried = is_a(error, Exception) and is_a(error, options.retry_on)
                 if not is_retried or len(events) >= options.retries:
                     if error is not sys.exception():
-                        raise error from error.__cause__
+                        raise error from cause_of(error)
                     raise
                 attempt = (step.name, len(events) + 1, without_frame(error))
                 events.append(Event.now("on_node_retry", attempt, scope))
@@ -161,7 +162,7 @@ def _attempts(
 def _collected(column: Any) -> Any:
     """Return a column that has been returned, with a list for each iterator in it, itself included."""
     column = collected(column)
-    if column.__class__ is list and any(hasattr(kind, "__next__") for kind in set(map(type, column))):
+    if type(column) is list and any(hasattr(kind, "__next__") for kind in set(map(type, column))):
         return list(map(collected, column))
     return column
 
@@ -206,7 +207,7 @@ def _noted(error: BaseException, step: CallStep, indices: Sequence[int], scope: 
     items = f"item {item}{indices[0]}" + (f" to {item}{indices[-1]}" if len(indices) > 1 else "")
     if indices[0] == UNKNOWN:
         items = f"some {len(indices)} items"
-    alone = "; called one by one, its function has raised nothing" if isinstance(error, Exception) else ""
+    alone = "; called one by one, its function has raised nothing" if is_a(error, Exception) else ""
     where = f"in node {step.name!r} of pipeline {'/'.join(scope.path)!r}, {items}"
     note(error, f"{where}: in its batch function{alone}")
     return error

@@ -9,7 +9,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from hypernodes.callbacks.event import Event, current_worker
-from hypernodes.execution.calls.location import locate, without_frame
+from hypernodes.execution.calls.location import locate
 from hypernodes.execution.calls.location import note as add_note
 from hypernodes.execution.calls.mutation import watch
 from hypernodes.execution.calls.node_contexts import NodeContexts
@@ -28,6 +28,7 @@ from hypernodes.execution.jobs import Outcome
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.executors.settled import Settled, cancelled_inside, settle
 from hypernodes.iterators import is_consumed_once
+from hypernodes.raw_errors import is_a, traceback_of, without_frame
 from hypernodes.text import described
 
 if TYPE_CHECKING:
@@ -97,13 +98,13 @@ async def _attempts(
                 )
             except BaseException as error:
                 error = cancelled_inside(error)
-                if not isinstance(error, Exception):
+                if not is_a(error, Exception):
                     locate(error, step, scope, arguments)
                     raise
                 retry_in = None
                 if options.retry_delay is not None:
                     retry_in = delay_before_retry(step, error)
-                elif len(events) < options.retries and isinstance(error, options.retry_on):
+                elif len(events) < options.retries and is_a(error, options.retry_on):
                     events.append(
                         Event.now("on_node_retry", (step.name, len(events) + 1, without_frame(error)), scope)
                     )
@@ -125,11 +126,7 @@ async def _attempts(
 def delay_before_retry(step: CallStep, error: BaseException) -> float | None:
     """Return after how many seconds a call is made again that has failed; ``None`` if it is not."""
     options, attempt = step.options, step.attempt + 1
-    if (
-        attempt > options.retries
-        or not isinstance(error, Exception)
-        or not isinstance(error, options.retry_on)
-    ):
+    if attempt > options.retries or not is_a(error, options.retry_on) or not isinstance(error, Exception):
         return None
     delay = options.retry_delay
     if isinstance(delay, tuple):
@@ -167,7 +164,7 @@ def _state_of(attempt: int, error: Exception) -> RetryCallState:
 
     state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
     state.attempt_number = attempt
-    state.set_exception((type(error), error, error.__traceback__))
+    state.set_exception((type(error), error, traceback_of(error)))
     return state
 
 

@@ -25,6 +25,7 @@ from hypernodes.exceptions import CALL_ATTRIBUTE, FailedCallError
 from hypernodes.execution.calls.returned import final_value, unpack
 from hypernodes.node import Node
 from hypernodes.options import DEFAULTS
+from hypernodes.raw_errors import attributes_of
 from hypernodes.serialization.errors import deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, loads
 from hypernodes.serialization.remote import resolve
@@ -97,7 +98,7 @@ class FailedCall:
         Raises:
             FailedCallError: The error comes from no call of a node, or its call is not known.
         """
-        call = _attributes(error).get(CALL_ATTRIBUTE)
+        call = attributes_of(error).get(CALL_ATTRIBUTE)
         if not isinstance(call, cls):
             raise FailedCallError(
                 f"{described(error)[:200]}: it is not known which call of a node has raised this error. "
@@ -238,7 +239,7 @@ class FailedCall:
 
 def record(error: BaseException, step: CallStep, scope: Scope, arguments: Mapping[str, Any]) -> None:
     """Put the failed call on its error, unless one is there."""
-    attributes = _attributes(error)
+    attributes = attributes_of(error)
     if CALL_ATTRIBUTE not in attributes:
         items = tuple(index for index in scope.items if index >= 0)
         attributes[CALL_ATTRIBUTE] = FailedCall(
@@ -246,14 +247,9 @@ def record(error: BaseException, step: CallStep, scope: Scope, arguments: Mappin
         )
 
 
-def _attributes(error: BaseException) -> dict[str, Any]:
-    # Past `__setattr__`: a class of errors may be frozen, or count what is set.
-    return getattr(error, "__dict__", {})
-
-
 def _serialized(error: BaseException) -> bytes:
     """Pickle an error without its call."""
-    attributes = _attributes(error)
+    attributes = attributes_of(error)
     call = attributes.pop(CALL_ATTRIBUTE, None)
     try:
         return dumps(serialize_error(error))

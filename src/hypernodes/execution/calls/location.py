@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.execution.calls.failed_call import record
 from hypernodes.execution.plan.model import NestedStep
+from hypernodes.raw_errors import METHOD_ERRORS, attributes_of
 from hypernodes.text import notes_of, short
 
 if TYPE_CHECKING:
@@ -75,22 +75,17 @@ def shown(values: Mapping[str, Any]) -> str:
 def note(error: BaseException, text: str) -> None:
     """Add a note to an error, unless one of its notes says already where it happened.
 
-    An error that takes no note, such as that of a frozen dataclass, stays without.
+    An error whose class has an attribute ``__notes__`` of its own stays without.
     """
-    if not is_located(error):
-        with suppress(Exception):
-            error.add_note(text)
+    if is_located(error):
+        return
+    try:
+        error.add_note(text)
+    except METHOD_ERRORS:  # Its class refuses what is set, as a frozen dataclass does.
+        if type(notes := attributes_of(error).setdefault("__notes__", [])) is list:
+            notes.append(text)
 
 
 def is_located(error: BaseException) -> bool:
     """Whether a note on an error says where it happened."""
     return any(known.startswith(_BEGINNINGS) for known in notes_of(error))
-
-
-def without_frame(error: BaseException) -> BaseException:
-    """Return an error less the frame that caught it.
-
-    A frame whose local variables hold the error would keep both alive until the garbage collector runs.
-    """
-    traceback = error.__traceback__
-    return error if traceback is None else error.with_traceback(traceback.tb_next)

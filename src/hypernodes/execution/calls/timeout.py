@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hypernodes.exceptions import NodeTimeoutError
 from hypernodes.execution.calls.watchdog import GRACE_S
 from hypernodes.executors.settled import Settled, settle
+from hypernodes.raw_errors import is_a
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -50,7 +51,7 @@ async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
         async with asyncio.timeout(seconds) as deadline:
             settled = Settled(await awaitable)
     except Exception as error:
-        is_late = isinstance(error, TimeoutError) and deadline.expired()
+        is_late = is_a(error, TimeoutError) and deadline.expired()
         settled = None if is_late else Settled(error=error)
     return _in_time(settled, seconds, started).get()
 

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 
 from hypernodes.callbacks.event import Event, NotSent
-from hypernodes.execution.calls.location import without_frame
 from hypernodes.execution.compiled.codegen import compiled_over_columns, markers_of
 from hypernodes.execution.compiled.failed_nodes import FAILED_NODES, FailedNode
 from hypernodes.execution.compiled.watched import Watch
@@ -16,6 +15,7 @@ from hypernodes.execution.plan.model import NestedStep
 from hypernodes.execution.plan.needs import AGGREGATED_EVENTS
 from hypernodes.executors.context import can_share, own_context
 from hypernodes.mapping import Columns
+from hypernodes.raw_errors import without_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypernodes.callbacks.event import Event, Scope
 from hypernodes.exceptions import NodeAbandonedError
-from hypernodes.execution.calls.location import without_frame
 from hypernodes.execution.plan.model import NestedStep
+from hypernodes.raw_errors import is_a, without_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,10 +94,10 @@ def emit_failed(
     watch: Watch = local["watch"]
     scope = local["scope"]
     if local["started"] is not None:
-        is_failure = isinstance(error, Exception)
+        is_failure = is_a(error, Exception)
         emitted = error if is_failure else NodeAbandonedError.of(step.name, "/".join(scope.path), error)
         _emit(subscribed, watch, "on_error", (step.name, emitted), scope)
-    if watch.ends_failed and "began" in local and isinstance(error, Exception):
+    if watch.ends_failed and "began" in local and is_a(error, Exception):
         seconds = perf_counter() - local["began"]
         _emit(subscribed, watch, "on_map_item_end", (scope.items[-1], seconds), scope)
 

@@ -89,7 +89,7 @@ class CollectedRows:
 
     def put(self, position: int, row: Any) -> None:
         """Keep a row."""
-        if row.__class__ is Failure:
+        if type(row) is Failure:
             self._failed[position] = row
             return
         for name, column in self._columns.items():
@@ -140,7 +140,7 @@ class StreamedRows:
     def put(self, position: int, row: Any) -> None:
         """Take a row; that of an item that has failed is handed out as its error."""
         size = size_of(row)
-        self._put(_Block((position,), (row.error if row.__class__ is Failure else row,), size))
+        self._put(_Block((position,), (row.error if type(row) is Failure else row,), size))
 
     def put_all(self, positions: Sequence[int], rows: Columns) -> None:
         """Take several rows."""

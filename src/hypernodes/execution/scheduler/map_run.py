@@ -33,6 +33,7 @@ from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.scheduler.shared import SharedValues
 from hypernodes.execution.scheduler.worker_death import Death, divided
 from hypernodes.mapping import Columns, column_lists
+from hypernodes.raw_errors import is_a
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -371,8 +372,8 @@ class MapRun(PlanExecution):
             return
         drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
         for position, row in zip(positions, rows, strict=False):  # an error may have ended it early
-            if row.__class__ is Failure:
-                if isinstance(row.error, UnpackError) and not is_located(row.error):
+            if type(row) is Failure:
+                if is_a(row.error, UnpackError) and not is_located(row.error):
                     self._note(row.error, (position,))
                     self._emit_lost(position, row.error, has_run=row.error.output is not None)
                 if raises:
@@ -391,14 +392,14 @@ class MapRun(PlanExecution):
         if about.with_shared and self._shared.withdraw(error):
             vars(self).pop("_context", None)
             self._send(about.positions, about.deaths)
-        elif isinstance(error, WorkerDiedError):
+        elif is_a(error, WorkerDiedError):
             self._worker_died(about, error)
-        elif isinstance(error, UnpackError) and not is_single:  # None has begun. Which item is to blame?
+        elif is_a(error, UnpackError) and not is_single:  # None has begun. Which item is to blame?
             self._send_divided(about)
         elif self.on_error == "raise":
             self._note(error, about.positions)
             self.fail(error)
-        elif isinstance(error, TransportError) and not is_single:
+        elif is_a(error, TransportError) and not is_single:
             self._send_divided(about)
         else:
             self._note(error, about.positions)
@@ -408,7 +409,7 @@ class MapRun(PlanExecution):
         """Note on an error of items where it happened, as far as that is known here."""
         first, last = (self.scope.of_item(self.items.index(positions[at])) for at in (0, -1))
         values = {**self._fixed, **self.items[positions[0]]}
-        if isinstance(error, UnpackError) and error.output is not None:
+        if is_a(error, UnpackError) and error.output is not None:
             locate_output(error, self.plan, error.output, first, values)
             return
         items = f"items {item_of(first)} to {item_of(last)}" if last != first else f"item {item_of(first)}"

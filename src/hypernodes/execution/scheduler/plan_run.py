@@ -22,6 +22,7 @@ from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.signature import identify
 from hypernodes.mapping import Columns, collect
+from hypernodes.raw_errors import is_a
 from hypernodes.serialization.remote import RemoteList, can_resolve, is_remote
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ class PlanRun(PlanExecution):
             self.fail(error)
             return
         step = about[0] if isinstance(about, tuple) else about
-        if isinstance(error, WorkerDiedError) and isinstance(step, CallStep):
+        if is_a(error, WorkerDiedError) and isinstance(step, CallStep):
             error = overdue(error, step.options.timeout) or error
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
         locate(error, step, self.scope, arguments)
@@ -345,7 +346,7 @@ class PlanRun(PlanExecution):
             gathered = RemoteList if self.run.has_remote_values else list
             names = [inner for inner, _ in step.results]
             if not isinstance(result, Columns):
-                result = [row.error if row.__class__ is Failure else row for row in result]
+                result = [row.error if type(row) is Failure else row for row in result]
             columns = collect(result, names)
             outputs = tuple(gathered(columns[inner]) for inner in names)
         else:

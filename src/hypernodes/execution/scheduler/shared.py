@@ -15,6 +15,7 @@ from hypernodes.execution.plan.variants import shared_part
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.signature import identify
 from hypernodes.iterators import can_be_shared
+from hypernodes.raw_errors import is_a
 from hypernodes.serialization.pickling import is_serializable
 from hypernodes.serialization.remote import is_remote
 
@@ -142,7 +143,7 @@ class SharedValues:
         """Take the error; values that cannot travel are computed by each chunk."""
         self.computing = None
         target, events = self._plan.map_target, self._run.events
-        if not (isinstance(error, TransportError) and target is not None and target.capabilities.serializes):
+        if not (is_a(error, TransportError) and target is not None and target.capabilities.serializes):
             self.error = error
             self._tell(child, error)
             return
@@ -160,10 +161,10 @@ class SharedValues:
 
     def withdraw(self, error: BaseException) -> bool:
         """Whether a chunk failed since they cannot travel: then each chunk computes them from now on."""
-        if not isinstance(error, TransportError):
+        if not is_a(error, TransportError):
             return False
         if self.are_there and (
-            isinstance(error, UnpackError)
+            is_a(error, UnpackError)
             or not all(is_serializable(self._fixed[name]) for name in self._plan.shared)
         ):
             for name in self._plan.shared:

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import NotSent, RunContext
+from hypernodes.raw_errors import METHOD_ERRORS
 from hypernodes.serialization.errors import SerializedError, deserialize_error, serialize_error
 from hypernodes.serialization.pickling import dumps, loads
-from hypernodes.serialization.salvage import UNPICKLING_ERRORS
 from hypernodes.text import described
 
 if TYPE_CHECKING:
@@ -23,17 +23,19 @@ _NO_RUN: Final = RunContext()
 
 def portable_event(event: Event) -> Event:
     """Return an event whose values stay behind."""
-    arguments = tuple(
-        {name: NotSent.of(value) for name, value in part.items()} if isinstance(part, dict) else part
-        for part in event.arguments
-    )
-    arguments = tuple(
-        _EventError(serialize_error(part)) if isinstance(part, BaseException) else part for part in arguments
-    )
+    arguments: tuple[Any, ...] = tuple(map(_portable_argument, event.arguments))
     if event.hook == "on_node_notes":
         node, notes = event.arguments
         arguments = (node, _EventNotes(node, notes))
     return event._replace(arguments=arguments, scope=replace(event.scope, run=_NO_RUN))
+
+
+def _portable_argument(argument: Any) -> Any:
+    if issubclass(type(argument), BaseException):
+        return _EventError(serialize_error(argument))
+    if isinstance(argument, dict):
+        return {name: NotSent.of(value) for name, value in argument.items()}
+    return argument
 
 
 class _EventError:
@@ -72,7 +74,7 @@ def _load_notes(node: str, pickles: Sequence[bytes]) -> tuple[Any, ...]:
     for pickle in pickles:
         try:
             notes.append(loads(pickle))
-        except UNPICKLING_ERRORS as error:
+        except METHOD_ERRORS as error:
             _warn_of_lost_note(node, error)
     return tuple(notes)
 

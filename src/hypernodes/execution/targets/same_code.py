@@ -22,7 +22,7 @@ from hypernodes.execution.jobs import MapContext
 from hypernodes.execution.plan.model import CallStep
 from hypernodes.execution.signature import fingerprint_step
 from hypernodes.executors.unpicklable import missing_module_advice
-from hypernodes.serialization.salvage import UNPICKLING_ERRORS
+from hypernodes.raw_errors import METHOD_ERRORS, is_a
 from hypernodes.text import described, message_of
 
 if TYPE_CHECKING:
@@ -74,8 +74,8 @@ def unpickling(what: str) -> Iterator[None]:
     """Unpickle what the driver has sent, in a worker that may lack a module, or a name in one."""
     try:
         yield
-    except UNPICKLING_ERRORS as error:
-        kind = OtherCodeError if isinstance(error, AttributeError) else UnpackError
+    except METHOD_ERRORS as error:
+        kind = OtherCodeError if is_a(error, AttributeError) else UnpackError
         raise _unreadable(what, error, kind) from error
 
 
@@ -87,7 +87,7 @@ def unreadable_input(name: str, error: BaseException) -> UnpackError:
 
 
 def _unreadable(what: str, error: BaseException, kind: type[UnpackError]) -> UnpackError:
-    advice = missing_module_advice(message_of(error)) if isinstance(error, ImportError) else None
+    advice = missing_module_advice(message_of(error)) if is_a(error, ImportError) else None
     return kind(
         f"{what} was sent to a worker process and cannot be unpickled there: {advice or described(error)}"
     )

@@ -33,6 +33,7 @@ from hypernodes.execution.targets.diagnose import unreturned, unsent_job
 from hypernodes.execution.targets.events import portable_event
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
 from hypernodes.mapping import Columns
+from hypernodes.raw_errors import METHOD_ERRORS
 from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
 from hypernodes.serialization.errors import (
     ExceptionWrapper,
@@ -43,7 +44,7 @@ from hypernodes.serialization.errors import (
 )
 from hypernodes.serialization.pickling import Serialized, is_serializable, serialize
 from hypernodes.serialization.remote import RemoteValue, resolve
-from hypernodes.serialization.salvage import UNPICKLING_ERRORS, find_lost
+from hypernodes.serialization.salvage import find_lost
 from hypernodes.serialization.warning_filters import broadcast_filters
 from hypernodes.text import described
 
@@ -310,7 +311,7 @@ def deserialize_outcome(serialized: SerializedOutcome, outputs: tuple[Any, ...] 
     if serialized.error is None and outputs is None and serialized.outputs is not None:
         try:
             outputs = serialized.outputs.deserialize()
-        except UNPICKLING_ERRORS as error:
+        except METHOD_ERRORS as error:
             raise unreadable_result("the result", error) from error
     return Outcome(
         outputs or (),
@@ -390,7 +391,7 @@ def deserialize_chunk_outcome(serialized: SerializedChunkOutcome) -> ChunkOutcom
     """Return the outcome of a chunk, in the driver; a row that cannot be unpickled is a failure."""
     try:
         rows = serialized.rows.deserialize()
-    except UNPICKLING_ERRORS:
+    except METHOD_ERRORS:
         rows = serialized.rows.salvage()
         rows = list(map(_failure_if_lost, Columns(rows) if isinstance(rows, dict) else rows))
     if isinstance(rows, dict):
