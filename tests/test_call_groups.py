@@ -198,8 +198,8 @@ def test_random_graphs_of_short_calls_give_what_a_plain_loop_gives(shared, data)
         given_inputs = {name: inputs[name] for name in inputs if name in pipeline.input_names}
         try:
             results.append(pipeline.run(given_inputs, wanted))
-        except ValueError as error:
-            results.append(str(error))
+        except ValueError as error:  # Which of several nodes fails first is open.
+            results.append(type(error))
     assert results[0] == results[1] == results[2]
 
 
