@@ -33,12 +33,16 @@ TESTS = {
     ),
     "execution": (
         "test_batch.py",
+        "test_computed_once.py",
         "test_errors.py",
+        "test_failed_calls.py",
+        "test_imap.py",
         "test_map.py",
         "test_nesting.py",
         "test_paths_agree.py",
         "test_pipeline.py",
         "test_scheduler.py",
+        "test_services.py",
     ),
 }
 TIMEOUT_S = 600.0

@@ -226,10 +226,11 @@ def test_a_failed_call_is_saved_and_made_again(engine, tmp_path):
         pipeline = inverses.with_engine(engine).with_callbacks(callbacks)
         with pytest.raises(TwoArgumentsError) as caught:
             pipeline.run({"x": 0})
-        results = pipeline.map({"x": [1, 0, 2], "scale": 3}, "x", on_error="return")
+        results = pipeline.map({"x": [0, 1, 0], "scale": 3}, "x", on_error="return")
         for error, inputs, item in [
             (caught.value, {"x": 0}, ()),
-            (results["y"][1], {"x": 0, "scale": 3}, (1,)),
+            (results["y"][0], {"x": 0, "scale": 3}, (0,)),
+            (results["y"][2], {"x": 0, "scale": 3}, (2,)),
         ]:
             failed = FailedCall.of(error)
             assert (failed.node, failed.pipeline, failed.item) == ("invert", "inverses", item)
