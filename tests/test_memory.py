@@ -19,6 +19,7 @@ from hypernodes import (
     DaftEngine,
     DiskCache,
     HyperNodesEngine,
+    ParallelExecutor,
     Pipeline,
     PipelineCallback,
     node,
@@ -173,6 +174,26 @@ def test_results_and_errors_are_freed_when_the_user_lets_go(executors, engine, w
     ways = [way for way in WAYS if not (way == "run" and on_error == "return")]
     left = {way: left_alive(partial(WAYS[way], pipeline, on_error), executor) for way in ways}
     assert left == dict.fromkeys(ways, 0)
+
+
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+@pytest.mark.parametrize("member", [make, refuse], ids=["values", "errors"])
+def test_so_is_what_comes_from_other_processes(processes, level, member):
+    members = [member.rename(inputs={"x": f"x{n}"}, outputs={"y": f"y{n}"}) for n in range(3)]
+    pipeline = Pipeline(members, HyperNodesEngine(**{level: processes}))
+    for _ in range(3):  # at first one by one, then in a group
+        quietly(lambda: pipeline.run({"x0": 0, "x1": 1, "x2": 2}))
+        quietly(lambda: pipeline.map({"x0": range(4), "x1": 1, "x2": 2}, "x0"))
+    deadline = time.monotonic() + 10
+    while len(ALIVE) and time.monotonic() < deadline:  # the executor's own thread lets go a little later
+        processes.submit(abs, 1).result()
+    assert len(ALIVE) == 0
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with ParallelExecutor(1) as executor:
+        yield executor
 
 
 @pytest.mark.parametrize("watched", ["plain", "told"])

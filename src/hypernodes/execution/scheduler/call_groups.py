@@ -83,7 +83,7 @@ class CallGroups:
     """The short calls of one run of a plan: those that are ready, and those that were sent together."""
 
     def __init__(self, caller: Caller, among: GroupedSteps, durations: CallDurations) -> None:
-        self._caller = caller
+        self._owner: Caller | None = caller  # until it ends: a cycle would outlive the run
         self._among = among
         self._durations = durations
         self._ready: list[CallStep] = []
@@ -91,9 +91,19 @@ class CallGroups:
         self._alone: set[int] = set()  # what was in a group that could not be executed
 
     @property
+    def _caller(self) -> Caller:
+        if self._owner is None:
+            raise LookupError("the run of the plan has ended")
+        return self._owner
+
+    @property
     def over(self) -> bool:
         """Whether the run of the plan has ended."""
-        return self._caller.over
+        return self._owner is None or self._owner.over
+
+    def close(self) -> None:
+        """Let go of the run of the plan, which has ended."""
+        self._owner = None
 
     def takes(self, step: CallStep) -> bool:
         """Take a call that is ready, unless it has to go alone."""
@@ -118,10 +128,10 @@ class CallGroups:
         return self._durations.of_short(step.function)
 
     def _send(self) -> None:
+        if self.over:
+            return
         caller, ready = self._caller, self._ready
         self._ready = []
-        if caller.over:
-            return
         waiting = [step for index, step in self._among.by_index.items() if caller.unmet.get(index)]
         following = [step for step in waiting if step.index not in self._sent]
         for steps in grouped(ready, following, self._seconds, caller.values):
@@ -155,7 +165,8 @@ class CallGroups:
         remaining = self._take_back(about[made:])
         for step, result in zip(about, outcome.outcomes, strict=False):
             self._sent.discard(step.index)
-            self._caller.job_done(step, result)
+            if not self.over:
+                self._caller.job_done(step, result)
         self._call_again(remaining)
 
     def job_failed(self, about: Sequence[CallStep], error: BaseException) -> None:
@@ -171,5 +182,5 @@ class CallGroups:
 
     def _call_again(self, steps: Sequence[CallStep]) -> None:
         for step in steps:
-            if not self._caller.over:
+            if not self.over:
                 self._caller.call(step)

@@ -7,23 +7,17 @@ source ─▶ drawn ─▶ looked up ─┬─ known ─────────
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.callbacks.event import Event, current_worker
-from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
-from hypernodes.execution.calls.location import is_located, item_of, locate_output, note, shown
 from hypernodes.execution.jobs import (
-    Chunk,
-    ChunkOutcome,
     CommonValue,
     Failure,
     LookUp,
-    MapContext,
 )
 from hypernodes.execution.plan.variants import without_shared
+from hypernodes.execution.scheduler.chunks import SentChunks
 from hypernodes.execution.scheduler.item_lookup import FIRST_BLOCK, ItemLookup
 from hypernodes.execution.scheduler.items import CollectedRows, ItemSource
 from hypernodes.execution.scheduler.lookup import CacheLookup, sign_item
@@ -31,9 +25,7 @@ from hypernodes.execution.scheduler.pace import Pace
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
 from hypernodes.execution.scheduler.plan_run import PlanRun
 from hypernodes.execution.scheduler.shared import SharedValues
-from hypernodes.execution.scheduler.worker_death import Death, divided
 from hypernodes.mapping import Columns, column_lists
-from hypernodes.raw_errors import is_a
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -56,15 +48,6 @@ STREAM_BYTES: Final = 64 << 20
 
 MAX_RETRIES: Final = 1000
 """How many items that wait for a retry make room for others: all of them are in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """The items of a chunk that was handed out."""
-
-    positions: Sequence[int]  # of each item in this map
-    deaths: int = 0  # how many workers have died of them
-    with_shared: bool = False  # the values that are the same for all items went along
 
 
 class MapRun(PlanExecution):
@@ -97,20 +80,20 @@ class MapRun(PlanExecution):
         self.on_error = on_error
         self.items = ItemSource(items, indices)
         self.rows: Rows = CollectedRows(plan.outputs, self.items.total or 0) if rows is None else rows
-        self._fixed = dict(fixed)
-        self._identities = {**run.fingerprints.bound.get(plan.key, {}), **identities}
-        self._common = {name: common.get(name) or CommonValue(value) for name, value in fixed.items()}
+        self.fixed = dict(fixed)
+        self.identities = {**run.fingerprints.bound.get(plan.key, {}), **identities}
+        self.common = {name: common.get(name) or CommonValue(value) for name, value in fixed.items()}
         self._is_chunk = indices is not None
         self._returns_here = returns_here
-        self._lookup = ItemLookup(known, run.clock, is_chunk=self._is_chunk)
+        self.lookup = ItemLookup(known, run.clock, is_chunk=self._is_chunk)
         self._is_prepared = False
-        self._shared = SharedValues(
-            run, plan, scope, fixed=self._fixed, common=self._common, identities=self._identities
+        self.shared = SharedValues(
+            run, plan, scope, fixed=self.fixed, common=self.common, identities=self.identities
         )
         self._children: dict[int, tuple[PlanRun, float]] = {}  # items that are run here, and since when
-        self._chunks = 0  # that are under way
+        self.chunks = SentChunks(self)
         self._is_sending = False  # it will be asked for its next chunk when the driver can send one
-        self._pace = Pace(run, plan, self.items.total, is_chunk=self._is_chunk, is_stream=self.rows.is_stream)
+        self.pace = Pace(run, plan, self.items.total, is_chunk=self._is_chunk, is_stream=self.rows.is_stream)
 
     def begin(self, emit_as: str, inputs: Mapping[str, Any]) -> None:
         """Start the first items."""
@@ -127,7 +110,7 @@ class MapRun(PlanExecution):
             return
         if not self._is_prepared and self.rows.is_stream:
             self._prepare()  # items that are not looked up in blocks are not drawn in blocks
-        items, lookup = self.items, self._lookup
+        items, lookup = self.items, self.lookup
         if not items.is_exhausted:
             lookup.add(self._draw())
         if items.is_exhausted and not items:
@@ -136,7 +119,7 @@ class MapRun(PlanExecution):
             else:
                 self.fail(items.error)
             return
-        while (lookup.waiting or lookup.unknown) and self._shared.computing is None:
+        while (lookup.waiting or lookup.unknown) and self.shared.computing is None:
             if not self._is_prepared:
                 self._prepare()
             if lookup.unknown and not lookup.is_used:
@@ -144,28 +127,30 @@ class MapRun(PlanExecution):
             if not lookup.waiting:  # perhaps no item needs the target: then it is not even asked for its size
                 self._look_up()
                 return
-            if self._chunks + len(self._children) >= self._pace.window + min(self.run.retries, MAX_RETRIES):
+            if self.chunks.under_way + len(self._children) >= self.pace.window + min(
+                self.run.retries, MAX_RETRIES
+            ):
                 return
             size = 1
-            if self._pace.sends_chunks:
-                size = self._pace.next_size(len(lookup.waiting) + len(lookup.unknown), items.drawn)
+            if self.pace.sends_chunks:
+                size = self.pace.next_size(len(lookup.waiting) + len(lookup.unknown), items.drawn)
             if lookup.unknown and len(lookup.waiting) < size:
                 self._look_up()
                 return
-            is_spread = self._pace.spreads(len(items))
-            positions = lookup.waiting.take(size if self._pace.sends_chunks and not is_spread else 1)
-            if needing := self._shared.needing(positions):
-                if self._shared.error is None:
+            is_spread = self.pace.spreads(len(items))
+            positions = lookup.waiting.take(size if self.pace.sends_chunks and not is_spread else 1)
+            if needing := self.shared.needing(positions):
+                if self.shared.error is None:
                     lookup.waiting.add_first(positions)
-                    self._shared.compute(self)
+                    self.shared.compute(self)
                     return
-                self._lose(needing, self._shared.error)
+                self.lose(needing, self.shared.error)
                 if not (positions := [position for position in positions if position not in needing]):
                     continue
             if is_spread:
                 self._start_item(positions[0], self.plan.spread_plan)
-            elif self._pace.sends_chunks:
-                self._send(positions)
+            elif self.pace.sends_chunks:
+                self.chunks.send(positions)
                 if not self._is_sending:
                     self._is_sending = True
                     self.run.senders.append(self._send_next)
@@ -181,28 +166,28 @@ class MapRun(PlanExecution):
         """Identify what all items have in common, once, and see whether items can be looked up."""
         self._is_prepared = True
         signer = self.run.signer(self.plan)
-        self._identities |= sign_item(self.plan, signer, self._fixed, self._identities).identities
+        self.identities |= sign_item(self.plan, signer, self.fixed, self.identities).identities
         if self.plan.cache is not None:
-            self._lookup.use(CacheLookup(self.plan, signer, self._fixed, self._identities))
+            self.lookup.use(CacheLookup(self.plan, signer, self.fixed, self.identities))
 
     def _draw(self) -> range:
         """Draw all items, if rows are kept anyway; of a stream as many as there is room for."""
         if not self.rows.is_stream:
             return self.items.draw_all()
-        least = FIRST_BLOCK * 2 if self._lookup.is_used or not self._is_prepared else 2
+        least = FIRST_BLOCK * 2 if self.lookup.is_used or not self._is_prepared else 2
         here = len(self.items) + self.rows.waiting
         return self.items.draw(
-            self._pace.most_items(least) - here,
+            self.pace.most_items(least) - here,
             STREAM_BYTES - self.items.nbytes - self.rows.nbytes,
-            self._pace.least_items - here,
+            self.pace.least_items - here,
         )
 
     # --------------------------------------------------------------------------- items that are known
 
     def _look_up(self) -> None:
-        if self._lookup.is_looking_up:
+        if self.lookup.is_looking_up:
             return
-        block, cache = self._lookup.next_block(self.items), self.plan.cache
+        block, cache = self.lookup.next_block(self.items), self.plan.cache
         if block is not None and cache is not None:
             key = self.run.key_for(self, block)
             self.run.jobs.append(LookUp(key, cache, block.wanted, block.upstream))
@@ -215,25 +200,25 @@ class MapRun(PlanExecution):
             self.run.note_absent(found.absent)
         emits = not self.plan.subscribed.isdisjoint(_ITEM_HOOKS)
         drop, put = self.items.drop, self.rows.put
-        for item in self._lookup.take(block, found, self.items):
+        for item in self.lookup.take(block, found, self.items):
             self.hits += len(item.signatures)
             if emits:
                 self._emit_known(item)
             drop((item.position,))
             put(item.position, item.outputs)
-        if self._shared.are_missing and (cache := self.plan.cache) is not None:
+        if self.shared.are_missing and (cache := self.plan.cache) is not None:
             for position in block.positions:
-                if (signed := self._lookup.waiting_item(position)) is not None:
-                    self._shared.look_at(position, signed, found.absent if cache.has_quick_contains else None)
+                if (signed := self.lookup.waiting_item(position)) is not None:
+                    self.shared.look_at(position, signed, found.absent if cache.has_quick_contains else None)
         self.run.later(self.refill)
 
     def _emit_known(self, item: KnownItem) -> None:
         subscribed = self.plan.subscribed
         index = self.items.index(item.position)
         emitted: list[tuple[str, tuple[Any, ...], str | None]] = [("on_map_item_start", (index,), None)]
-        for step, signature in zip(self._lookup.steps, item.signatures, strict=True):
+        for step, signature in zip(self.lookup.steps, item.signatures, strict=True):
             emitted.append(("on_node_cached", (step.name, signature.hex()), signature.hex()))
-        emitted.append(("on_map_item_cached", (index, self._lookup.signature_of(item).hex()), None))
+        emitted.append(("on_map_item_cached", (index, self.lookup.signature_of(item).hex()), None))
         emitted.append(("on_map_item_end", (index, item.seconds), None))
         scope, when, worker = self.scope.of_item(index), time(), current_worker()
         self.run.events += [
@@ -249,7 +234,7 @@ class MapRun(PlanExecution):
     def shared_values_ended(self, child: PlanExecution, error: BaseException | None) -> None:
         """Go on with the items, now that what they share is there; or fail, or fail those that need it."""
         self.count_of(child)
-        vars(self).pop("_context", None)
+        self.chunks.forget_context()
         if error is not None and self.on_error == "raise":
             self.fail(error)
         self.run.later(self.refill)
@@ -260,13 +245,13 @@ class MapRun(PlanExecution):
         index, plan = self.items.index(position), plan or self.plan
         child = PlanRun(
             self.run,
-            without_shared(plan) if self._shared.are_there else plan,
+            without_shared(plan) if self.shared.are_there else plan,
             self.scope.of_item(index),
             self,
-            {**self._fixed, **self.items[position]},
-            identities=self._identities,
-            common=self._common,
-            signed=self._lookup.signed(position),
+            {**self.fixed, **self.items[position]},
+            identities=self.identities,
+            common=self.common,
+            signed=self.lookup.signed(position),
             about=position,
             batches=self if self._is_chunk else None,
             returns_here=self._returns_here,
@@ -300,162 +285,35 @@ class MapRun(PlanExecution):
         _, started = self._children.pop(position)
         seconds = self.run.clock() - started
         child.emit("on_map_item_end", self.items.index(position), seconds)
-        self._pace.measure(1, seconds)
+        self.pace.measure(1, seconds)
         self._put(position, row)
-        self._lookup.done(position)
+        self.lookup.done(position)
         self.run.later(self.refill)
 
-    # ------------------------------------------------------------------------ items that go in chunks
+    def job_begins(self, about: Block) -> None:
+        """Do nothing: a look-up has no events."""
 
-    @cached_property
-    def _context(self) -> MapContext:
-        plan: Any = self.plan.chunk_plan
-        if self._shared.are_there:
-            plan = without_shared(plan)
-        needed = {*plan.inputs, *plan.shared}
-        used = {name: value for name, value in self._fixed.items() if name in needed}
-        return MapContext(
-            plan=replace(plan, bound={}),  # bound values are among the fixed inputs
-            fingerprints=self.run.fingerprints,
-            fixed=used,
-            common={name: self._common[name] for name in used},
-            identities=dict(self._identities),
-            scope=self.scope,
-            on_error=self.on_error,
-        )
-
-    def _send(self, positions: Sequence[int], deaths: int = 0) -> None:
-        self._chunks += 1
-        known = {}
-        for at, position in enumerate(positions if self._lookup.is_used else ()):
-            if (signed := self._lookup.signed(position)) is not None and signed.known:
-                known[at] = signed.known
-        self.run.jobs.append(
-            Chunk(
-                self.run.key_for(self, _Sent(positions, deaths, self._shared.are_there)),
-                self._context,
-                self.items.indices(positions),
-                self.items.at(positions),
-                self.plan.map_target,
-                known,
-            )
-        )
-
-    def job_begins(self, about: _Sent) -> None:
-        """Do nothing: what happens in a chunk is emitted by the worker."""
-
-    def look_again(self, about: _Sent) -> None:
+    def look_again(self, about: Block) -> None:
         """Do nothing: only calls are made once for several runs."""
 
-    def job_done(self, about: Any, outcome: ChunkOutcome | Found) -> None:
-        """Go on with the rows of a chunk, or with what a look-up has found."""
-        if isinstance(outcome, ChunkOutcome):
-            self._chunk_done(about.positions, outcome)
-        else:
-            self._looked_up(about, outcome)
+    def job_done(self, about: Block, outcome: Found) -> None:
+        """Go on with what a look-up has found."""
+        self._looked_up(about, outcome)
 
-    def _chunk_done(self, positions: Sequence[int], outcome: ChunkOutcome) -> None:
-        self._chunks -= 1
-        self.run.events += outcome.events
-        self.executed += outcome.executed
-        self.hits += outcome.hits
-        rows = outcome.rows
-        nbytes = outcome.nbytes or self.items.mean_nbytes * len(rows)
-        self._pace.measure(max(1, len(rows)), outcome.seconds, nbytes)
-        done = self._lookup.done if self._lookup.is_used else None
-        if isinstance(rows, Columns):
-            self.items.drop(positions)
-            self.rows.put_all(positions, rows)
-            for position in positions if done is not None else ():
-                self._lookup.done(position)
-            self.run.later(self.refill)
-            return
-        drop, put, raises = self.items.drop, self.rows.put, self.on_error == "raise"
-        for position, row in zip(positions, rows, strict=False):  # an error may have ended it early
-            if type(row) is Failure:
-                if is_a(row.error, UnpackError) and not is_located(row.error):
-                    self._note(row.error, (position,))
-                    self._emit_lost(position, row.error, has_run=row.error.output is not None)
-                if raises:
-                    self.fail(row.error)
-                    return
-            drop((position,))
-            put(position, row)
-            if done is not None:
-                done(position)
-        self.run.later(self.refill)
+    def job_failed(self, about: Block, error: BaseException) -> None:
+        """Fail with a look-up."""
+        del about
+        self.fail(error)
 
-    def job_failed(self, about: _Sent, error: BaseException) -> None:
-        """Go on after a chunk that could not be run."""
-        self._chunks -= 1
-        is_single = len(about.positions) == 1
-        if about.with_shared and self._shared.withdraw(error):
-            vars(self).pop("_context", None)
-            self._send(about.positions, about.deaths)
-        elif is_a(error, WorkerDiedError):
-            self._worker_died(about, error)
-        elif is_a(error, UnpackError) and not is_single:  # None has begun. Which item is to blame?
-            self._send_divided(about)
-        elif self.on_error == "raise":
-            self._note(error, about.positions)
-            self.fail(error)
-        elif is_a(error, TransportError) and not is_single:
-            self._send_divided(about)
-        else:
-            self._note(error, about.positions)
-            self._lose(about.positions, error)
-
-    def _note(self, error: BaseException, positions: Sequence[int], suffix: str = "") -> None:
-        """Note on an error of items where it happened, as far as that is known here."""
-        first, last = (self.scope.of_item(self.items.index(positions[at])) for at in (0, -1))
-        values = {**self._fixed, **self.items[positions[0]]}
-        if is_a(error, UnpackError) and error.output is not None:
-            locate_output(error, self.plan, error.output, first, values)
-            return
-        items = f"items {item_of(first)} to {item_of(last)}" if last != first else f"item {item_of(first)}"
-        names = [step.name for step in self.plan.calls()]
-        node = f" (node {names[0]!r})" if len(names) == 1 else ""  # of several, any may have been the one
-        given = f", given {shown(values)}" if last == first else ""
-        note(error, f"in {items} of pipeline {self.plan.label!r}{node}{suffix}{given}")
-
-    def _worker_died(self, about: _Sent, error: WorkerDiedError) -> None:
-        """Run the items again in smaller parts, until the item that is to blame is alone."""
-        target: Any = self.plan.map_target
-        first, is_alone = self.items.index(about.positions[0]), len(about.positions) == 1
-        death = Death(error, about.deaths + 1, is_alone)
-        final = death.final_error(self._timeout, self.run.target_info(target).max_retries)
-        if final is not None:
-            failed, suffix = final
-            self._note(failed, about.positions, suffix)
-            if self.on_error == "raise":
-                self.fail(failed)
-            else:
-                self._lose(about.positions, failed)
-            return
-        if "on_node_retry" in self.plan.subscribed:
-            scope = self.scope.of_item(first) if is_alone else self.scope
-            retry = (self.plan.path[-1], death.deaths, error)
-            self.run.events.append(Event.now("on_node_retry", retry, scope))
-        self._send_divided(replace(about, deaths=death.deaths))
-
-    @cached_property
-    def _timeout(self) -> float | None:
-        times = (step.options.timeout for step in self.plan.calls())
-        return min((seconds for seconds in times if seconds is not None), default=None)
-
-    def _send_divided(self, about: _Sent) -> None:
-        for part in divided(about.positions):
-            self._send(part, about.deaths)
-
-    def _lose(self, positions: Sequence[int], error: BaseException) -> None:
+    def lose(self, positions: Sequence[int], error: BaseException) -> None:
         """Put an error into the rows of items; the events of their calls are lost with the worker."""
         for position in positions:
-            self._emit_lost(position, error)
+            self.emit_lost(position, error)
             self._put(position, Failure(error))
-            self._lookup.done(position)
+            self.lookup.done(position)
         self.run.later(self.refill)
 
-    def _emit_lost(self, position: int, error: BaseException, *, has_run: bool = False) -> None:
+    def emit_lost(self, position: int, error: BaseException, *, has_run: bool = False) -> None:
         """Emit the error of an item that has not run, or whose result is lost."""
         index = self.items.index(position)
         scope = self.scope.of_item(index)
@@ -474,17 +332,19 @@ class MapRun(PlanExecution):
             self._end()
 
     def _abandon_children(self, error: BaseException) -> None:
-        self._pace.close()
+        self.pace.close()
+        self.chunks.close()
         for child, _ in self._children.values():
             child.abandon(error)
             self.count_of(child)
-        for child in self._shared.abandon(error):
+        for child in self.shared.abandon(error):
             self.count_of(child)
         self._children.clear()
 
     def _end(self) -> None:
         self.over = True
-        self._pace.close()
+        self.pace.close()
+        self.chunks.close()
         seconds = self.run.clock() - self.started
         rows = self.rows.all()
         if self.emitted_as is not None:

@@ -368,6 +368,8 @@ class PlanRun(PlanExecution):
             child.abandon(error)
             self.count_of(child)
         self._children.clear()
+        if self._groups is not None:
+            self._groups.close()
         if "on_error" in self.plan.subscribed:
             for index in self._under_way:
                 name = self.plan.steps[index].name
@@ -409,6 +411,8 @@ class PlanRun(PlanExecution):
 
     def _finish(self, outputs: Values) -> None:
         self.over = True
+        if self._groups is not None:
+            self._groups.close()
         if self.emitted_as is not None:
             self.emit("on_pipeline_end", self.emitted_as, outputs, self.run.clock() - self.started)
         self.parent.child_finished(self, outputs)
