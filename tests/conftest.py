@@ -142,10 +142,25 @@ LONGEST = (
 
 
 def pytest_configure(config):
-    """Compile what worker processes import: where Python writes no bytecode, each would compile it again."""
-    if sys.dont_write_bytecode and not hasattr(config, "workerinput"):
+    """Compile once what all processes import: the modules of the package, and the tests."""
+    if hasattr(config, "workerinput"):
+        return
+    if sys.dont_write_bytecode:
         for folder in (Path(hypernodes.__file__).parent, Path(__file__).parent):
             compileall.compile_dir(folder, quiet=2)
+    if config.getoption("assertmode") == "rewrite" and config.getoption("numprocesses", None):
+        rewrite_asserts(config)
+
+
+def rewrite_asserts(config):
+    """Rewrite the asserts of all tests once, which takes four seconds: each worker of xdist would do it."""
+    from _pytest.assertion import rewrite
+
+    for file in Path(__file__).parent.glob("test_*.py"):
+        kept = rewrite.get_cache_dir(file) / f"{file.stem}{rewrite.PYC_TAIL}"
+        if rewrite._read_pyc(file, kept) is None and rewrite.try_makedirs(kept.parent):
+            stat, code = rewrite._rewrite_test(file, config)
+            rewrite._write_pyc(config.stash[rewrite.assertstate_key], code, stat, kept)
 
 
 def pytest_collection_modifyitems(items):
