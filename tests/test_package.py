@@ -130,7 +130,7 @@ def test_the_modules_that_call_the_functions_of_nodes_are_known():
         "execution/calls/call.py",  # binds the function and its arguments, with retries and timeouts
         "execution/calls/batch.py",  # binds the batch function, likewise
         "execution/calls/failed_call.py",  # makes a failed call again, when a user asks for it
-        "execution/compiled/codegen.py",  # runs the code that it has written of a plan
+        "execution/compiled/source.py",  # runs the code that it has written of a plan
         "node.py",  # Node.__call__, for a user who calls a node without a pipeline
     }
 

@@ -11,6 +11,7 @@ calls           the one place where a node's function is called
 compiled        faster paths for plans that need nothing but calls
 scheduler       what can run now, and what follows from a result; no threads, no I/O
 in_flight       equal calls are made once in a process
+durations       how long functions take, so that short calls travel together
 pacing          when a call may begin: rates, limits, delays before retries
 driver          carries a run through: does jobs, or has them executed, and feeds outcomes back
 driver_on_loop  the same on an event loop, in a worker
