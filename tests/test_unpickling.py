@@ -327,6 +327,30 @@ def test_a_class_that_the_driver_lacks_costs_its_own_item(tmp_path):
     assert "No module named 'only_there'" in done.stdout
 
 
+class ExitsPickled:
+    """It ends the program that pickles it, unless that program catches SystemExit."""
+
+    def __reduce__(self):
+        raise SystemExit(4)
+
+
+@on_processes
+def test_a_value_that_exits_when_it_is_pickled_costs_its_own_item(engine):
+    def compute(x):
+        return ExitsPickled() if x == BAD else x
+
+    pipeline = Pipeline([node(compute, output_name="y")], engine=engine, name="items")
+    rows = pipeline.map({"x": range(ITEMS)}, map_over="x", on_error="return")["y"]
+    items = [ExitsPickled() if x == BAD else x for x in range(ITEMS)]
+    sent = pipeline.map({"x": items}, map_over="x", on_error="return")["y"]
+    for found in (rows, sent):
+        error = found.pop(BAD)
+        assert found == [x for x in range(ITEMS) if x != BAD]
+        assert isinstance(error, TransportError)
+        assert "its pickling raises SystemExit: 4" in str(error)
+        assert f"item {BAD}" in error.__notes__[0]
+
+
 @pytest.mark.parametrize("level", ["map_executor", "node_executor"])
 def test_a_large_result_on_ray_that_cannot_be_unpickled_is_located(engine_on, level):
     class OfManyBytes(NotHere):

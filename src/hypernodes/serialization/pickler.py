@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 import threading
+from pickle import PicklingError
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -13,6 +14,7 @@ import cloudpickle
 
 from hypernodes._compat.cloudpickle import Pickler as CloudPickler
 from hypernodes._compat.cloudpickle import reduce_code
+from hypernodes.text import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,13 @@ class Pickler(CloudPickler):
 
     keeps_file_names = True
     """Whether functions keep the name of their file, for tracebacks, warnings and logs."""
+
+    def dump(self, obj: Any) -> None:
+        """Pickle an object; what would end the program is an error like any other."""
+        try:
+            super().dump(obj)
+        except (SystemExit, GeneratorExit) as error:
+            raise PicklingError(f"its pickling raises {described(error)}") from error
 
     def reducer_override(self, obj: Any) -> Any:
         """Return how an object is pickled that the standard pickler does not know."""
