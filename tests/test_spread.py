@@ -7,6 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from hypernodes import DiskCache, HyperNodesEngine, ParallelExecutor, Pipeline, PipelineCallback, node
+from hypernodes.execution.plan.build import build_plan
+from hypernodes.execution.scheduler.pace import nested_lengths
+from hypernodes.mapping import Columns
 
 
 def numbers(n, m):
@@ -42,6 +45,45 @@ def test_inner_items_of_two_outer_ones_keep_six_workers_busy():
     with ThreadPoolExecutor(6) as pool:
         outer = pipeline(meet, engine=HyperNodesEngine(map_executor=pool))
         assert outer.map({"n": [0, 1], "m": 3}, map_over="n")["sum"] == [3, 33]
+
+
+@pytest.mark.timeout(60)
+def test_inner_items_of_one_long_item_among_many_keep_six_workers_busy():
+    together = threading.Barrier(6)
+
+    def meet(x):
+        if x >= 100:
+            together.wait(30)
+        return x
+
+    lists = [[n] for n in range(7)] + [list(range(100, 106))] + [[n] for n in range(7)]
+    inner = Pipeline([node(meet, output_name="y")], name="inner")
+    mapped = inner.as_node(input_mapping={"xs": "x"}, output_mapping={"y": "ys"}, map_over="xs")
+    with ThreadPoolExecutor(6) as pool:
+        outer = Pipeline([mapped], HyperNodesEngine(map_executor=pool), name="outer")
+        assert outer.map({"xs": lists}, map_over="xs")["ys"] == lists
+
+
+class NoLength(list):
+    def __len__(self):
+        raise RuntimeError("no length")
+
+
+@pytest.mark.parametrize("map_mode", ["zip", "product"])
+def test_which_items_are_long_is_told_by_the_lengths_of_what_their_nested_maps_go_over(map_mode):
+    inner = Pipeline([node(lambda x, z: (x, z), output_name="y")], name="inner")
+    mapped = inner.as_node(input_mapping={"xs": "x", "zs": "z"}, map_over=("xs", "zs"), map_mode=map_mode)
+    with ThreadPoolExecutor(4) as pool:
+        plan = build_plan(
+            Pipeline([mapped], name="outer"),
+            ("xs", "zs"),
+            None,
+            HyperNodesEngine(map_executor=pool).placement(),
+            mapped=True,
+            varying=("xs", "zs"),
+        ).plan
+    items = Columns({"xs": [[1, 2], [3], (), NoLength([1])], "zs": [[1, 2], [3], [4], [5]]})
+    assert nested_lengths(plan, items) == ([2, 1, 0, 0] if map_mode == "zip" else [4, 1, 0, 0])
 
 
 class Seen(PipelineCallback):

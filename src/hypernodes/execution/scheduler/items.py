@@ -249,6 +249,11 @@ class ItemSource:
         self.nbytes = 0
         self._sizes: dict[int, int] = {}
 
+    @property
+    def whole(self) -> Columns | None:
+        """All items, unless they are a stream."""
+        return self._columns
+
     def draw_all(self) -> range:
         """Draw all items, and return their positions."""
         first = self.drawn

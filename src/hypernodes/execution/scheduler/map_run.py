@@ -7,6 +7,7 @@ source ─▶ drawn ─▶ looked up ─┬─ known ─────────
 
 from __future__ import annotations
 
+from functools import cached_property
 from time import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -147,16 +148,24 @@ class MapRun(PlanExecution):
                 self.lose(needing, self.shared.error)
                 if not (positions := [position for position in positions if position not in needing]):
                     continue
-            if is_spread:
-                self._start_item(positions[0], self.plan.spread_plan)
-            elif self.pace.sends_chunks:
+            if is_spread or self._long_items:
+                long = positions if is_spread else [at for at in positions if at in self._long_items]
+                for position in long:
+                    self._start_item(position, self.plan.spread_plan)
+                if not (positions := [position for position in positions if position not in long]):
+                    continue
+            if self.pace.sends_chunks:
                 self.chunks.send(positions)
                 if not self._is_sending:
                     self._is_sending = True
                     self.run.senders.append(self._send_next)
                 return
-            else:
-                self._start_item(positions[0])
+            self._start_item(positions[0])
+
+    @cached_property
+    def _long_items(self) -> frozenset[int]:
+        whole = self.items.whole
+        return frozenset() if whole is None or self._is_chunk else self.pace.long_items(whole)
 
     def _send_next(self) -> None:
         self._is_sending = False

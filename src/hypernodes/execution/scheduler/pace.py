@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from hypernodes.execution.plan.model import NestedStep
 from hypernodes.execution.scheduler.chunk_size import (
     IN_PROCESS_CHUNK_S,
     INLINE_CHUNK_S,
@@ -19,6 +21,11 @@ from hypernodes.execution.scheduler.chunk_size import (
 if TYPE_CHECKING:
     from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.scheduler.state import RunState
+    from hypernodes.mapping import Columns
+
+
+LONG_ITEM: Final = 1.25
+"""An item is long whose nested maps have so many times the share of one worker in all nested maps."""
 
 
 class Pace:
@@ -93,6 +100,14 @@ class Pace:
             and not 0 < self._items.measured.item_seconds < SPREAD_MIN_S
         )
 
+    def long_items(self, items: Columns) -> frozenset[int]:
+        """Return the positions of items that alone would keep a worker busy when all others have finished."""
+        if self._plan.spread_plan is None:
+            return frozenset()
+        lengths = nested_lengths(self._plan, items)
+        fair = LONG_ITEM * sum(lengths) / self._workers
+        return frozenset(position for position, length in enumerate(lengths) if length > fair)
+
     def measure(self, items: int, seconds: float, nbytes: float = 0.0) -> None:
         """Take note of how long some items took together, and of how many bytes have travelled for them."""
         self._items.measure(items, seconds, nbytes, self._workers)
@@ -122,3 +137,24 @@ class Pace:
     def _gathers(self) -> bool:
         target = self._plan.map_target
         return self.sends_chunks and target is not None and target.capabilities.gathers
+
+
+def nested_lengths(plan: Plan, items: Columns) -> list[int]:
+    """Return for each item how many items its nested maps have, as far as their inputs tell."""
+    lengths = [0] * len(items)
+    for step in plan.steps:
+        if isinstance(step, NestedStep):
+            source = dict(step.arguments)
+            columns = [items.columns.get(source[name], ()) for name in step.map_over]
+            combined = math.prod if step.map_mode == "product" else min
+            for position, values in enumerate(zip(*columns, strict=False)):
+                lengths[position] += combined(map(length_of, values))
+    return lengths
+
+
+def length_of(value: Any) -> int:
+    """Return the length of a value, or 0: the `__len__` of a user's class may raise anything."""
+    try:
+        return len(value)
+    except Exception:
+        return 0
