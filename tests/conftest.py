@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # Worker processes import the tests' own modules, too; Ray's get nothing of sys.path, only the environment.
@@ -19,18 +18,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("DAFT_RUNNER", "native")
 os.environ["DO_NOT_TRACK"] = "1"  # for each query, Daft would send a request, in a thread of its own
 
+# Workers import this module for `Recorder`. What only fixtures need is imported by them.
 import pytest
 from hypothesis import HealthCheck, settings
 
 import hypernodes
-from hypernodes import (
-    AsyncExecutor,
-    DiskCache,
-    HyperNodesEngine,
-    ParallelExecutor,
-    PipelineCallback,
-    RayExecutor,
-)
+from hypernodes import PipelineCallback
 
 # Examples that are slow on a busy machine are no failures.
 settings.register_profile("no limits of time", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -61,26 +54,15 @@ def own_runner_of_daft():
 SHARE_RAY = {"ray_cluster", "executor_named"}
 NAMES_RAY = re.compile(r"ray|RayExecutor|ray (map|node)|(items|nodes) on Ray")  # as a parameter of a test
 
-# Each process of Ray takes a second to start. No test needs its autoscaler, and one its log monitor.
-SMALL_HOST = {"include_log_monitor": False}
-SMALL_HEAD = {"num_cpus": 2, "include_dashboard": False, "no_monitor": True}
 CLUSTERS = []
-
-
-def start_cluster(**head):
-    """Start a Ray whose head has few processes, and connect to it."""
-    import ray
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={**SMALL_HEAD, **head})
-    ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
-    return cluster
+ENGINES = {}
 
 
 @pytest.fixture(scope="module")
 def ray_cluster():
     """The one Ray of this process, which all tests share that only need a Ray."""
     import ray
+    from clusters import start_cluster
 
     if not ray.is_initialized():
         CLUSTERS.append(start_cluster())
@@ -108,6 +90,7 @@ def daft_runner():
         yield "native"
         return
     import ray
+    from clusters import SMALL_HOST, start_cluster
 
     cluster = start_cluster(**SMALL_HOST)
     cluster.add_node(num_cpus=1, resources={"kiln": 1}, **SMALL_HOST)
@@ -122,6 +105,8 @@ def pytest_sessionfinish():
 
 def _disconnect():
     ray = sys.modules.get("ray")
+    for key in [key for key in ENGINES if key[1] == "ray"]:
+        ENGINES.pop(key).shutdown()
     if ray is not None and ray.is_initialized():
         ray.shutdown()
     while CLUSTERS:
@@ -185,12 +170,26 @@ def pytest_collection_modifyitems(items):
 # ------------------------------------------------------------------------------------- executors
 
 
+@pytest.fixture(scope="session")
+def process_pool():
+    """Two worker processes that tests share, as each takes a second to start."""
+    from hypernodes import ParallelExecutor
+
+    with ParallelExecutor(2) as pool:
+        yield pool
+
+
 @pytest.fixture(scope="module")
 def executor_named(request):
-    """Make executors by name; they live as long as the module's tests."""
+    """Make executors by name; they live as long as the tests of the module.
+
+    The name "parallel" stands for `process_pool`, too: an engine with that alias starts processes of its own.
+    """
     made, undo = {}, []
 
     def make(name):
+        if name in ("parallel", "ParallelExecutor"):
+            return request.getfixturevalue("process_pool")
         if name in ("ray", "RayExecutor"):
             request.getfixturevalue("ray_cluster")
         if name in ALIASES:
@@ -204,24 +203,34 @@ def executor_named(request):
         close()
 
 
+@pytest.fixture(scope="session")
+def shared_engines():
+    """The engines that all tests share, by level and alias."""
+    yield ENGINES
+    while ENGINES:
+        ENGINES.popitem()[1].shutdown()
+
+
 @pytest.fixture(scope="module")
-def engine_on(request):
-    """Make engines by level and alias, each once for all tests of a module: processes take long to start."""
-    made = {}
+def engine_on(request, shared_engines):
+    """Make engines by level and alias, each once for all tests: processes take long to start."""
+    from hypernodes import HyperNodesEngine
 
     def make(level, alias):
         if alias == "ray":
             request.getfixturevalue("ray_cluster")
-        if (level, alias) not in made:
-            made[level, alias] = HyperNodesEngine(**{level: alias})
-        return made[level, alias]
+        if (level, alias) not in shared_engines:
+            shared_engines[level, alias] = HyperNodesEngine(**{level: alias})
+        return shared_engines[level, alias]
 
-    yield make
-    for engine in made.values():
-        engine.shutdown()
+    return make
 
 
 def _make(name, undo):
+    from concurrent.futures import ThreadPoolExecutor
+
+    from hypernodes import AsyncExecutor, RayExecutor
+
     match name:
         case "loky":
             from loky import get_reusable_executor
@@ -239,8 +248,6 @@ def _make(name, undo):
             executor = AsyncExecutor(3)
         case "ThreadPoolExecutor":
             executor = ThreadPoolExecutor(2)
-        case "ParallelExecutor":
-            executor = ParallelExecutor(2)
         case "RayExecutor":
             executor = RayExecutor(2)
     undo.append(executor.shutdown)
@@ -362,6 +369,8 @@ def recorder():
 @pytest.fixture(params=["unwatched", "told", "cached"])
 def watched(request, tmp_path):
     """Each test with a compiled plan, and with one that goes node by node."""
+    from hypernodes import DiskCache
+
     match request.param:
         case "unwatched":
             return lambda pipeline: pipeline

@@ -9,7 +9,6 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import sample
 from conftest import Recorder
 
@@ -136,6 +135,8 @@ OBSERVERS = {
 
 def exactly(value):
     """Return a value together with its types, and an error with its note, to be compared."""
+    import numpy as np  # Workers import this module, and none of them needs it.
+
     match value:
         case BaseException():
             notes = getattr(value, "__notes__", [""])

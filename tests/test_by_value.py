@@ -17,7 +17,7 @@ PLACES = ["map parallel", "node parallel", "map ray", "node ray", "daft processe
 @pytest.fixture(scope="module")
 def engine(request, engine_on):
     if request.param == "daft processes":
-        return DaftEngine(runner="native", concurrency=2)
+        return DaftEngine(runner="native", concurrency=1)
     level, alias = request.param.split()
     return engine_on(f"{level}_executor", alias)
 

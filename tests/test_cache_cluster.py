@@ -13,7 +13,7 @@ import warnings
 
 import pytest
 import ray
-from conftest import SMALL_HOST, start_cluster
+from clusters import SMALL_HOST, start_cluster
 from object_store import proxied_s3
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, RayExecutor, node

@@ -13,7 +13,7 @@ OPTIONS = {
     "by default": {},
     "in small batches": {"batch_size": 2},
     "to debug": {"debug": True},
-    "in processes of its own": {"concurrency": 2},
+    "in a process of its own": {"concurrency": 1},
 }
 # Processes take a second to start, so only this runs in them, and what is in `APART`; on Ray only that.
 SOME = () if ON_RAY else ("batch functions",)
@@ -56,7 +56,7 @@ def test_callbacks_and_caches_get_from_daft_what_they_get_from_a_plain_loop(
 def test_callbacks_and_caches_get_the_same_from_processes_of_daft(
     daft_runner, name, observed, tmp_path, expected
 ):
-    engine = DaftEngine(**OPTIONS["in processes of its own"])
+    engine = DaftEngine(**OPTIONS["in a process of its own"])
     check_case(name, observed, engine, tmp_path / "daft", expected(name, observed))
 
 

@@ -5,7 +5,6 @@ import functools
 import logging
 
 import numpy as np
-import pandas as pd
 import pytest
 from conftest import ALIASES, INSTANCES, Recorder
 
@@ -766,6 +765,8 @@ def test_an_array_without_dimensions_cannot_be_mapped_over(value):
 
 @pytest.mark.parametrize("columns", [[0, 1], [("a", 1), ("a", 2)], [None, 1.5]])
 def test_a_frame_whose_columns_are_no_texts_says_so(columns):
+    import pandas as pd  # Workers import this module.
+
     frame = pd.DataFrame([[1, 2], [3, 4]], columns=columns)
     with said(errors.MapError, "The names of its columns are no texts", "frame.rename(columns={"):
         PIPELINE.map(frame)

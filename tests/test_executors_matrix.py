@@ -23,7 +23,7 @@ def engine_of(executor_named):
             for engine in current.values():
                 engine.shutdown()
             current.clear()
-            made = executor_named(executor)
+            made = "parallel" if executor == "parallel" else executor_named(executor)
             options = {}
             if level in ("node", "both"):
                 options["node_executor"] = made

@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -194,6 +193,8 @@ def test_an_error_of_an_item_that_fails_again_names_its_index_in_the_whole_map()
 
 def test_failed_items_of_tables_products_and_loops_are_computed_again():
     failing = Pipeline([node(lambda a, b: a / b, output_name="q")])
+    import pandas as pd  # Workers import this module.
+
     frame = pd.DataFrame({"a": [4, 6], "b": [0, 3]})
     result = failing.map(frame, on_error="return")
     assert failing.map(frame.assign(b=[2, 99]), previous=result) == {"q": [2, 2]}

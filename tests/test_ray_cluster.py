@@ -9,7 +9,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import ray
-from conftest import SMALL_HOST, Recorder, start_cluster
+from clusters import SMALL_HOST, start_cluster
+from conftest import Recorder
 
 from hypernodes import HyperNodesEngine, Pipeline, RayExecutor, node
 from hypernodes.exceptions import ResourcesError, TransportError, WorkerDiedError

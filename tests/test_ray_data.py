@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.data
-from conftest import SMALL_HOST, Recorder, start_cluster
+from clusters import SMALL_HOST, start_cluster
+from conftest import Recorder
 from ray.data.extensions import ArrowPythonObjectArray, ArrowTensorArray
 
 from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node, stateful

@@ -6,7 +6,7 @@ from urllib.request import urlopen
 
 import pytest
 import ray
-from conftest import start_cluster
+from clusters import start_cluster
 
 from hypernodes import HyperNodesEngine, Pipeline, RayMetrics, node
 from hypernodes.exceptions import TelemetryWarning
@@ -14,7 +14,7 @@ from hypernodes.exceptions import TelemetryWarning
 
 @pytest.fixture(scope="module")
 def cluster(unconnected):
-    made = start_cluster(_system_config={"metrics_report_interval_ms": 500})
+    made = start_cluster(has_metrics=True, _system_config={"metrics_report_interval_ms": 500})
     yield made
     ray.shutdown()
     made.shutdown()

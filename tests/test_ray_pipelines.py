@@ -340,14 +340,11 @@ CASES = [
 
 
 @pytest.mark.parametrize(("kind", "level", "alias"), CASES, ids=lambda v: getattr(v, "__name__", v))
-def test_a_call_that_exceeds_its_timeout_is_ended(request, kind, level, alias):
-    if alias == "ray":
-        request.getfixturevalue("ray_cluster")
-    with HyperNodesEngine(**{level: alias}) as engine:
-        pipeline = Pipeline([kind], engine=engine, name="timed")
-        started = time.monotonic()
-        rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
-        assert time.monotonic() - started < 25
+def test_a_call_that_exceeds_its_timeout_is_ended(engine_on, kind, level, alias):
+    pipeline = Pipeline([kind], engine=engine_on(level, alias), name="timed")
+    started = time.monotonic()
+    rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
+    assert time.monotonic() - started < 25
     assert rows[::2] == [0, 2]
     assert type(rows[1]) is NodeTimeoutError
     assert isinstance(rows[1], TimeoutError)
@@ -358,12 +355,9 @@ def test_a_call_that_exceeds_its_timeout_is_ended(request, kind, level, alias):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
 @pytest.mark.parametrize("alias", ["parallel", "ray"])
-def test_a_call_that_ignores_signals_is_ended_with_its_process(request, alias, level):
-    if alias == "ray":
-        request.getfixturevalue("ray_cluster")
-    with HyperNodesEngine(**{level: alias}) as engine:
-        pipeline = Pipeline([stuck], engine=engine)
-        rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
+def test_a_call_that_ignores_signals_is_ended_with_its_process(engine_on, alias, level):
+    pipeline = Pipeline([stuck], engine=engine_on(level, alias))
+    rows = pipeline.map({"x": [0, 1, 2]}, "x", on_error="return")["y"]
     assert rows[::2] == [0, 2]
     assert type(rows[1]) is NodeTimeoutError
 

@@ -281,28 +281,20 @@ def test_node_contexts_of_callbacks_are_entered_in_the_context_of_the_call(engin
 # -------------------------------------------------------------------------------- other processes
 
 PROCESSES = {
-    "items in processes": lambda: HyperNodesEngine(map_executor="parallel"),
-    "nodes in processes": lambda: HyperNodesEngine(node_executor="parallel"),
-    "items on Ray": lambda: HyperNodesEngine(map_executor="ray"),
-    "nodes on Ray": lambda: HyperNodesEngine(node_executor="ray"),
-    "processes of Daft": lambda: DaftEngine(runner="native", concurrency=2),
+    "items in processes": ("map_executor", "parallel"),
+    "nodes in processes": ("node_executor", "parallel"),
+    "items on Ray": ("map_executor", "ray"),
+    "nodes on Ray": ("node_executor", "ray"),
+    "processes of Daft": None,
 }
 
 
-@pytest.fixture(scope="module")
-def engine_elsewhere(request):
-    made = {}
-
+@pytest.fixture
+def engine_elsewhere(engine_on):
     def make(name):
-        if "Ray" in name:
-            request.getfixturevalue("ray_cluster")
-        if name not in made:
-            made[name] = PROCESSES[name]()
-        return made[name]
+        return engine_on(*PROCESSES[name]) if PROCESSES[name] else DaftEngine(runner="native", concurrency=1)
 
-    yield make
-    for engine in made.values():
-        engine.shutdown()
+    return make
 
 
 @node

@@ -88,30 +88,22 @@ async def raise_timeout(x):
 LATE = (swallow, swallow_all, replace, yield_late, swallow_cancel, block)
 
 ENGINES = {
-    "a plain loop": HyperNodesEngine,
-    "items in threads": lambda: HyperNodesEngine(map_executor="threaded"),
-    "items on a loop": lambda: HyperNodesEngine(map_executor="async"),
-    "items in processes": lambda: HyperNodesEngine(map_executor="parallel"),
-    "nodes in processes": lambda: HyperNodesEngine(node_executor="parallel"),
-    "items on Ray": lambda: HyperNodesEngine(map_executor="ray"),
-    "Daft": lambda: DaftEngine(runner="native"),
+    "a plain loop": ("map_executor", "sequential"),
+    "items in threads": ("map_executor", "threaded"),
+    "items on a loop": ("map_executor", "async"),
+    "items in processes": ("map_executor", "parallel"),
+    "nodes in processes": ("node_executor", "parallel"),
+    "items on Ray": ("map_executor", "ray"),
+    "Daft": None,
 }
 
 
-@pytest.fixture(scope="module")
-def engine_named(request):
-    made = {}
-
+@pytest.fixture
+def engine_named(engine_on):
     def make(name):
-        if "Ray" in name:
-            request.getfixturevalue("ray_cluster")
-        if name not in made:
-            made[name] = ENGINES[name]()
-        return made[name]
+        return engine_on(*ENGINES[name]) if ENGINES[name] else DaftEngine(runner="native")
 
-    yield make
-    for engine in made.values():
-        engine.shutdown()
+    return make
 
 
 @pytest.mark.parametrize("late", LATE, ids=lambda late: late.name)

@@ -25,7 +25,7 @@ TARGETS = ["map parallel", "node parallel", "map ray", "node ray", "daft process
 @pytest.fixture(scope="module")
 def engine(request, engine_on):
     if request.param == "daft processes":
-        return DaftEngine(runner="native", concurrency=2)
+        return DaftEngine(runner="native", concurrency=1)
     level, alias = request.param.split()
     return engine_on(f"{level}_executor", alias)
 
