@@ -436,6 +436,16 @@ DIFFERENT = {
         np.ma.array([1, 5], mask=[0, 1], fill_value=5),
         np.ma.array([1, 5], mask=[0, 0], fill_value=5),
     ),
+    "numpy masked number and number": (
+        np.ma.array(1, mask=True, fill_value=5),
+        np.ma.array(5, mask=False, fill_value=5),
+    ),
+    "numpy record with an object": (
+        np.array([(1, [1])], [("a", int), ("b", object)])[0],
+        np.array([(1, [2])], [("a", int), ("b", object)])[0],
+    ),
+    "numpy functions": (np.add, np.subtract),
+    "unions of types": (int | None, str | None),
     "numpy generators": (np.random.default_rng(1), np.random.default_rng(2)),
     "pandas row": (pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [1, 3]})),
     "pandas dtype": (pd.DataFrame({"a": [1]}), pd.DataFrame({"a": [1.0]})),
@@ -449,6 +459,10 @@ DIFFERENT = {
     "pandas categories": (categories("a", "b"), categories("a", "c")),
     "pandas order of categories": (categories("a", ordered=True), categories("a", ordered=False)),
     "pandas missing number": (pd.Series([1, None], dtype="Int64"), pd.Series([1, 0], dtype="Int64")),
+    "pandas duplicate labels": (
+        pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=True),
+        pd.DataFrame({"a": [1]}).set_flags(allows_duplicate_labels=False),
+    ),
     "pandas attrs": (
         with_attribute(pd.DataFrame({"a": [1]}), attrs={"unit": "m"}),
         with_attribute(pd.DataFrame({"a": [1]}), attrs={"unit": "km"}),
@@ -474,6 +488,8 @@ SAME = {
     "private attribute beside a public one": lambda: Public(1, hidden=[1]),
     "array that is not contiguous": lambda: np.arange(10)[::2],
     "objects in an array": lambda: np.array(["a", None, {1}], object),
+    "record with an object": lambda: np.array([(1, [1])], [("a", int), ("b", object)])[0],
+    "union of types": lambda: int | None,
     "series": lambda: pd.Series(["a", None]),
     "frame": lambda: pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}),
     "frame with several levels": lambda: pd.DataFrame([[1]], columns=pd.MultiIndex.from_tuples([("a", "b")])),
@@ -903,12 +919,19 @@ def test_how_columns_were_put_together_does_not_count(library):
         assert digest(module.array([1, 2])) != digest(module.array([1, 2], module.int8()))
         assert digest(whole.slice(1)) == digest(module.table({"a": [2, 3], "b": ["y", None]}))
         assert digest(whole) != digest(whole.rename_columns(["a", "c"]))
+        encoded = [module.array(values).dictionary_encode() for values in (["a", "b"], ["a", "c"])]
+        assert digest(encoded[0]) != digest(encoded[1])
+        assert digest(module.table({"a": encoded[0]})) != digest(module.table({"a": encoded[1]}))
         other = whole.set_column(1, "b", module.array(["x", "y", "z"]))
     else:
         whole = module.DataFrame({"a": [1, 2, 3], "b": ["x", "y", None]})
         parts = module.concat([whole[:1], whole[1:]])
         assert digest(whole["a"]) != digest(whole["a"].rename("c"))
         assert digest(whole["b"]) != digest(module.Series("b", ["x", "y", "z"]))
+        encoded = [module.Series(values, dtype=module.Categorical) for values in (["a", "b"], ["a", "c"])]
+        assert digest(encoded[0]) != digest(encoded[1])
+        objects = [module.Series([{value}], dtype=module.Object) for value in (1, 1, 2)]
+        assert digest(objects[0]) == digest(objects[1]) != digest(objects[2])
         other = whole.with_columns(b=module.Series(["x", "y", "z"]))
     assert digest(parts) == digest(whole)
     assert digest(other) != digest(whole)

@@ -448,6 +448,117 @@ TRAPS = {
         {"written": "def g(x): return x * g.rate\ng.rate = 2\ndef f(x): return g(x)"},
         ("written", "g.rate = 2", "g.rate = 3"),
     ),
+    "what a field of a dataclass carries": (
+        {
+            "written": 'import dataclasses\n@dataclasses.dataclass\nclass C:\n    a: int = dataclasses.field(default=1, metadata={"scale": 2})\ndef f(x): return [field.metadata["scale"] for field in dataclasses.fields(C)]'
+        },
+        ("written", '"scale": 2', '"scale": 3'),
+    ),
+    "the attributes that a class pattern matches": (
+        {
+            "written": "class P:\n    __match_args__ = ('a', 'b')\n    a, b = 1, 2\ndef f(x):\n    match P():\n        case P(v, _): return v"
+        },
+        ("written", "('a', 'b')", "('b', 'a')"),
+    ),
+    "the parameter of a generic base": (
+        {
+            "written": "import typing\nT = typing.TypeVar('T')\nclass A(typing.Generic[T]):\n    def read(self, x): return typing.get_args(type(self).__orig_bases__[0])[0](x)\nclass B(A[int]): pass\ndef f(x): return B().read(x)"
+        },
+        ("written", "A[int]", "A[str]"),
+    ),
+    "the type below a new type": (
+        {"written": "import typing\nN = typing.NewType('N', int)\ndef f(x): return N.__supertype__(x + 0.5)"},
+        ("written", "int)", "float)"),
+    ),
+    "a docstring that is read": (
+        {"written": "def g(x):\n    'one'\ndef f(x): return g.__doc__"},
+        ("written", "'one'", "'two'"),
+    ),
+    "a docstring that is read by inspect": (
+        {"written": "import inspect\nclass C:\n    'one'\ndef f(x): return inspect.getdoc(C)"},
+        ("written", "'one'", "'two'"),
+    ),
+    "a docstring in the schema of a model": (
+        {
+            "written": "import pydantic\nclass M(pydantic.BaseModel):\n    'one'\n    v: int = 1\ndef f(x): return M.model_json_schema()['description']"
+        },
+        ("written", "'one'", "'two'"),
+    ),
+    "the name of a function in a table": (
+        {"written": "def g(x): return x\nT = [g]\ndef f(x): return T[0].__name__"},
+        ("written", "def g(x): return x\nT = [g]", "def h(x): return x\nT = [h]"),
+    ),
+    "type hints that are read": (
+        {
+            "written": "import typing\ndef g(x: int): return x\ndef f(x): return typing.get_type_hints(g)['x'](x)"
+        },
+        ("written", "x: int", "x: str"),
+    ),
+    "type hints by which a decorator converts": (
+        {
+            "written": "import functools, inspect\ndef convert(g):\n    @functools.wraps(g)\n    def call(x):\n        return g(inspect.signature(g).parameters['x'].annotation(x))\n    return call\n@convert\ndef g(x: int): return x\ndef f(x): return g(x)"
+        },
+        ("written", "x: int", "x: str"),
+    ),
+    "a class that has registered itself with its base": (
+        {
+            "written": "class Base:\n    known = {}\n    def __init_subclass__(cls): Base.known[cls.__name__] = cls\nclass A(Base):\n    def run(self, x): return x + 1\ndef f(x): return Base.known['A']().run(x)"
+        },
+        ("written", "x + 1", "x + 2"),
+    ),
+    "a class that has registered itself in a table": (
+        {
+            "written": "KNOWN = {}\nclass Base:\n    def __init_subclass__(cls): KNOWN[cls.__name__] = cls\nclass A(Base):\n    def run(self, x): return x + 1\ndef f(x): return KNOWN['A']().run(x) if issubclass(KNOWN['A'], Base) else None"
+        },
+        ("written", "x + 1", "x + 2"),
+    ),
+    "a class that its metaclass has registered": (
+        {
+            "written": "class Meta(type):\n    known = {}\n    def __new__(meta, name, bases, names):\n        Meta.known[name] = made = super().__new__(meta, name, bases, names)\n        return made\nclass A(metaclass=Meta):\n    def run(self, x): return x + 1\ndef f(x): return Meta.known['A']().run(x)"
+        },
+        ("written", "x + 1", "x + 2"),
+    ),
+    "a class that is found among the subclasses of another": (
+        {
+            "written": "class Base: pass\nclass A(Base):\n    def run(self, x): return x + 1\ndef f(x): return [kind().run(x) for kind in Base.__subclasses__()][-1]"
+        },
+        ("written", "x + 1", "x + 2"),
+    ),
+    "a module in a table": (
+        {
+            "written": "import aid\nT = {'a': aid}\ndef f(x): return T['a'].help(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module in a closure": (
+        {
+            "written": "import aid\ndef make(module):\n    def f(x): return module._help(x)\n    return f\nf = make(aid)",
+            "aid": "def _help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module that is a default": (
+        {
+            "written": "import aid\ndef f(x, module=aid): return module.help(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module that an object holds": (
+        {
+            "written": "import aid\nclass A:\n    def __init__(self): self._module = aid\na = A()\ndef f(x): return a._module.help(x)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
+    "a module in a partial": (
+        {
+            "written": "import aid, functools\ndef g(module, x): return module.help(x)\nf = functools.partial(g, aid)",
+            "aid": "def help(x): return x + 1",
+        },
+        ("aid", "x + 1", "x + 2"),
+    ),
 }
 
 # Everything public in a module that is passed on may be used, so that it counts.
@@ -458,6 +569,11 @@ PASSED_WHOLE = {
     "a module imported within the function and used in a function within",
     "a module kept in a variable",
     "a module asked for an attribute by its name",
+    "a module in a table",
+    "a module that is a default",
+    "a module that an object holds",
+    "a module in a closure",
+    "a module in a partial",
 }
 
 
@@ -531,6 +647,49 @@ def test_the_result_does_come_back_after_a_harmless_change_beside(trap, written,
         assert code.run(cache) == (before, False)
         code.sources[module] = sources[module]
         assert code.run(cache) == (before, False)
+
+
+PLAIN = """
+K = 1
+def made(c):
+    def inner(x): return x + c
+    return inner
+inner = made(1)
+def helper(x, k=2, *, j=3): return inner(x) + k + j
+def f(x): return helper(abs(x)) + K
+"""
+REPLACED = {
+    "a global": lambda module: setattr(module, "K", 5),
+    "a global by another of another type": lambda module: setattr(module, "K", 1.0),
+    "a global that hides a builtin": lambda module: setattr(module, "abs", lambda x: x + 7),
+    "a helper": lambda module: setattr(module, "helper", lambda x: 0),
+    "a helper by an object": lambda module: setattr(module, "helper", Squared()),
+    "the code of a helper": lambda module: setattr(
+        module.helper, "__code__", (lambda x, k=2, *, j=3: 0).__code__
+    ),
+    "the defaults of a helper": lambda module: setattr(module.helper, "__defaults__", (5,)),
+    "the keyword defaults of a helper": lambda module: module.helper.__kwdefaults__.update(j=5),
+    "a closure value": lambda module: setattr(module.inner.__closure__[0], "cell_contents", 5),
+}
+
+
+class Squared:
+    def __call__(self, x):
+        return x * x + 50
+
+
+@pytest.mark.parametrize("replaced", REPLACED)
+def test_no_old_result_comes_back_within_a_process_after_replacing(replaced, written, tmp_path):
+    function = written({"written": PLAIN}).function()
+    pipeline = Pipeline([node(function, output_name="y")])
+    with DiskCache(tmp_path / "cache") as cache:
+        cached = pipeline.with_cache(cache)
+        before = cached(x=1)
+        assert (cached(x=1), len(cache)) == (before, 1)
+        REPLACED[replaced](sys.modules["written"])
+        after = cached(x=1)
+        assert (cached(x=1), len(cache)) == (after, 2)
+        assert repr(after) == repr(pipeline(x=1)) != repr(before)
 
 
 ACROSS = """
@@ -1067,6 +1226,37 @@ PRIVATE = {
             __slots__ = ("more",)
         def make(v): return More([v])
         def f(thing): return sum(thing._rows)
+        """,
+    "a slot that a subclass hides by a property": """
+        class Thing:
+            __slots__ = ("_size",)
+            def __init__(self, size): Thing._size.__set__(self, size)
+            def get(self): return Thing._size.__get__(self)
+        class More(Thing):
+            __slots__ = ()
+            _size = property(lambda self: 0)
+        def make(v): return More(v)
+        def f(thing): return thing.get()
+        """,
+    "a slot that a subclass hides by a slot": """
+        class Thing:
+            __slots__ = ("_size",)
+            def get(self): return Thing._size.__get__(self)
+        class More(Thing):
+            __slots__ = ("_size",)
+        def make(v):
+            thing = More()
+            thing._size = 1
+            Thing._size.__set__(thing, v)
+            return thing
+        def f(thing): return thing.get()
+        """,
+    "a slot whose name came from an iterator": """
+        class Thing:
+            __slots__ = iter(["_size"])
+            def __init__(self, size): self._size = size
+        def make(v): return Thing(v)
+        def f(thing): return thing._size
         """,
     "what a descriptor keeps": """
         class Positive:

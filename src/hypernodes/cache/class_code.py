@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CONSTRUCTING_METHODS: Final = frozenset(
     ["__init__", "__new__", "__post_init__", "__attrs_post_init__", "__setstate__"]
 )
+CLASS_MAKING_METHODS: Final = frozenset(["__init_subclass__", "__prepare__", "__set_name__"])
 _COPYING_METHODS: Final = frozenset(
     [
         "__copy__",

@@ -129,6 +129,12 @@ def _globals_read(function: FunctionType, changed: ChangedPlaces) -> dict[str, o
     return values
 
 
+def imports_in(function: FunctionType) -> bool:
+    """Return whether a function imports anything when it is called."""
+    references = references_of(function.__code__)
+    return bool(references.imports) or any(_imported_by(call, function) for call in references.calls)
+
+
 def _imported_by(call: Call, function: FunctionType) -> Import | None:
     """Return what a call of `importlib.import_module` or ``__import__`` imports."""
     scope = function.__globals__
@@ -171,6 +177,15 @@ def _read_module(
         _read_passed_module(values, name, value, referenced, changed)
     else:
         values[name] = value
+
+
+def attributes_of_module(
+    module: ModuleType, referenced: frozenset[str], changed: ChangedPlaces
+) -> dict[str, object]:
+    """Return what may be used of a module that is a value, by name, with the names that code refers to."""
+    values: dict[str, object] = {}
+    _read_passed_module(values, "module", module, referenced, changed)
+    return dict(sorted(values.items()))
 
 
 def _read_passed_module(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import collections
+import contextlib
 import enum
 import functools
 import sys
@@ -11,8 +12,9 @@ import types
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache.changes import NO_CHANGES, SILENT_MUTATORS, changes_in
-from hypernodes.cache.code import dependencies
+from hypernodes.cache.code import attributes_of_module, dependencies
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
+from hypernodes.cache.references import references_of
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
@@ -24,6 +26,15 @@ if TYPE_CHECKING:
 _PYTHON: Final = "python-{}.{}".format(*sys.version_info[:2]).encode()
 _SET_ON_FUNCTIONS: Final = ("cache_parameters",)  # by functools.lru_cache
 
+_READS_NAME: Final = frozenset(["__name__", "__qualname__"])
+_READS_DOC: Final = frozenset(["__doc__", "getdoc"])
+_READS_ANNOTATIONS: Final = frozenset(
+    ["__annotations__", "get_annotations", "get_type_hints", "getfullargspec", "signature"]
+)
+_READS_SUBCLASSES: Final = frozenset(["__subclasses__"])
+_DESCRIBING: Final = _READS_NAME | _READS_DOC | _READS_ANNOTATIONS | _READS_SUBCLASSES
+"""Names by which code asks for what a function is called, says of itself, and has as types."""
+
 PLAIN: Final = {
     *(type(None), bool, int, float, complex, str, bytes, tuple, dict, list, set, bytearray),
     *(collections.deque, collections.Counter, collections.OrderedDict, collections.defaultdict),
@@ -34,11 +45,20 @@ PLAIN: Final = {
 class CodeWalk(abc.ABC):
     """A walk through a value, as far as it is code."""
 
-    def __init__(self, reach: Reach, changed: ChangedPlaces, *, is_code: bool) -> None:
+    def __init__(
+        self,
+        reach: Reach,
+        changed: ChangedPlaces,
+        *,
+        is_code: bool,
+        mentioned: frozenset[str] = frozenset(),
+    ) -> None:
         self._depths: dict[int, int] = {}  # of the values around the current one, by id
         self._reach = reach
         self._changed = changed
-        self._is_internal = is_code
+        self._is_internal = self._is_code = is_code
+        self._mentioned = mentioned
+        self.mentioned = set(mentioned)  # the names that describe code, as far as the walk has met them
         self._methods: list[tuple[type, str]] = []  # The methods that the walk is in.
         self.omissions: dict[type, dict[str, str]] = {}
         self.has_state = False
@@ -104,10 +124,30 @@ class CodeWalk(abc.ABC):
         if self._is_reached(function.__code__):
             self._changed.add_function(function)
         parts += self._added_to_function(function)
+        parts += self._described(function)
         for description, value in dependencies(function, self._changed):
             part = self._part(f"{description} of {function.__name__!r}", value)
             parts += [description.encode(), part]
         return parts
+
+    def _described(self, function: types.FunctionType) -> list[bytes]:
+        """Return the name, docstring and annotations of a function, as far as the code may ask for them."""
+        parts = []
+        self.mentioned |= references_of(function.__code__).all & _DESCRIBING
+        if self._reads(_READS_NAME):
+            parts += [b"name", self.digest(function.__name__)]
+        if self._reads(_READS_DOC):
+            parts += [b"doc", self.digest(function.__doc__)]
+        if self._reads(_READS_ANNOTATIONS):
+            for name, annotation in function.__annotations__.items():
+                parts += [name.encode(), self._annotation(annotation)]
+        return parts
+
+    def _reads(self, names: frozenset[str]) -> bool:
+        """Return whether the code asks by one of these names: that of the value, or that which takes it."""
+        if self._is_code or not self._mentioned.isdisjoint(names):
+            return not self._mentioned.isdisjoint(names)
+        return self._reach.mentions(names)
 
     def _is_reached(self, code: types.CodeType) -> bool:
         """Return whether code, if it changes anything, may be called by the code that uses the value."""
@@ -153,6 +193,12 @@ class CodeWalk(abc.ABC):
         for name, annotation in annotations.items() if isinstance(annotations, dict) else ():
             # Dataclasses and models make fields from annotations.
             parts += [name.encode(), self._annotation(annotation)]
+        parts.extend(map(self._annotation, own.pop("__orig_bases__", ())))
+        # A model writes its docstring into its schema.
+        if hasattr(kind, "model_fields") or self._reads(_READS_DOC):
+            parts.append(self.digest(own.get("__doc__")))
+        if self._reads(_READS_SUBCLASSES):
+            parts += sorted(self._all(kind.__subclasses__()))
         if (decorators := own.pop("__pydantic_decorators__", None)) is not None:
             # Their repr has the address of the class. The decorated functions are attributes of the class.
             by_kind = state_of(decorators).items()
@@ -176,6 +222,11 @@ class CodeWalk(abc.ABC):
         except SignatureError:  # It may be a forward reference.
             return repr(annotation).encode()
 
+    def _module(self, module: types.ModuleType) -> list[bytes]:
+        """Walk what code may use of a module that an object, a table or an argument holds."""
+        values = attributes_of_module(module, self._reach.names, self._changed)
+        return [part for name, value in values.items() for part in (name.encode(), self._part(name, value))]
+
     def _is_effect(self, kind: type, name: str, value: object) -> bool:
         """Return whether the code that uses an attribute changes it, and does nothing else with it."""
         effects = self._reach.effects(kind)
@@ -186,12 +237,12 @@ def state_of(value: Any) -> dict[str, Any]:
     """Return the attributes of an object, slots included."""
     state = dict(getattr(value, "__dict__", ()))
     for base in type(value).__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for slot in (slots,) if isinstance(slots, str) else slots:
-            is_mangled = slot.startswith("__") and not slot.endswith("__")
-            name = f"_{base.__name__.lstrip('_')}{slot}" if is_mangled else slot
-            if slot not in ("__dict__", "__weakref__") and hasattr(value, name):
-                state[name] = getattr(value, name)
+        own = vars(base)
+        for name, slot in own.items() if "__slots__" in own else ():
+            if isinstance(slot, types.MemberDescriptorType):
+                with contextlib.suppress(AttributeError):  # The slot may be empty.
+                    # A subclass may hide the slot by an attribute, or by a slot of the same name.
+                    state[f"{base.__qualname__}.{name}" if name in state else name] = slot.__get__(value)
     return state
 
 
@@ -219,9 +270,7 @@ _SKIPPED_CLASS_ATTRIBUTES: Final = {"__slotnames__"} | frozenset(
         "__abstractmethods__",
         "_abc_impl",
         "__dataclass_params__",
-        "__match_args__",
         "__parameters__",
-        "__orig_bases__",
         "__class_vars__",
         "__pydantic_complete__",
         "__pydantic_core_schema__",

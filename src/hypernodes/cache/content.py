@@ -78,9 +78,10 @@ def attributes_within(value: object, reach: Reach, changed: ChangedPlaces) -> di
 
 def _fingerprint(value: object, reach: Reach, changed: ChangedPlaces, *, is_code: bool) -> Fingerprint:
     # A place that code changes may have been walked before that code. Then the value is walked again.
+    mentioned = frozenset[str]()
     for _ in range(_MAX_WALKS):
         known = len(changed)
-        walk = Walk(reach, changed, is_code=is_code)
+        walk = Walk(reach, changed, is_code=is_code, mentioned=mentioned)
         try:
             result = walk.digest(value)
         except SignatureError:
@@ -91,8 +92,9 @@ def _fingerprint(value: object, reach: Reach, changed: ChangedPlaces, *, is_code
             raise SignatureError(
                 f"a {type(value).__qualname__} has no stable content ({described(error)})"
             ) from None
-        if len(changed) == known:
+        if len(changed) == known and walk.mentioned == mentioned:
             return Fingerprint(result, walk.omissions, walk.has_state)
+        mentioned = frozenset(walk.mentioned)
     raise SignatureError("its code changes more and more places")
 
 

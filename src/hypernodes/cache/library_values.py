@@ -35,8 +35,17 @@ def _components(kind: type, value: Any) -> tuple[object, ...] | None:
             return _polars(value)
         case "torch" if kind.__name__ in ("layout", "memory_format"):
             return (str(value),)
+        case "typing" if kind.__name__ == "NewType":
+            return (value.__name__, value.__supertype__)
         case "dataclasses" if isinstance(value, dataclasses.Field):
-            return (value.name, value.default, value.default_factory, value.init, value.kw_only)
+            return (
+                value.name,
+                value.default,
+                value.default_factory,
+                value.init,
+                value.kw_only,
+                value.metadata,
+            )
         case "re" if isinstance(value, re.Pattern):
             return (value.pattern, value.flags)
     torch = sys.modules.get("torch")
@@ -67,9 +76,11 @@ def _polars(value: Any) -> tuple[object, ...]:
     level = sys.modules[
         "polars"
     ].CompatLevel.oldest()  # Later levels have string views, which depend on addresses.
-    columns = value.rechunk().to_arrow(compat_level=level)
-    schema = value.schema if hasattr(value, "schema") else (value.name, value.dtype)
-    return (str(schema), columns)
+    schema = value.schema if hasattr(value, "schema") else {value.name: value.dtype}
+    if any(str(kind) == "Object" for kind in schema.values()):
+        columns = value.get_columns() if hasattr(value, "get_columns") else [value]
+        return (str(schema), [column.to_list() for column in columns])
+    return (str(schema), value.rechunk().to_arrow(compat_level=level))
 
 
 def _arrow(table: Any) -> tuple[object, ...]:
@@ -79,8 +90,10 @@ def _arrow(table: Any) -> tuple[object, ...]:
         table = table.take(pyarrow.array(range(table.num_rows), pyarrow.int64()))
     if hasattr(table, "combine_chunks"):
         table = table.combine_chunks()  # The division into chunks does not count.
-    batches = table.to_batches() if hasattr(table, "to_batches") else [table]
-    return (str(table.schema), [batch.serialize() for batch in batches], str(pyarrow.__version__))
+    content = pyarrow.BufferOutputStream()
+    with pyarrow.ipc.new_stream(content, table.schema) as stream:  # It has dictionaries, unlike a batch.
+        stream.write(table)
+    return (str(table.schema), memoryview(content.getvalue()), str(pyarrow.__version__))
 
 
 def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
@@ -88,8 +101,8 @@ def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
         return (value.dtype.str, str(value.dtype), value.shape, _content_of_array(value))
     if kind.__name__.endswith("DType"):
         return (str(value),)
-    if hasattr(value, "tobytes") and hasattr(value, "dtype") and value.shape == () and value.ndim == 0:
-        return (str(value.dtype), value.tobytes())
+    if isinstance(value, sys.modules["numpy"].generic):
+        return (str(value.dtype), value.item() if value.dtype.hasobject else value.tobytes())
     return None
 
 
@@ -106,12 +119,15 @@ def _content_of_array(values: Any) -> object:
 
 def _pandas(kind: type, value: Any) -> tuple[object, ...] | None:
     if kind.__name__ == "DataFrame":
-        return ([value.iloc[:, at] for at in range(value.shape[1])], value.columns, value.index, value.attrs)
+        columns = [value.iloc[:, at] for at in range(value.shape[1])]
+        return (columns, value.columns, value.index, value.attrs, value.flags.allows_duplicate_labels)
     if kind.__name__ == "MultiIndex":
         return (list(value.levels), [codes.tolist() for codes in value.codes], list(value.names))
     if kind.__name__ in ("Series", "Index"):
         is_plain = type(value.dtype).__module__.startswith("numpy")
         values = value.to_numpy() if is_plain else value.array
-        more = (value.index, value.attrs) if kind.__name__ == "Series" else ()
+        if kind.__name__ == "Index":
+            return (str(value.dtype), values, value.name)
+        more = (value.index, value.attrs, value.flags.allows_duplicate_labels)
         return (str(value.dtype), values, value.name, *more)
     return None

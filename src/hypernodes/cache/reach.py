@@ -15,9 +15,9 @@ import typing
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from hypernodes.cache.accesses import accesses
-from hypernodes.cache.class_code import CONSTRUCTING_METHODS, ClassCode, Findings
+from hypernodes.cache.class_code import CLASS_MAKING_METHODS, CONSTRUCTING_METHODS, ClassCode, Findings
 from hypernodes.cache.code import dependencies
-from hypernodes.cache.installed import is_class_of_library, is_of_library
+from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
@@ -111,9 +111,23 @@ class Reach:
         """Return whether this code may read an attribute of that name."""
         return self is NO_REACH or self.findings.is_dynamic or name in self.findings.names
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names that this code contains, as far as the code is known."""
+        return frozenset() if self is NO_REACH else self.findings.names
+
+    def mentions(self, names: frozenset[str]) -> bool:
+        """Return whether this code contains one of these names."""
+        return not names.isdisjoint(self.names)
+
     def may_call(self, kind: type, name: str) -> bool:
-        """Return whether this code may call a method of a class: if not, its effects are not this code's."""
-        if self is NO_REACH:
+        """Return whether this code may call a method of a class: if not, its effects are not this code's.
+
+        Methods that are called when a class is made, such as those that register it, have been called before.
+        """
+        if self is NO_REACH or name in CLASS_MAKING_METHODS:
+            return False
+        if issubclass(kind, type) and name in CONSTRUCTING_METHODS:
             return False
         names = self.inside(kind).findings.names
         if name in CONSTRUCTING_METHODS:
@@ -221,7 +235,8 @@ class _Search:
             case list() | tuple() | set() | frozenset() | dict() if len(value) <= _MAX_TABLE_ITEMS:
                 yield from filter(_may_lead_to_code, value.values() if isinstance(value, dict) else value)
             case types.ModuleType():
-                return
+                if not is_installed(value.__name__):
+                    yield from filter(_may_lead_to_code, vars(value).values())
             case _:
                 yield type(value)
                 yield from (_attribute(value, name) for name in ("__wrapped__", "func", "function"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copyreg
 import enum
 import functools
 import logging
@@ -18,6 +19,7 @@ from hypernodes.cache.code_walk import CodeWalk, state_of, state_of_member
 from hypernodes.cache.hashing import combine
 from hypernodes.cache.installed import is_class_of_library, is_installed
 from hypernodes.cache.library_values import components_of
+from hypernodes.cache.plain_code import keep_digest, kept_digest
 from hypernodes.cache.reach import NO_REACH
 from hypernodes.cache.simple_values import MIN_PACKED_LENGTH, SIMPLE_TYPES, TAGS, pack
 from hypernodes.exceptions import SignatureError
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
 _NOT_INPUTS: Final = (
-    types.ModuleType,
     logging.Logger,
     type(threading.Lock()),
     type(threading.RLock()),
@@ -51,14 +52,26 @@ class Walk(CodeWalk):
             return combine(TAGS[kind], (simple(value),))
         if (depth := self._depths.get(id(value))) is not None:
             return combine(b"again", (str(len(self._depths) - depth).encode(),))
+        function = value if isinstance(value, types.FunctionType) else None
+        if function is not None and self._is_as_ever():
+            kept = kept_digest(function, self._depths)
+            if kept is not None:
+                return kept
         self._depths[id(value)] = len(self._depths)
         try:
             tag, parts = self._parts(kind, value)
-            return combine(tag, parts)
+            result = combine(tag, parts)
         except RecursionError:
             raise _TooDeepError(f"a {kind.__qualname__} is nested too deeply to be fingerprinted") from None
         finally:
             del self._depths[id(value)]
+        if function is not None and self._is_as_ever():
+            keep_digest(function, result, self._depths)
+        return result
+
+    def _is_as_ever(self) -> bool:
+        """Return whether the digest of a plain function does not depend on this walk."""
+        return self._is_code and not self.mentioned and not len(self._changed)
 
     def code_digest(self, code: types.CodeType) -> bytes:
         """Return the digest of what a code object does."""
@@ -83,6 +96,8 @@ class Walk(CodeWalk):
             private = getattr(value, "__pydantic_private__", None)
             more = self.attributes(value, private) if isinstance(private, dict) else []
             return kind.__qualname__.encode(), [*self._all(components), *more]
+        if isinstance(value, types.ModuleType):
+            return b"module", self._module(value)
         if isinstance(value, _NOT_INPUTS):
             return b"no input", [kind.__qualname__.encode(), *self._added_to_no_input(kind, value)]
         if isinstance(value, weakref.ref):
@@ -148,7 +163,8 @@ class Walk(CodeWalk):
         if type(value) is object:
             raise SignatureError("an object() is only equal to itself")
         try:
-            parts: Any = value.__reduce_ex__(4)
+            reduce = copyreg.dispatch_table.get(type(value))
+            parts: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception as error:
             raise SignatureError(
                 f"a {type(value).__qualname__} has no stable content ({described(error)})"
