@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import hypernodes
 from hypernodes import DiskCache, Pipeline, node
 from hypernodes.cache.entry import seal
 from hypernodes.cache.provenance import ArgumentProvenance, Provenance
@@ -49,6 +50,12 @@ def command(cache, *arguments, exit_code=0):
 
 def as_json(cache, *arguments, **options):
     return json.loads(command(cache, *arguments, "--json", **options))
+
+
+def test_the_command_prints_the_version():
+    done = CliRunner().invoke(main, ["--version"])
+    assert done.exit_code == 0, done.output
+    assert hypernodes.__version__ in done.output
 
 
 def test_stats_count_entries_bytes_and_hits_by_node(cache):

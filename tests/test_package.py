@@ -214,6 +214,23 @@ def test_every_module_in_the_list_of_ways_to_execute_a_node_is_there():
         assert path.is_dir() or path.with_suffix(".py").is_file(), module
 
 
+LISTED = re.compile(r"^(\w+)  +\S", re.MULTILINE)
+PACKAGES = [
+    path.parent
+    for path in SOURCE.rglob("__init__.py")
+    if len(LISTED.findall(path.read_text(encoding="utf-8").partition("from __future__")[0])) > 3
+]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_a_package_that_lists_its_modules_lists_all_of_them(package):
+    listed = LISTED.findall((package / "__init__.py").read_text(encoding="utf-8"))
+    modules = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/*.py")
+    }
+    assert sorted(listed) == sorted(modules - {"__init__"})
+
+
 # ---------------------------------------------------------------------------------------- options of nodes
 
 CHANGED_OPTIONS = {

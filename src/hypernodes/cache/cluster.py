@@ -64,7 +64,6 @@ class RemoteStore:
         self._backoff_s = _MIN_BACKOFF_S
 
     def read(self, keys: Iterable[str]) -> dict[str, tuple[str, Blob]]:
-        """Return the tag and bytes of those keys that exist."""
         found: dict[str, tuple[str, Blob]] = {}
         missing = []
         for key in keys:
@@ -80,56 +79,45 @@ class RemoteStore:
         return found
 
     def contains(self, keys: Iterable[str]) -> set[str]:
-        """Return those keys that exist."""
         wanted = list(keys)
         copied = {key for key in wanted if key in self._copies}
         missing = [key for key in wanted if key not in copied]
         return copied.union(self._call("contains", missing) or () if missing else ())
 
     def write(self, records: Sequence[Record], counts: dict[str, int] | None = None) -> bool:
-        """Store records and add to counters; return whether this was possible without waiting for long."""
         joined = [(record.key, record.tag, b"".join(record.pieces)) for record in records]
         for key, tag, blob in joined:
             self._add_copy(key, tag or "", blob)
         return self._call("write", joined, counts or {}) is not False
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Drop the entries with these keys, and return their number."""
         dropped = list(keys)
         self._drop_copies(dropped)
         return self._call("delete", dropped) or 0
 
     def rows(self, tag: str | None = None, limit: int = -1, prefix: str = "") -> Iterator[Row]:
-        """Iterate over the entries of all nodes or of one, whose keys have a prefix, the latest first."""
         yield from self._call("rows", tag, limit, prefix) or ()
 
     def counts(self, prefix: str) -> dict[str, int]:
-        """Return the counters whose keys have a prefix, without that prefix."""
         return self._call("counts", prefix) or {}
 
     def by_tag(self) -> dict[str, tuple[int, int]]:
-        """Return the number of entries and of their bytes, by node."""
         return self._call("by_tag") or {}
 
     def remove_orphans(self) -> int:
-        """Remove files that writers have left behind when they died, and return their number."""
         return self._call("remove_orphans") or 0
 
     def foreign(self) -> dict[int, str]:
-        """Return the keys of rows that this library has not written, by row id."""
         return self._call("foreign") or {}
 
     def delete_rows(self, row_ids: Iterable[int]) -> int:
-        """Drop rows by their ids, and return their number."""
         return self._call("delete_rows", list(row_ids)) or 0
 
     def clear(self, tag: str | None = None, used_before: float | None = None) -> int:
-        """Drop everything, or the entries of a node or not used since a time; return their number."""
         self._drop_copies(list(self._copies))
         return self._call("clear", tag, used_before) or 0
 
     def close(self) -> None:
-        """Drop the copies."""
         self._drop_copies(list(self._copies))
 
     # ------------------------------------------------------------------------------ calls of the actor

@@ -7,6 +7,7 @@ get ─▶ WriteBehind, else the store ─▶ seal checked ─▶ unpickled
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
 import os
 import time
@@ -17,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from hypernodes.arguments import number_of_bytes, path_text, seconds
 from hypernodes.cache import entry, inspection, processes
 from hypernodes.cache.backend import KEY_VARIABLE, BackendHandle, current_ray_node, is_outside_cluster
-from hypernodes.cache.keys import key_bytes
 from hypernodes.cache.maintenance import Maintenance
 from hypernodes.cache.provenance import code_parts_from_json, code_parts_to_json
 from hypernodes.cache.record import Record
@@ -27,6 +27,7 @@ from hypernodes.cache.summary import describe
 from hypernodes.cache.warn_once import WarnOnce
 from hypernodes.cache.write_behind import WriteBehind
 from hypernodes.config import MISS
+from hypernodes.exceptions import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -97,7 +98,7 @@ class DiskCache(Maintenance):
             None if size_limit is None else number_of_bytes("size_limit", size_limit, where=where)
         )
         self.expire: float | None = None if expire is None else seconds("expire", expire, where=where)
-        self._key = key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else key_bytes(key)
+        self._key = _key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else _key_bytes(key)
         self.remote: str | None = None if remote is None else check_url(remote)
         self._ray_node: str | None = None
         self._was_sent = False  # whether other processes may have written entries since `flush`
@@ -334,6 +335,22 @@ class DiskCache(Maintenance):
                 "cache a remote tier, DiskCache(path, remote=...), which all hosts share",
             )
         return _unpickle, (str(self.path), self.size_limit, self._key, self.expire, ray_node, self.remote)
+
+
+def _key_bytes(key: str | bytes | None, source: str = "key") -> bytes | None:
+    """Return a key in the form that blake2b takes."""
+    if key is None:
+        return None
+    if not isinstance(key, str | bytes):
+        raise OptionError(f"DiskCache: {source} must be bytes or text, not {type(key).__name__}.")
+    if not key.strip():
+        raise ValueError(
+            f"DiskCache: {source} is empty, so that entries would not be protected. Set it to a secret, or "
+            "leave it out if there shall be no key."
+        )
+    raw = key.encode(errors="surrogateescape") if isinstance(key, str) else key
+    # blake2b takes keys of up to 64 bytes. A longer one is replaced by its digest, as HMAC does.
+    return hashlib.blake2b(raw).digest() if len(raw) > hashlib.blake2b.MAX_KEY_SIZE else raw
 
 
 def _unpickle(*settings: Any) -> DiskCache:

@@ -32,6 +32,6 @@ class _LazyGroup(click.Group):
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="hypernodes")
+@click.version_option(package_name="hypernodes-ray")
 def main() -> None:
     """Plain functions, connected by name into pipelines that run anywhere."""

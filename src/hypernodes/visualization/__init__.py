@@ -3,7 +3,8 @@
 diagram            the content of a picture: boxes and arrows, without colours and positions
 run_overlay        the results of a run, added to a diagram
 picture            the entry: from a pipeline to a picture in the requested format, or to a table
-dot, svg           a diagram in the language of Graphviz, and rendered by it as SVG
+dot                a diagram in the language of Graphviz
+svg                a diagram as SVG, rendered by Graphviz
 mermaid            a diagram as a Mermaid flowchart
 html               a diagram as an interactive page
 explanation_table  the verdicts of `Pipeline.explain` as a table
