@@ -283,6 +283,39 @@ def test_a_model_is_loaded_once_in_each_worker_process(tmp_path):
     assert len(os.listdir(tmp_path)) == len(pids)
 
 
+def test_a_file_that_rows_would_use_up_is_opened_for_each(tmp_path):
+    (tmp_path / "words").write_text("ab")
+
+    @node(output_name="file")
+    def opened(path):
+        return open(path)  # noqa: SIM115  # The next node closes it.
+
+    @node(output_name="text")
+    def text(x, file) -> str:
+        with file:
+            return file.read() * x
+
+    pipeline = Pipeline([opened, text]).bind(path=tmp_path / "words")
+    made = rows_of(pipeline.map(numbers(6, blocks=1), output_name="text"), by="text")
+    assert made == [{"text": "ab" * x} for x in range(6)]
+
+
+def test_what_rows_share_is_computed_again_for_another_data_set(tmp_path):
+    @node(output_name="word")
+    def read(path):
+        return path.read_text()
+
+    @node(output_name="text")
+    def text(x, word) -> str:
+        return word * x
+
+    pipeline = Pipeline([read, text]).bind(path=tmp_path / "word")
+    for word in ("old", "new"):
+        (tmp_path / "word").write_text(word)
+        made = rows_of(pipeline.map(numbers(6), output_name="text"), by="text")
+        assert made == [{"text": word * x} for x in range(6)]
+
+
 def test_large_inputs_are_placed_once_and_what_they_determine_is_computed_once_a_process(tmp_path):
     corpus = np.arange(500_000)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from hypernodes.execution.calls.call import InThread
 
-Kind: TypeAlias = Literal["plain", "batch", "async", "apart"]
+Kind: TypeAlias = Literal["plain", "batch", "async", "apart", "shared"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +74,20 @@ def split(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[S
         _stage(plan, fixed, steps, "plain" if apart < 0 else kinds[apart])
         for (_, apart), steps in sorted(groups.items(), key=lambda item: item[0])
     ]
+
+
+def stages_of_shared(plan: Plan, names: Collection[str]) -> list[Stage]:
+    """Return a stage for each output that has the same value in all rows; `plan` computes that value."""
+    return [
+        Stage("shared", replace(plan, outputs=(name,)), (), (name,), Resources())
+        for name in names
+        if name in plan.outputs
+    ]
+
+
+def asks_for_resources(plan: Plan) -> bool:
+    """Whether a step of a plan, or of one within it, asks for resources."""
+    return any(_resources(step) != Resources() for step in plan.steps)
 
 
 def split_by_resources(plan: Plan, fixed: Collection[str]) -> list[Stage]:

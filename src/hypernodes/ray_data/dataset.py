@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, get_args
+from uuid import uuid4
 
 import pyarrow as pa
 from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -145,6 +146,7 @@ class _Stages:
         self._serializer = JobSerializer(place)
         self._shared: tuple[str, ...] = ()
         self._shared_job: SerializedJob | None = None
+        self._shared_key = uuid4().hex
         # With a cache, what is the same for all rows comes from there.
         if plan.shared and not has_cache:
             self._shared = plan.shared
@@ -186,6 +188,7 @@ class _Stages:
         task = StageTask(
             job=self._job(stage.plan, fixed if is_last else ()),
             shared=self._shared_job,
+            shared_key=self._shared_key,
             takes=tuple((name, sources[name]) for name in stage.takes),
             makes=tuple(self._output(name) for name in stage.makes),
             columns=tuple(columns.items()),

@@ -19,6 +19,7 @@ from hypernodes.execution.targets.diagnose import unreturned
 from hypernodes.execution.targets.serialize import deserialize_job
 from hypernodes.executors.context import own_context
 from hypernodes.executors.loops import run_awaitable
+from hypernodes.iterators import can_be_shared
 from hypernodes.mapping import Columns
 from hypernodes.ray_data.columns import list_of
 from hypernodes.serialization.errors import ExceptionWrapper, as_remote_error
@@ -54,6 +55,7 @@ class StageTask:
 
     job: SerializedJob  # a chunk without items
     shared: SerializedJob | None  # what is computed once in each process, as a chunk of one item
+    shared_key: str  # of this data set: what another one has computed may be out of date
     takes: tuple[tuple[str, str], ...]  # pairs of an input and its column
     makes: tuple[OutputColumn, ...]
     columns: tuple[tuple[str, str], ...]  # of the table that is returned: pairs of a name and its column
@@ -91,9 +93,7 @@ class StageFunction:
         chunk: Chunk = job
         if self._task.shared is None:
             return chunk
-        values = _shared_values(self._task.shared)
-        fixed = {**chunk.context.fixed, **values}
-        return replace(chunk, context=replace(chunk.context, fixed=fixed))
+        return _with_fixed(chunk, _shared_values(self._task.shared, self._task.shared_key))
 
     def _mapped(self, chunk: Chunk, table: pa.Table) -> pa.Table:
         """Return the table of the outputs of some rows."""
@@ -107,7 +107,7 @@ class StageFunction:
         items = Columns({name: list_of(table.column(column)) for name, column in task.takes}, total)
         chunk = replace(chunk, indices=[UNKNOWN] * total, items=items)
         fixed = chunk.context.fixed
-        computed, errors = self._computed(chunk)
+        computed, errors = self._computed_by_row(chunk) if self._uses_up(fixed) else self._computed(chunk)
         made = {output.column: self._array(output, computed[output.name], chunk) for output in task.makes}
         made |= {
             output.column: self._array(output, [fixed[output.name]] * total, chunk) for output in task.fixed
@@ -120,6 +120,23 @@ class StageFunction:
                 for name, column in task.columns
             }
         )
+
+    def _uses_up(self, fixed: Mapping[str, Any]) -> bool:
+        """Whether rows would use up a value that is the same for all of them, such as an open file."""
+        return self._task.shared is not None and not can_be_shared(fixed.values())
+
+    def _computed_by_row(self, chunk: Chunk) -> tuple[Mapping[str, list[Any]], Sequence[str | None]]:
+        """Do the same as `_computed`, with values for each row that are computed for it."""
+        computed: dict[str, list[Any]] = {output.name: [] for output in self._task.makes}
+        errors: list[str | None] = []
+        job: Any = self._task.shared
+        for position in range(len(chunk.indices)):
+            row = _with_fixed(chunk.part(position, position + 1), _compute_shared(job))
+            of_row, errors_of_row = self._computed(row)
+            errors += errors_of_row
+            for name in computed:
+                computed[name] += of_row[name]
+        return computed, errors
 
     def _computed(self, chunk: Chunk) -> tuple[Mapping[str, list[Any]], Sequence[str | None]]:
         """Return the outputs of rows by name, and their errors, if errors are returned."""
@@ -191,19 +208,27 @@ def _raisable(error: BaseException) -> Exception:
     return as_remote_error(error)
 
 
-_values: Final[OrderedDict[tuple[bytes, ...], Mapping[str, Any]]] = OrderedDict()
+def _with_fixed(chunk: Chunk, values: Mapping[str, Any]) -> Chunk:
+    fixed = {**chunk.context.fixed, **values}
+    return replace(chunk, context=replace(chunk.context, fixed=fixed))
+
+
+_values: Final[OrderedDict[str, Mapping[str, Any]]] = OrderedDict()
 _lock: Final = threading.RLock()
 
 
-def _shared_values(job: SerializedJob) -> Mapping[str, Any]:
+def _compute_shared(job: SerializedJob) -> Mapping[str, Any]:
+    chunk: Any = deserialize_job(job)
+    chunk = replace(chunk, indices=[UNKNOWN], items=Columns({}, 1))
+    computed = columns_of_rows(_execute(chunk).rows, chunk.context.plan.outputs)
+    return {name: column[0] for name, column in computed.items()}
+
+
+def _shared_values(job: SerializedJob, key: str) -> Mapping[str, Any]:
     """Return the values that are the same for all rows, which this process computes once."""
-    key = (job.shared.digest, *(placed.digest for placed in job.inputs.values()))
     with _lock:
         if key not in _values:
-            chunk: Any = deserialize_job(job)
-            chunk = replace(chunk, indices=[UNKNOWN], items=Columns({}, 1))
-            computed = columns_of_rows(_execute(chunk).rows, chunk.context.plan.outputs)
-            _values[key] = {name: column[0] for name, column in computed.items()}
+            _values[key] = _compute_shared(job)
             while len(_values) > MAX_SHARED_VALUES:
                 _values.popitem(last=False)
         _values.move_to_end(key)

@@ -85,6 +85,10 @@ class QueryBuilder:
     def _task(self, stage: Stage) -> StageTask:
         spec = self._spec
         streams = self._transport.reporting is None
+        inputs = stage.plan.inputs
+        shared = spec.shared if spec.shared is not None and spec.shared.needed_by(stage) else None
+        if shared is not None:
+            inputs += shared.plan.inputs
         return StageTask(
             stage=stage,
             inputs=tuple(
@@ -100,7 +104,8 @@ class QueryBuilder:
                 if name in spec.readers or (streams and name in spec.outputs)
             ),
             results=tuple(name for name in stage.makes if name in spec.outputs),
-            fixed={name: spec.fixed[name] for name in stage.plan.inputs if name in spec.fixed},
+            fixed={name: spec.fixed[name] for name in inputs if name in spec.fixed},
+            shared=shared,
             indices=spec.indices,
             scope=spec.scope,
             context=spec.context,

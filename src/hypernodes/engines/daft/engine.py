@@ -16,6 +16,7 @@ from hypernodes.engine import OutputName, output_names
 from hypernodes.engines.daft.columns import exact_series
 from hypernodes.engines.daft.query import Results, lazy_frame, query_frame, query_items
 from hypernodes.engines.daft.runner import Runner, ensure_runner, import_daft, request_runner
+from hypernodes.engines.daft.shared import SharedValues
 from hypernodes.engines.daft.spec import QueryOptions, QuerySpec, stages_of
 from hypernodes.engines.daft.target import DaftTarget
 from hypernodes.engines.daft.udf import IN_DAFT
@@ -27,9 +28,14 @@ from hypernodes.execution.jobs import MapContext, OnError
 from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.needs import MAP_TARGET, NESTED_MAP, NODE_TARGET
 from hypernodes.execution.plan.placement import Placement
-from hypernodes.execution.plan.variants import without_batch
+from hypernodes.execution.plan.variants import shared_part, without_batch, without_shared
 from hypernodes.execution.signature import fingerprint_plan
-from hypernodes.execution.stages import as_single_stage, can_be_staged
+from hypernodes.execution.stages import (
+    as_single_stage,
+    asks_for_resources,
+    can_be_staged,
+    stages_of_shared,
+)
 from hypernodes.mapping import Columns
 from hypernodes.text import identifier
 from hypernodes.user_warnings import warn_user
@@ -278,7 +284,12 @@ class DaftEngine(ScheduledEngine):
                 f"which a lazy data frame cannot take along. Leave it out, or use DaftEngine(collect=True)."
             )
         has_cache = any(inner.cache is not None for inner in plan.tree())
-        spec = _as_chunks(plan, inputs) if has_cache else _staged(plan, inputs, finely=True)
+        if has_cache:
+            spec = _as_chunks(plan, inputs)
+        elif plan.shared and not (self._target.options.is_remote and asks_for_resources(shared_part(plan))):
+            spec = _with_shared(plan, inputs)
+        else:
+            spec = _staged(plan, inputs, finely=True)
         # A column with the name of an output that is computed gives way to it.
         others = [name for name in kept if name not in plan.outputs or name not in plan.producers]
         return lazy_frame(spec, frame, self._target.options, others)
@@ -326,6 +337,15 @@ def _staged(plan: Plan, inputs: Mapping[str, Any], *, finely: bool = False) -> Q
     """Return the query that computes a plan stage by stage."""
     fixed = {**plan.bound, **inputs}
     return QuerySpec(stages_of(plan, fixed, finely=finely), plan.outputs, fixed)
+
+
+def _with_shared(plan: Plan, inputs: Mapping[str, Any]) -> QuerySpec:
+    """Return the query whose rows take values that are the same for all of them."""
+    fixed = {**plan.bound, **inputs}
+    once, rest = shared_part(plan), without_shared(plan)
+    stages = stages_of(rest, {*fixed, *plan.shared}, finely=True)
+    stages += stages_of_shared(once, plan.outputs)
+    return QuerySpec(stages, plan.outputs, fixed, shared=SharedValues(once))
 
 
 def _as_chunks(plan: Plan, inputs: Mapping[str, Any]) -> QuerySpec:

@@ -13,10 +13,11 @@ from hypernodes.execution.stages import Stage, as_single_stage, split
 from hypernodes.serialization.broadcast import InlineValue, PlacedValue
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from hypernodes.callbacks.event import Scope
     from hypernodes.engines.daft.runner import Runner
+    from hypernodes.engines.daft.shared import SharedValues
     from hypernodes.execution.jobs import MapContext, SignedStep
     from hypernodes.execution.plan.model import Plan
     from hypernodes.serialization.pickling import Serialized
@@ -71,6 +72,7 @@ class QuerySpec:
     scope: Scope | None = None  # of the map, if it is not the outermost one
     context: MapContext | None = None  # if the items are executed as chunks by the general path
     signed: SignedStep | None = None  # of a call that is made by itself
+    shared: SharedValues | None = None  # what is the same for all rows, and computed where it is needed
 
     @cached_property
     def readers(self) -> Counter[str]:
@@ -88,7 +90,7 @@ class QuerySpec:
         return [name for name in self.readers if name not in self.computed]
 
 
-def stages_of(plan: Plan, fixed: Mapping[str, Any], *, finely: bool = False) -> list[Stage]:
+def stages_of(plan: Plan, fixed: Collection[str], *, finely: bool = False) -> list[Stage]:
     """Return the stages of a plan, or the plan as one stage if a query has no room for that many UDFs.
 
     Finely, plain functions that are not connected are stages of their own, if there is room.

@@ -37,6 +37,8 @@ from hypernodes.serialization.salvage import Lost
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from hypernodes.engines.daft.shared import SharedValues
+
 IN_DAFT: Final = -1
 """Stands in `OCCUPIED` for code that Daft has called: pipelines that run there make no query of their own."""
 REPORT: Final = "report to the driver"
@@ -64,6 +66,7 @@ class StageTask:
     context: MapContext | None = None  # without what is fixed, if items are executed as chunks
     signed: SignedStep | None = None  # of a call that is made by itself
     max_concurrent: int = 1
+    shared: SharedValues | None = None  # what is the same for all items, and is not computed yet
 
 
 class StageUdf:
@@ -123,16 +126,7 @@ class StageUdf:
                 chunk = _chunk(self._current(self._context), columns, indices)
                 outcomes = await execute_items_on_loop(chunk, self._task.max_concurrent)
                 return self._return_outcomes(positions, chunk, outcomes)
-            computed = await compute_on_loop(
-                self._task.stage,
-                columns,
-                self._task.fixed,
-                indices,
-                in_thread,
-                self._task.max_concurrent,
-                self._task.scope,
-            )
-            return self._return_columns(positions, columns, computed)
+            return self._return_columns(positions, columns, await self._compute_on_loop(columns, indices))
         except ExceptionWrapper as wrapper:
             self._transport.raise_error(wrapper.error)
         except BaseException as error:
@@ -208,16 +202,47 @@ class StageUdf:
         return replace(context, fingerprints=fingerprint_plan(self._task.stage.plan))
 
     def _compute(self, columns: Mapping[str, Any], indices: Sequence[int]) -> Mapping[str, Any]:
+        stage, shared = self._task.stage, self._task.shared
+        fixed = self._task.fixed
+        if shared is None:
+            return self._compute_with(fixed, columns, indices)
+        if (values_of_all := shared.get(stage, fixed)) is not None:
+            return self._compute_with({**fixed, **values_of_all}, columns, indices)
+        return _joined(
+            stage,
+            [
+                self._compute_with({**fixed, **shared.of_row(stage, fixed)}, *row)
+                for row in _rows(columns, indices)
+            ],
+        )
+
+    def _compute_with(
+        self, fixed: Mapping[str, Any], columns: Mapping[str, Any], indices: Sequence[int]
+    ) -> Mapping[str, Any]:
         task = self._task
+        if task.stage.kind == "shared":
+            return {name: [fixed[name]] * len(indices) for name in task.stage.makes}
         if task.stage.kind == "batch":
-            return compute(task.stage, columns, task.fixed, indices, task.scope)
-        computed: dict[str, list[Any]] = {name: [] for name in task.stage.makes}
+            return compute(task.stage, columns, fixed, indices, task.scope)
+        parts = []
         for part in self._slices(len(indices)):
             taken = {name: column[part] for name, column in columns.items()}
-            of_part = compute(task.stage, taken, task.fixed, indices[part], task.scope)
-            for name, column in of_part.items():
-                computed[name] += column
-        return computed
+            parts.append(compute(task.stage, taken, fixed, indices[part], task.scope))
+        return _joined(task.stage, parts)
+
+    async def _compute_on_loop(self, columns: Mapping[str, Any], indices: Sequence[int]) -> Mapping[str, Any]:
+        task, shared = self._task, self._task.shared
+        options = (in_thread, task.max_concurrent, task.scope)
+        fixed = task.fixed
+        if shared is None:
+            return await compute_on_loop(task.stage, columns, fixed, indices, *options)
+        if (values_of_all := await in_thread(shared.get, task.stage, fixed)) is not None:
+            return await compute_on_loop(task.stage, columns, {**fixed, **values_of_all}, indices, *options)
+        parts = []
+        for row in _rows(columns, indices):
+            of_row = await in_thread(shared.of_row, task.stage, fixed)
+            parts.append(await compute_on_loop(task.stage, row[0], {**fixed, **of_row}, row[1], *options))
+        return _joined(task.stage, parts)
 
     def _execute(self, chunk: Chunk) -> list[ChunkOutcome]:
         if chunk.context.plan.has_batch:
@@ -310,6 +335,24 @@ def _udf_of_this_process(key: int) -> StageUdf:
 
 def _is_consecutive(array: Any) -> bool:
     return bool(pc.all(pc.equal(pc.pairwise_diff(array), 1)).as_py())
+
+
+def _rows(
+    columns: Mapping[str, Any], indices: Sequence[int]
+) -> Iterator[tuple[dict[str, Any], Sequence[int]]]:
+    """Yield the columns and the index of each item."""
+    for start in range(len(indices)):
+        row = slice(start, start + 1)
+        yield {name: column[row] for name, column in columns.items()}, indices[row]
+
+
+def _joined(stage: Stage, parts: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Return the outputs of parts of the items as lists."""
+    joined: dict[str, list[Any]] = {name: [] for name in stage.makes}
+    for part in parts:
+        for name in joined:
+            joined[name] += values(part[name])
+    return joined
 
 
 def _chunk(context: MapContext, columns: Mapping[str, Any], indices: Sequence[int]) -> Chunk:
