@@ -301,13 +301,13 @@ def test_a_file_that_rows_would_use_up_is_opened_for_each(tmp_path):
 
 
 def test_what_rows_share_is_computed_again_for_another_data_set(tmp_path):
-    @node(output_name="word")
+    @node(output_name="said")
     def read(path):
         return path.read_text()
 
     @node(output_name="text")
-    def text(x, word) -> str:
-        return word * x
+    def text(x, said) -> str:
+        return said * x
 
     pipeline = Pipeline([read, text]).bind(path=tmp_path / "word")
     for word in ("old", "new"):

@@ -9,6 +9,7 @@ state            what all parts of a run share: the queues, the events, how step
 plan_execution   what PlanRun and MapRun have in common: a place, a parent, events
 plan_run         one plan over one set of inputs
 map_run          one plan over items: as PlanRuns of this run, or in chunks
+chunks           the chunks of a map: what was sent together, and what comes back
 items            where items come from, and where rows go
 shared           what is the same for all items of a map, and is computed once
 lookup           signing items, and what a look-up means for them
