@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from hypernodes.cache.bulk import BulkCache
     from hypernodes.cache.provenance import ArgumentProvenance
     from hypernodes.callbacks.event import Event, Scope, Worker
-    from hypernodes.execution.plan.model import CallStep, GroupedSteps, Plan
+    from hypernodes.execution.plan.model import CallStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.signature import Fingerprints
     from hypernodes.mapping import Columns
@@ -90,8 +90,7 @@ class CallGroup:
     """Short calls of one plan, which go to a worker together and are made there one after the other."""
 
     key: JobKey  # names the part of the run that waits for the outcomes
-    among: GroupedSteps  # to which the steps belong
-    steps: Sequence[CallStep]  # each after what it needs
+    steps: tuple[CallStep, ...]  # each after what it needs
     values: Values  # what the calls take, by its name in the plan, less what they make themselves
     scope: Scope
     target: TargetRef | None = None

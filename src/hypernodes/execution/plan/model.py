@@ -139,13 +139,6 @@ Step: TypeAlias = CallStep | NestedStep
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class GroupedSteps:
-    """The calls of a plan that may go to a worker together, by the index of their step."""
-
-    by_index: Mapping[int, CallStep]
-
-
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Plan:
     """What must run, in order, to get from given inputs to wanted outputs.
 
@@ -178,8 +171,8 @@ class Plan:
     compiles: bool = field(init=False, repr=False)
     # Coroutines run on the way, so that it matters on which event loop.
     awaits: bool = field(init=False, repr=False)
-    # Those of its own calls that may go to a worker together, where the target takes groups.
-    grouped: GroupedSteps | None = field(init=False, repr=False)
+    # Those of its own calls that may go to a worker together, by index, where the target takes groups.
+    grouped: Mapping[int, CallStep] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         producers = {name: step for step in self.steps for name in step.outputs if name is not None}
@@ -206,7 +199,7 @@ class Plan:
         )
         object.__setattr__(self, "grouped", self._grouped())
 
-    def _grouped(self) -> GroupedSteps | None:
+    def _grouped(self) -> Mapping[int, CallStep]:
         target = self.node_target
         if (
             target is None
@@ -214,9 +207,9 @@ class Plan:
             or self.subscribed
             or self.cache is not None
         ):
-            return None
-        calls = [step for step in self.steps if isinstance(step, CallStep) and step.needs <= GROUPED]
-        return GroupedSteps({step.index: step for step in calls}) if len(calls) > 1 else None
+            return {}
+        calls = (step for step in self.steps if isinstance(step, CallStep))
+        return {step.index: step for step in calls if step.needs <= GROUPED}
 
     @property
     def is_watched(self) -> bool:

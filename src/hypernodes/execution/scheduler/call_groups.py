@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.event import Scope
     from hypernodes.execution.durations import CallDurations
     from hypernodes.execution.jobs import CommonValue, GroupOutcome, Outcome, Values
-    from hypernodes.execution.plan.model import CallStep, GroupedSteps, Plan
+    from hypernodes.execution.plan.model import CallStep, Plan
     from hypernodes.execution.scheduler.state import RunState
 
 GROUP_S: Final = 0.01
@@ -82,9 +82,9 @@ class Caller(Protocol):
 class CallGroups:
     """The short calls of one run of a plan: those that are ready, and those that were sent together."""
 
-    def __init__(self, caller: Caller, among: GroupedSteps, durations: CallDurations) -> None:
+    def __init__(self, caller: Caller, durations: CallDurations) -> None:
         self._owner: Caller | None = caller  # until it ends: a cycle would outlive the run
-        self._among = among
+        self._grouped = caller.plan.grouped
         self._durations = durations
         self._ready: list[CallStep] = []
         self._sent: set[int] = set()
@@ -118,12 +118,12 @@ class CallGroups:
 
     def note(self, step: CallStep, outcome: Outcome) -> None:
         """Take note of how long a call took; one with large results goes alone, so that they stay there."""
-        if step.index in self._among.by_index:
+        if step.index in self._grouped:
             is_large = any(map(is_remote, outcome.outputs))
             self._durations.note(step.function, inf if is_large else outcome.seconds)
 
     def _seconds(self, step: CallStep) -> float | None:
-        if step.index in self._alone or step.index not in self._among.by_index:
+        if step.index in self._alone or step.index not in self._grouped:
             return None
         return self._durations.of_short(step.function)
 
@@ -132,8 +132,8 @@ class CallGroups:
             return
         caller, ready = self._caller, self._ready
         self._ready = []
-        waiting = [step for index, step in self._among.by_index.items() if caller.unmet.get(index)]
-        following = [step for step in waiting if step.index not in self._sent]
+        waiting = {index for index, unmet in caller.unmet.items() if unmet and index not in self._sent}
+        following = [step for index, step in self._grouped.items() if index in waiting]
         for steps in grouped(ready, following, self._seconds, caller.values):
             if len(steps) == 1:
                 self._alone.add(steps[0].index)
@@ -144,8 +144,7 @@ class CallGroups:
             taken = {name for step in steps for _, name in step.arguments if name not in made}
             group = CallGroup(
                 caller.run.key_for(self, steps),
-                self._among,
-                steps,
+                tuple(steps),
                 {name: caller.values[name] for name in taken},
                 caller.scope,
                 caller.plan.node_target,

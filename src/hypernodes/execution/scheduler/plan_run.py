@@ -75,8 +75,8 @@ class PlanRun(PlanExecution):
         self._asked: set[int] = set()  # steps whose values are wanted
         self.unmet: dict[int, int] = {}  # how many values a step still waits for
         self._groups: CallGroups | None = None
-        if plan.grouped is not None and plan.node_target is not None:
-            self._groups = CallGroups(self, plan.grouped, run.target_info(plan.node_target).durations)
+        if plan.grouped and plan.node_target is not None:
+            self._groups = CallGroups(self, run.target_info(plan.node_target).durations)
         self._for_value: dict[str, list[Step]] = {}  # the steps that wait for the value of a name
         self._unsigned: set[int] = set()  # steps whose signature is waited for
         self._under_way: dict[int, float] = {}  # when a step that has not ended was started

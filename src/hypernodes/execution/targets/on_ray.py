@@ -117,7 +117,7 @@ def _options(job: RemoteJob) -> dict[str, Any]:
         # A process that is ended since its call took too long has had its time: it is not tried again.
         return options if node.timeout is None else {**options, "retries": 0}
     if isinstance(job, CallGroup):  # Calls that have cost a worker its life are made one by one.
-        as_views = change_nothing(job.among.by_index.values())
+        as_views = change_nothing(job.steps)
         name = f"{'/'.join(job.scope.path)}: {len(job.steps)} short calls"
         return {"retries": 0, "as_views": as_views, "name": name}
     resources = Resources()

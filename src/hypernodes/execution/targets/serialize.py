@@ -28,7 +28,7 @@ from hypernodes.execution.jobs import (
     SignedStep,
     signed_step,
 )
-from hypernodes.execution.plan.model import GroupedSteps, change_nothing
+from hypernodes.execution.plan.model import change_nothing
 from hypernodes.execution.targets.diagnose import unreturned, unsent_job
 from hypernodes.execution.targets.events import portable_event
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
@@ -64,7 +64,7 @@ _SIMPLE_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None)})
 class SerializedJob:
     """A job on its way to another process."""
 
-    shared: Broadcast  # the step of a call, the steps of a plan, or the context of a chunk
+    shared: Broadcast  # the step of a call, the steps of a group, or the context of a chunk
     inputs: dict[str, Broadcast]  # large ones that many jobs have in common
     payload: Serialized  # what is the job's own
     filters: Broadcast
@@ -158,12 +158,11 @@ class JobSerializer:
 
     def _group(self, group: CallGroup) -> SerializedJob:
         common = self._common(group.common)
-        indices = tuple(step.index for step in group.steps)
         own = self._own(group.values, common)
-        payload = serialize((next(self._numbers), own, group.scope, indices))
-        # All steps that may be in a group travel together, once in a run.
-        among = self._shared(group.among, group.among)
-        return SerializedJob(among, common, payload, self._filters)
+        payload = serialize((next(self._numbers), own, group.scope))
+        # Many items of a map may send a group of the same steps.
+        steps = self._shared(group.steps, group.steps)
+        return SerializedJob(steps, common, payload, self._filters)
 
     def _call(self, call: Call) -> SerializedJob:
         common = self._common(call.common)
@@ -236,10 +235,9 @@ def deserialize_job(job: SerializedJob) -> RemoteJob:
             large[name] = value.get()
     with unpickling("an input"):
         _, *rest = job.payload.deserialize(as_views=change_nothing(_calls_of(shared)))
-    if isinstance(shared, GroupedSteps):
-        own, scope, indices = rest
-        steps = [shared.by_index[index] for index in indices]
-        return CallGroup(0, shared, steps, {**own, **large}, scope)
+    if isinstance(shared, tuple):
+        own, scope = rest
+        return CallGroup(0, shared, {**own, **large}, scope)
     check_code(shared)
     if isinstance(shared, MapContext):
         indices, items, known = rest
@@ -249,12 +247,12 @@ def deserialize_job(job: SerializedJob) -> RemoteJob:
     return Call(0, shared.step, {**own, **large}, scope, entry=entry, takes=takes)
 
 
-def _calls_of(shared: SignedStep | GroupedSteps | MapContext) -> Iterable[CallStep]:
+def _calls_of(shared: SignedStep | tuple[CallStep, ...] | MapContext) -> Iterable[CallStep]:
     match shared:
         case SignedStep():
             return (shared.step,)
-        case GroupedSteps():
-            return shared.by_index.values()
+        case tuple():
+            return shared
         case MapContext():
             return shared.plan.calls()
 
