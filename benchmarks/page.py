@@ -216,7 +216,10 @@ diskcache does not have.""",
     "ray": """
 Chunks are sized by what was measured, within a run. Chunks of 20,000 trivial items, which somebody has
 chosen by hand, are faster: for each item the worker checks whether the function has changed its context,
-and whether its value is an iterator. A stream makes a dictionary for each row.""",
+and whether its value is an iterator. Inputs of 1 MB are copied for each call, which may change them;
+`@node(readonly=True)` promises that it does not. To hand out 10⁶ rows of a stream one by one, as pairs of an
+index and a dictionary, takes 0.35 s in a loop that does nothing else. Short nodes go to a worker in groups,
+and Ray tasks by hand one by one.""",
     "busy": """
 Workers that sleep show what the scheduler loses, on a machine with fewer cores than workers.""",
 }
