@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from hypernodes.callbacks.report import RunReport
-    from hypernodes.execution.explain import Explanation
+    from hypernodes.execution.explanation import Explanation
     from hypernodes.visualization.picture import Form, Orient, Picture
     from hypernodes.visualization.svg import Theme
 

@@ -22,4 +22,5 @@ items           the items of a chunk in a worker whose rows go on as columns
 hinted_columns  columns of Arrow for values of a type hint
 targets         the execution targets that there are: threads, an event loop, processes, Ray
 explain         what a run would find in the cache, and why not the rest
+explanation     what `explain` has found, and how that is shown
 """

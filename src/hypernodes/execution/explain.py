@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from hypernodes.cache.compare import Candidates, Change, argument_changes, code_changes
 from hypernodes.cache.provenance import Provenance
 from hypernodes.config import MISS
-from hypernodes.exceptions import listing
+from hypernodes.execution.explanation import Explanation, Status, Verdict
 from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.lookup import sign_item
@@ -22,83 +22,6 @@ if TYPE_CHECKING:
     from hypernodes.cache.bulk import BulkCache
     from hypernodes.execution.plan.model import Plan, Step
     from hypernodes.execution.signature import Fingerprints
-
-Status: TypeAlias = Literal["hit", "miss", "not cached", "open"]
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a run would find of one node.
-
-    Attributes:
-        node: The name of the node.
-        path: The ids of the pipelines around it, the outermost first.
-        counts: How often it is a ``"hit"``, a ``"miss"``, ``"not cached"``, or ``"open"``: it is known
-            only once something that it takes is computed. More than one in all within a map.
-        is_needed: Whether the run would look at it at all; what a hit makes unnecessary is not.
-        because: Why it is not a hit, the first time it is not.
-        changes: In what it differs from the most similar entry, the first time it is a miss.
-        signature: Its signature, the first time; empty where it has none.
-    """
-
-    node: str
-    path: tuple[str, ...]
-    counts: Mapping[Status, int]
-    is_needed: bool
-    because: str = ""
-    changes: tuple[Change, ...] = ()
-    signature: str = ""
-
-    @property
-    def kind(self) -> Status | Literal["mixed"]:
-        """Its status, where it is the same each time."""
-        return next(iter(self.counts)) if len(self.counts) == 1 else "mixed"
-
-    @property
-    def status(self) -> str:
-        """In a word, or in numbers where there are several."""
-        if sum(self.counts.values()) == 1:
-            return self.kind
-        return ", ".join(f"{times} {status}" for status, times in self.counts.items())
-
-
-class Explanation:
-    """What a run would find in the cache, node by node.
-
-    It prints as a table, and shows as one in a notebook. ``explanation["embed"]`` is the verdict on a
-    node; iterating gives all of them, in the order in which they run.
-    """
-
-    def __init__(self, verdicts: Iterable[Verdict]) -> None:
-        self.verdicts: tuple[Verdict, ...] = tuple(verdicts)
-
-    def __iter__(self) -> Iterator[Verdict]:
-        return iter(self.verdicts)
-
-    def __len__(self) -> int:
-        return len(self.verdicts)
-
-    def __getitem__(self, node: str) -> Verdict:
-        for verdict in self.verdicts:
-            if node in (verdict.node, "/".join((*verdict.path, verdict.node))):
-                return verdict
-        names = listing([verdict.node for verdict in self.verdicts])
-        raise KeyError(f"no node is named {node!r}; the nodes are {names}")
-
-    def __rich__(self) -> Any:
-        from hypernodes.visualization.explanation_table import rich_table
-
-        return rich_table(self.verdicts)
-
-    def __repr__(self) -> str:
-        from hypernodes.visualization.explanation_table import as_text
-
-        return as_text(self.verdicts)
-
-    def _repr_html_(self) -> str:
-        from hypernodes.visualization.explanation_table import as_html
-
-        return as_html(self.verdicts)
 
 
 @dataclass(slots=True)

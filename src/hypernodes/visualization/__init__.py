@@ -1,4 +1,4 @@
-"""Pictures of pipelines, and tables for notebooks and terminals.
+"""Pictures of pipelines.
 
 diagram            the content of a picture: boxes and arrows, without colours and positions
 run_overlay        the results of a run, added to a diagram
@@ -7,5 +7,4 @@ dot                a diagram in the language of Graphviz
 svg                a diagram as SVG, rendered by Graphviz
 mermaid            a diagram as a Mermaid flowchart
 html               a diagram as an interactive page
-explanation_table  the verdicts of `Pipeline.explain` as a table
 """
