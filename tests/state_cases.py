@@ -1405,6 +1405,18 @@ EFFECTS = {
           if v is None: later = 0
           return f, {'x': 1}
         """,
+    "list that is emptied again": """
+        LOG = []
+        def make(v):
+          def f(x):
+            LOG.append(x)
+            LOG.pop()
+            y = -x
+            LOG.append(y)
+            LOG.pop()
+            return y*v
+          return f, {'x': 1}
+        """,
 }
 
 INPUTS = {
