@@ -1369,6 +1369,54 @@ EFFECTS = {
           def f(x): return m.f(x, v)
           return f, {'x': 1}
         """,
+    "set just before it is read": """
+        class M:
+          def f(self, x):
+            self._now = x
+            return self._now
+        def make(v):
+          m = M()
+          def f(x): return m.f(x)
+          return f, {'x': 1}
+        """,
+    "cache cleared when full": """
+        class M:
+          def __init__(self): self._c = {}
+          def f(self, x):
+            if x not in self._c:
+              if len(self._c) > 9:
+                self._c.clear()
+              self._c[x] = 2*x
+            return self._c[x]
+        def make(v):
+          m = M()
+          def f(x): return m.f(x)
+          return f, {'x': 1}
+        """,
+    "closure variable never set": """
+        def make(v):
+          class M:
+            def __init__(self): self._calls = 0
+            def f(self, x):
+              self._calls += 1
+              return x*v if x else later
+          m = M()
+          def f(x): return m.f(x)
+          if v is None: later = 0
+          return f, {'x': 1}
+        """,
+    "list that is emptied again": """
+        LOG = []
+        def make(v):
+          def f(x):
+            LOG.append(x)
+            LOG.pop()
+            y = -x
+            LOG.append(y)
+            LOG.pop()
+            return y*v
+          return f, {'x': 1}
+        """,
 }
 
 INPUTS = {

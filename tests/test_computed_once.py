@@ -79,6 +79,14 @@ def test_it_is_one_entry_in_the_cache_and_not_needed_for_what_is_there(given, tm
     assert len(noted(given["log"])) == 1
 
 
+def test_a_run_finds_what_a_map_has_computed(given, tmp_path, recorder):
+    cached = PIPELINE.with_cache(DiskCache(tmp_path / "cache"))
+    assert map_of(cached, given) == ROWS
+    assert cached.with_callbacks([recorder]).run({**given, "x": 3}, "y") == {"y": "A3"}
+    assert recorder.of("node_cached")
+    assert not recorder.of("node_end")
+
+
 @pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel"])
 def test_it_is_not_computed_if_the_cache_has_all_that_takes_it(alias, given, tmp_path, engine_on):
     """Its own result is not kept, and the last node has changed since."""

@@ -279,6 +279,19 @@ def test_compact_keeps_entries_of_every_key(host):
     assert host("c", key="two").get("two") == "two"
 
 
+def test_compact_deletes_old_large_values_that_no_entry_names(host, tmp_path):
+    with host("a") as cache:
+        cache.put("large", b"x" * 1_500_000)
+    (named,) = files(tmp_path, "values")
+    for path in (named, named.with_name("old")):
+        path.touch()
+        os.utime(path, (0, 0))
+    named.with_name("new").touch()  # The segment that names it may not be written yet.
+    assert host("b").compact(grace=0).values == 1
+    assert {path.name for path in files(tmp_path, "values")} == {named.name, "new"}
+    assert host("c").get("large") == b"x" * 1_500_000
+
+
 def test_a_process_pool_has_written_to_the_tier_when_its_run_ends(host):
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         assert computed(host("a"), engine=HyperNodesEngine(map_executor=pool)) == 0

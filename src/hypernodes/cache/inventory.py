@@ -35,8 +35,8 @@ class Entry:
 class NodeStats:
     """The number of a node's entries, their bytes, and the number of hits so far."""
 
-    entries: int = 0
-    bytes: int = 0
+    entries: int
+    bytes: int
     hits: int = 0
 
 
