@@ -69,6 +69,11 @@ def large_if_negative(x):
     return np.zeros(10**6) if x < 0 else np.ones(1)
 
 
+def appended(x):
+    x.append(0)
+    return x
+
+
 def process(x):
     return os.getpid()
 
@@ -155,6 +160,20 @@ def test_calls_that_turn_out_slow_do_not_wait_for_each_other(engine):
     assert [made[f"y{n}"][0] for n in range(6)] == [-1, -2, -3, -4, -5, -6]
     # The first call of a group used up its time: the others were divided again, and two workers took them.
     assert len({pid for _, pid, _ in made.values()}) > 1
+
+
+@everywhere
+def test_each_call_of_a_group_is_given_values_of_its_own(engine):
+    """As single calls are: what one changes in place, no other sees."""
+    steps = [
+        node(list, output_name="a").rename(inputs={"iterable": "xs"}),
+        *(node(appended, output_name=f"b{n}").rename(inputs={"x": "a"}) for n in range(3)),
+        *(node(appended, output_name=f"c{n}").rename(inputs={"x": "b0"}) for n in range(3)),
+    ]
+    pipeline = Pipeline(steps, engine)
+    expected = {"a": [1], **{f"b{n}": [1, 0] for n in range(3)}, **{f"c{n}": [1, 0, 0] for n in range(3)}}
+    for _ in range(3):
+        assert pipeline.run({"xs": [1]}) == expected
 
 
 @everywhere

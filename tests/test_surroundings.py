@@ -410,3 +410,58 @@ def test_a_worker_process_has_the_environment_and_the_directory_of_its_start(mon
         monkeypatch.setenv("SURROUNDING", "second")
         monkeypatch.chdir(tmp_path.parent)
         assert pipeline.map({"x": [1]}, map_over="x") == first == {"y": [("first", str(tmp_path))]}
+
+
+class Counted:
+    def __init__(self):
+        self.count = 0
+
+
+def changed_list(value, i):
+    value.append(i)
+    return list(value)
+
+
+def changed_array(value, i):
+    if not value.flags.writeable:  # It is a view of memory that nobody can change.
+        return "not changed"
+    value += 1
+    return float(value[0])
+
+
+def changed_object(value, i):
+    value.count += 1
+    return value.count
+
+
+CHANGED = {
+    "list": (changed_list, lambda: [2], [2, 7]),
+    "small array": (changed_array, lambda: np.zeros(4), 1.0),
+    "large array": (changed_array, lambda: np.zeros(10**5), 1.0),
+    "object": (changed_object, Counted, 1),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGED)
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+@pytest.mark.parametrize("alias", ["sequential", "threaded", "parallel", "ray"])
+def test_what_a_call_does_to_an_input_is_not_there_in_the_next_run(engine_on, alias, level, kind):
+    function, make, expected = CHANGED[kind]
+    inner = Pipeline([node(function, output_name="y", cache_version="1")], name="inner")
+    for pipeline in (inner, Pipeline([inner], name="outer")):
+        pipeline = pipeline.with_engine(engine_on(level, alias))
+        for _ in range(3):
+            for found in (
+                pipeline.run({"value": make(), "i": 7})["y"],
+                pipeline.map({"value": make(), "i": [7]}, "i")["y"][0],
+            ):
+                assert found in (expected, "not changed")
+
+
+@pytest.mark.parametrize("kind", CHANGED)
+def test_nor_in_the_next_query_of_daft(kind):
+    function, make, expected = CHANGED[kind]
+    engine = DaftEngine(runner="native", concurrency=1)  # in a process of Daft
+    pipeline = Pipeline([node(function, output_name="y", cache_version="1")], engine)
+    for _ in range(2):
+        assert pipeline.map({"value": make(), "i": [7]}, "i")["y"][0] in (expected, "not changed")

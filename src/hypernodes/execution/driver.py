@@ -239,7 +239,7 @@ class _Driver:
         try:
             if self._run.has_remote_values and not ref.capabilities.places_calls:
                 job = with_local_values(job)
-            future = session.submit(job)
+            future = session.submit_group(job) if isinstance(job, CallGroup) else session.submit(job)
         except Exception as error:
             self._fail(job, error)
         else:

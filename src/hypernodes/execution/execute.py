@@ -3,7 +3,7 @@
 These are all the ways in which a node is executed, with the reason for each:
 
     call                   calls.call        the general path: one call, with everything that belongs to it
-    call group             calls.call        short calls of a run: the same, one after the other in one worker
+    call group             targets.pickled   short calls of a run: the same, one by one in one process
     batch call             calls.batch       the general path of ``batch=``: the calls of several items
     general chunk          scheduler         the general path of items: a run in the worker, on a loop or not
     compiled plan          compiled.codegen  nothing but calls and events: one function, for a run or a row
@@ -18,7 +18,7 @@ they support all that the plan needs (`hypernodes.execution.plan.needs`).
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from hypernodes.execution.calls.call import call_node, call_node_on_loop, run_sync
 from hypernodes.execution.compiled.codegen import compiled_on_loop
@@ -26,38 +26,32 @@ from hypernodes.execution.compiled.rows import compute_rows, compute_rows_on_loo
 from hypernodes.execution.current import OCCUPIED
 from hypernodes.execution.driver import drive
 from hypernodes.execution.driver_on_loop import drive_on_loop
-from hypernodes.execution.jobs import Call, CallGroup, Chunk, ChunkOutcome, Failure, GroupOutcome
+from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure
 from hypernodes.execution.plan.needs import MAP_TARGET, NODE_TARGET, STAGES
 from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.stages import compute_stages
-from hypernodes.executors.context import isolated, own_context
+from hypernodes.executors.context import own_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hypernodes.callbacks.event import Event
     from hypernodes.execution.calls.call import InThread
-    from hypernodes.execution.jobs import Outcome, RemoteJob, Values
+    from hypernodes.execution.jobs import Outcome, Values
     from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.target import ExecutionTarget
 
 
-GROUP_MAX_S: Final = 0.05
-"""Seconds after which no further call of a group begins: it was not as short as it has been."""
-
-
 def execute(
-    job: RemoteJob, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
-) -> Outcome | GroupOutcome | ChunkOutcome:
+    job: Call | Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
+) -> Outcome | ChunkOutcome:
     """Execute a job in this thread.
 
     `target_of` returns this worker's own target for one that a nested plan names.
     """
     if isinstance(job, Call):
         return call_node(job.step, job.arguments, job.scope)
-    if isinstance(job, CallGroup):
-        return _execute_group(job)
     return run_chunk(job, target_of)
 
 
@@ -67,16 +61,13 @@ def run_chunk(chunk: Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = 
 
 
 async def execute_on_loop(
-    job: RemoteJob,
+    job: Call | Chunk,
     in_thread: InThread,
     target_of: Callable[[TargetRef], ExecutionTarget] = no_targets,
-) -> Outcome | GroupOutcome | ChunkOutcome:
+) -> Outcome | ChunkOutcome:
     """Execute a job on an event loop."""
     if isinstance(job, Call):
         return await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
-    if isinstance(job, CallGroup):
-        made: GroupOutcome = await in_thread(execute, job)
-        return made
     return await run_chunk_on_loop(job, in_thread, target_of)
 
 
@@ -90,7 +81,7 @@ async def run_chunk_on_loop(
     return await _execute_chunk(chunk, in_thread, target_of)
 
 
-def execute_in_worker(job: RemoteJob, worker_of: TargetRef) -> Outcome | GroupOutcome | ChunkOutcome:
+def execute_in_worker(job: Call | Chunk, worker_of: TargetRef) -> Outcome | ChunkOutcome:
     """Execute a job in a worker that shares memory with the driver.
 
     What the job runs itself never waits for the same target: that could take forever.
@@ -99,39 +90,20 @@ def execute_in_worker(job: RemoteJob, worker_of: TargetRef) -> Outcome | GroupOu
 
 
 def execute_isolated(
-    job: RemoteJob, worker_of: int, target_of: Callable[[TargetRef], ExecutionTarget]
-) -> Outcome | GroupOutcome | ChunkOutcome:
+    job: Call | Chunk, worker_of: int, target_of: Callable[[TargetRef], ExecutionTarget]
+) -> Outcome | ChunkOutcome:
     """Execute a job in a worker, in a context of its own."""
 
-    def occupied() -> Outcome | GroupOutcome | ChunkOutcome:
+    def occupied() -> Outcome | ChunkOutcome:
         OCCUPIED.set(OCCUPIED.get() | {worker_of})
         return execute(job, target_of)
 
     return own_context().run(occupied)
 
 
-def is_async(job: RemoteJob) -> bool:
+def is_async(job: Call | Chunk) -> bool:
     """Whether a job awaits, so that it belongs on an event loop."""
-    match job:
-        case Call():
-            return job.step.is_async
-        case Chunk():
-            return job.context.plan.awaits
-        case CallGroup():
-            return False
-
-
-def _execute_group(group: CallGroup) -> GroupOutcome:
-    """Make calls one after the other, each in a context of its own, until one fails or the time is over."""
-    values, outcomes = dict(group.values), []
-    call, started = isolated(call_node), perf_counter()
-    for step in group.steps:
-        outcome = call(step, {parameter: values[name] for parameter, name in step.arguments}, group.scope)
-        outcomes.append(outcome)
-        if outcome.error is not None or perf_counter() - started > GROUP_MAX_S:
-            break
-        values |= {name: value for name, value in zip(step.outputs, outcome.outputs, strict=True) if name}
-    return GroupOutcome(outcomes)
+    return job.step.is_async if isinstance(job, Call) else job.context.plan.awaits
 
 
 async def _execute_chunk(

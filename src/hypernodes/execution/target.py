@@ -31,14 +31,22 @@ from hypernodes.executors.settled import result_of
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from hypernodes.execution.jobs import ChunkOutcome, GroupOutcome, Outcome, RemoteJob
+    from hypernodes.execution.jobs import (
+        Call,
+        CallGroup,
+        Chunk,
+        ChunkOutcome,
+        GroupOutcome,
+        Outcome,
+        RemoteJob,
+    )
 
 
 class Session(ABC):
     """An execution target, as one run uses it."""
 
     @abstractmethod
-    def submit(self, job: RemoteJob) -> Future[Any]:
+    def submit(self, job: Call | Chunk) -> Future[Any]:
         """Have a job executed.
 
         Args:
@@ -50,6 +58,14 @@ class Session(ABC):
         Raises:
             TransportError: A part of the job cannot be pickled.
         """
+
+    def submit_group(self, group: CallGroup) -> Future[Any]:
+        """Have a group of calls executed, by a target whose capabilities say that it takes groups.
+
+        Args:
+            group: The calls.
+        """
+        raise NotImplementedError(f"{self!r} takes no groups of calls ({len(group.steps)} calls)")
 
     def receive(self, job: RemoteJob, future: Future[Any]) -> Outcome | GroupOutcome | ChunkOutcome:
         """Return the outcome of a job.

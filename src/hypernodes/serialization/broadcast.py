@@ -1,7 +1,12 @@
-"""Broadcast values: serialized once and shared by many jobs, and deserialized once in each worker process."""
+"""Broadcast values: serialized once and shared by many jobs, and deserialized once in each worker process.
+
+Code, and values that nothing can change, are found by their content, in every run. A value that a call might
+change in place is deserialized again in the next run: what one run does to it, no other may see.
+"""
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -42,7 +47,7 @@ class InlineValue:
 class Broadcast:
     """A value serialized once and shared by many jobs."""
 
-    digest: bytes  # a hash of the content
+    digest: bytes  # a hash of the content, after what names the run
     placed: PlacedValue  # loads the serialized value in a worker
     size: int
 
@@ -66,6 +71,13 @@ _lock = threading.RLock()
 _values: OrderedDict[bytes, tuple[Any, int]] = OrderedDict()
 
 
-def broadcast(serialized: Serialized, place: Callable[[Serialized], PlacedValue]) -> Broadcast:
-    """Make a broadcast value."""
-    return Broadcast(serialized.digest, place(serialized), serialized.size)
+def broadcast(
+    serialized: Serialized, place: Callable[[Serialized], PlacedValue], run: bytes = b""
+) -> Broadcast:
+    """Make a broadcast value; `run` names the run that it belongs to, if calls might change it."""
+    return Broadcast(run + serialized.digest, place(serialized), serialized.size)
+
+
+def run_name() -> bytes:
+    """Return a name that no other run has."""
+    return secrets.token_bytes(8)

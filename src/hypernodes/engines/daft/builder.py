@@ -19,7 +19,13 @@ from hypernodes.exceptions import UnpackError
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
-from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, PlacedValue, broadcast
+from hypernodes.serialization.broadcast import (
+    BROADCAST_MIN_BYTES,
+    Broadcast,
+    PlacedValue,
+    broadcast,
+    run_name,
+)
 from hypernodes.serialization.pickling import Serialized, serialize
 from hypernodes.serialization.warning_filters import broadcast_filters, warning_filters
 
@@ -164,14 +170,15 @@ class SerializedUdf:
     ) -> None:
         self._transport = transport
         self._large: dict[str, Broadcast] = {}
+        run = run_name()
         try:
             for name, value in task.fixed.items():
                 serialized = serialize(value)
                 if serialized.size >= BROADCAST_MIN_BYTES:
-                    self._large[name] = broadcast(serialized, place)
+                    self._large[name] = broadcast(serialized, place, run)
             small = {name: value for name, value in task.fixed.items() if name not in self._large}
             with with_code() if sends_code else nullcontext():
-                self._task = broadcast(serialize(replace(task, fixed=small)), place)
+                self._task = broadcast(serialize(replace(task, fixed=small)), place, run)
             self._filters = broadcast_filters(place)
         except Exception as failure:
             plan = task.stage.plan

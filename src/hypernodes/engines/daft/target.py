@@ -16,7 +16,6 @@ from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.calls.location import UNKNOWN
 from hypernodes.execution.jobs import (
     Call,
-    CallGroup,
     Chunk,
     ChunkOutcome,
     Failure,
@@ -74,7 +73,7 @@ class DaftTarget(ExecutionTarget):
         """Return the target for one run, whose jobs are collected."""
         return DaftSession(self)
 
-    def submit(self, job: RemoteJob) -> Future[Any]:
+    def submit(self, job: Call | Chunk) -> Future[Any]:
         """Refuse a job outside of a run: without a session, nothing runs the query of collected jobs."""
         raise NotImplementedError(f"{job!r} must be submitted to a session: use open()")
 
@@ -91,10 +90,8 @@ class DaftSession(Session):
         self._options = target.options
         self._sent_with_code: set[JobKey] = set()
 
-    def submit(self, job: RemoteJob) -> Future[Any]:
+    def submit(self, job: Call | Chunk) -> Future[Any]:
         """Collect a job; it is executed when the driver has nothing else to do."""
-        if isinstance(job, CallGroup):
-            raise NotImplementedError(f"{self._target!r} does not take groups of calls")
         future: Future[Any] = Future()
         self._pending.append((job, future))
         return future

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from hypernodes.execution.calls.call import InThread
-    from hypernodes.execution.jobs import ChunkOutcome, GroupOutcome, Outcome, RemoteJob
+    from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Outcome
     from hypernodes.execution.plan.placement import TargetRef
 
 THREADS: Final = Capabilities(serializes=False, worker_alias="threaded")
@@ -25,7 +25,7 @@ LOOP: Final = Capabilities(serializes=False, runs_coroutines=True, worker_alias=
 class InProcessTarget(ExecutorTarget):
     """An executor whose workers share memory with the driver."""
 
-    def submit(self, job: RemoteJob) -> Future[Any]:
+    def submit(self, job: Call | Chunk) -> Future[Any]:
         """Have a job executed: on the executor's event loop if it awaits, else in a thread."""
         executor = self.executor
         if self.capabilities.runs_coroutines and is_async(job):
@@ -35,9 +35,7 @@ class InProcessTarget(ExecutorTarget):
         return future
 
 
-async def _execute_on_loop(
-    job: RemoteJob, target: int, in_thread: InThread
-) -> Outcome | GroupOutcome | ChunkOutcome:
+async def _execute_on_loop(job: Call | Chunk, target: int, in_thread: InThread) -> Outcome | ChunkOutcome:
     OCCUPIED.set(OCCUPIED.get() | {target})  # in the context of this task, which ends with it
     return await execute_on_loop(job, in_thread)
 

@@ -13,7 +13,12 @@ from hypernodes.execution.plan.model import change_nothing
 from hypernodes.execution.provenance import store
 from hypernodes.execution.target import Session
 from hypernodes.execution.targets.diagnose import unsent_job
-from hypernodes.execution.targets.pickled import PickledTarget, execute_chunk_here, execute_here
+from hypernodes.execution.targets.pickled import (
+    PickledTarget,
+    execute_chunk_here,
+    execute_group_here,
+    execute_here,
+)
 from hypernodes.execution.targets.serialize import (
     JobSerializer,
     SerializedJob,
@@ -22,7 +27,6 @@ from hypernodes.execution.targets.serialize import (
     deserialize_job,
     deserialize_outcome,
     portable_outcome,
-    serialize_group_outcome,
     unreturned_outputs,
 )
 from hypernodes.executors.settled import result_of
@@ -57,10 +61,17 @@ class RaySession(Session):
         self._serializer = JobSerializer(target.place, places_calls=True)
         self._is_used = False
 
-    def submit(self, job: RemoteJob) -> Future[Any]:
+    def submit(self, job: Call | Chunk) -> Future[Any]:
         """Serialize a job, and have it executed where there is room for it."""
         if isinstance(job, Chunk):
             job.context.plan.flush()  # other processes find only what is stored
+        return self._send(job)
+
+    def submit_group(self, group: CallGroup) -> Future[Any]:
+        """Serialize a group of calls, and have it executed where there is room for it."""
+        return self._send(group)
+
+    def _send(self, job: RemoteJob) -> Future[Any]:
         serialized = self._serializer.serialize(job)
         self._is_used = True
         try:
@@ -135,7 +146,7 @@ def execute_on_ray(serialized: SerializedJob) -> Any:
     if isinstance(job, Chunk):
         return execute_chunk_here(job, serialized)
     if isinstance(job, CallGroup):
-        return serialize_group_outcome(job, execute_here(job, serialized))
+        return execute_group_here(job, serialized)
     outcome: Outcome = execute_here(job, serialized)
     if outcome.error is not None:
         return portable_outcome(outcome, None, outcome.error)

@@ -21,6 +21,7 @@ from hypernodes.execution.jobs import (
     CallGroup,
     Chunk,
     ChunkOutcome,
+    CommonValue,
     Failure,
     GroupOutcome,
     MapContext,
@@ -34,7 +35,7 @@ from hypernodes.execution.targets.events import portable_event
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
 from hypernodes.mapping import Columns
 from hypernodes.raw_errors import METHOD_ERRORS
-from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast
+from hypernodes.serialization.broadcast import BROADCAST_MIN_BYTES, Broadcast, broadcast, run_name
 from hypernodes.serialization.errors import (
     ExceptionWrapper,
     SerializedError,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from hypernodes.callbacks.event import Event, Worker
-    from hypernodes.execution.jobs import CommonValue, JobKey, RemoteJob
+    from hypernodes.execution.jobs import JobKey, RemoteJob
     from hypernodes.execution.plan.model import CallStep
     from hypernodes.serialization.broadcast import PlacedValue
 
@@ -111,6 +112,7 @@ class JobSerializer:
 
     place: Callable[[Serialized], PlacedValue]  # places a serialized value where every worker finds it
     places_calls: bool = False  # values that have stayed with their worker need not be brought here
+    _run: bytes = field(default_factory=run_name)
     _sends_code: bool = False
     _sent_with_code: set[JobKey] = field(default_factory=set)
     _broadcasts: dict[object, Broadcast] = field(default_factory=dict)
@@ -177,7 +179,7 @@ class JobSerializer:
 
     def _chunk(self, chunk: Chunk) -> SerializedJob:
         context = chunk.context
-        large = self._common(context.common, least_bytes=BROADCAST_MIN_BYTES)  # the others are in the context
+        large = self._common(context.common)  # the others are in the context
         if context not in self._broadcasts:
             small = {name: resolve(value) for name, value in context.fixed.items() if name not in large}
             self._shared(context, replace(context, fixed=small, common={}))
@@ -197,7 +199,7 @@ class JobSerializer:
             self._is_cache_portable[cache] = is_serializable(cache)
         return self._is_cache_portable[cache]
 
-    def _common(self, values: Mapping[str, CommonValue], least_bytes: int = 0) -> dict[str, Broadcast]:
+    def _common(self, values: Mapping[str, CommonValue]) -> dict[str, Broadcast]:
         """Return the common values that are broadcast by themselves: all but small ones of simple types."""
         found = {}
         for name, common in values.items():
@@ -206,9 +208,10 @@ class JobSerializer:
                 found[name] = Broadcast(*value.as_placed(), value.size)
                 continue
             if common not in self._broadcasts:
-                self._broadcasts[common] = self._broadcast(resolve(value))
+                run = b"" if type(value) in _SIMPLE_TYPES else self._run
+                self._broadcasts[common] = self._broadcast(resolve(value), run)
             made = self._broadcasts[common]
-            if made.size >= (BROADCAST_MIN_BYTES if type(value) in _SIMPLE_TYPES else least_bytes):
+            if type(value) not in _SIMPLE_TYPES or made.size >= BROADCAST_MIN_BYTES:
                 found[name] = made
         return found
 
@@ -217,10 +220,10 @@ class JobSerializer:
             made = self._broadcasts[key] = self._broadcast(value)
         return made
 
-    def _broadcast(self, value: object) -> Broadcast:
+    def _broadcast(self, value: object, run: bytes = b"") -> Broadcast:
         serialized = serialize(value)
         try:
-            return broadcast(serialized, self.place)
+            return broadcast(serialized, self.place, run)
         except Exception as error:  # There is no cluster, or no room: the value itself can be pickled.
             raise ExceptionWrapper(error) from error
 
@@ -237,7 +240,8 @@ def deserialize_job(job: SerializedJob) -> RemoteJob:
         _, *rest = job.payload.deserialize(as_views=change_nothing(_calls_of(shared)))
     if isinstance(shared, tuple):
         own, scope = rest
-        return CallGroup(0, shared, {**own, **large}, scope)
+        common = {name: CommonValue(value) for name, value in large.items()}
+        return CallGroup(0, shared, {**own, **large}, scope, common=common)
     check_code(shared)
     if isinstance(shared, MapContext):
         indices, items, known = rest
@@ -284,17 +288,6 @@ def portable_outcome(
         outcome.retry_in,
         outcome.ended,
     )
-
-
-def serialize_group_outcome(group: CallGroup, outcome: GroupOutcome) -> SerializedGroupOutcome:
-    """Serialize the outcomes of a group of calls, in a worker; each by itself, as those of single calls."""
-    values = dict(group.values)
-    serialized = []
-    for step, made in zip(group.steps, outcome.outcomes, strict=False):
-        arguments = {parameter: values[name] for parameter, name in step.arguments}
-        serialized.append(serialize_outcome(Call(0, step, arguments, group.scope), made))
-        values |= {name: value for name, value in zip(step.outputs, made.outputs, strict=False) if name}
-    return SerializedGroupOutcome(tuple(serialized))
 
 
 def unreturned_outputs(job: Call, outputs: Sequence[Any], failure: Exception) -> BaseException:
