@@ -253,3 +253,15 @@ def test_what_cannot_be_fingerprinted_is_not_cached_and_goes_its_way(tmp_path):
     with pytest.warns(match="'value' in pipeline .* cannot be fingerprinted"):
         assert pipeline.run({"value": Proxy()}) == {"name": "Proxy"}
     assert Pipeline([node(make, output_name="value")]).run({"kind": Proxy})["value"].__reduce__
+
+
+@pytest.mark.parametrize("asked", ["__getattr__", "__eq__"])
+def test_a_value_whose_class_cannot_be_asked_goes_its_way(asked, tmp_path):
+    odd = type("Odd", (type,), {"__hash__": type.__hash__, asked: raises})
+    kind = odd("Kind", (), {})
+    pipeline = Pipeline(
+        [node(lambda kind: kind[0](), output_name="value"), node(name_of, output_name="name")]
+    )
+    assert pipeline.run({"kind": [kind]})["name"] == "Kind"
+    with pytest.warns(match="cannot be fingerprinted"):
+        assert pipeline.with_cache(DiskCache(tmp_path / "cache")).run({"value": kind()})["name"] == "Kind"

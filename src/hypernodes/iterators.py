@@ -19,7 +19,7 @@ def is_consumed_once(value: Any) -> bool:
     (True, False)
     """
     kind = type(value)
-    if not (hasattr(kind, "__next__") and hasattr(kind, "__iter__")):
+    if not (has_method(kind, "__next__") and has_method(kind, "__iter__")):
         return False
     return isinstance(value, Generator) or not _is_resource(kind)
 
@@ -27,7 +27,7 @@ def is_consumed_once(value: Any) -> bool:
 def is_async_and_consumed_once(value: Any) -> bool:
     """Whether a value is an async iterator, and no resource."""
     kind = type(value)
-    if not (hasattr(kind, "__anext__") and hasattr(kind, "__aiter__")):
+    if not (has_method(kind, "__anext__") and has_method(kind, "__aiter__")):
         return False
     return isinstance(value, AsyncGenerator) or not _is_resource(kind)
 
@@ -38,8 +38,16 @@ def can_be_shared(values: Iterable[Any]) -> bool:
     >>> can_be_shared([[1], "a"]), can_be_shared([iter([1])])
     (True, False)
     """
-    return not any(hasattr(type(value), name) for value in values for name in ("__next__", "__anext__"))
+    return not any(has_method(type(value), name) for value in values for name in ("__next__", "__anext__"))
 
 
 def _is_resource(kind: type) -> bool:
-    return any(hasattr(kind, name) for name in _OF_RESOURCES)
+    return any(has_method(kind, name) for name in _OF_RESOURCES)
+
+
+def has_method(kind: type, name: str) -> bool:
+    """Return whether a class has a method; its metaclass may answer by code, which may raise anything."""
+    try:
+        return hasattr(kind, name)
+    except Exception:
+        return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
+import multiprocessing
 import os
 import time
 from collections import Counter
@@ -101,6 +102,7 @@ class DiskCache(Maintenance):
         self._key = _key_bytes(os.environ.get(KEY_VARIABLE), KEY_VARIABLE) if key is None else _key_bytes(key)
         self.remote: str | None = None if remote is None else check_url(remote)
         self._ray_node: str | None = None
+        self._is_received = False  # by a worker, which may end without further notice
         self._was_sent = False  # whether other processes may have written entries since `flush`
         self._known_codes: set[str] = set()
         self._warn = WarnOnce(self.path)
@@ -241,13 +243,16 @@ class DiskCache(Maintenance):
             self._delayed.add(record)
 
     def write_delayed(self) -> None:
-        """Write all delayed entries to the directory."""
+        """Write all delayed entries, and the counts of hits, to the directory."""
         self._delayed.flush()
         self._warn.emit_deferred()
 
     def flush(self) -> None:
-        """Write all delayed entries, to the directory and to the remote tier."""
-        self._delayed.flush()
+        """Write all delayed entries, to the directory and to the remote tier.
+
+        The counts of hits follow within milliseconds, unless this process may end without further notice.
+        """
+        self._delayed.flush(with_counts=self._is_received or multiprocessing.parent_process() is not None)
         if self._was_sent:
             self._store.get()
         if (tiered := self._store.tiered) is not None:
@@ -300,6 +305,7 @@ class DiskCache(Maintenance):
 
     def close(self) -> None:
         """Write all delayed entries, and close the files. They are opened again when they are needed."""
+        self.write_delayed()
         self.flush()
         self._store.close()
 
@@ -368,6 +374,7 @@ def _make(
     cache = DiskCache(path, size_limit, _ANY_KEY, expire=expire)
     cache._key = key  # The environment of this process may have another key, or an empty one.
     cache._ray_node = ray_node
+    cache._is_received = True
     cache.remote = remote  # If its package is not installed here, the first look-up says so.
     cache._reset()
     return cache

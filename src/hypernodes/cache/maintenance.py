@@ -6,7 +6,7 @@ import time
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-from hypernodes.cache import inspection
+from hypernodes.cache import inspection, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ class Maintenance:
 
     def stats(self) -> Stats:
         """Return the number of entries, bytes and hits of the directory, in all and by node."""
-        self.write_delayed()
+        processes.write_delayed()
         return inspection.stats(self._store.get())
 
     def clear(self, *, node: str | None = None, older_than: float | None = None, remote: bool = False) -> int:

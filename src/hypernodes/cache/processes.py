@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 class _ProcessCache(Protocol):
     _store: Any
 
+    def write_delayed(self) -> None:
+        """Write all delayed entries to the directory."""
+
     def flush(self) -> None:
-        """Write all delayed entries."""
+        """Write all delayed entries, also to a remote tier."""
 
     def _reset(self) -> None:
         """Begin with no open files and no delayed entries."""
@@ -70,7 +73,14 @@ def _after_fork_in_child() -> None:
         cache._reset()
 
 
+def write_delayed() -> None:
+    """Write what the caches of this process have delayed to their directories."""
+    for cache in list(_caches.values()):
+        cache.write_delayed()
+
+
 def _flush_all() -> None:
+    write_delayed()
     for cache in list(_caches.values()):
         cache.flush()
 

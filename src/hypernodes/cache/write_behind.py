@@ -56,13 +56,20 @@ class WriteBehind:
         return {key: record for key, record in found if record is not None}
 
     def count(self, counts: Mapping[str, int]) -> None:
-        """Add to counters, with the next batch."""
-        self._counts.update(counts)
+        """Add to counters, with the next batch: a transaction for each run would take as long as the run."""
+        with self._lock:
+            if not self._pending and not self._counts:
+                self._oldest = time.monotonic()
+            self._counts.update(counts)
+            needs_thread = not self._has_thread and self._has_due_counts()
+            self._has_thread |= needs_thread
+        if needs_thread:
+            self._start_thread()
 
     def add(self, record: Record) -> None:
         """Add a record, and write the batch if it is full."""
         with self._lock:
-            if not self._pending:
+            if not self._pending and not self._counts:
                 self._oldest = time.monotonic()
             self._pending[record.key] = record
             self._pending_size += record.size
@@ -76,14 +83,16 @@ class WriteBehind:
         elif needs_thread:
             self._start_thread()
 
-    def flush(self) -> None:
+    def flush(self, *, with_counts: bool = True) -> None:
         """Write all records and counts, and wait for batches that another thread is writing.
 
         While another process is writing to the database for long, counts without records are kept.
         """
-        has_due_counts = self._counts and time.monotonic() >= self._next_count_at
-        if self._pending or has_due_counts or self._is_writing:
+        if self._pending or (with_counts and self._has_due_counts()) or self._is_writing:
             self._write_batch()
+
+    def _has_due_counts(self) -> bool:
+        return bool(self._counts) and time.monotonic() >= self._next_count_at
 
     def pause(self) -> bool:
         """Wait for a batch that is being written, and write no other one until `resume` is called.
@@ -129,10 +138,12 @@ class WriteBehind:
     def _write_until_empty(self) -> None:
         while True:
             time.sleep(max(0.001, self._oldest + _FLUSH_DELAY_S - time.monotonic()))
-            if self._pending and time.monotonic() - self._oldest < _FLUSH_DELAY_S:
+            has_work = self._pending or self._has_due_counts()
+            if has_work and time.monotonic() - self._oldest < _FLUSH_DELAY_S:
                 continue  # Another thread has written the batch, and a new one has begun.
-            self._write_batch()
+            if has_work:
+                self._write_batch()
             with self._lock:
-                if not self._pending:
+                if not self._pending and not self._has_due_counts():
                     self._has_thread = False
                     return

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.exceptions import OutputCountError
 from hypernodes.executors.loops import run_awaitable
-from hypernodes.iterators import is_async_and_consumed_once, is_consumed_once
+from hypernodes.iterators import has_method, is_async_and_consumed_once, is_consumed_once
 from hypernodes.tables import is_table
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ FINAL_TYPES: Final = frozenset({int, float, str, bytes, bool, type(None), list, 
 def final_value(value: Any) -> Any:
     """Return the final value of what a function has returned: awaited, and collected if it is an iterator."""
     kind = type(value)
-    if kind in FINAL_TYPES or not (
-        hasattr(kind, "__next__") or hasattr(kind, "__await__") or hasattr(kind, "__anext__")
-    ):
+    try:
+        if kind in FINAL_TYPES or not (
+            hasattr(kind, "__next__") or hasattr(kind, "__await__") or hasattr(kind, "__anext__")
+        ):
+            return value
+    except Exception:  # A class answers by code of its metaclass, which may raise anything.
         return value
     awaitable = awaitable_of(value)
     return collected(value if awaitable is None else run_awaitable(awaitable))
@@ -69,8 +72,7 @@ def collected(value: Any) -> Any:
 
 def awaitable_of(value: Any) -> Awaitable[Any] | None:
     """Return an awaitable that produces the value, or ``None`` if the value is not to be awaited."""
-    kind = type(value)
-    if hasattr(kind, "__await__"):
+    if has_method(type(value), "__await__"):
         awaitable: Awaitable[Any] = value
         return awaitable
     return _collect(value) if is_async_and_consumed_once(value) else None
