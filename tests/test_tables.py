@@ -137,6 +137,12 @@ FED = {"text": ["a", "bcd"], "length": [100, 200]}
 UNUSED = "pipeline 'measuring'.*names of outputs: 'length'.*name it in map_over"
 
 
+def test_a_warning_of_map_table_names_the_line_that_has_called_it():
+    with pytest.warns(TableWarning, match=UNUSED) as caught:
+        measuring.map_table(pd.DataFrame(FED))
+    assert [warning.filename for warning in caught] == [__file__]
+
+
 @pytest.mark.parametrize("options", [{}, {"map_over": "text"}, {"map_over": ["text"], "map_mode": "product"}])
 def test_a_column_with_the_name_of_an_output_does_not_replace_its_node(make, options):
     with pytest.warns(TableWarning, match=UNUSED) as caught:
