@@ -83,6 +83,11 @@ class PickledSession(Session):
             return deserialize_chunk_outcome(serialized)
         return deserialize_outcome(serialized)
 
+    def kill(self, future: Future[Any]) -> None:
+        """End the process of a job, if the executor knows how."""
+        if (kill := getattr(self._target.executor, "kill", None)) is not None:
+            kill(future)
+
 
 def execute_serialized(serialized: SerializedJob) -> SerializedOutcome | SerializedChunkOutcome:
     """Execute a job, in a worker process."""
