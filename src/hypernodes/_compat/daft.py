@@ -14,6 +14,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from daft import Series
 
 ROWS_OF_FIRST_PARTITION: Final = 1 << 36
@@ -35,6 +37,13 @@ THREADS_END_TIME_S: Final = 0.1
 Why: they release Python objects after the last result has arrived. A thread of Daft 0.7 that does so while
 Python shuts down aborts the process (exit code 134), which happened to one of ten programs.
 When Daft joins its threads at exit: remove `wait_for_threads_at_exit`.
+"""
+UDF_END_TIMEOUT_S: Final = 10.0
+"""How long the process waits at most, in seconds, for threads that talk to the process of a UDF.
+
+Why: such a thread runs code of ``daft/execution/udf.py`` until the process has ended. Daft 0.7 waits five
+seconds for that, and the thread aborts the program as well.
+When Daft joins its threads at exit: remove it, with `_talks_to_process`.
 """
 
 _RUNNER_VARIABLE: Final = "DAFT_RUNNER"
@@ -201,10 +210,21 @@ def is_too_few_resources(error: BaseException) -> bool:
 
 @cache
 def wait_for_threads_at_exit() -> None:
-    """Have the program wait for `THREADS_END_TIME_S` seconds when it ends; the reason is there."""
+    """Have the program wait for Daft's threads when it ends; the reason is at `THREADS_END_TIME_S`."""
     atexit.register(wait_for_threads)
 
 
 def wait_for_threads() -> None:
-    """Wait for `THREADS_END_TIME_S` seconds."""
+    """Wait until no thread talks to the process of a UDF, and `THREADS_END_TIME_S` seconds more."""
+    deadline = time.monotonic() + UDF_END_TIMEOUT_S
+    while any(map(_talks_to_process, sys._current_frames().values())) and time.monotonic() < deadline:
+        time.sleep(0.01)
     time.sleep(THREADS_END_TIME_S)
+
+
+def _talks_to_process(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "daft.execution.udf":
+            return True
+        frame = frame.f_back
+    return False

@@ -315,11 +315,13 @@ class _Driver:
         for session in self._sessions.values():
             session.close()
         self._completed.close()
-        under_way, self.under_way = self.under_way, {}
+        sessions = {future: session for future, (_, session) in self.under_way.items()}
+        self.under_way = {}
         # Only for a coroutine that was running is `cancel` true while its future is not done yet.
-        ending = [future for future in under_way if (future.cancel() or waits) and not future.done()]
-        if ending:
-            wait_for(ending, timeout=CANCEL_TIMEOUT_S)
+        ending = [future for future in sessions if (future.cancel() or waits) and not future.done()]
+        for future in wait_for(ending, timeout=CANCEL_TIMEOUT_S).not_done if ending else ():
+            if (stuck := sessions[future]) is not None:
+                stuck.kill(future)
 
 
 def with_local_values(job: RemoteJob) -> RemoteJob:

@@ -97,6 +97,10 @@ class Session(ABC):
         """Do work in the thread of the driver while it waits; ``False`` if there is nothing to do."""
         return False
 
+    def kill(self, future: Future[Any]) -> None:
+        """End a job that goes on long after its run was cancelled, if that is possible."""
+        del future
+
     def close(self) -> None:
         """Forget jobs that have not begun: the run is over."""
         return

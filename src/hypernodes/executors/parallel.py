@@ -130,6 +130,13 @@ class ParallelExecutor(ProcessPoolExecutor):
                 pickle.dump(serialized, file, protocol=5)
         return _PlacedFile(str(path))
 
+    def kill(self, future: Future[Any]) -> bool:
+        """Kill the process of a running call, even if the call is stuck; ``False`` if there is none.
+
+        Its future then raises `WorkerDiedError`.
+        """
+        return self._pool.kill(future)
+
     def terminate(self) -> None:
         """End the workers at once, cancel pending calls, and take no more."""
         self._pool.terminate()

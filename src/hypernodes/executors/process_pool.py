@@ -41,6 +41,7 @@ from hypernodes.text import described, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
     from multiprocessing.context import SpawnProcess
 
 TERMINATE_TIMEOUT_S: Final = 2.0
@@ -93,6 +94,7 @@ class ProcessPool:
         self._pending: deque[PoolCall] = deque()
         self._threads: set[threading.Thread] = set()
         self._workers: set[WorkerProcess] = set()
+        self._running: dict[Future[Any], WorkerProcess] = {}  # which process makes a call
         self._idle = 0  # threads that wait for a call, or are about to
         self._starting = 0  # threads whose process is not ready yet
         self._failed_starts = 0
@@ -155,6 +157,13 @@ class ProcessPool:
                 if thread is not threading.current_thread():
                     thread.join()
         self._remove_directory()
+
+    def kill(self, future: Future[Any]) -> bool:
+        """Kill the process of a running call; ``False`` if there is none."""
+        with self._changed:  # Meanwhile the process cannot begin another call.
+            if (worker := self._running.get(future)) is not None:
+                worker.kill()
+        return worker is not None
 
     def terminate(self) -> None:
         """End the processes at once, cancel pending calls, and take no more."""
@@ -259,7 +268,10 @@ class ProcessPool:
             call.future.set_exception(error)
             return True
         started = monotonic()
+        self._running[call.future] = worker
         answer = worker.receive() if worker.send(parts) else None
+        with self._changed:
+            del self._running[call.future]
         del parts
         if answer is None and worker.has_unread and not call.was_requeued:
             call.was_requeued = True  # It is requeued only once: it may be too large to be received.

@@ -109,6 +109,10 @@ class RaySession(Session):
             outcome = replace(outcome, events=(*retries, *outcome.events))
         return outcome
 
+    def kill(self, future: Future[Any]) -> None:
+        """End the process of a job."""
+        self._target.executor.kill(future)
+
     def assist(self) -> bool:
         """Wait a moment without holding the CPUs of this task, if this is a Ray task."""
         return self._is_used and self._target.assist()

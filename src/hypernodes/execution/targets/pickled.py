@@ -91,6 +91,11 @@ class PickledSession(Session):
             del future  # the traceback of its error refers to this frame
         return deserialize_any_outcome(serialized)
 
+    def kill(self, future: Future[Any]) -> None:
+        """End the process of a job, if the executor knows how."""
+        if (kill := getattr(self._target.executor, "kill", None)) is not None:
+            kill(future)
+
 
 def execute_serialized(
     serialized: SerializedJob,
