@@ -80,6 +80,49 @@ def test_equal_holders_share_one_object_and_others_have_their_own(tmp_path):
     assert [what for what, _ in noted(log)] == ["made", "made", "closed"]
 
 
+MADE = []
+COUNT = 0
+
+
+@stateful
+class Noting:
+    """Its code changes globals, which it does not read otherwise."""
+
+    def __init__(self, *parts):
+        global COUNT
+        COUNT += 1
+        MADE.append(parts)
+        time.sleep(0.02)  # so that several threads need it meanwhile
+
+    def size(self, x):
+        MADE.append(x)
+        return x
+
+
+@stateful
+class Around:
+    def __init__(self, inner):
+        self.inner = inner
+
+    def size(self, x):
+        return self.inner.size(x)
+
+
+@pytest.mark.parametrize("alias", ["sequential", "async", "threaded", "daft"])
+@pytest.mark.parametrize("part", ["a", ["unhashable"], iter("no stable content")], ids=repr)
+def test_what_an_object_notes_in_globals_does_not_make_it_another_one(alias, part):
+    engine = DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
+    MADE.clear()
+    model = Noting(part, alias)
+    nodes = [
+        node(model.size, output_name="y"),
+        node(Around(model).size, output_name="z"),
+        *([node(Noting(part, alias).size, output_name="other")] if isinstance(part, str | list) else []),
+    ]
+    Pipeline(nodes, engine=engine).map({"x": list(range(8))}, map_over="x")
+    assert [made for made in MADE if isinstance(made, tuple)] == [(part, alias)]
+
+
 def test_all_threads_wait_for_the_one_that_makes_the_object(tmp_path):
     class Slow:
         count = 0

@@ -18,6 +18,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from hypernodes.cache.content import digest
+from hypernodes.cache.reach import Reach
 from hypernodes.exceptions import OptionError, SignatureError
 from hypernodes.node import Node
 from hypernodes.process_objects import OBJECTS, ProcessObject
@@ -49,14 +50,16 @@ _OF_ANY_OBJECT: Final = ("__call__", "__contains__", "__getitem__", "__iter__", 
 class _Recipe:
     """How the object of a holder is made, and which object that is in this process."""
 
-    __slots__ = ("args", "found", "is_original", "key", "kwargs")
+    __slots__ = ("args", "found", "is_original", "keys", "kwargs")
 
     def __init__(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], key: bytes | None, *, is_original: bool
     ) -> None:
         self.args = args
         self.kwargs = kwargs
-        self.key = key  # equal holders have equal keys, in every process
+        # Equal holders have equal keys, in every process. There is one key at most: threads that compute it
+        # at the same time agree on the first one by `setdefault`.
+        self.keys: dict[None, bytes] = {} if key is None else {None: key}
         self.is_original = is_original  # it was not unpickled
         self.found: ProcessObject | None = None
 
@@ -301,12 +304,14 @@ def _made(holder: Holder) -> Any:
 def _key(holder: Holder) -> bytes:
     """Return what is the same for equal holders; holders without stable content are equal to their copies."""
     recipe: _Recipe = holder._recipe
-    if recipe.key is None:
+    if not recipe.keys:
         try:
-            recipe.key = digest(holder)
+            # What the class itself changes, such as a log of the objects that were made, does not count.
+            key = digest(holder, Reach.of_uses(type(holder)._made_by))
         except SignatureError:
-            recipe.key = uuid.uuid4().bytes
-    return recipe.key
+            key = uuid.uuid4().bytes
+        recipe.keys.setdefault(None, key)
+    return recipe.keys[None]
 
 
 @functools.lru_cache(maxsize=1024)

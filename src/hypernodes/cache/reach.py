@@ -78,6 +78,15 @@ class Reach:
         self._inside: dict[type, Reach | None] = {}
 
     @classmethod
+    def of_uses(cls, factory: Any) -> Reach:
+        """Return the reach of code that calls a class or function, and any method of what it makes."""
+        findings = cls(factory).findings
+        bases = factory.__mro__ if isinstance(factory, type) else ()
+        names = {name for base in bases if not is_class_of_library(base) for name in vars(base)}
+        names |= {base.__name__ for base in bases}
+        return _rebuild(findings._replace(names=findings.names | names))
+
+    @classmethod
     def _of(cls, analysis: _Analysis) -> Reach:
         reach = cls()
         reach._analysis = analysis
