@@ -1410,10 +1410,10 @@ EFFECTS = {
         def make(v):
           def f(x):
             LOG.append(x)
-            LOG.pop()
+            LOG.pop(0)
             y = -x
             LOG.append(y)
-            LOG.pop()
+            LOG.pop(0)
             return y*v
           return f, {'x': 1}
         """,
