@@ -1405,15 +1405,15 @@ EFFECTS = {
           if v is None: later = 0
           return f, {'x': 1}
         """,
-    "list that is emptied again": """
+    "list whose first items are dropped": """
         LOG = []
         def make(v):
           def f(x):
-            LOG.append(x)
-            LOG.pop()
+            LOG.extend([x, x])
+            LOG.pop(0)
             y = -x
             LOG.append(y)
-            LOG.pop()
+            LOG.pop(0)
             return y*v
           return f, {'x': 1}
         """,

@@ -206,6 +206,13 @@ def test_a_default_left_out_and_given_as_it_is_give_the_same_result(cache):
     assert pipeline.run({"x": 1}, "c") == pipeline.run({"x": 1, "y": 0}, "c")
 
 
+def test_the_default_of_a_nested_map_given_as_it_is_is_the_same_computation(cache):
+    inner = CHAIN.as_node({"xs": "x"}, {"c": "cs"}, map_over="xs")
+    pipeline = Pipeline([inner, node(lambda cs: sum(cs), output_name="total")], cache=cache)
+    first = pipeline.run({"xs": [1, 2]}, "total")
+    assert observed(pipeline, {"xs": [1, 2], "y": 0}, "total") == (first, [], ["<lambda>"])
+
+
 def test_signatures_do_not_depend_on_which_outputs_are_asked_for(cache, tmp_path):
     for wanted in ("a", "b", "c"):
         CHAIN.with_cache(cache).run({"x": 1}, wanted)
