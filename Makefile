@@ -22,7 +22,7 @@ PART ?= cache
 MUTANTS ?= 40
 SECONDS ?= 600
 
-.PHONY: help mutants test pytest test-versions test-lowest wheel lint types fuzz chaos run docs docs-pictures bench bench-calls bench-observe bench-daft bench-ray bench-simulate cluster-up cluster-down submit clean
+.PHONY: help mutants test tests test-versions test-lowest wheel lint types fuzz chaos run docs docs-pictures bench bench-calls bench-observe bench-daft bench-ray bench-simulate cluster-up cluster-down submit clean
 help:
 	@echo "make run  [EXECUTOR=sequential|threaded|parallel|ray] [Q=\"parse a date\"] [ALL=1]"
 	@echo "make cluster-up [WORKERS=2] [CPUS=1]   a Ray cluster on this machine: a head, and workers as raylets"
@@ -81,12 +81,14 @@ lint: $(BIN)/.dev
 	$(BIN)/lint-imports
 
 types: $(BIN)/.dev
-	$(BIN)/mypy
 	$(BIN)/python tests/public_types.py
+	$(BIN)/mypy
 
-test: lint types pytest
+# Types are checked beside the tests, whose processes often wait.
+test: lint
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 types tests
 
-pytest: $(BIN)/.dev
+tests: $(BIN)/.dev
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --durations=10
 
 fuzz: $(BIN)/.dev

@@ -758,7 +758,7 @@ SCHEMAS = {
     "a view of settings": f"""
         ALTER TABLE Settings RENAME TO Real;
         CREATE VIEW Settings AS SELECT 'size' AS key, ({ENDLESS}) AS value""",
-    "an index of a computation": "CREATE INDEX i ON Cache (length(hex(zeroblob(400000000 + length(key)))))",
+    "an index of a computation": "CREATE INDEX i ON Cache (length(hex(zeroblob(40000000 + length(key)))))",
     "another table": """
         DROP TABLE Cache;
         CREATE TABLE Cache (rowid INTEGER PRIMARY KEY, key, raw, store_time, expire_time, access_time,

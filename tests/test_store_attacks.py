@@ -51,8 +51,8 @@ def command(path, *arguments, exit_code=0, key=None):
 
 LARGE = {"mode": "2", "value": "NULL"}
 ODD_ROWS = {
-    "a huge value": {"value": "zeroblob(20000000)"},
-    "a huge node": {"tag": "printf('%.*c', 20000000, 'x')"},
+    "a huge value": {"value": "zeroblob(2000000)"},
+    "a huge node": {"tag": "printf('%.*c', 2000000, 'x')"},
     "a node of controls": {"tag": "char(27) || '[2J' || char(0x202e) || char(10)"},
     "a negative size": {"size": "-1"},
     "a size of 10 TB": {"size": "10000000000000"},
@@ -73,7 +73,7 @@ ODD_ROWS = {
     "a name of capitals": {**LARGE, "filename": f"'AB/cd/{FILE}'"},
     "a name with a newline": {**LARGE, "filename": f"'ab/cd/{FILE}' || char(10)"},
     "a name with a NUL at the end": {**LARGE, "filename": f"CAST(x'{NAME.encode().hex()}00' AS TEXT)"},
-    "a huge name": {**LARGE, "filename": "printf('%.*c', 20000000, 'a')"},
+    "a huge name": {**LARGE, "filename": "printf('%.*c', 2000000, 'a')"},
     "the name of the database": {**LARGE, "filename": "'cache.db'"},
     "a number for a name": {**LARGE, "filename": "7"},
     "a file and a value": {"mode": "2", "filename": f"'ab/cd/{FILE}'"},
