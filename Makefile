@@ -161,4 +161,4 @@ test-versions:
 test-lowest:
 	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	@.venv-lowest/bin/python tests/lowest.py > .venv-lowest/constraints.txt
-	PIP_CONSTRAINT=$(CURDIR)/.venv-lowest/constraints.txt $(MAKE) pytest VENV=.venv-lowest
+	PIP_CONSTRAINT=$(CURDIR)/.venv-lowest/constraints.txt $(MAKE) tests VENV=.venv-lowest
