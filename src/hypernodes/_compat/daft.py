@@ -43,7 +43,7 @@ UDF_END_TIMEOUT_S: Final = 10.0
 
 Why: such a thread runs code of ``daft/execution/udf.py`` until the process has ended. Daft 0.7 waits five
 seconds for that, and the thread aborts the program as well.
-When Daft joins its threads at exit: remove it, with `_talks_to_process`.
+When Daft joins its threads at exit: remove it, with `are_threads_in_udfs`.
 """
 
 _RUNNER_VARIABLE: Final = "DAFT_RUNNER"
@@ -214,17 +214,25 @@ def wait_for_threads_at_exit() -> None:
     atexit.register(wait_for_threads)
 
 
-def wait_for_threads() -> None:
+def wait_for_threads(timeout: float = UDF_END_TIMEOUT_S) -> None:
     """Wait until no thread talks to the process of a UDF, and `THREADS_END_TIME_S` seconds more."""
-    deadline = time.monotonic() + UDF_END_TIMEOUT_S
-    while any(map(_talks_to_process, sys._current_frames().values())) and time.monotonic() < deadline:
+    deadline = time.monotonic() + timeout
+    while are_threads_in_udfs() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(THREADS_END_TIME_S)
 
 
-def _talks_to_process(frame: FrameType | None) -> bool:
-    while frame is not None:
+def are_threads_in_udfs() -> bool:
+    """Whether a thread talks to the process of a UDF, or waits for the start or the end of one.
+
+    Why: the reason is at `UDF_END_TIMEOUT_S`.
+    When the module ``daft.execution.udf`` is gone: see what starts the processes of UDFs instead.
+    """
+    frames: list[FrameType | None] = [*sys._current_frames().values()]
+    while frames:
+        if (frame := frames.pop()) is None:
+            continue
         if frame.f_globals.get("__name__") == "daft.execution.udf":
             return True
-        frame = frame.f_back
+        frames.append(frame.f_back)
     return False

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from hypernodes._compat.daft import is_udf_process, udf_process_socket, wait_for_threads
+from hypernodes._compat.daft import are_threads_in_udfs, is_udf_process, udf_process_socket, wait_for_threads
 
 CHECK_INTERVAL_S: Final = 1.0
 """Seconds between checks whether the driver is alive."""
@@ -30,7 +30,8 @@ class Lifeline:
 
     def __init__(self) -> None:
         self._read, self._write = os.pipe()
-        self._path = f"/proc/{os.getpid()}/fd/{self._read}"
+        # A process opens the pipe for reading through its other end, which stays open longer.
+        self._path = f"/proc/{os.getpid()}/fd/{self._write}"
         self._lock = threading.Lock()
         self._is_cut = self._is_closed = False
 
@@ -53,7 +54,9 @@ class Lifeline:
             poll.register(self._write, 0)
             seconds = CANCEL_TIMEOUT_S if timeout is None else min(timeout, CANCEL_TIMEOUT_S)
             if poll.poll(seconds * 1000):  # All other ends of the pipe are closed.
-                wait_for_threads()
+                wait_for_threads(seconds)
+            if are_threads_in_udfs():
+                return  # A process that is only starting opens the pipe, and ends.
         os.close(self._write)
 
     def __reduce__(self) -> tuple[type[_WorkerLifeline], tuple[str]]:
@@ -67,9 +70,13 @@ class _WorkerLifeline:
         self._path = path
 
     def open(self) -> int | None:
-        """Open the pipe; ``None`` if that is not possible."""
+        """Open the pipe; ``None`` if that is not possible. End this process if its query has ended."""
         try:
             return os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)
+        except FileNotFoundError:
+            if Path("/proc/self/fd").exists():
+                _end(with_socket=True)
+            return None
         except OSError:
             return None
 
@@ -102,5 +109,12 @@ def _watch(parent: int, pipe: int | None) -> None:
             poll.unregister(pipe)
             pipe = None
     else:
+        _end(with_socket=True)
+    _end(with_socket=False)
+
+
+def _end(*, with_socket: bool) -> None:
+    """End this process, and those that its calls have started; a driver that has ended leaves its socket."""
+    if with_socket:
         Path(udf_process_socket()).unlink(missing_ok=True)
     os.killpg(0, signal.SIGKILL)
