@@ -717,3 +717,20 @@ def test_a_reader_that_ends_early_is_no_error(here):
     assert json.loads(done.stdout)["letters"] == 500
     assert "Error" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_kept_of_a_bad_row_of_csv_has_the_same_type_as_in_others(here):
+    (here / "in.csv").write_text("id,base,exp\n1,2,3\n2,2,x\n3,2\n4,2,3,4\n")
+    options = ["--inputs", "in.csv", "--keep", "id", "--on-error", "return"]
+    done = CliRunner().invoke(main, ["run", "written_here:power", *options])
+    assert done.exit_code == 3, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [row["id"] for row in rows] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.jsonl"])
+def test_a_file_in_utf_16_is_one_message(here, name):
+    (here / name).write_text('{"text": "a"}\n' if name == "in.jsonl" else "text\na\n", encoding="utf-16")
+    done = CliRunner().invoke(main, ["run", "written_here:sizes", "--inputs", name])
+    assert done.exit_code == 1
+    assert "in UTF-16. Convert it" in done.output

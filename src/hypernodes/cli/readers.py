@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import sys
@@ -195,18 +196,20 @@ class _CsvRows(RowFile):
 
     def _row(self, cells: list[str], columns: Sequence[str], where: str) -> Row:
         texts = dict(zip(self.names, cells, strict=False))
-        if len(cells) != len(self.names):
-            return Row(
-                texts,
-                RowError(f"{where} has {len(cells)} cells, but the file has {len(self.names)} columns."),
-            )
         values: dict[str, Any] = {}
-        for name in columns:
+        errors: list[str] = []
+        if len(cells) != len(self.names):
+            errors.append(f"{where} has {len(cells)} cells, but the file has {len(self.names)} columns.")
+        for name in (name for name in columns if name in texts):
             try:
                 values[name] = self._value(name, _decoded(texts[name]))
             except ValueError as error:
-                return Row(texts, RowError(f"{where}: column {name!r}: {error}."))
-        return Row(values)
+                values[name] = texts[name]
+                errors.append(f"{where}: column {name!r}: {error}.")
+        if not errors:
+            return Row(values)
+        # Of a row that cannot be used, inputs stay as they are in the file. An id has the type of other rows.
+        return Row(values | {name: texts[name] for name in values if name in self.hints}, RowError(errors[0]))
 
     def _value(self, name: str, text: str) -> Any:
         if name not in self._types:
@@ -258,6 +261,9 @@ def _wider(kind: Callable[[str], Any], text: str) -> Callable[[str], Any]:
 
 def _open_text(path: Path, newline: str | None = None) -> TextIO:
     """Open a text file in UTF-8, with or without a byte order mark. Bytes that are no UTF-8 stay visible."""
+    with path.open("rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise click.ClickException(f"{path} is in UTF-16. Convert it: iconv -f UTF-16 -t UTF-8 {path}")
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
 
 
