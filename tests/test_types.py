@@ -7,7 +7,19 @@ import decimal
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Never,
+    NewType,
+    NoReturn,
+    Protocol,
+    TypedDict,
+    TypeGuard,
+    TypeVar,
+)
 
 import cloudpickle
 import numpy as np
@@ -87,6 +99,16 @@ def taker(hint):
 
 
 FITTING = [
+    (np.int64, int),
+    (np.float32, float),
+    (np.int32, complex),
+    (Never, int),
+    (NoReturn, str),
+    (TypeGuard[int], bool),
+    (Callable, Callable[[int], int]),
+    (Iterable[int], list[int]),
+    (Iterator[int], Iterator[int]),
+    (Iterator[int], Iterable[int]),
     (int, int),
     (int, float),
     (float, complex),
@@ -140,6 +162,10 @@ UNDECIDED = [
     (Callable[..., Any], Callable[[int], str]),
 ]
 WRONG = [
+    (np.float32, int),
+    (np.int64, str),
+    (Iterable[int], list[str]),
+    (Iterator[int], Iterator[str]),
     (str, int),
     (float, int),
     (int, bool),

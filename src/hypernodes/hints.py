@@ -11,6 +11,7 @@ import collections
 import collections.abc as cabc
 import functools
 import inspect
+import numbers
 import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 _UNKNOWN: Final = (Any, object, inspect.Parameter.empty)
 _WRAPPERS: Final = frozenset(("Annotated", "Final", "ClassVar", "Required", "NotRequired", "ReadOnly"))
-_PROMOTED: Final[dict[Any, tuple[type, ...]]] = {float: (int,), complex: (float, int)}
+_NUMBERS: Final[dict[Any, type]] = {int: numbers.Integral, float: numbers.Real, complex: numbers.Complex}
+"""An int is taken for a float, and a number of NumPy for one of Python."""
 _ITERATORS: Final = (cabc.Iterator, cabc.Generator, cabc.AsyncIterator, cabc.AsyncGenerator)
+_ITERABLES: Final = (*_ITERATORS, cabc.Iterable, cabc.AsyncIterable)
+_NEVER: Final = (typing.Never, typing.NoReturn)
 _AWAITED: Final = (cabc.Awaitable, cabc.Coroutine)
 _COLLECTIONS: Final = (
     *(list, tuple, set, frozenset, collections.deque),
@@ -86,7 +90,7 @@ def returned_hints(hint: Any, outputs: int, *, is_generator: bool = False) -> li
     hint = _plain(hint)
     if get_origin(hint) in _AWAITED and get_args(hint):
         hint = _plain(get_args(hint)[-1])
-    if get_origin(hint) in _ITERATORS or hint in _ITERATORS or (is_generator and hint not in _UNKNOWN):
+    if get_origin(hint) in _ITERABLES or hint in _ITERABLES or (is_generator and hint not in _UNKNOWN):
         item = next(iter(get_args(hint)), Any)
         return [list[item]] if outputs == 1 else [item] * outputs  # type: ignore[valid-type]
     if outputs == 1:
@@ -129,14 +133,16 @@ def fits(given: Any, taken: Any) -> bool:
 
 def _fits(given: Any, taken: Any) -> bool:
     given, taken = _plain(given), _plain(taken)
-    if given in _UNKNOWN or taken in _UNKNOWN or given == taken:
+    if given in _UNKNOWN or taken in _UNKNOWN or given == taken or given in _NEVER:
+        return True
+    if get_origin(taken) in _ITERATORS:  # It arrives as a list, and most functions only iterate over it.
+        taken = cabc.Iterable[get_args(taken)[0]]  # type: ignore[misc]
+    if (get_origin(given) or given) is cabc.Callable is get_origin(taken) and not get_args(given):
         return True
     if (parts := _union(given)) is not None:
         return all(_fits(part, taken) for part in parts)
     if (parts := _union(taken)) is not None:
         return any(_fits(given, part) for part in parts)
-    if given in _PROMOTED.get(taken, ()):
-        return True
     if get_origin(given) is Literal:
         return all(_is_of(value, taken) for value in get_args(given))
     if typing.is_typeddict(given):
@@ -190,7 +196,7 @@ def _all_parts(hint: Any) -> Iterator[Any]:
 def _is_kind(given: Any, taken: type) -> bool:
     if not isinstance(given, type):
         return _decided_by_beartype(given, taken)
-    return issubclass(given, taken) or any(issubclass(given, kind) for kind in _PROMOTED.get(taken, ()))
+    return issubclass(given, _NUMBERS.get(taken, taken))
 
 
 def _typed_dict_fits(given: Any, taken: Any) -> bool:
@@ -242,6 +248,8 @@ def _plain(hint: Any) -> Any:
             hint = hint.__value__
         elif get_origin(hint) is Annotated or getattr(get_origin(hint), "_name", None) in _WRAPPERS:
             hint = get_args(hint)[0]
+        elif get_origin(hint) is typing.TypeGuard:
+            return bool
         elif getattr(hint, "_name", None) in ("Self", "LiteralString", "AnyStr"):
             return str if hint._name == "LiteralString" else Any
         else:
@@ -280,8 +288,8 @@ def _is_of(value: Any, hint: Any) -> bool:
         return True
     if (parts := _union(hint)) is not None:
         return any(_is_of(value, part) for part in parts)
-    if hint in _PROMOTED:
-        return isinstance(value, (hint, *_PROMOTED[hint]))
+    if hint in _NUMBERS:
+        return isinstance(value, _NUMBERS[hint])
     if typing.is_typeddict(hint):
         return (
             isinstance(value, dict)
