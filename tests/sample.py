@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from hypernodes import Pipeline, node
 
 
@@ -100,8 +102,6 @@ several = Pipeline([bounds, walk], name="several")
 
 
 def add_all(x, by):
-    import pyarrow.compute as pc  # Workers import this module, and few of them need Arrow.
-
     return pc.add(x, by)
 
 
