@@ -109,7 +109,9 @@ class Around:
 
 
 @pytest.mark.parametrize("alias", ["sequential", "async", "threaded", "daft"])
-@pytest.mark.parametrize("part", ["a", ["unhashable"], iter("no stable content")], ids=["text", "list", "iterator"])
+@pytest.mark.parametrize(
+    "part", ["a", ["unhashable"], iter("no stable content")], ids=["text", "list", "iterator"]
+)
 def test_what_an_object_notes_in_globals_does_not_make_it_another_one(alias, part):
     engine = DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
     MADE.clear()

@@ -63,6 +63,9 @@ class Backend(Protocol):
     def clear(self, tag: str | None = None, used_before: float | None = None) -> int:
         """Drop everything, or the entries of a node or not used since a time; return their number."""
 
+    def leave_thread(self) -> None:
+        """Close what a thread has open that is about to end."""
+
     def close(self) -> None:
         """Close the files."""
 
@@ -172,6 +175,11 @@ class BackendHandle:
         number = clear_directory(self._path)
         self.get()  # This creates an empty database.
         return number
+
+    def leave_thread(self) -> None:
+        """Close what this thread has open, which is about to end."""
+        if (backend := self._backend) is not None:
+            backend.leave_thread()
 
     def close(self) -> None:
         """Close the store, if it is open."""

@@ -117,6 +117,9 @@ class RemoteStore:
         self._drop_copies(list(self._copies))
         return self._call("clear", tag, used_before) or 0
 
+    def leave_thread(self) -> None:
+        """Do nothing: the actor has the files."""
+
     def close(self) -> None:
         self._drop_copies(list(self._copies))
 

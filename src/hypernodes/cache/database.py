@@ -145,6 +145,16 @@ class Database:
             ) from error
         raise error
 
+    def leave_thread(self) -> None:
+        """Close the connection of a thread that is about to end.
+
+        Python's own cache of statements refers to the connection, so that otherwise the garbage collector
+        closes it.
+        """
+        connection = self._local.__dict__.pop("connection", None)
+        if connection is not None:
+            connection.close()
+
     def close(self) -> None:
         """Close the connections; those of other threads, when these do not use them any more."""
         connection = getattr(self._local, "connection", None)

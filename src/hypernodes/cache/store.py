@@ -368,6 +368,10 @@ class Store:
             if dropped < _DROPPED_AT_ONCE:
                 return number
 
+    def leave_thread(self) -> None:
+        """Close what a thread has open that is about to end."""
+        self._database.leave_thread()
+
     def close(self) -> None:
         """Close the files."""
         self._database.close()

@@ -146,4 +146,5 @@ class WriteBehind:
             with self._lock:
                 if not self._pending and not self._has_due_counts():
                     self._has_thread = False
-                    return
+                    break
+        self._backend.leave_thread()
