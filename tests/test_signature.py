@@ -9,6 +9,7 @@ import decimal
 import enum
 import functools
 import gc
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -985,3 +986,22 @@ def test_the_analysis_of_code_keeps_no_value_alive():
         assert reference() is None
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("package", ["pyarrow", "sklearn", "yaml", "colorsys", "google.protobuf"])
+def test_what_is_said_of_an_installed_package_does_not_depend_on_whether_it_is_imported(package):
+    """A worker that has not imported it yet would have other code than the driver."""
+    code = """
+import importlib, sys
+from hypernodes.cache.installed import release
+before = release(sys.argv[1])
+release.cache_clear()
+importlib.import_module(sys.argv[1])
+print(before == release(sys.argv[1]), before)
+"""
+    if importlib.util.find_spec(package.partition(".")[0]) is None:
+        pytest.skip(f"{package} is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", code, package], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.startswith("True ")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -47,16 +48,19 @@ def release(module: str) -> str:
     top = module.partition(".")[0]
     if top in sys.stdlib_module_names:
         return "python-{}.{}".format(*sys.version_info[:2])
-    version = getattr(sys.modules.get(top), "__version__", None)
-    if isinstance(version, str):
-        return f"{top}-{version}"
+    if top == __name__.partition(".")[0]:  # It is imported, and the name of its distribution is another one.
+        return f"{top}-{sys.modules[top].__version__}"
+    # What is said must not depend on whether the module has been imported: a worker may not have done so yet.
+    found = sys.modules.get(top) or importlib.util.find_spec(top)
+    file = getattr(found, "__file__", None) or getattr(found, "origin", None)
     from importlib import metadata
 
+    if file is not None:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return f"{top}-{metadata.version(top)}"
     # Several distributions may share a namespace package: all of them count.
     if names := sorted(set(metadata.packages_distributions().get(top, ()))):
         return f"{top}-" + "+".join(f"{name}-{metadata.version(name)}" for name in names)
-    found = sys.modules.get(top) or importlib.util.find_spec(top)
-    file = getattr(found, "__file__", None) or getattr(found, "origin", None)
     # A file that belongs to no distribution is identified by its content.
     return f"{top}-{hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else ''}"
 
