@@ -213,6 +213,22 @@ def test_the_default_of_a_nested_map_given_as_it_is_is_the_same_computation(cach
     assert observed(pipeline, {"xs": [1, 2], "y": 0}, "total") == (first, [], ["<lambda>"])
 
 
+def test_what_the_items_of_a_nested_map_compute_on_an_event_loop_is_stored(cache):
+    calls = []
+
+    async def double(x):
+        calls.append(x)
+        return 2 * x
+
+    inner = Pipeline([node(double, output_name="y")], name="inner")
+    nested = inner.as_node({"xs": "x"}, {"y": "ys"}, map_over="xs")
+    with HyperNodesEngine(map_executor="async") as engine:
+        outer = Pipeline([nested], engine=engine, cache=cache)
+        for _ in range(2):
+            assert outer.map({"xs": [[1, 2], [3]]}, "xs") == {"ys": [[2, 4], [6]]}
+    assert sorted(calls) == [1, 2, 3]
+
+
 def test_signatures_do_not_depend_on_which_outputs_are_asked_for(cache, tmp_path):
     for wanted in ("a", "b", "c"):
         CHAIN.with_cache(cache).run({"x": 1}, wanted)
