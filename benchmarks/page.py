@@ -214,7 +214,7 @@ two spans with OpenTelemetry's SDK, which takes most of that time.""",
 Cold, the library stores provenance beside each result (what it was made of, by which code), which bare
 diskcache does not have.""",
     "ray": """
-Chunks are sized by what was measured, within a run. Chunks of 20,000 trivial items, which somebody has
+Chunks are sized by what was measured, within a run. Chunks of 20,000 trivial items, a size
 chosen by hand, are faster: for each item the worker checks whether the function has changed its context,
 and whether its value is an iterator. Inputs of 1 MB are copied for each call, which may change them;
 `@node(readonly=True)` promises that it does not. To hand out 10⁶ rows of a stream one by one, as pairs of an

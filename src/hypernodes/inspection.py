@@ -1,4 +1,4 @@
-"""What a pipeline tells without a run: its picture, whether inputs fit, what the cache has for them."""
+"""What can be asked of a pipeline without a run: its picture, whether inputs fit, what the cache has."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ _kept: dict[int, tuple[bytes, _Dependencies]] = {}  # by the id of the function,
 
 
 def kept_digest(function: FunctionType, around: Collection[int]) -> bytes | None:
-    """Return the digest of a plain function that was kept; `around` has the ids of what the walk is in."""
+    """Return the kept digest of a plain function; `around` has the ids of the objects that contain it."""
     if (found := _kept.get(id(function))) is None:
         return None
     digest, dependencies = found

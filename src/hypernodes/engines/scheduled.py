@@ -233,15 +233,10 @@ class ScheduledEngine(Engine):
         try:
             for _ in self._proceed(prepared, run, dispatcher):
                 pass
-            error, result = run.error, run.result
-        finally:
+        except BaseException:
             run.close()
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # the traceback refers to this frame
-        return result
+            raise
+        return run.finish()
 
     def _proceed(self, prepared: PreparedPlan, run: Run, dispatcher: EventDispatcher) -> Iterator[None]:
         """Drive a run to its end, and stop wherever there is nothing to do but wait."""

@@ -303,14 +303,7 @@ def compute_stages(
 
 def _columns(stage: Stage, run: Run) -> dict[str, list[Any]]:
     stage.plan.flush()
-    rows, error = run.result, run.error
-    run.close()
-    if error is not None:
-        try:
-            raise error
-        finally:
-            del error  # the traceback of the error refers to this frame
-    return column_lists(rows, stage.makes)
+    return column_lists(run.finish(), stage.makes)
 
 
 def _kind(step: Step, fixed: Collection[str]) -> Kind:

@@ -66,14 +66,7 @@ class SharedValues:
             wanted += [taken for _, taken in step.arguments]
         run = Run.once(replace(self._plan, outputs=tuple(needed)), given)
         drive(run, no_targets)
-        values, error = run.result, run.error
-        run.close()
-        if error is not None:
-            try:
-                raise error
-            finally:
-                del error  # the traceback of the error refers to this frame
-        return dict(values)
+        return dict(run.finish())
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _shared_values, (self._plan, self._key)

@@ -10,6 +10,7 @@ plan_execution   what PlanRun and MapRun have in common: a place, a parent, even
 plan_run         one plan over one set of inputs
 map_run          one plan over items: as PlanRuns of this run, or in chunks
 chunks           the chunks of a map: what was sent together, and what comes back
+sent_jobs        what owns jobs for a part of a run
 items            where items come from, and where rows go
 shared           what is the same for all items of a map, and is computed once
 lookup           signing items, and what a look-up means for them

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from hypernodes.execution.durations import CALL_S
 from hypernodes.execution.jobs import CallGroup
+from hypernodes.execution.scheduler.sent_jobs import SentJobs
 from hypernodes.serialization.remote import is_remote
 
 if TYPE_CHECKING:
@@ -79,31 +80,16 @@ class Caller(Protocol):
         """Go on with the outcome of a call."""
 
 
-class CallGroups:
+class CallGroups(SentJobs[Caller]):
     """The short calls of one run of a plan: those that are ready, and those that were sent together."""
 
     def __init__(self, caller: Caller, durations: CallDurations) -> None:
-        self._owner: Caller | None = caller  # until it ends: a cycle would outlive the run
+        super().__init__(caller)
         self._grouped = caller.plan.grouped
         self._durations = durations
         self._ready: list[CallStep] = []
         self._sent: set[int] = set()
         self._alone: set[int] = set()  # what was in a group that could not be executed
-
-    @property
-    def _caller(self) -> Caller:
-        if self._owner is None:
-            raise LookupError("the run of the plan has ended")
-        return self._owner
-
-    @property
-    def over(self) -> bool:
-        """Whether the run of the plan has ended."""
-        return self._owner is None or self._owner.over
-
-    def close(self) -> None:
-        """Let go of the run of the plan, which has ended."""
-        self._owner = None
 
     def takes(self, step: CallStep) -> bool:
         """Take a call that is ready, unless it has to go alone."""
@@ -112,7 +98,7 @@ class CallGroups:
         if self._seconds(step) is None:
             return False
         if not self._ready:
-            self._caller.run.senders.append(self._send)
+            self._part.run.senders.append(self._send)
         self._ready.append(step)
         return True
 
@@ -130,7 +116,7 @@ class CallGroups:
     def _send(self) -> None:
         if self.over:
             return
-        caller, ready = self._caller, self._ready
+        caller, ready = self._part, self._ready
         self._ready = []
         waiting = {index for index, unmet in caller.unmet.items() if unmet and index not in self._sent}
         following = [step for index, step in self._grouped.items() if index in waiting]
@@ -165,7 +151,7 @@ class CallGroups:
         for step, result in zip(about, outcome.outcomes, strict=False):
             self._sent.discard(step.index)
             if not self.over:
-                self._caller.job_done(step, result)
+                self._part.job_done(step, result)
         self._call_again(remaining)
 
     def job_failed(self, about: Sequence[CallStep], error: BaseException) -> None:
@@ -177,9 +163,9 @@ class CallGroups:
     def _take_back(self, steps: Sequence[CallStep]) -> list[CallStep]:
         """Take calls out of their group, and return those that wait for no value."""
         self._sent.difference_update(step.index for step in steps)
-        return [step for step in steps if not self._caller.unmet.get(step.index)]
+        return [step for step in steps if not self._part.unmet.get(step.index)]
 
     def _call_again(self, steps: Sequence[CallStep]) -> None:
         for step in steps:
             if not self.over:
-                self._caller.call(step)
+                self._part.call(step)

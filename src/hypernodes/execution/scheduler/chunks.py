@@ -11,6 +11,7 @@ from hypernodes.exceptions import TransportError, UnpackError, WorkerDiedError
 from hypernodes.execution.calls.location import is_located, item_of, locate_output, note, shown
 from hypernodes.execution.jobs import Chunk, ChunkOutcome, CommonValue, Failure, MapContext
 from hypernodes.execution.plan.variants import without_shared
+from hypernodes.execution.scheduler.sent_jobs import SentJobs
 from hypernodes.execution.scheduler.worker_death import Death, divided
 from hypernodes.mapping import Columns
 from hypernodes.raw_errors import is_a
@@ -69,27 +70,12 @@ class ChunkedMap(Protocol):
         """End with an error."""
 
 
-class SentChunks:
+class SentChunks(SentJobs[ChunkedMap]):
     """The chunks of one map that are under way."""
 
     def __init__(self, owner: ChunkedMap) -> None:
-        self._owner: ChunkedMap | None = owner  # until it ends: a cycle would outlive the run
+        super().__init__(owner)
         self.under_way = 0
-
-    @property
-    def _map(self) -> ChunkedMap:
-        if self._owner is None:
-            raise LookupError("the map of the chunks has ended")
-        return self._owner
-
-    @property
-    def over(self) -> bool:
-        """Whether the map has ended."""
-        return self._owner is None or self._owner.over
-
-    def close(self) -> None:
-        """Let go of the map, which has ended."""
-        self._owner = None
 
     def forget_context(self) -> None:
         """Make the context of further chunks anew, since the fixed inputs of the map have changed."""
@@ -97,25 +83,25 @@ class SentChunks:
 
     @cached_property
     def _context(self) -> MapContext:
-        plan: Any = self._map.plan.chunk_plan
-        if self._map.shared.are_there:
+        plan: Any = self._part.plan.chunk_plan
+        if self._part.shared.are_there:
             plan = without_shared(plan)
         needed = {*plan.inputs, *plan.shared}
-        used = {name: value for name, value in self._map.fixed.items() if name in needed}
+        used = {name: value for name, value in self._part.fixed.items() if name in needed}
         return MapContext(
             plan=replace(plan, bound={}),  # bound values are among the fixed inputs
-            fingerprints=self._map.run.fingerprints,
+            fingerprints=self._part.run.fingerprints,
             fixed=used,
-            common={name: self._map.common[name] for name in used},
-            identities=dict(self._map.identities),
-            scope=self._map.scope,
-            on_error=self._map.on_error,
+            common={name: self._part.common[name] for name in used},
+            identities=dict(self._part.identities),
+            scope=self._part.scope,
+            on_error=self._part.on_error,
         )
 
     def send(self, positions: Sequence[int], deaths: int = 0) -> None:
         """Send items, of which some workers have died."""
         self.under_way += 1
-        mapped = self._map
+        mapped = self._part
         known = {}
         for at, position in enumerate(positions if mapped.lookup.is_used else ()):
             if (signed := mapped.lookup.signed(position)) is not None and signed.known:
@@ -140,7 +126,7 @@ class SentChunks:
     def job_done(self, about: _Sent, outcome: ChunkOutcome) -> None:
         """Put the rows of a chunk."""
         self.under_way -= 1
-        mapped, positions, rows = self._map, about.positions, outcome.rows
+        mapped, positions, rows = self._part, about.positions, outcome.rows
         items, lookup = mapped.items, mapped.lookup
         mapped.run.events += outcome.events
         mapped.executed += outcome.executed
@@ -173,58 +159,58 @@ class SentChunks:
         """Go on after a chunk that could not be run."""
         self.under_way -= 1
         is_single = len(about.positions) == 1
-        if about.with_shared and self._map.shared.withdraw(error):
+        if about.with_shared and self._part.shared.withdraw(error):
             self.forget_context()
             self.send(about.positions, about.deaths)
         elif is_a(error, WorkerDiedError):
             self._worker_died(about, error)
         elif is_a(error, UnpackError) and not is_single:  # None has begun. Which item is to blame?
             self._send_divided(about)
-        elif self._map.on_error == "raise":
+        elif self._part.on_error == "raise":
             self._note(error, about.positions)
-            self._map.fail(error)
+            self._part.fail(error)
         elif is_a(error, TransportError) and not is_single:
             self._send_divided(about)
         else:
             self._note(error, about.positions)
-            self._map.lose(about.positions, error)
+            self._part.lose(about.positions, error)
 
     def _note(self, error: BaseException, positions: Sequence[int], suffix: str = "") -> None:
         """Note on an error of items where it happened, as far as that is known here."""
-        first, last = (self._map.scope.of_item(self._map.items.index(positions[at])) for at in (0, -1))
-        values = {**self._map.fixed, **self._map.items[positions[0]]}
+        first, last = (self._part.scope.of_item(self._part.items.index(positions[at])) for at in (0, -1))
+        values = {**self._part.fixed, **self._part.items[positions[0]]}
         if is_a(error, UnpackError) and error.output is not None:
-            locate_output(error, self._map.plan, error.output, first, values)
+            locate_output(error, self._part.plan, error.output, first, values)
             return
         items = f"items {item_of(first)} to {item_of(last)}" if last != first else f"item {item_of(first)}"
-        names = [step.name for step in self._map.plan.calls()]
+        names = [step.name for step in self._part.plan.calls()]
         node = f" (node {names[0]!r})" if len(names) == 1 else ""  # of several, any may have been the one
         given = f", given {shown(values)}" if last == first else ""
-        note(error, f"in {items} of pipeline {self._map.plan.label!r}{node}{suffix}{given}")
+        note(error, f"in {items} of pipeline {self._part.plan.label!r}{node}{suffix}{given}")
 
     def _worker_died(self, about: _Sent, error: WorkerDiedError) -> None:
         """Run the items again in smaller parts, until the item that is to blame is alone."""
-        target: Any = self._map.plan.map_target
-        first, is_alone = self._map.items.index(about.positions[0]), len(about.positions) == 1
+        target: Any = self._part.plan.map_target
+        first, is_alone = self._part.items.index(about.positions[0]), len(about.positions) == 1
         death = Death(error, about.deaths + 1, is_alone)
-        final = death.final_error(self._timeout, self._map.run.target_info(target).max_retries)
+        final = death.final_error(self._timeout, self._part.run.target_info(target).max_retries)
         if final is not None:
             failed, suffix = final
             self._note(failed, about.positions, suffix)
-            if self._map.on_error == "raise":
-                self._map.fail(failed)
+            if self._part.on_error == "raise":
+                self._part.fail(failed)
             else:
-                self._map.lose(about.positions, failed)
+                self._part.lose(about.positions, failed)
             return
-        if "on_node_retry" in self._map.plan.subscribed:
-            scope = self._map.scope.of_item(first) if is_alone else self._map.scope
-            retry = (self._map.plan.path[-1], death.deaths, error)
-            self._map.run.events.append(Event.now("on_node_retry", retry, scope))
+        if "on_node_retry" in self._part.plan.subscribed:
+            scope = self._part.scope.of_item(first) if is_alone else self._part.scope
+            retry = (self._part.plan.path[-1], death.deaths, error)
+            self._part.run.events.append(Event.now("on_node_retry", retry, scope))
         self._send_divided(replace(about, deaths=death.deaths))
 
     @cached_property
     def _timeout(self) -> float | None:
-        times = (step.options.timeout for step in self._map.plan.calls())
+        times = (step.options.timeout for step in self._part.plan.calls())
         return min((seconds for seconds in times if seconds is not None), default=None)
 
     def _send_divided(self, about: _Sent) -> None:

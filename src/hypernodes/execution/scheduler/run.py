@@ -196,6 +196,17 @@ class Run:
             self.root.abandon(error)
             self.is_over = True
 
+    def finish(self) -> Any:
+        """Let go of everything, and return the result or raise the error of a run that is over."""
+        result, error = self.result, self.error
+        self.close()
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # the traceback refers to this frame
+        return result
+
     def close(self) -> None:
         """Let go of everything, so that results live no longer than their users want them."""
         self.result = self.error = self.root = None
