@@ -7,6 +7,7 @@ and other plain functions. Objects and containers can change in place: a functio
 from __future__ import annotations
 
 import builtins
+from contextlib import suppress
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -84,7 +85,8 @@ def keep_digest(function: FunctionType, digest: bytes, around: Collection[int]) 
     if not len(changed):
         _kept[id(function)] = (digest, dependencies)
         while len(_kept) > _MAX_KEPT:
-            _kept.pop(next(iter(_kept)), None)
+            with suppress(RuntimeError):  # Another thread has added one meanwhile.
+                _kept.pop(next(iter(_kept)), None)
 
 
 def _add(function: FunctionType, found: _Dependencies) -> bool:

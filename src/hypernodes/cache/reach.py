@@ -79,7 +79,7 @@ class Reach:
 
     @classmethod
     def of_uses(cls, factory: Any) -> Reach:
-        """Return the reach of code that calls a class or function, and any method of the object it returns."""
+        """Return the reach of code that calls a class or function, and any method of its result."""
         findings = cls(factory).findings
         bases = factory.__mro__ if isinstance(factory, type) else ()
         names = {name for base in bases if not is_class_of_library(base) for name in vars(base)}
