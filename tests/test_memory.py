@@ -10,7 +10,6 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import daft
 import numpy as np
 import pytest
 
@@ -96,10 +95,9 @@ def executors():
 def settle(executor):
     """Wait until an executor has let go of what it has done."""
     if executor is None:
-        # Daft's threads let go of an error a little later, some only when Python calls Daft again.
-        deadline = time.monotonic() + 5
+        # Daft's threads let go of the last chunk a little later.
+        deadline = time.monotonic() + 10
         while len(ALIVE) and time.monotonic() < deadline:
-            daft.lit(1)
             time.sleep(0.01)
         return
     if isinstance(executor, AsyncExecutor):

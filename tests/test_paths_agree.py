@@ -253,7 +253,10 @@ def test_items_and_errors_of_batch_functions_are_told_to_callbacks_that_count(
     if on_error == "raise":
         with pytest.raises(Refused):
             over_items(pipeline, way, {"x": range(3)}, "raise")
-        assert counting.errors == [*wanted, ("p", "pipeline", ("p",), ())]
+        told = [
+            error for error in counting.errors if error[3] != (2,)
+        ]  # that one may be under way, and stopped
+        assert told == [*wanted, ("p", "pipeline", ("p",), ())]
     else:
         over_items(pipeline, way, {"x": range(3)})
         assert counting.errors == wanted

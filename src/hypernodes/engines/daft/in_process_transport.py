@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from itertools import count
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +15,6 @@ from daft import DataType, Series
 from hypernodes._compat.asyncio import running_loop
 from hypernodes.engines.daft.transport import CANCEL_TIMEOUT_S, Report, ReportingTransport
 from hypernodes.exceptions import DaftError
-from hypernodes.serialization.errors import ExceptionWrapper, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,8 @@ class InProcessTransport(ReportingTransport):
     def __init__(self, readers: Mapping[str, int]) -> None:
         self._stores = {name: _ValueStore(count) for name, count in readers.items()}
         self._reports: deque[Report] = deque()
+        self._errors: dict[int, BaseException] = {}  # of UDFs
+        self._error_keys = count()
         self._is_cancelled = False
         self._running_calls = 0
         self._tasks: set[asyncio.Task[Any]] = set()  # of the running calls, those on an event loop
@@ -61,11 +63,18 @@ class InProcessTransport(ReportingTransport):
             task.get_loop().call_soon_threadsafe(task.cancel)
 
     def close(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
-        """Wait for running calls if the query was stopped, at most that many seconds."""
-        if not self._is_cancelled:
-            return
-        with self._call_ended:
-            self._call_ended.wait_for(lambda: not self._running_calls, timeout=timeout)
+        """Let go of all values; if the query was stopped, wait for running calls, at most that many seconds.
+
+        Daft keeps its functions and their errors for a while, and these refer to this transport.
+        """
+        if self._is_cancelled:
+            with self._call_ended:
+                self._call_ended.wait_for(lambda: not self._running_calls, timeout=timeout)
+        self._is_cancelled = True  # what comes later is not kept
+        for store in self._stores.values():
+            store.clear()
+        self._reports.clear()
+        self._errors.clear()
 
     @property
     def object_type(self) -> DataType:
@@ -74,6 +83,7 @@ class InProcessTransport(ReportingTransport):
 
     def write_objects(self, name: str, column: Sequence[Any], positions: Sequence[int]) -> Series:
         """Keep objects, and return a column of nulls."""
+        self.check_cancelled()
         if positions:
             self._stores[name].put(positions, column if isinstance(column, list) else list(column))
         return _null_series(len(positions))
@@ -100,6 +110,7 @@ class InProcessTransport(ReportingTransport):
 
     def write_report(self, report: Report) -> Series:
         """Keep a report for the driver, and return a column of nulls."""
+        self.check_cancelled()
         self._reports.append(report)
         return _null_series(len(report.positions))
 
@@ -113,15 +124,29 @@ class InProcessTransport(ReportingTransport):
             yield self._reports.popleft()
 
     def raise_error(self, error: BaseException) -> NoReturn:
-        """Raise the wrapped error: Daft hands the wrapper itself on, but hangs on a StopIteration."""
+        """Keep an error, and raise one that says where it is.
+
+        Daft hangs on a StopIteration, and keeps what is raised here for longer than the query.
+        """
+        raised = _KeptError(next(self._error_keys))
+        self._errors[raised.key] = error
         try:
-            raise ExceptionWrapper(error) from None
+            raise raised from None
         finally:
-            del error  # the traceback of the wrapper refers to this frame
+            raised.__context__ = None
+            del error, raised  # the traceback refers to this frame
 
     def original_error(self, error: BaseException) -> BaseException:
-        """Return the wrapped error."""
-        return unwrapped(error)
+        """Return the error that was kept."""
+        return self._errors[error.key] if isinstance(error, _KeptError) else error
+
+
+class _KeptError(Exception):
+    """Stands for an error of a UDF, which the transport keeps."""
+
+    def __init__(self, key: int) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 def _null_series(count: int) -> Series:
@@ -175,6 +200,11 @@ class _ValueStore:
                 found |= matching
                 self._count_reads(part.positions[0], len(matching))
             return [found[position] for position in positions]
+
+    def clear(self) -> None:
+        """Release all values."""
+        with self._lock:
+            self._parts.clear()
 
     def _count_reads(self, first_position: int, count: int) -> None:
         part = self._parts[first_position]

@@ -100,39 +100,45 @@ class StageUdf:
         if self._task.stage.kind == "async":
             returned: Series = run_awaitable(self._call_on_loop(*series))
             return returned
-        positions = self._positions(series[0])
         OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
         try:
             self._transport.begin_call()
-            columns = self._inputs(series, positions)
-            indices = self._indices(positions)
-            if self._context is not None:
-                chunk = _chunk(self._current(self._context), columns, indices)
-                return self._return_outcomes(positions, chunk, self._execute(chunk))
-            return self._return_columns(positions, columns, self._compute(columns, indices))
-        except BaseException as error:
+            return self._return(series)
+        except BaseException as error:  # Daft keeps what is raised here, with this frame: it has no values.
             self._transport.raise_error(error)
         finally:
             self._transport.end_call()
 
     async def _call_on_loop(self, *series: Series) -> Series:
-        positions = self._positions(series[0])
         OCCUPIED.set(OCCUPIED.get() | {IN_DAFT})
         try:
             self._transport.begin_call()
-            columns = self._inputs(series, positions)
-            indices = self._indices(positions)
-            if self._context is not None:
-                chunk = _chunk(self._current(self._context), columns, indices)
-                outcomes = await execute_items_on_loop(chunk, self._task.max_concurrent)
-                return self._return_outcomes(positions, chunk, outcomes)
-            return self._return_columns(positions, columns, await self._compute_on_loop(columns, indices))
+            return await self._return_on_loop(series)
         except ExceptionWrapper as wrapper:
             self._transport.raise_error(wrapper.error)
         except BaseException as error:
             self._transport.raise_error(error)
         finally:
             self._transport.end_call()
+
+    def _return(self, series: Sequence[Series]) -> Series:
+        positions = self._positions(series[0])
+        columns = self._inputs(series, positions)
+        indices = self._indices(positions)
+        if self._context is not None:
+            chunk = _chunk(self._current(self._context), columns, indices)
+            return self._return_outcomes(positions, chunk, self._execute(chunk))
+        return self._return_columns(positions, columns, self._compute(columns, indices))
+
+    async def _return_on_loop(self, series: Sequence[Series]) -> Series:
+        positions = self._positions(series[0])
+        columns = self._inputs(series, positions)
+        indices = self._indices(positions)
+        if self._context is not None:
+            chunk = _chunk(self._current(self._context), columns, indices)
+            outcomes = await execute_items_on_loop(chunk, self._task.max_concurrent)
+            return self._return_outcomes(positions, chunk, outcomes)
+        return self._return_columns(positions, columns, await self._compute_on_loop(columns, indices))
 
     # -------------------------------------------------------------------------------------- inputs
 
