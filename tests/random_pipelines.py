@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.compute as pc
 from hypothesis import strategies as st
 
-from hypernodes import HyperNodesEngine, Pipeline, node
+from hypernodes import HyperNodesEngine, Pipeline, node, stateful
 
 # ----------------------------------------------------------------------------------- the functions
 
@@ -81,6 +81,35 @@ def nothing(a, log=None):
 def array(a, log=None):
     write_down(log, "array", a)
     return np.arange(weigh(a) % 4, dtype="int16")
+
+
+def wide(a, log=None):
+    write_down(log, "wide", a)
+    return np.full(30_000, weigh(a))
+
+
+def total(a, log=None) -> int:
+    write_down(log, "total", a)
+    return int(np.size(a)) + weigh(a)
+
+
+@stateful
+class Table:
+    """A table that each process makes once."""
+
+    def __init__(self, size):
+        self.rows = [weigh(number) for number in range(size)]
+
+    def row(self, number):
+        return self.rows[number % len(self.rows)]
+
+
+TABLE = Table(7)
+
+
+def looked_up(a, log=None) -> int:
+    write_down(log, "looked_up", a)
+    return TABLE.row(weigh(a))
 
 
 def rows(a, log=None) -> list[int]:
@@ -205,6 +234,9 @@ FUNCTIONS = {
         Function(same),
         Function(nothing),
         Function(array),
+        Function(wide),
+        Function(total, ("int",)),
+        Function(looked_up, ("int",)),
         Function(rows, ("list",)),
         Function(bounds, ("int", "list")),
         Function(walk, ("list",)),
@@ -530,6 +562,10 @@ class Drawing:
             options["cache"] = False
         if self.style == "any" and self.draw(mostly(False, True)):
             options["timeout"] = 60
+        if self.draw(mostly(False, True)):
+            options["readonly"] = True
+        if self.style == "any" and self.draw(mostly(False, True)):
+            options["num_cpus"] = 1
         if function == "flaky":
             options["retries"] = 1
         elif self.style == "any" and self.draw(mostly(False, True, *([True] * 3 * (function == "stubborn")))):
@@ -592,7 +628,7 @@ def examples(draw, executors, observers):
     if way != "run":
         over = tuple(draw(st.lists(st.sampled_from(sorted(inputs)), min_size=1, max_size=2, unique=True)))
         mode = draw(st.sampled_from(["zip", "product"])) if len(over) > 1 else "zip"
-        size = draw(st.sampled_from([12, 40, 3, 0, 60, 25, 1, 5, 40, 12]))
+        size = draw(st.sampled_from([12, 40, 3, 0, 60, 25, 1, 5, 40, 12, 250]))
         for name in over:
             if mode == "product":
                 size = min(size, 5)

@@ -17,6 +17,8 @@ CHUNKS_PER_S: Final = 500
 """How many chunks a driver is to send to other processes in a second: about half of what it can."""
 IN_PROCESS_CHUNK_S: Final = 0.002
 """Seconds of work in a chunk for a thread: handing it over costs some 20 microseconds."""
+IN_PROCESS_CHUNKS_PER_S: Final = 5_000
+"""How many chunks threads are to get in a second: all of them share one interpreter with the driver."""
 INLINE_CHUNK_S: Final = 0.01
 """Seconds of work in a chunk that is run right here: aggregated events are emitted when it is done."""
 INLINE_MAX_ITEM_S: Final = 0.005
@@ -67,9 +69,8 @@ def chunk_size(
     item = measured.item_seconds
     if not item:
         return 1
-    seconds = ideal_seconds
-    if ideal_seconds >= SERIALIZED_CHUNK_S:
-        seconds = max(ideal_seconds, workers / CHUNKS_PER_S)
+    per_second = CHUNKS_PER_S if ideal_seconds >= SERIALIZED_CHUNK_S else IN_PROCESS_CHUNKS_PER_S
+    seconds = max(ideal_seconds, workers / per_second)
     if left is not None:
         share = left * item / (workers * CHUNKS_LEFT_PER_WORKER)
         seconds = min(seconds, max(share, _least_seconds(left * item, ideal_seconds)))
