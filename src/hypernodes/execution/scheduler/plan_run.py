@@ -215,12 +215,9 @@ class PlanRun(PlanExecution):
             return
         plan, target = self.plan, self.plan.node_target
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
-        signature = self._signatures.get(step.index)
-        entry = takes = None
-        if signature is not None and plan.cache is not None:
-            entry = EntryKey(plan.cache, signature, self.run.fingerprints.calls[plan.key, step.index].hex())
-            if target is not None and target.capabilities.places_calls:
-                takes = taken(plan, step, self.identities, self.values)
+        entry, takes = self.entry_of(step), None
+        if entry is not None and target is not None and target.capabilities.places_calls:
+            takes = taken(plan, step, self.identities, self.values)
         common = self.common
         shared: dict[str, CommonValue] = {}
         if common:
@@ -231,13 +228,28 @@ class PlanRun(PlanExecution):
         else:
             self.run.jobs.append(call)
 
+    def entry_of(self, step: CallStep) -> EntryKey | None:
+        """Return where the result of a call is kept, if it is cached."""
+        plan, signature = self.plan, self._signatures.get(step.index)
+        if signature is None or plan.cache is None:
+            return None
+        return EntryKey(plan.cache, signature, self.run.fingerprints.calls[plan.key, step.index].hex())
+
     def job_begins(self, about: CallStep) -> None:
         """Emit that a call is about to be made."""
         self._under_way[about.index] = self.run.clock()
+        self.emit_start(about)
+
+    def emit_start(self, step: CallStep, outcome: Outcome | None = None) -> None:
+        """Emit that a call is about to be made, or was, if its outcome is here."""
         if "on_node_start" in self.plan.subscribed:
-            arguments = {parameter: self.values[name] for parameter, name in about.arguments}
-            signature = self._signatures.get(about.index)
-            self.emit("on_node_start", about.name, arguments, signature=signature)
+            arguments = {parameter: self.values[name] for parameter, name in step.arguments}
+            began = None
+            if outcome is not None and outcome.ended is not None:
+                time, worker = outcome.ended
+                began = time - outcome.seconds, worker
+            signature = self._signatures.get(step.index)
+            self.emit("on_node_start", step.name, arguments, signature=signature, ended=began)
 
     def job_done(self, about: Any, outcome: Outcome | Found | Fetched) -> None:
         """Go on with the outcome of a job."""
@@ -288,12 +300,9 @@ class PlanRun(PlanExecution):
             self._groups.note(step, outcome)
         outputs, plan = outcome.outputs, self.plan
         signature = self._signatures.get(step.index)
-        if signature is not None and plan.cache is not None and not outcome.is_stored:
-            code = self.run.fingerprints.calls[plan.key, step.index].hex()
+        if not outcome.is_stored and (entry := self.entry_of(step)) is not None:
             takes = taken(plan, step, self.identities, self.values)
-            self.run.store(
-                Store(EntryKey(plan.cache, signature, code), step, outputs, takes, outcome.seconds)
-            )
+            self.run.store(Store(entry, step, outputs, takes, outcome.seconds))
         if "on_node_end" in plan.subscribed:
             named = {
                 name: value for name, value in zip(step.outputs, outputs, strict=True) if name is not None
