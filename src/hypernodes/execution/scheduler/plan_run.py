@@ -79,6 +79,7 @@ class PlanRun(PlanExecution):
             self._groups = CallGroups(self, run.target_info(plan.node_target).durations)
         self._for_value: dict[str, list[Step]] = {}  # the steps that wait for the value of a name
         self._unsigned: set[int] = set()  # steps whose signature is waited for
+        self._to_look_up: list[Step] = []
         self._under_way: dict[int, float] = {}  # when a step that has not ended was started
         self._children: dict[int, PlanExecution] = {}  # nested plans that are under way, by step
         self._wanted: set[int] = set()  # steps that make the outputs asked for, and are not done
@@ -157,21 +158,34 @@ class PlanRun(PlanExecution):
         elif self.run.is_absent(signature):
             self._wait_for_values(step)
         else:
-            self.run.jobs.append(LookUp(self.run.key_for(self, step), cache, ((signature,),)))
+            if not self._to_look_up:
+                self.run.later(self._look_up_together)
+            self._to_look_up.append(step)
+
+    def _look_up_together(self) -> None:
+        """Look up all steps at once that were asked for meanwhile."""
+        steps, self._to_look_up = self._to_look_up, []
+        if not self.over:
+            self._have_looked_up(steps)
+
+    def _have_looked_up(self, steps: list[Step], *, is_again: bool = False) -> None:
+        cache: Any = self.plan.cache
+        wanted: list[Any] = [(self._signatures[step.index],) for step in steps]
+        self.run.jobs.append(LookUp(self.run.key_for(self, steps), cache, wanted, is_again=is_again))
 
     def look_again(self, about: Step) -> None:
         """Look up the result of a call that was made elsewhere meanwhile."""
-        signature, cache = self._signatures[about.index], self.plan.cache
-        if not self.over and signature is not None and cache is not None:
-            key = self.run.key_for(self, about)
-            self.run.jobs.append(LookUp(key, cache, ((signature,),), is_again=True))
+        if not self.over:
+            self._have_looked_up([about], is_again=True)
 
-    def _looked_up(self, step: Step, found: Found) -> None:
-        signature: Any = self._signatures[step.index]
-        if (outputs := found.values[0].get(signature)) is None:
-            self._wait_for_values(step)
-        else:
-            self._hit(step, signature, outputs)
+    def _looked_up(self, steps: list[Step], found: Found) -> None:
+        for step, values in zip(steps, found.values, strict=True):
+            if self.over:
+                return
+            for signature, outputs in values.items():
+                self._hit(step, signature, outputs)
+            if not values:
+                self._wait_for_values(step)
 
     def _hit(self, step: Step, signature: bytes, outputs: tuple[Any, ...]) -> None:
         self.hits += 1
