@@ -28,7 +28,7 @@ from hypernodes.serialization.remote import RemoteList, can_resolve, is_remote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes.callbacks.event import Scope, Worker
+    from hypernodes.callbacks.event import Scope
     from hypernodes.execution.jobs import CommonValue, Outcome, Values
     from hypernodes.execution.plan.model import Plan, Step
     from hypernodes.execution.scheduler.state import JobOwner, Parent, RunState
@@ -306,7 +306,7 @@ class PlanRun(PlanExecution):
     def _called(self, step: CallStep, outcome: Outcome) -> None:
         self.run.events += outcome.events
         if outcome.error is not None:
-            self.failed(step, outcome.error, outcome.ended)
+            self.failed(step, outcome.error, outcome)
             return
         self._under_way.pop(step.index, None)
         self.executed += 1
@@ -379,11 +379,16 @@ class PlanRun(PlanExecution):
         self.emit("on_node_end", step.name, dict(zip(step.outputs, outputs, strict=True)), seconds)
         self._resolve(step, outputs)
 
-    def failed(self, step: Step, error: BaseException, ended: tuple[float, Worker] | None = None) -> None:
-        """Take note that a step raised, which ends the plan."""
+    def failed(self, step: Step, error: BaseException, outcome: Outcome | None = None) -> None:
+        """Take note that a step raised, which ends the plan; a call that was made has an outcome."""
         if not self.over:
-            self._under_way.pop(step.index, None)
-            self.emit("on_error", step.name, error, signature=self._signatures.get(step.index), ended=ended)
+            began = self._under_way.pop(step.index, None)
+            if outcome is not None:
+                seconds, ended = outcome.seconds, outcome.ended
+            else:
+                seconds, ended = 0.0 if began is None else self.run.clock() - began, None
+            signature = self._signatures.get(step.index)
+            self.emit("on_error", step.name, error, signature=signature, ended=ended, seconds=seconds)
             self.fail(error)
 
     def _abandon_children(self, error: BaseException) -> None:
@@ -394,10 +399,11 @@ class PlanRun(PlanExecution):
         if self._groups is not None:
             self._groups.close()
         if "on_error" in self.plan.subscribed:
-            for index in self._under_way:
+            for index, began in self._under_way.items():
                 name = self.plan.steps[index].name
                 abandoned = NodeAbandonedError.of(name, "/".join(self.scope.path), error)
-                self.emit("on_error", name, abandoned, signature=self._signatures.get(index))
+                seconds = self.run.clock() - began
+                self.emit("on_error", name, abandoned, signature=self._signatures.get(index), seconds=seconds)
         self._under_way.clear()
 
     def _resolve(self, step: Step, outputs: tuple[Any, ...]) -> None:
