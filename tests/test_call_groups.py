@@ -4,13 +4,17 @@ import os
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Recorder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hypernodes import HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
+from hypernodes import DiskCache, HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
 from hypernodes.exceptions import TransportError, WorkerDiedError
 from hypernodes.execution.durations import SHORT_S
 from hypernodes.execution.scheduler.call_groups import GROUP_S, grouped
@@ -227,6 +231,176 @@ def shared():
     """Give one engine for many examples: what is short is learned once."""
     with ParallelExecutor(2) as executor:
         yield HyperNodesEngine(node_executor=executor)
+
+
+# ------------------------------------------------------------------------------- watched and cached
+
+
+class Workers(Recorder):
+    """Remembers, too, when and where each call began and ended, by its output."""
+
+    def __init__(self):
+        super().__init__()
+        self.began, self.ended, self.given, self.notes = {}, {}, {}, []
+
+    def node_context(self, ctx):
+        return process_of_call
+
+    def on_node_notes(self, node_id, notes, ctx):
+        self.notes += notes
+
+    def on_node_start(self, node_id, inputs, ctx):
+        super().on_node_start(node_id, inputs, ctx)
+        self.given[len(self.began)] = inputs
+        self.began[len(self.began)] = ctx.time, ctx.worker.pid
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        super().on_node_end(node_id, outputs, duration, ctx)
+        (name,) = outputs
+        self.ended[name] = ctx.time, ctx.worker.pid, duration
+
+
+@contextmanager
+def process_of_call(call):
+    yield [os.getpid()]
+
+
+@everywhere
+def test_watched_calls_go_together_and_their_events_say_when_and_where_each_was_made(engine):
+    steps = [node(increment, output_name=f"v{n + 1}").rename(inputs={"x": f"v{n}"}) for n in range(10)]
+    Pipeline(steps, engine).run({"v0": 0})
+    watching = Workers()
+    result = Pipeline(steps, engine, callbacks=[watching]).run({"v0": 0})
+    assert result == {f"v{n + 1}": n + 1 for n in range(10)}
+    assert [hook for hook, *_ in watching.events if hook.startswith("node")] == [
+        "node_start",
+        "node_end",
+    ] * 10
+    assert not watching.unfinished
+    assert [watching.given[n] for n in range(10)] == [{"x": n} for n in range(10)]
+    assert watching.notes == [watching.ended[f"v{n + 1}"][1] for n in range(10)]
+    together = [n for n in range(10) if watching.began[n][1] != os.getpid()]
+    assert len(together) > 1  # Those that were slow, on a busy machine, went alone.
+    for n in together:
+        ended, worker, seconds = watching.ended[f"v{n + 1}"]
+        assert watching.began[n][1] == worker
+        assert ended - watching.began[n][0] == pytest.approx(seconds, abs=1e-4)
+
+
+@everywhere
+def test_an_error_in_a_watched_group_has_the_events_of_its_node(engine):
+    pipeline = fan(wrong_if_negative, range(8), engine)
+    watching = Recorder()
+    with pytest.raises(ValueError, match="-1 is negative"):
+        pipeline.with_callbacks([watching]).run({f"x{n}": n for n in range(8)} | {"x5": -1})
+    assert not watching.unfinished
+    assert len([event for event in watching.of("error") if event[1][0] == "wrong_if_negative"]) == 1
+
+
+@everywhere
+def test_a_dead_worker_of_a_watched_group_costs_only_its_culprit(engine):
+    pipeline = fan(ends_process_if_negative, range(6), engine)
+    watching = Recorder()
+    with pytest.raises(WorkerDiedError):
+        pipeline.with_callbacks([watching]).run({f"x{n}": n for n in range(6)} | {"x3": -1})
+    assert not watching.unfinished
+
+
+def written(x, directory, name):
+    """Leave a file for each time that it is called."""
+    time.sleep(x / 1e6)
+    (Path(directory) / f"{name}-{os.getpid()}-{time.time_ns()}").touch()
+    return os.getpid()
+
+
+def calls_of(directory):
+    return Counter(file.name.split("-")[0] for file in directory.iterdir())
+
+
+@pytest.fixture
+def calls(tmp_path):
+    directory = tmp_path / "calls"
+    directory.mkdir()
+    return directory
+
+
+def chain_of_written(engine, count=8, **options):
+    """Make a chain whose nodes are known to be short."""
+    steps = [
+        node(written, output_name=f"p{n + 1}").rename(inputs={"x": f"p{n}", "name": f"name{n}"})
+        for n in range(count)
+    ]
+    return Pipeline(steps, engine, **options)
+
+
+def inputs_of(calls, count=8, start=0):
+    return {"p0": start, "directory": str(calls), **{f"name{n}": f"n{n}" for n in range(count)}}
+
+
+@everywhere
+def test_cached_calls_go_together_and_are_found_later(engine, calls, tmp_path):
+    pipeline = chain_of_written(engine).with_cache(DiskCache(tmp_path / "cache"))
+    pipeline.run(inputs_of(calls, start=1))  # learns that it is short
+    watching = Recorder()
+    watched = pipeline.with_callbacks([watching])
+    made = watched.run(inputs_of(calls, start=2))
+    assert watched.run(inputs_of(calls, start=2)) == made
+    assert len(watching.of("node_end")) == len(watching.of("node_cached")) == 8
+    assert not watching.unfinished
+    assert HyperNodesEngine().run(pipeline, inputs_of(calls, start=2)) == made
+    assert {name: calls_of(calls)[name] for name in (f"n{n}" for n in range(8))} == {
+        f"n{n}": 2 for n in range(8)
+    }
+
+
+@everywhere
+def test_equal_cached_calls_are_made_once_though_they_could_go_together(engine, calls, tmp_path):
+    """In one run, and in runs at the same time."""
+    steps = [
+        node(written, output_name=f"p{n}").rename(inputs={"x": f"x{n}", "name": f"name{n % 3}"})
+        for n in range(9)
+    ]
+    last = node(together, output_name="all").rename(inputs={f"x{n}": f"p{n}" for n in range(9)})
+    pipeline = Pipeline([*steps, last], engine, cache=DiskCache(tmp_path / "cache"))
+
+    def inputs(x):
+        named = {f"name{n}": f"n{n}" for n in range(3)}
+        return {"directory": str(calls), **named, **{f"x{n}": x for n in range(9)}}
+
+    pipeline.run(inputs(0))
+    assert calls_of(calls) == {"n0": 1, "n1": 1, "n2": 1}
+    for x in (1, 2):
+        with ThreadPoolExecutor(4) as pool:
+            made = [future.result() for future in [pool.submit(pipeline.run, inputs(x)) for _ in range(4)]]
+        assert made == [made[0]] * 4
+        assert all(made[0][f"p{n}"] == made[0][f"p{n % 3}"] for n in range(9))
+    assert calls_of(calls) == {"n0": 3, "n1": 3, "n2": 3}
+
+
+def together(x0, x1, x2, x3, x4, x5, x6, x7, x8):
+    return x0, x1, x2, x3, x4, x5, x6, x7, x8
+
+
+@everywhere
+def test_what_was_made_before_an_error_in_a_cached_group_is_found_later(engine, tmp_path):
+    steps = [node(wrong_if_negative, output_name=f"v{n + 1}").rename(inputs={"x": f"v{n}"}) for n in range(4)]
+    steps.append(node(twice, output_name="w").rename(inputs={"x": "v4"}))
+    steps.append(node(wrong_if_too_large, output_name="z").rename(inputs={"x": "w"}))
+    pipeline = Pipeline(steps, engine, cache=DiskCache(tmp_path / "cache"))
+    pipeline.run({"v0": 1})
+    with pytest.raises(ValueError, match="200 is too large"):
+        pipeline.run({"v0": 100})
+    watching = Recorder()
+    with pytest.raises(ValueError, match="200 is too large"):
+        pipeline.with_callbacks([watching]).run({"v0": 100})
+    assert len(watching.of("node_cached")) == 5
+    assert not watching.unfinished
+
+
+def wrong_if_too_large(x):
+    if x > 50:
+        raise ValueError(f"{x} is too large")
+    return x
 
 
 # -------------------------------------------------------------------------------------- the rule

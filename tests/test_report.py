@@ -202,6 +202,32 @@ def test_bars_are_where_the_calls_were(tmp_path):
     assert min(starts.values()) == 0
 
 
+@node(output_name="y")
+def fails_late(x):
+    time.sleep(0.03)
+    raise ValueError(x)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [{}, {"node_executor": "threaded"}, {"node_executor": "parallel"}, {"map_executor": "parallel"}],
+    ids=str,
+)
+def test_the_bar_of_a_call_that_fails_is_as_long_as_the_call(where):
+    with HyperNodesEngine(**where) as engine:
+        inner = Pipeline([fails_late], name="inner")
+        outer = Pipeline([inner.as_node()], engine, name="outer", callbacks=[RunReport()])
+        with pytest.raises(ValueError, match="1"):
+            outer.run({"x": 1})
+        one = outer.last_run.waterfall().figure
+        outer.map({"x": [1, 2]}, "x", on_error="return")
+        items = outer.last_run.waterfall().figure
+    for figure, calls in ((one, 2), (items, 4)):
+        (failed,) = (trace for trace in figure.data if trace.name == "✗ failed")
+        assert len(failed.x) == calls
+        assert min(failed.x) >= 0.03
+
+
 def test_calls_that_overlap_are_on_rows_of_their_own():
     inner = Pipeline([dawdle], name="inner", engine=HyperNodesEngine(map_executor="threaded"))
     outer = Pipeline([inner.as_node(map_over="x")], name="outer", callbacks=[RunReport()])

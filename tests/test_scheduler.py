@@ -89,7 +89,7 @@ def test_looking_up_and_storing_are_left_to_the_driver():
     while (job := run.ready()) is not None:
         if isinstance(job, LookUp):
             looked_up.append(job)
-            run.settle(job.key, Found(({},)))
+            run.settle(job.key, Found([{} for _ in job.wanted]))
         elif job.step.name == "double":
             run.begin(job.key)
             run.settle(job.key, Outcome((4,)))
@@ -104,12 +104,11 @@ def test_looking_up_and_storing_are_left_to_the_driver():
     assert not run.take_stores()
 
     again = Run.once(plan, {"a": 2}, fingerprints=fingerprint_plan(plan))
-    results = {"b": (4,), "c": (6,)}
+    results = [(4,), (6,)]  # Both are asked for, and so looked up together.
     while (job := again.ready()) is not None:
         assert isinstance(job, LookUp)
-        ((signature,),) = job.wanted
-        name = next(name for name, found in results.items() if len(found) == 1)
-        again.settle(job.key, Found(({signature: results.pop(name)},)))
+        found = [{signature: outputs} for (signature,), outputs in zip(job.wanted, results, strict=True)]
+        again.settle(job.key, Found(found))
     assert sorted(again.result.values()) == [4, 6]
 
 

@@ -144,6 +144,21 @@ def test_workers_use_the_value_of_a_global_variable_that_the_driver_has_set(engi
     assert run(module, engine, cache, ["a_global_number"]) == [101, 102, 103]
 
 
+@without_daft
+def test_short_calls_that_go_together_use_the_code_of_the_driver(engine, modules, tmp_path):
+    modules.write(1, WAYS)
+    module = modules.load()
+    steps = [
+        node(module.a_global_number, output_name=f"y{n + 1}").rename(inputs={"x": f"y{n}"}) for n in range(6)
+    ]
+    pipeline = Pipeline(steps, engine=engine, cache=DiskCache(tmp_path / "cache"))
+    for start in (0, 1000):  # With the first run the engine learns that the node is short.
+        assert pipeline.run({"y0": start})["y6"] == start + 6
+    modules.aid.K = 100
+    assert pipeline.run({"y0": 1000})["y6"] == 1600
+    assert pipeline.with_engine(HyperNodesEngine()).run({"y0": 1000})["y6"] == 1600
+
+
 def test_a_name_that_the_module_of_a_worker_lacks_comes_from_the_driver(engine, modules):
     modules.write(1, "def f(x): return x + 1\n")
     assert run(modules.load(), engine, None, ["f"]) == [2, 3, 4]

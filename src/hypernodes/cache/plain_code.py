@@ -17,9 +17,9 @@ from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_
 from hypernodes.cache.references import references_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
-_IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
+IMMUTABLE: Final = frozenset((type(None), bool, int, float, complex, str, bytes))
 _MAX_KEPT: Final = 4096
 _NOTHING: Final = object()
 
@@ -63,7 +63,7 @@ class _Dependencies(NamedTuple):
 _kept: dict[int, tuple[bytes, _Dependencies]] = {}  # by the id of the function, which is kept alive
 
 
-def kept_digest(function: FunctionType, around: Collection[int]) -> bytes | None:
+def kept_digest(function: Callable[..., Any], around: Collection[int]) -> bytes | None:
     """Return the kept digest of a plain function; `around` has the ids of the objects that contain it."""
     if (found := _kept.get(id(function))) is None:
         return None
@@ -116,7 +116,7 @@ def _add(function: FunctionType, found: _Dependencies) -> bool:
 
 
 def _is_plain(value: object, found: _Dependencies) -> bool:
-    if type(value) in _IMMUTABLE or value is _NOTHING:
+    if type(value) in IMMUTABLE or value is _NOTHING:
         return True
     match value:
         case FunctionType():

@@ -9,7 +9,7 @@ from hypernodes.earlier_names import with_earlier_attributes
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
-    from hypernodes.callbacks.event import About, Event, RunContext, Worker
+    from hypernodes.callbacks.event import About, Event, RunContext, Scope, Worker
     from hypernodes.callbacks.node_context import NodeContext
 
 
@@ -24,12 +24,15 @@ _EARLIER_KEYS: Final[Mapping[Hashable, Callable[[tuple[int, ...], Any], Any]]] =
 class CallbackContext:
     """Where and when an event happened, and state that callbacks share during one run."""
 
-    __slots__ = ("_event", "_run", "_scope")
+    __slots__ = ("_event", "_run")
 
     def __init__(self, event: Event, run: RunContext) -> None:
         self._event = event
-        self._scope = event.scope
         self._run = run
+
+    @property
+    def _scope(self) -> Scope:
+        return self._event.scope
 
     @property
     def depth(self) -> int:

@@ -97,11 +97,20 @@ class Event(NamedTuple):
     worker: Worker
     signature: str | None = None  # of the node's computation, if it can be cached
     about: About = "node"  # for an error, what failed
+    seconds: float = 0.0  # for the error of a node, how long it had been under way
 
     @classmethod
-    def now(cls, hook: str, arguments: tuple[Any, ...], scope: Scope, *, about: About = "node") -> Event:
+    def now(
+        cls,
+        hook: str,
+        arguments: tuple[Any, ...],
+        scope: Scope,
+        *,
+        about: About = "node",
+        seconds: float = 0.0,
+    ) -> Event:
         """Return an event with the current time and worker."""
-        return cls(hook, arguments, scope, time(), current_worker(), None, about)
+        return cls(hook, arguments, scope, time(), current_worker(), None, about, seconds)
 
 
 @dataclass(frozen=True, slots=True)

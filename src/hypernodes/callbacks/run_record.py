@@ -94,8 +94,6 @@ class RunRecord:
     needs: dict[Path, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     failures: list[FailedNode] = field(default_factory=list)
     calls: Calls = field(default_factory=Calls)  # those that the waterfall shows
-    # When an execution that has not ended was started, in seconds since the epoch.
-    under_way: dict[tuple[Path, str, tuple[int, ...]], float] = field(default_factory=dict)
     retried: set[tuple[Path, tuple[int, ...]]] = field(default_factory=set)  # nodes that were called again
     _slowest: list[tuple[float, Path, tuple[int, ...]]] = field(default_factory=list)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
-from itertools import count, cycle
+from itertools import cycle
 from pathlib import Path as File
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from hypernodes.callbacks.notebook_chart import chart_html
 from hypernodes.exceptions import import_extra
@@ -66,8 +66,8 @@ class Calls:
     """The calls of a run; of very many, those that failed, were retried, or took longest."""
 
     def __init__(self) -> None:
-        self._numbers = count()
-        self._kept: list[tuple[tuple[bool, float], int, CallBar]] = []
+        # Each with its rank and its number, as a plain tuple: a `CallBar` is made when it is read.
+        self._kept: list[tuple[tuple[bool, float], int, tuple[Any, ...]]] = []
         self.total = 0  # the number of calls, with those that are not kept
 
     def add(
@@ -87,14 +87,15 @@ class Calls:
         is_full = len(self._kept) >= _MAX_CALLS
         if is_full and rank < self._kept[0][0]:
             return
-        entry = rank, next(self._numbers), CallBar(path, item, start, end, worker, result, is_nested)
+        entry = rank, self.total, (path, item, start, end, worker, result, is_nested)
         if is_full:
             heapq.heapreplace(self._kept, entry)
         else:
             heapq.heappush(self._kept, entry)
 
     def __iter__(self) -> Iterator[CallBar]:
-        return iter(sorted((call for _, _, call in self._kept), key=lambda call: (call.start, call.end)))
+        calls = (CallBar(*call) for _, _, call in self._kept)
+        return iter(sorted(calls, key=lambda call: (call.start, call.end)))
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -23,11 +23,11 @@ from hypernodes.execution.compiled.watched import Watch
 from hypernodes.execution.current import CURRENT_CALL, OCCUPIED
 from hypernodes.execution.driver import Completed, proceed
 from hypernodes.execution.jobs import Failure, OnError
+from hypernodes.execution.kept_fingerprints import fingerprints_of
 from hypernodes.execution.plan.build import PreparedPlan, build_plan
 from hypernodes.execution.scheduler.items import StreamedRows
 from hypernodes.execution.scheduler.map_run import MapRun
 from hypernodes.execution.scheduler.run import Run
-from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.executors.loops import ASYNC_CALLER, AsyncCaller, run_in_thread_reentrant
 from hypernodes.executors.settled import raisable
 from hypernodes.mapping import Columns, ItemStream
@@ -99,7 +99,7 @@ class ScheduledEngine(Engine):
             run = Run.once(
                 prepared.plan,
                 inputs,
-                fingerprints=fingerprint_plan(prepared.plan),
+                fingerprints=fingerprints_of(prepared.plan),
                 target_info=prepared_targets(prepared),
                 scope=scope_of(prepared.plan, dispatcher, _ctx),
             )
@@ -133,7 +133,7 @@ class ScheduledEngine(Engine):
                 plan,
                 columns,
                 inputs,
-                fingerprints=fingerprint_plan(plan),
+                fingerprints=fingerprints_of(plan),
                 target_info=prepared_targets(prepared),
                 scope=scope_of(plan, dispatcher, _ctx),
                 on_error=on_error,
@@ -178,7 +178,7 @@ class ScheduledEngine(Engine):
             prepared.plan,
             items,
             inputs,
-            fingerprints=fingerprint_plan(prepared.plan),
+            fingerprints=fingerprints_of(prepared.plan),
             target_info=prepared_targets(prepared),
             scope=scope_of(prepared.plan, dispatcher),
             on_error=on_error,

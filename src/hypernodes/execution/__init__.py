@@ -3,6 +3,7 @@
 current         what code can know of the call and the workers that it runs in
 plan            what must run, as data
 signature       when are two calls the same?
+kept_fingerprints  what code is made of, kept from run to run while it cannot have changed
 step_code       what the code of a step is made of, kept beside results
 jobs            what a run hands out to be done, and what comes back
 target          the interface of an execution target: the seam for a new backend

@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from dataclasses import replace
+from itertools import zip_longest
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +25,7 @@ from hypernodes.execution.jobs import (
     ChunkOutcome,
     Fetch,
     Fetched,
+    GroupOutcome,
     LookUp,
     Outcome,
 )
@@ -35,16 +37,17 @@ from hypernodes.executors.loops import ASYNC_CALLER, CANCEL_TIMEOUT_S, RunStoppe
 from hypernodes.serialization.remote import is_remote, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
 
     from hypernodes.callbacks.event import Event
-    from hypernodes.execution.jobs import GroupOutcome, Job, JobKey, RemoteJob
+    from hypernodes.execution.jobs import Job, JobKey, RemoteJob
+    from hypernodes.execution.plan.model import CallStep
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.run import Run
     from hypernodes.execution.target import ExecutionTarget, Session
 
-CALLS: Final = (Call, BatchCall)
+CALLS: Final = (Call, BatchCall, CallGroup)
 """The jobs whose beginning is an event."""
 
 
@@ -168,7 +171,7 @@ class _Driver:
             return call
         return self._pacing.admit(call)
 
-    def begin(self, job: Call | BatchCall) -> Call | BatchCall | None:
+    def begin(self, job: Call | BatchCall | CallGroup) -> Call | BatchCall | CallGroup | None:
         """Say that calls begin; those that are made elsewhere already are waited for, and left out."""
         if isinstance(job, Call):
             if job.step.attempt:  # it has begun already
@@ -180,12 +183,33 @@ class _Driver:
                 return job
             self._pacing.ended(job)
             return None
+        if isinstance(job, CallGroup):
+            return self._begin_group(job) if job.entries else job
         calls = [call for call in job.calls if self._begins(call)]
         return replace(job, calls=calls) if calls else None
 
+    def _begin_group(self, group: CallGroup) -> CallGroup | None:
+        """Leave out the calls that are made elsewhere already, and those that take what they make."""
+        left_out: list[CallStep] = []
+        lacking: set[str | None] = set()
+        for step in group.steps:
+            entry = group.entries.get(step.index)
+            if lacking.isdisjoint(name for _, name in step.arguments) and (
+                entry is None
+                or self._in_flight.join((group.key, step.index), entry, is_running=False) is None
+            ):
+                continue
+            left_out.append(step)
+            lacking.update(step.outputs)
+        if not left_out:
+            return group
+        self._run.leave_out(group.key, left_out)
+        steps = tuple(step for step in group.steps if step not in left_out)
+        return replace(group, steps=steps) if steps else None
+
     def _begins(self, call: Call) -> bool:
         if call.entry is not None:
-            future = self._in_flight.join(call)
+            future = self._in_flight.join(call.key, call.entry, is_running=call.target is None)
             if future is not None:
                 self.under_way[future] = (call, None)
                 future.add_done_callback(self._completed.put)
@@ -300,14 +324,24 @@ class _Driver:
             return
         for result in run.take_stores():
             store(result)
-        if isinstance(outcome, Outcome) and isinstance(job, Call):
-            self._in_flight.leave(job, is_stored=outcome.error is None)
+        if isinstance(outcome, Outcome):
+            self._in_flight.leave(job.key, is_stored=outcome.error is None)
+        elif isinstance(outcome, GroupOutcome):
+            self._leave_group(job, outcome.outcomes)
 
     def _fail(self, job: RemoteJob, error: BaseException) -> None:
         if isinstance(job, Call):
             self._pacing.ended(job)
-            self._in_flight.leave(job, is_stored=False)
+            self._in_flight.leave(job.key, is_stored=False)
+        self._leave_group(job, ())
         self._run.fail(job.key, error)
+
+    def _leave_group(self, job: RemoteJob, outcomes: Sequence[Outcome]) -> None:
+        """Wake those who wait for cached calls of a group, of which some or all were made."""
+        if isinstance(job, CallGroup) and job.entries:
+            for step, outcome in zip_longest(job.steps, outcomes):
+                is_stored = outcome is not None and outcome.error is None
+                self._in_flight.leave((job.key, step.index), is_stored=is_stored)
 
     def close(self, *, waits: bool) -> None:
         """Give up what is under way."""

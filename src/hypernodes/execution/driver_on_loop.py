@@ -29,7 +29,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
     pacing = Pacing(no_targets)
 
     def begins(call: Call) -> Future[None] | None:
-        future = None if call.entry is None else in_flight.join(call)
+        future = None if call.entry is None else in_flight.join(call.key, call.entry, is_running=True)
         if future is None:
             run.begin(call.key)
         return future
@@ -38,7 +38,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
         run.settle(call.key, outcome)
         for result in run.take_stores():
             await in_thread(store, result)
-        in_flight.leave(call, is_stored=outcome.error is None)
+        in_flight.leave(call.key, is_stored=outcome.error is None)
 
     try:
         while not run.is_over:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from hypernodes.cache.bulk import BulkCache
-    from hypernodes.execution.jobs import Call, JobKey
+    from hypernodes.execution.jobs import EntryKey
 
     Flight: TypeAlias = Hashable
 
@@ -70,14 +70,13 @@ class CallsInFlight:
     """
 
     def __init__(self) -> None:
-        self._own: dict[JobKey, Flight] = {}
+        self._own: dict[Hashable, Flight] = {}
         with _shared.lock:
             _shared.open.add(self)
 
-    def join(self, call: Call) -> Future[None] | None:
+    def join(self, key: Hashable, entry: EntryKey, *, is_running: bool) -> Future[None] | None:
         """Begin a cached call with ``None``, or return a future that is done when an equal call is."""
-        entry: Any = call.entry
-        cache, is_running = entry.cache, call.target is None
+        cache = entry.cache
         flight = flight_of(cache, entry.signature)
         with _shared.lock:
             if (other := _shared.flights.get(flight)) is not None:
@@ -88,17 +87,14 @@ class CallsInFlight:
                 return waits
             if flight not in _shared.completed:
                 _shared.flights[flight] = _CallInFlight(cache, is_running)
-                self._own[call.key] = flight
+                self._own[key] = flight
                 return None
         ended: Future[None] = Future()
         ended.set_result(None)
         return ended
 
-    def leave(self, call: Call, *, is_stored: bool) -> None:
+    def leave(self, key: Hashable, *, is_stored: bool) -> None:
         """Wake those who wait for a call that has ended, if this run has made it."""
-        self._leave(call.key, is_stored=is_stored)
-
-    def _leave(self, key: JobKey, *, is_stored: bool) -> None:
         if (flight := self._own.pop(key, None)) is None:
             return
         with _shared.lock:
@@ -117,7 +113,7 @@ class CallsInFlight:
     def close(self) -> None:
         """Wake those who wait for calls of this run, which has ended."""
         for key in tuple(self._own):
-            self._leave(key, is_stored=False)
+            self.leave(key, is_stored=False)
         with _shared.lock:
             if _shared.open != {self}:  # The last of the other runs has everything written.
                 _shared.open.discard(self)

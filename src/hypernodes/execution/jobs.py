@@ -96,6 +96,7 @@ class CallGroup:
     target: TargetRef | None = None
     # Those values that many jobs have in common.
     common: Mapping[str, CommonValue] = field(default_factory=dict)
+    entries: Mapping[int, EntryKey] = field(default_factory=dict)  # of the cached calls, by index
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -106,9 +107,9 @@ class SignedStep:
     code: bytes | None
 
 
-def signed_step(call: Call) -> SignedStep:
+def signed_step(step: CallStep, entry: EntryKey | None) -> SignedStep:
     """Return the step of a call with the digest of its code."""
-    return SignedStep(call.step, None if call.entry is None else bytes.fromhex(call.entry.code))
+    return SignedStep(step, None if entry is None else bytes.fromhex(entry.code))
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -156,7 +156,7 @@ class DaftSession(Session):
             {name: call.arguments[parameter] for parameter, name in step.arguments},
             indices=[items[-1] if items else UNKNOWN],
             scope=replace(scope, items=items[:-1]),
-            signed=signed_step(call),
+            signed=signed_step(call.step, call.entry),
         )
         results = Results(spec)
         try:

@@ -2,11 +2,11 @@
 
 For ``a = inc(x)`` the source of a node is, in essence::
 
-    put(new(Event, ('on_node_start', ('inc', {'x': v0}), scope, time(), worker, None, 'node')))
+    put(new(Event, ('on_node_start', ('inc', {'x': v0}), scope, time(), worker, None, 'node', 0.0)))
     started = perf_counter()
     v1 = f0(v0)
     seconds, started = perf_counter() - started, None
-    put(new(Event, ('on_node_end', ('inc', {'a': v1}, seconds), scope, time(), worker, None, 'node')))
+    put(new(Event, ('on_node_end', ('inc', {'a': v1}, seconds), scope, time(), worker, None, 'node', 0.0)))
 
 Only for the hooks that a callback has. While a call is made `started` is set, so that an error shows whether
 a node or only the run around it has failed.
@@ -81,7 +81,7 @@ def end_of_item(plan: Plan) -> list[str]:
 def _put(plan: Plan, hook: str, arguments: str) -> list[str]:
     if hook not in plan.subscribed:
         return []
-    return [f"put(new(Event, ({hook!r}, ({arguments}), scope, time(), worker, None, 'node')))"]
+    return [f"put(new(Event, ({hook!r}, ({arguments}), scope, time(), worker, None, 'node', 0.0)))"]
 
 
 def emit_failed(
@@ -96,7 +96,8 @@ def emit_failed(
     if local["started"] is not None:
         is_failure = is_a(error, Exception)
         emitted = error if is_failure else NodeAbandonedError.of(step.name, "/".join(scope.path), error)
-        _emit(subscribed, watch, "on_error", (step.name, emitted), scope)
+        seconds = perf_counter() - local["started"]
+        _emit(subscribed, watch, "on_error", (step.name, emitted), scope, seconds=seconds)
     if watch.ends_failed and "began" in local and is_a(error, Exception):
         seconds = perf_counter() - local["began"]
         _emit(subscribed, watch, "on_map_item_end", (scope.items[-1], seconds), scope)
@@ -149,6 +150,7 @@ def _emit(
     arguments: tuple[Any, ...],
     scope: Scope,
     about: About = "node",
+    seconds: float = 0.0,
 ) -> None:
     if hook in subscribed:
-        watch.put(Event.now(hook, arguments, scope, about=about))
+        watch.put(Event.now(hook, arguments, scope, about=about, seconds=seconds))

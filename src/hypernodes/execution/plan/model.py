@@ -201,12 +201,7 @@ class Plan:
 
     def _grouped(self) -> Mapping[int, CallStep]:
         target = self.node_target
-        if (
-            target is None
-            or not target.capabilities.groups_calls
-            or self.subscribed
-            or self.cache is not None
-        ):
+        if target is None or not target.capabilities.groups_calls:
             return {}
         calls = (step for step in self.steps if isinstance(step, CallStep))
         return {step.index: step for step in calls if step.needs <= GROUPED}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from hypernodes.callbacks.event import Scope
     from hypernodes.execution.durations import CallDurations
-    from hypernodes.execution.jobs import CommonValue, GroupOutcome, Outcome, Values
+    from hypernodes.execution.jobs import CommonValue, EntryKey, GroupOutcome, Outcome, Values
     from hypernodes.execution.plan.model import CallStep, Plan
     from hypernodes.execution.scheduler.state import RunState
 
@@ -76,6 +76,12 @@ class Caller(Protocol):
     def call(self, step: CallStep) -> None:
         """Have a call made whose arguments are known."""
 
+    def entry_of(self, step: CallStep) -> EntryKey | None:
+        """Return where the result of a call is kept, if it is cached."""
+
+    def emit_start(self, step: CallStep, outcome: Outcome) -> None:
+        """Emit that a call was about to be made, now that its outcome is here."""
+
     def job_done(self, about: CallStep, outcome: Outcome) -> None:
         """Go on with the outcome of a call."""
 
@@ -128,6 +134,7 @@ class CallGroups(SentJobs[Caller]):
             self._sent.update(step.index for step in steps)
             made = {name for step in steps for name in step.outputs}
             taken = {name for step in steps for _, name in step.arguments if name not in made}
+            entries = {step.index: caller.entry_of(step) for step in steps}
             group = CallGroup(
                 caller.run.key_for(self, steps),
                 tuple(steps),
@@ -135,14 +142,18 @@ class CallGroups(SentJobs[Caller]):
                 caller.scope,
                 caller.plan.node_target,
                 {name: caller.common[name] for name in taken if name in caller.common},
+                {index: entry for index, entry in entries.items() if entry is not None},
             )
             caller.run.jobs.append(group)
 
     def job_begins(self, about: Any) -> None:
-        """Events are not made of calls in groups."""
+        """When the calls of a group begin is known only when they have ended."""
 
-    def look_again(self, about: Any) -> None:
-        """Calls in groups are not cached, so that none is waited for."""
+    def look_again(self, about: Sequence[CallStep]) -> None:
+        """Go on with calls that were taken out of a group: each waits by itself for the equal one."""
+        ready = self._take_back(about)
+        self._alone.update(step.index for step in ready)
+        self._call_again(ready)
 
     def job_done(self, about: Sequence[CallStep], outcome: GroupOutcome) -> None:
         """Go on with the outcomes of the calls that were made; the others are ready once more."""
@@ -151,6 +162,7 @@ class CallGroups(SentJobs[Caller]):
         for step, result in zip(about, outcome.outcomes, strict=False):
             self._sent.discard(step.index)
             if not self.over:
+                self._part.emit_start(step, result)
                 self._part.job_done(step, result)
         self._call_again(remaining)
 

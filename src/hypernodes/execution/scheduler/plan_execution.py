@@ -39,15 +39,17 @@ class PlanExecution(ABC):
         signature: bytes | None = None,
         ended: tuple[float, Worker] | None = None,
         about: About = "node",
+        seconds: float = 0.0,
     ) -> None:
         """Record an event, if a callback subscribes to it.
 
-        `ended` says when and where it happened, if not now and here.
+        `ended` says when and where it happened, if not now and here; `seconds` how long what failed had been
+        under way.
         """
         if hook in self.plan.subscribed:
             when, worker = (time(), current_worker()) if ended is None else ended
             signed = None if signature is None else signature.hex()
-            self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed, about))
+            self.run.events.append(Event(hook, arguments, self.scope, when, worker, signed, about, seconds))
 
     def count_of(self, child: PlanExecution) -> None:
         """Count the calls and hits of a part below that has ended."""

@@ -28,7 +28,7 @@ from hypernodes.serialization.remote import RemoteList, can_resolve, is_remote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from hypernodes.callbacks.event import Scope, Worker
+    from hypernodes.callbacks.event import Scope
     from hypernodes.execution.jobs import CommonValue, Outcome, Values
     from hypernodes.execution.plan.model import Plan, Step
     from hypernodes.execution.scheduler.state import JobOwner, Parent, RunState
@@ -79,6 +79,7 @@ class PlanRun(PlanExecution):
             self._groups = CallGroups(self, run.target_info(plan.node_target).durations)
         self._for_value: dict[str, list[Step]] = {}  # the steps that wait for the value of a name
         self._unsigned: set[int] = set()  # steps whose signature is waited for
+        self._to_look_up: list[Step] = []
         self._under_way: dict[int, float] = {}  # when a step that has not ended was started
         self._children: dict[int, PlanExecution] = {}  # nested plans that are under way, by step
         self._wanted: set[int] = set()  # steps that make the outputs asked for, and are not done
@@ -157,21 +158,34 @@ class PlanRun(PlanExecution):
         elif self.run.is_absent(signature):
             self._wait_for_values(step)
         else:
-            self.run.jobs.append(LookUp(self.run.key_for(self, step), cache, ((signature,),)))
+            if not self._to_look_up:
+                self.run.later(self._look_up_together)
+            self._to_look_up.append(step)
+
+    def _look_up_together(self) -> None:
+        """Look up all steps at once that were asked for meanwhile."""
+        steps, self._to_look_up = self._to_look_up, []
+        if not self.over:
+            self._have_looked_up(steps)
+
+    def _have_looked_up(self, steps: list[Step], *, is_again: bool = False) -> None:
+        cache: Any = self.plan.cache
+        wanted: list[Any] = [(self._signatures[step.index],) for step in steps]
+        self.run.jobs.append(LookUp(self.run.key_for(self, steps), cache, wanted, is_again=is_again))
 
     def look_again(self, about: Step) -> None:
         """Look up the result of a call that was made elsewhere meanwhile."""
-        signature, cache = self._signatures[about.index], self.plan.cache
-        if not self.over and signature is not None and cache is not None:
-            key = self.run.key_for(self, about)
-            self.run.jobs.append(LookUp(key, cache, ((signature,),), is_again=True))
+        if not self.over:
+            self._have_looked_up([about], is_again=True)
 
-    def _looked_up(self, step: Step, found: Found) -> None:
-        signature: Any = self._signatures[step.index]
-        if (outputs := found.values[0].get(signature)) is None:
-            self._wait_for_values(step)
-        else:
-            self._hit(step, signature, outputs)
+    def _looked_up(self, steps: list[Step], found: Found) -> None:
+        for step, values in zip(steps, found.values, strict=True):
+            if self.over:
+                return
+            for signature, outputs in values.items():
+                self._hit(step, signature, outputs)
+            if not values:
+                self._wait_for_values(step)
 
     def _hit(self, step: Step, signature: bytes, outputs: tuple[Any, ...]) -> None:
         self.hits += 1
@@ -215,12 +229,9 @@ class PlanRun(PlanExecution):
             return
         plan, target = self.plan, self.plan.node_target
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
-        signature = self._signatures.get(step.index)
-        entry = takes = None
-        if signature is not None and plan.cache is not None:
-            entry = EntryKey(plan.cache, signature, self.run.fingerprints.calls[plan.key, step.index].hex())
-            if target is not None and target.capabilities.places_calls:
-                takes = taken(plan, step, self.identities, self.values)
+        entry, takes = self.entry_of(step), None
+        if entry is not None and target is not None and target.capabilities.places_calls:
+            takes = taken(plan, step, self.identities, self.values)
         common = self.common
         shared: dict[str, CommonValue] = {}
         if common:
@@ -231,13 +242,28 @@ class PlanRun(PlanExecution):
         else:
             self.run.jobs.append(call)
 
+    def entry_of(self, step: CallStep) -> EntryKey | None:
+        """Return where the result of a call is kept, if it is cached."""
+        plan, signature = self.plan, self._signatures.get(step.index)
+        if signature is None or plan.cache is None:
+            return None
+        return EntryKey(plan.cache, signature, self.run.fingerprints.calls[plan.key, step.index].hex())
+
     def job_begins(self, about: CallStep) -> None:
         """Emit that a call is about to be made."""
         self._under_way[about.index] = self.run.clock()
+        self.emit_start(about)
+
+    def emit_start(self, step: CallStep, outcome: Outcome | None = None) -> None:
+        """Emit that a call is about to be made, or was, if its outcome is here."""
         if "on_node_start" in self.plan.subscribed:
-            arguments = {parameter: self.values[name] for parameter, name in about.arguments}
-            signature = self._signatures.get(about.index)
-            self.emit("on_node_start", about.name, arguments, signature=signature)
+            arguments = {parameter: self.values[name] for parameter, name in step.arguments}
+            began = None
+            if outcome is not None and outcome.ended is not None:
+                time, worker = outcome.ended
+                began = time - outcome.seconds, worker
+            signature = self._signatures.get(step.index)
+            self.emit("on_node_start", step.name, arguments, signature=signature, ended=began)
 
     def job_done(self, about: Any, outcome: Outcome | Found | Fetched) -> None:
         """Go on with the outcome of a job."""
@@ -280,7 +306,7 @@ class PlanRun(PlanExecution):
     def _called(self, step: CallStep, outcome: Outcome) -> None:
         self.run.events += outcome.events
         if outcome.error is not None:
-            self.failed(step, outcome.error, outcome.ended)
+            self.failed(step, outcome.error, outcome)
             return
         self._under_way.pop(step.index, None)
         self.executed += 1
@@ -288,12 +314,9 @@ class PlanRun(PlanExecution):
             self._groups.note(step, outcome)
         outputs, plan = outcome.outputs, self.plan
         signature = self._signatures.get(step.index)
-        if signature is not None and plan.cache is not None and not outcome.is_stored:
-            code = self.run.fingerprints.calls[plan.key, step.index].hex()
+        if not outcome.is_stored and (entry := self.entry_of(step)) is not None:
             takes = taken(plan, step, self.identities, self.values)
-            self.run.store(
-                Store(EntryKey(plan.cache, signature, code), step, outputs, takes, outcome.seconds)
-            )
+            self.run.store(Store(entry, step, outputs, takes, outcome.seconds))
         if "on_node_end" in plan.subscribed:
             named = {
                 name: value for name, value in zip(step.outputs, outputs, strict=True) if name is not None
@@ -356,11 +379,16 @@ class PlanRun(PlanExecution):
         self.emit("on_node_end", step.name, dict(zip(step.outputs, outputs, strict=True)), seconds)
         self._resolve(step, outputs)
 
-    def failed(self, step: Step, error: BaseException, ended: tuple[float, Worker] | None = None) -> None:
-        """Take note that a step raised, which ends the plan."""
+    def failed(self, step: Step, error: BaseException, outcome: Outcome | None = None) -> None:
+        """Take note that a step raised, which ends the plan; a call that was made has an outcome."""
         if not self.over:
-            self._under_way.pop(step.index, None)
-            self.emit("on_error", step.name, error, signature=self._signatures.get(step.index), ended=ended)
+            began = self._under_way.pop(step.index, None)
+            if outcome is not None:
+                seconds, ended = outcome.seconds, outcome.ended
+            else:
+                seconds, ended = 0.0 if began is None else self.run.clock() - began, None
+            signature = self._signatures.get(step.index)
+            self.emit("on_error", step.name, error, signature=signature, ended=ended, seconds=seconds)
             self.fail(error)
 
     def _abandon_children(self, error: BaseException) -> None:
@@ -371,10 +399,11 @@ class PlanRun(PlanExecution):
         if self._groups is not None:
             self._groups.close()
         if "on_error" in self.plan.subscribed:
-            for index in self._under_way:
+            for index, began in self._under_way.items():
                 name = self.plan.steps[index].name
                 abandoned = NodeAbandonedError.of(name, "/".join(self.scope.path), error)
-                self.emit("on_error", name, abandoned, signature=self._signatures.get(index))
+                seconds = self.run.clock() - began
+                self.emit("on_error", name, abandoned, signature=self._signatures.get(index), seconds=seconds)
         self._under_way.clear()
 
     def _resolve(self, step: Step, outputs: tuple[Any, ...]) -> None:

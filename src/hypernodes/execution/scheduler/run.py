@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from hypernodes.execution.jobs import Job, JobKey, MapContext, OnError, Store, Values
-    from hypernodes.execution.plan.model import NestedStep, Plan
+    from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
     from hypernodes.execution.scheduler.items import Rows
     from hypernodes.execution.scheduler.plan_execution import PlanExecution
@@ -189,6 +189,12 @@ class Run:
         """Go on with a call that was made elsewhere meanwhile."""
         if (waiting := self._state.take(key)) is not None:
             waiting.owner.look_again(waiting.about)
+
+    def leave_out(self, key: JobKey, steps: Sequence[CallStep]) -> None:
+        """Take calls out of a group that has not begun: they are made elsewhere, or take what is."""
+        owner, about = self._state.waiting[key]
+        about[:] = [step for step in about if step not in steps]
+        owner.look_again(steps)
 
     def abandon(self, error: BaseException) -> None:
         """End without a result, and emit errors for all that has started."""

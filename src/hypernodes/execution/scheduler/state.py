@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 from hypernodes.execution.jobs import BatchCall, CommonValue
+from hypernodes.execution.kept_fingerprints import signer_of
 from hypernodes.execution.scheduler.item_statistics import ItemStatistics
-from hypernodes.execution.signature import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hypernodes.execution.jobs import Call, JobKey, KeyedJob, Store, Values
     from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
     from hypernodes.execution.plan.placement import TargetRef
-    from hypernodes.execution.signature import Fingerprints
+    from hypernodes.execution.signature import Fingerprints, Signer
 
 
 ABSENT_S: Final = 1.0
@@ -219,5 +219,5 @@ class RunState:
     def signer(self, plan: Plan) -> Signer:
         """Return what signs the steps of a plan of this run."""
         if (signer := self._signers.get(plan.key)) is None:
-            signer = self._signers[plan.key] = Signer(plan, self.fingerprints)
+            signer = self._signers[plan.key] = signer_of(plan, self.fingerprints)
         return signer

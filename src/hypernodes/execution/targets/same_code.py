@@ -33,8 +33,12 @@ if TYPE_CHECKING:
 _checked: Final[WeakSet[SignedStep | MapContext]] = WeakSet()
 
 
-def check_code(shared: SignedStep | MapContext) -> None:
+def check_code(shared: SignedStep | tuple[SignedStep, ...] | MapContext) -> None:
     """Refuse to call other code than was signed, in a worker."""
+    if isinstance(shared, tuple):
+        for signed in shared:
+            check_code(signed)
+        return
     if shared in _checked:
         return
     other = [step.name for step, code in _signed_steps(shared) if _code_here(step) != code]

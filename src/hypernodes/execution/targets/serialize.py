@@ -162,9 +162,10 @@ class JobSerializer:
         common = self._common(group.common)
         own = self._own(group.values, common)
         payload = serialize((next(self._numbers), own, group.scope))
+        steps = tuple(signed_step(step, group.entries.get(step.index)) for step in group.steps)
         # Many items of a map may send a group of the same steps.
-        steps = self._shared(group.steps, group.steps)
-        return SerializedJob(steps, common, payload, self._filters)
+        shared = self._shared((group.steps, *(signed.code for signed in steps)), steps)
+        return SerializedJob(shared, common, payload, self._filters)
 
     def _call(self, call: Call) -> SerializedJob:
         common = self._common(call.common)
@@ -174,7 +175,7 @@ class JobSerializer:
             entry = None  # then its result is stored by the driver
         takes = None if entry is None else call.takes
         payload = serialize((next(self._numbers), own, call.scope, entry, takes))
-        signed = signed_step(call)
+        signed = signed_step(call.step, call.entry)
         return SerializedJob(self._shared((call.step, signed.code), signed), common, payload, self._filters)
 
     def _chunk(self, chunk: Chunk) -> SerializedJob:
@@ -238,11 +239,12 @@ def deserialize_job(job: SerializedJob) -> RemoteJob:
             large[name] = value.get()
     with unpickling("an input"):
         _, *rest = job.payload.deserialize(as_views=change_nothing(_calls_of(shared)))
+    check_code(shared)
     if isinstance(shared, tuple):
         own, scope = rest
         common = {name: CommonValue(value) for name, value in large.items()}
-        return CallGroup(0, shared, {**own, **large}, scope, common=common)
-    check_code(shared)
+        steps = tuple(signed.step for signed in shared)
+        return CallGroup(0, steps, {**own, **large}, scope, common=common)
     if isinstance(shared, MapContext):
         indices, items, known = rest
         context = replace(shared, fixed={**shared.fixed, **large})
@@ -251,12 +253,12 @@ def deserialize_job(job: SerializedJob) -> RemoteJob:
     return Call(0, shared.step, {**own, **large}, scope, entry=entry, takes=takes)
 
 
-def _calls_of(shared: SignedStep | tuple[CallStep, ...] | MapContext) -> Iterable[CallStep]:
+def _calls_of(shared: SignedStep | tuple[SignedStep, ...] | MapContext) -> Iterable[CallStep]:
     match shared:
         case SignedStep():
             return (shared.step,)
         case tuple():
-            return shared
+            return (signed.step for signed in shared)
         case MapContext():
             return shared.plan.calls()
 

@@ -169,17 +169,20 @@ class Dispatcher:
         self._inbox.put((task, results, answer))
 
     def _run(self) -> None:
-        last_check = monotonic()
+        last_check, is_idle = monotonic(), True
         while True:
             self._start_pending()
             if self._is_closing and self._queues.is_empty:
                 break
             # The order matters: a thread that starts a task from now on sees that it must wake this one.
             self._is_asleep = True
-            self._is_asleep = not self._queues.has_running
-            received = None
-            with contextlib.suppress(Empty):
+            # To be woken takes the thread that starts a task a moment, so tasks may follow on each other.
+            self._is_asleep = is_idle and not self._queues.has_running
+            received, is_idle = None, False
+            try:
                 received = self._inbox.get(timeout=None if self._is_asleep else CONNECTION_CHECK_INTERVAL_S)
+            except Empty:
+                is_idle = True
             self._is_asleep = False
             if received is not None:
                 self._settle(*received)
