@@ -9,6 +9,7 @@ from conftest import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.exceptions import BatchError, GraphError
+from hypernodes.execution.scheduler import pace
 from hypernodes.testing import check_batch
 
 CALLS = []
@@ -66,7 +67,8 @@ def test_single_calls_and_plain_loops_are_those_of_the_function():
 
 
 @pytest.mark.parametrize("watched", ["plain", "told", "cached", "returning", "retrying"])
-def test_chunks_of_a_map_go_to_the_batch_function(watched, tmp_path):
+def test_chunks_of_a_map_go_to_the_batch_function(watched, tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "IN_PROCESS_CHUNK_S", 0.2)  # a busy machine makes each item a chunk of its own
     told = Recorder()
     made, options = pipeline, {}
     match watched:
