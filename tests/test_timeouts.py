@@ -220,11 +220,12 @@ async def block_for_ever(x):
 @pytest.mark.parametrize("deaf", [stop, stop_on_loop, insist, block_for_ever], ids=lambda deaf: deaf.name)
 @pytest.mark.parametrize("where", ["items in processes", "nodes in processes", "items on Ray"])
 def test_a_process_that_hears_nothing_is_ended(engine_named, where, deaf):
-    pipeline = Pipeline([deaf], engine=engine_named(where))
-    rows = pipeline.map({"x": [0, 1, 2]}, map_over="x", on_error="return")["y"]
+    patient = node(lambda y: y, output_name="z", timeout=100)  # the shortest timeout of an item counts
+    pipeline = Pipeline([deaf, patient], engine=engine_named(where))
+    rows = pipeline.map({"x": [0, 1, 2]}, map_over="x", on_error="return", output_name="z")["z"]
     assert [rows[0], rows[2]] == [0, 2]
     assert type(rows[1]) is NodeTimeoutError
-    assert pipeline.map({"x": [3, 4, 5]}, map_over="x") == {"y": [3, 4, 5]}
+    assert pipeline.map({"x": [3, 4, 5]}, map_over="x", output_name="z") == {"z": [3, 4, 5]}
 
 
 def test_a_process_whose_call_ends_soon_after_its_timeout_goes_on():
