@@ -43,9 +43,7 @@ if TYPE_CHECKING:
     from hypernodes.execution.target import ExecutionTarget
 
 
-def execute(
-    job: Call | Chunk, target_of: Callable[[TargetRef], ExecutionTarget]
-) -> Outcome | ChunkOutcome:
+def execute(job: Call | Chunk, target_of: Callable[[TargetRef], ExecutionTarget]) -> Outcome | ChunkOutcome:
     """Execute a job in this thread.
 
     `target_of` returns this worker's own target for one that a nested plan names.
