@@ -33,7 +33,7 @@ from hypernodes.execution.local_jobs import look_up
 from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.placement import Capabilities, Placement, TargetRef
 from hypernodes.execution.provenance import store
-from hypernodes.execution.scheduler.run import Run
+from hypernodes.execution.scheduler.run import Run, no_targets
 from hypernodes.execution.signature import NO_FINGERPRINTS, fingerprint_plan
 from hypernodes.executors.ray.queues import TaskQueue
 from hypernodes.resources import Resources
@@ -367,7 +367,7 @@ class Simulation:
     def _compute(self, job: Call | Chunk) -> tuple[Outcome | ChunkOutcome, float]:
         """Do what the worker does; return how long its node functions have taken."""
         Elapsed.seconds = 0.0
-        outcome = execute(job)
+        outcome = execute(job, no_targets)
         seconds = Elapsed.seconds
         if self._cache is not None:
             self._cache.flush()

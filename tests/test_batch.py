@@ -9,6 +9,7 @@ from conftest import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.exceptions import BatchError, GraphError
+from hypernodes.execution.scheduler import pace
 from hypernodes.testing import check_batch
 
 CALLS = []
@@ -66,7 +67,8 @@ def test_single_calls_and_plain_loops_are_those_of_the_function():
 
 
 @pytest.mark.parametrize("watched", ["plain", "told", "cached", "returning", "retrying"])
-def test_chunks_of_a_map_go_to_the_batch_function(watched, tmp_path):
+def test_chunks_of_a_map_go_to_the_batch_function(watched, tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, "IN_PROCESS_CHUNK_S", 0.2)  # a busy machine makes each item a chunk of its own
     told = Recorder()
     made, options = pipeline, {}
     match watched:
@@ -152,6 +154,30 @@ def test_a_batch_function_that_fails_where_the_function_does_not(batch, message,
         with pytest.raises((BatchError, ZeroDivisionError), match=message) as caught:
             made.map({"x": [1, 2, 3, 4]}, "x")
     assert any("'odd', item" in note and "batch function" in note for note in caught.value.__notes__)
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize("error", [ValueError, SystemExit])
+def test_the_note_on_its_error_names_the_items_of_all_maps_around(error, told):
+    def fail(x):
+        raise error("no")
+
+    @node(output_name="y", batch=fail)
+    def batched(x):
+        return x
+
+    inner = Pipeline([batched], name="inner")
+    # Items with a limited node stay with the run, so that the items of their nested maps are sent.
+    limited = node(lambda z: z, output_name="w", max_concurrent=2)
+    outer = Pipeline(
+        [inner.as_node(input_mapping={"xs": "x"}, map_over="xs"), limited],
+        name="outer",
+        callbacks=[Recorder()] if told else [],
+    )
+    with HyperNodesEngine(map_executor="threaded") as engine, pytest.raises(error) as caught:
+        outer.with_engine(engine).map({"xs": [[], [1]], "z": [1, 2]}, ["xs", "z"])
+    (note,) = caught.value.__notes__
+    assert note.startswith("in node 'batched' of pipeline 'outer/inner', item 1.0: in its batch function")
 
 
 def test_retries_are_those_of_the_batch():

@@ -252,7 +252,7 @@ CHANGED_OPTIONS = {
 def needs_of(**options):
     """Return what a plan needs that calls a node with these options."""
     pipeline = Pipeline([node(lambda x: x, output_name="y", **options)])
-    return build_plan(pipeline, ("x",), None, Placement()).plan.needs
+    return build_plan(pipeline, ("x",), None, Placement(), mapped=False).plan.needs
 
 
 def test_the_keywords_of_node_and_the_fields_of_its_options_agree():

@@ -3,8 +3,10 @@
 import pickle
 
 import pytest
+from conftest import Recorder
 
 from hypernodes import Pipeline, node
+from hypernodes.exceptions import WorkerDiedError
 from hypernodes.execution.jobs import Call, Chunk, ChunkOutcome, Failure, Found, LookUp, Outcome
 from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.placement import Capabilities, Placement, TargetRef
@@ -113,8 +115,6 @@ def test_looking_up_and_storing_are_left_to_the_driver():
 
 
 def test_items_go_in_chunks_that_are_run_again_in_parts_when_their_worker_dies():
-    from hypernodes.exceptions import WorkerDiedError
-
     plan = planned(PIPELINE, ["a"], mapped=True, placement=Placement(map=ELSEWHERE))
     items = [{"a": number} for number in range(6)]
     run = Run.over_items(plan, items, {}, target_info=lambda ref: Workers(), on_error="return")
@@ -135,6 +135,31 @@ def test_items_go_in_chunks_that_are_run_again_in_parts_when_their_worker_dies()
     failed = run.result[3]
     assert isinstance(failed, Failure)
     assert failed.error.__notes__[0].startswith("in item 3 of pipeline 'sums'")
+
+
+@pytest.mark.parametrize(("retries", "died"), [(0, "1 worker died"), (1, "2 workers died")])
+def test_the_events_of_an_item_that_is_lost_with_its_workers(retries, died):
+    class Once(Workers):
+        max_retries = retries
+
+    watched = PIPELINE.with_callbacks([Recorder()])
+    plan = planned(watched, ["a"], mapped=True, placement=Placement(map=ELSEWHERE))
+    run = Run.over_items(plan, [{"a": 1}, {"a": 2}], {}, target_info=lambda ref: Once(), on_error="return")
+    error = WorkerDiedError("a worker ended")
+    while (job := run.ready()) is not None:
+        if list(job.indices) == [1]:
+            run.fail(job.key, error)
+        else:
+            run.settle(job.key, ChunkOutcome([{"b": 2, "c": 3}], seconds=0.1))
+    assert run.result[1].error is error
+    assert error.__notes__ == [f"in item 1 of pipeline 'sums', of which {died}, given a=2"]
+    events = [(event.hook, event.arguments, event.scope.items) for event in run.events]
+    assert events[2:-2] == [
+        *[("on_node_retry", ("sums", 1, error), (1,))] * retries,
+        ("on_map_item_start", (1,), (1,)),
+        ("on_error", ("sums", error), (1,)),
+        ("on_map_item_end", (1, 0.0), (1,)),
+    ]
 
 
 def test_jobs_are_data_that_pickles():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import time
@@ -10,7 +11,7 @@ import time
 import pytest
 from test_interrupt import is_running
 
-from hypernodes import DaftEngine, HyperNodesEngine, Pipeline, node
+from hypernodes import DaftEngine, HyperNodesEngine, ParallelExecutor, Pipeline, node
 from hypernodes.exceptions import NodeTimeoutError
 
 LIMIT_S = 0.3
@@ -219,11 +220,26 @@ async def block_for_ever(x):
 @pytest.mark.parametrize("deaf", [stop, stop_on_loop, insist, block_for_ever], ids=lambda deaf: deaf.name)
 @pytest.mark.parametrize("where", ["items in processes", "nodes in processes", "items on Ray"])
 def test_a_process_that_hears_nothing_is_ended(engine_named, where, deaf):
-    pipeline = Pipeline([deaf], engine=engine_named(where))
-    rows = pipeline.map({"x": [0, 1, 2]}, map_over="x", on_error="return")["y"]
+    patient = node(lambda y: y, output_name="z", timeout=100)  # the shortest timeout of an item counts
+    pipeline = Pipeline([deaf, patient], engine=engine_named(where))
+    rows = pipeline.map({"x": [0, 1, 2]}, map_over="x", on_error="return", output_name="z")["z"]
     assert [rows[0], rows[2]] == [0, 2]
     assert type(rows[1]) is NodeTimeoutError
-    assert pipeline.map({"x": [3, 4, 5]}, map_over="x") == {"y": [3, 4, 5]}
+    assert pipeline.map({"x": [3, 4, 5]}, map_over="x", output_name="z") == {"z": [3, 4, 5]}
+
+
+def test_a_process_whose_call_ends_soon_after_its_timeout_goes_on():
+    def late(x):
+        """Sleep in C code, which hears no interrupt."""
+        if x:
+            ctypes.PyDLL(None).usleep(int(2.5 * LIMIT_S * 1e6))
+        return os.getpid()
+
+    with HyperNodesEngine(map_executor=ParallelExecutor(1)) as engine:
+        pipeline = Pipeline([node(late, output_name="y", timeout=LIMIT_S)], engine=engine)
+        first, error, last = pipeline.map({"x": [0, 1, 0]}, "x", on_error="return")["y"]
+    assert type(error) is NodeTimeoutError
+    assert first == last
 
 
 def test_a_process_that_watches_another_one_ends_with_it():

@@ -43,9 +43,7 @@ if TYPE_CHECKING:
     from hypernodes.execution.target import ExecutionTarget
 
 
-def execute(
-    job: Call | Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
-) -> Outcome | ChunkOutcome:
+def execute(job: Call | Chunk, target_of: Callable[[TargetRef], ExecutionTarget]) -> Outcome | ChunkOutcome:
     """Execute a job in this thread.
 
     `target_of` returns this worker's own target for one that a nested plan names.
@@ -55,24 +53,20 @@ def execute(
     return run_chunk(job, target_of)
 
 
-def run_chunk(chunk: Chunk, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets) -> ChunkOutcome:
+def run_chunk(chunk: Chunk, target_of: Callable[[TargetRef], ExecutionTarget]) -> ChunkOutcome:
     """Execute the items of a chunk in this thread."""
     return run_sync(_execute_chunk(chunk, None, target_of))
 
 
-async def execute_on_loop(
-    job: Call | Chunk,
-    in_thread: InThread,
-    target_of: Callable[[TargetRef], ExecutionTarget] = no_targets,
-) -> Outcome | ChunkOutcome:
-    """Execute a job on an event loop."""
+async def execute_on_loop(job: Call | Chunk, in_thread: InThread) -> Outcome | ChunkOutcome:
+    """Execute a job on an event loop of this process, whose driver has all targets."""
     if isinstance(job, Call):
         return await call_node_on_loop(job.step, job.arguments, job.scope, in_thread)
-    return await run_chunk_on_loop(job, in_thread, target_of)
+    return await run_chunk_on_loop(job, in_thread, no_targets)
 
 
 async def run_chunk_on_loop(
-    chunk: Chunk, in_thread: InThread, target_of: Callable[[TargetRef], ExecutionTarget] = no_targets
+    chunk: Chunk, in_thread: InThread, target_of: Callable[[TargetRef], ExecutionTarget]
 ) -> ChunkOutcome:
     """Execute the items of a chunk on an event loop."""
     if not chunk.context.plan.needs.isdisjoint((NODE_TARGET, MAP_TARGET)):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hypernodes.callbacks.event import Event
 
 
-def execute_compiled(chunk: Chunk, put: Callable[[Event], object] | None = None) -> ChunkOutcome:
+def execute_compiled(chunk: Chunk, put: Callable[[Event], object] | None) -> ChunkOutcome:
     """Run a chunk here whose plan compiles; with `put`, its events are emitted as they happen."""
     started, executed = perf_counter(), len(chunk.context.plan.steps)
     # No local variable holds the rows: the frame of a function that has raised refers to this one.

@@ -52,7 +52,7 @@ def build_plan(
     placement: Placement,
     *,
     parents: tuple[str, ...] = (),
-    mapped: bool = False,
+    mapped: bool,
     varying: Collection[str] = (),
 ) -> PreparedPlan:
     """Plan a pipeline as the outermost one, for the names that have values and the outputs wanted.

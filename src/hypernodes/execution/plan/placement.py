@@ -59,11 +59,6 @@ class Placement:
     node: TargetRef | None = None
     map: TargetRef | None = None
 
-    @property
-    def used(self) -> list[TargetRef]:
-        """The targets that are another place."""
-        return [target for target in (self.node, self.map) if target is not None]
-
     def with_calls_on_map_target(self) -> Placement:
         """Return a placement for items that stay with the run: their calls go where the items would go.
 
