@@ -10,12 +10,15 @@ import enum
 import functools
 import gc
 import importlib.util
+import ipaddress
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 import threading
 import types
+import uuid
 import weakref
 from typing import NamedTuple
 
@@ -503,6 +506,111 @@ SAME = {
     "logger": lambda: __import__("logging").getLogger("x"),
     "module": lambda: sys,
 }
+
+
+def padded(dtype, byte):
+    """Return zeros in memory that had another content before."""
+    values = np.full(2 * np.dtype(dtype).itemsize, byte, "u1").view(dtype)
+    if values.dtype.names is None:
+        values[:] = 0
+    else:
+        values["a"] = values["b"]["c"] = values["b"]["d"] = 0
+    return values
+
+
+def with_content_below(value):
+    """Return a missing number, below which pandas keeps another one."""
+    numbers = pd.Series([1, value], dtype="Int64")
+    numbers[1] = pd.NA
+    return numbers
+
+
+def asked_of(value, *questions):
+    """Return a value that has been asked for something, which it may keep."""
+    for question in questions:
+        question(value)
+    return value
+
+
+ALIGNED = np.dtype([("a", "i1"), ("b", [("c", "i2"), ("d", "f8")])], align=True)
+USED = {
+    "a UUID that knows how it was made": lambda: (
+        uuid.UUID(int=5, is_safe=uuid.SafeUUID.safe),
+        pickle.loads(pickle.dumps(uuid.UUID(int=5))),
+    ),
+    "a UUID of a class of its own": lambda: (MyUUID(int=5, is_safe=uuid.SafeUUID.safe), MyUUID(int=5)),
+    "a UUID in an array": lambda: (
+        np.array([uuid.UUID(int=5, is_safe=uuid.SafeUUID.unsafe)], object),
+        np.array([uuid.UUID(int=5)], object),
+    ),
+    "a path": lambda: (MyPath("/a/b"), asked_of(MyPath("/a") / "b", hash, str, lambda path: path.parts)),
+    "a pure path": lambda: (
+        PurePath("a/b"),
+        asked_of(PurePath("a") / "b", hash, str, lambda path: path.parts),
+    ),
+    "a network": lambda: (
+        ipaddress.ip_network("10.0.0.0/24"),
+        asked_of(ipaddress.ip_network("10.0.0.0/24"), hash, lambda one: one.broadcast_address),
+    ),
+    "a structure with padding": lambda: (padded(ALIGNED, 0), padded(ALIGNED, 255)),
+    "an item of a structure with padding": lambda: (padded(ALIGNED, 0)[0], padded(ALIGNED, 255)[0]),
+    "long doubles": lambda: (padded(np.longdouble, 0), padded(np.longdouble, 255)),
+    "a long double": lambda: (padded(np.longdouble, 0)[1], padded(np.longdouble, 255)[1]),
+    "complex long doubles": lambda: (padded(np.clongdouble, 0), padded(np.clongdouble, 255)),
+    "a missing number": lambda: (with_content_below(7), with_content_below(8)),
+    "a part of a column of texts": lambda: (
+        pd.Series(["a", "b", None], dtype="string").iloc[1:].reset_index(drop=True),
+        pd.Series(["b", None], dtype="string"),
+    ),
+    "dates": lambda: (
+        pd.date_range("2020", periods=3),
+        asked_of(pd.date_range("2020", periods=3), list, lambda dates: dates.is_unique),
+    ),
+    "a column of dates": lambda: (
+        pd.Series(pd.date_range("2020", periods=3, tz="UTC")),
+        asked_of(pd.Series(pd.date_range("2020", periods=3, tz="UTC")), list, lambda dates: dates.array),
+    ),
+}
+UNLIKE = {
+    "UUIDs": lambda: (MyUUID(int=5), MyUUID(int=6)),
+    "paths": lambda: (MyPath("/a"), MyPath("/b")),
+    "structures": lambda: (np.array([(1, (2, 3.0))], ALIGNED), np.array([(1, (2, 4.0))], ALIGNED)),
+    "long doubles": lambda: (np.array([1], np.longdouble), np.nextafter(np.array([1], np.longdouble), 2)),
+    "missing numbers": lambda: (pd.Series([1, None], dtype="Int64"), pd.Series([None, 1], dtype="Int64")),
+    "a missing number and a number": lambda: (
+        pd.Series([0, None], dtype="Float64"),
+        pd.Series([0, 0], dtype="Float64"),
+    ),
+    "dates": lambda: (pd.date_range("2020", periods=3), pd.date_range("2020", periods=3, freq="2D")),
+    "frequencies": lambda: (
+        pd.date_range("2020", periods=3),
+        pd.DatetimeIndex(list(pd.date_range("2020", periods=3)), freq=None),
+    ),
+}
+
+
+class MyUUID(uuid.UUID):
+    pass
+
+
+class MyPath(pathlib.PosixPath):
+    pass
+
+
+class PurePath(pathlib.PurePosixPath):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("case", USED)
+def test_what_a_value_keeps_of_its_making_and_its_use_does_not_count(case):
+    one, other = USED[case]()
+    assert digest(one) == digest(other)
+
+
+@pytest.mark.parametrize("case", UNLIKE)
+def test_values_of_the_same_kind_with_other_content_have_digests_of_their_own(case):
+    one, other = UNLIKE[case]()
+    assert digest(one) != digest(other)
 
 
 @pytest.mark.parametrize("case", SAME)

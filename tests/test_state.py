@@ -59,6 +59,7 @@ def test_what_the_code_changes_itself_is_an_effect(case, imported, cache):
     assert run(function, inputs, cache) == (first, False)
 
 
+@pytest.mark.filterwarnings("ignore:the next run will compute")
 @pytest.mark.parametrize("case", INPUTS)
 def test_what_the_result_depends_on_is_an_input(case, imported, cache):
     module = imported(INPUTS[case])
@@ -226,7 +227,7 @@ def test_private_attributes_that_are_connections_are_left_out_with_one_warning(c
     import socket
     import sqlite3
 
-    monkeypatch.setattr("hypernodes.execution.signature._warned_classes", set())
+    monkeypatch.setattr("hypernodes.execution.cache_warnings._warned_classes", set())
 
     class Client:
         def __init__(self, k):
@@ -541,6 +542,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:the next run will compute")
 @pytest.mark.parametrize("case", CHANGES)
 def test_explain_names_the_state_that_differs(case, cache):
     make, change, expected = CHANGES[case]
@@ -554,6 +556,7 @@ def test_explain_names_the_state_that_differs(case, cache):
     assert "calls" not in verdict.because
 
 
+@pytest.mark.filterwarnings("ignore:the next run will compute")
 def test_explain_names_an_attribute_of_a_class(cache, monkeypatch):
     pipeline = Pipeline([node(Weighted().call, output_name="y")], cache=cache)
     pipeline(x=1)

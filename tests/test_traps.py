@@ -1387,6 +1387,7 @@ def test_private_state_of_an_input_counts(state, written, tmp_path):
         assert second != first
 
 
+@pytest.mark.filterwarnings("ignore:the next run will compute")
 @pytest.mark.parametrize("state", PRIVATE)
 def test_private_state_of_a_global_that_the_node_reads_counts(state, written, tmp_path):
     module = module_of(f"{PRIVATE[state]}\n        def g(x): return f(THING)\n", written)
@@ -1749,7 +1750,7 @@ class Session:
 
 
 def test_private_attributes_without_content_are_left_out_with_one_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr("hypernodes.execution.signature._warned_classes", set())
+    monkeypatch.setattr("hypernodes.execution.cache_warnings._warned_classes", set())
 
     @node(output_name="y")
     def called(session, x):

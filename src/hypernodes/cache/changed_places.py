@@ -26,6 +26,16 @@ _CONTAINERS: Final = (
     *(list, dict, set, bytearray, collections.deque, array, collections.UserDict, collections.UserList),
     *(queue.Queue, queue.SimpleQueue, io.IOBase),
 )
+_ADDS_TO_FIRST: Final = frozenset(("heappush", "insort", "insort_left", "insort_right"))
+_CHANGES_FIRST: Final = frozenset(
+    (
+        *("at", "copyto", "delitem", "fill_diagonal", "heapify", "heappop", "heappushpop", "heapreplace"),
+        *("place", "put", "put_along_axis", "putmask", "setitem", "shuffle"),
+    )
+)
+"""Functions of libraries that change their first argument, and nothing else."""
+_OVERWRITTEN: Final = "overwritten"
+"""Stands for the method of a change by such a function."""
 _MAX_CALLS: Final = 4
 """Calls in a row through which an argument is followed."""
 
@@ -40,6 +50,8 @@ class ChangedPlaces:
     def __init__(self) -> None:
         self._owners: dict[int, object] = {}  # The references keep ids from being reused.
         self._is_set: dict[tuple[str, int, object], bool] = {}
+        # Functions that only change a place: for others, which read it, it counts.
+        self._only_changing: dict[tuple[str, int, object], list[object]] = {}
 
     def __len__(self) -> int:
         return len(self._is_set)
@@ -52,10 +64,11 @@ class ChangedPlaces:
         """Return whether the code changes anything of an owner."""
         return id(owner) in self._owners
 
-    def input(self, kind: str, owner: object, key: object, value: object) -> object:
+    def input(self, kind: str, owner: object, key: object, value: object, reader: object = None) -> object:
         """Return what counts of a value: of one that is changed in place, the code of its class."""
-        is_set = self._is_set.get((kind, id(owner), key)) if id(owner) in self._owners else None
-        if is_set is None:
+        place = (kind, id(owner), key)
+        is_set = self._is_set.get(place) if id(owner) in self._owners else None
+        if is_set is None or not any(one is reader for one in self._only_changing.get(place, (reader,))):
             return value
         return Effect if is_set or is_installed(type(value).__module__) else type(value)
 
@@ -66,7 +79,7 @@ class ChangedPlaces:
             if change.place.scope == "local" and not has_defaults:
                 continue
             if (slot := _slot_of_variable(function, change.place)) is not None:
-                self._add(slot, change)
+                self._add(slot, change, function)
 
     def add_partial(self, partial: functools.partial[Any]) -> None:
         """Add the arguments in a partial function that the function changes."""
@@ -82,11 +95,15 @@ class ChangedPlaces:
         for change in _all_changes(function):
             for name, (key, value) in values:
                 if change.place[:2] == ("local", name):
-                    self._add(("argument", partial, key, value), change)
+                    self._add(("argument", partial, key, value), change, function)
 
-    def _add(self, slot: _Slot, change: Change) -> None:
+    def _add(self, slot: _Slot, change: Change, function: FunctionType) -> None:
         slot, is_end = _slot_at(slot, change)
         kind, owner, key, value = slot
+        # A part of an array may be overwritten, and another part be read.
+        is_overwritten = change.method == _OVERWRITTEN or _is_array(value)
+        if is_overwritten and not change.is_silent:
+            return
         is_set = is_end and change.place.is_exact and not change.method
         if not is_set and not _is_container(value):
             return  # What a method of another object does is seen in the code of its class.
@@ -95,13 +112,19 @@ class ChangedPlaces:
         if is_set and kind in ("default", "argument"):
             return  # The parameter is set anew: its value is not changed.
         place = (kind, id(owner), key)
+        if not is_overwritten:
+            self._only_changing.pop(place, None)
+        elif place not in self._is_set or place in self._only_changing:
+            self._only_changing.setdefault(place, []).append(function)
         self._owners[id(owner)] = owner
         self._is_set[place] = is_set or self._is_set.get(place, False)
 
 
 def _is_container(value: object) -> bool:
-    if isinstance(value, _CONTAINERS):
-        return True
+    return isinstance(value, _CONTAINERS) or _is_array(value)
+
+
+def _is_array(value: object) -> bool:
     numpy = sys.modules.get("numpy")
     return numpy is not None and isinstance(value, numpy.ndarray)
 
@@ -185,14 +208,20 @@ def _all_changes(function: FunctionType, calls: int = 0) -> Iterable[Change]:
     if not passed or calls >= _MAX_CALLS:
         return changes
     more: dict[Change, None] = dict.fromkeys(changes)
-    for called, position, argument in passed:
+    for called, position, argument, is_read in passed:
         if (slot := _slot_of_variable(function, called)) is None:
             continue
         (*_, value), _ = _slot_at(slot, Change(called))
         is_method = isinstance(value, MethodType)
         if isinstance(value, MethodType):
             value = value.__func__
-        if not isinstance(value, FunctionType) or value is function or is_of_library(value):
+        if not isinstance(value, FunctionType) or is_of_library(value):
+            if position == 0 and _name_in_library(value) in _ADDS_TO_FIRST:
+                more[Change(argument, "extend")] = None
+            elif not argument.path and _overwrites(value, position):
+                more[Change(argument, _OVERWRITTEN, not is_read)] = None
+            continue
+        if value is function:
             continue
         names = value.__code__.co_varnames[is_method : value.__code__.co_argcount]
         name = names[position] if isinstance(position, int) and position < len(names) else position
@@ -203,5 +232,18 @@ def _all_changes(function: FunctionType, calls: int = 0) -> Iterable[Change]:
                 for step in place.path:
                     below = below.then(*step)
                 below = below if place.is_exact else below.somewhere_below()
-                more[Change(below, change.method)] = None
+                more[Change(below, change.method, change.is_silent and not is_read)] = None
     return more
+
+
+def _name_in_library(function: object) -> str | None:
+    """Return the name of a function that Python or an installed package has."""
+    name = getattr(function, "__name__", None)
+    is_library = is_installed(getattr(function, "__module__", None) or "builtins")
+    return name if is_library and isinstance(name, str) else None
+
+
+def _overwrites(function: object, position: int | str) -> bool:
+    """Return whether a function of a library overwrites an argument, perhaps in part."""
+    name = _name_in_library(function)
+    return name is not None and (position == "out" or (position == 0 and name in _CHANGES_FIRST))

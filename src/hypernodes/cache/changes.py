@@ -9,10 +9,13 @@ import functools
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
+from hypernodes.cache.bytecode import nested_code
 from hypernodes.cache.code_flow import CodeFlow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from hypernodes.cache.bytecode import Instruction
 
 _Step: TypeAlias = tuple[Literal["attribute", "item"], Any]
 _Path: TypeAlias = tuple[_Step, ...]
@@ -30,11 +33,6 @@ SILENT_MUTATORS: Final = MUTATORS - {"pop", "popitem", "popleft", "popright", "r
 """Those of them that return nothing, whatever the object contains."""
 _TAKING_METHODS: Final = frozenset(("pop", "popitem", "popleft", "popright"))
 """Those whose result is taken from the object."""
-_CHANGES_ARGUMENT: Final = frozenset(
-    ("heapify", "heappop", "heappush", "heappushpop", "heapreplace", "insort", "insort_left", "insort_right")
-)
-"""Functions of the standard library that change their first argument."""
-
 _VARIABLES: Final = {
     "LOAD_GLOBAL": "global",
     "LOAD_DEREF": "cell",
@@ -49,6 +47,7 @@ _REBINDS: Final = {
     "STORE_DEREF": "cell",
     "DELETE_DEREF": "cell",
 }
+_ENDS_STATEMENT: Final = frozenset((*_REBINDS, "STORE_SUBSCR", "STORE_ATTR", "STORE_FAST", "POP_TOP"))
 _FIRST_INPLACE_OPERATOR: Final = 13
 _MAX_ALIASES: Final = 4
 """Assignments in a row through which a variable is followed."""
@@ -76,6 +75,7 @@ class Change(NamedTuple):
 
     place: Place
     method: str = ""
+    is_silent: bool = False  # the code does nothing else with the value
 
 
 class Passed(NamedTuple):
@@ -84,6 +84,7 @@ class Passed(NamedTuple):
     function: Place
     position: int | str  # or the name of the parameter
     argument: Place
+    is_read: bool = False  # its content may flow into the result of the code: by this call, or otherwise
 
 
 class Changes(NamedTuple):
@@ -127,6 +128,8 @@ class _Reader:
         count = code.co_argcount + code.co_kwonlyargcount
         self._parameters = frozenset(code.co_varnames[:count])
         self._free = frozenset(code.co_freevars)
+        self._silent: dict[str, bool] = {}
+        self._inner = [inner for inner in nested_code(code) if inner is not code]
         self._stores: dict[object, list[int]] = {}
         for position, op in enumerate(self._ops):
             if op.name == "STORE_FAST":
@@ -156,7 +159,36 @@ class _Reader:
                 case "CALL":
                     place, method = self._changed_argument(position)
             if place is not None:
-                yield Change(place, method)
+                yield Change(place, method, self._is_silent(place.name))
+
+    def _is_silent(self, name: str) -> bool:
+        """Return whether each use of a variable is within a statement that changes it, without any call."""
+        if name not in self._silent:
+            uses = (at for at, op in enumerate(self._ops) if op.name in _VARIABLES and op.argument == name)
+            is_inner = any(name in (*code.co_names, *code.co_freevars) for code in self._inner)
+            self._silent[name] = not is_inner and all(map(self._is_within_change, uses))
+        return self._silent[name]
+
+    def _is_within_change(self, load: int) -> bool:
+        """Return whether a variable is loaded in a statement that does nothing but change its value."""
+        following = range(load, len(self._ops))
+        end = next((at for at in following if self._ops[at].name in _ENDS_STATEMENT), load)
+        statement = self._ops[self._flow.start_of_statement(end) : end + 1]
+        first, last = statement[0], statement[-1]
+        calls = sum(op.name == "CALL" for op in statement)
+        if any(op.target >= 0 for op in statement):
+            return False
+        variable = self._ops[load].argument
+        if last.name == "POP_TOP":
+            is_method = len(statement) > 1 and statement[1].name == "LOAD_ATTR"
+            return (
+                calls == 1 and is_method and first.argument == variable and statement[1].argument in MUTATORS
+            )
+        if last.name == "STORE_SUBSCR":
+            is_augmented = any(op.name == "COPY" for op in statement)
+            start = first if is_augmented else self._flow.op(self._flow.producer(self._flow.producer(end)))
+            return not calls and start.argument == variable
+        return not calls and last.name in _REBINDS and last.argument == variable
 
     def _is_read(self, position: int) -> bool:
         """Return whether the result of a method like ``pop`` is used, or that of ``sort`` in place is."""
@@ -183,7 +215,21 @@ class _Reader:
             names = (*range(count), *op.keywords)
             for name, end in zip(names, [*starts[1:], position], strict=True):
                 if (argument := self._place(end)) is not None:
-                    yield Passed(function, name, argument)
+                    yield Passed(function, name, argument, self._is_read_beside(argument, starts, position))
+
+    def _is_read_beside(self, place: Place, starts: list[int], call: int) -> bool:
+        """Return whether the result of a call is used, or a variable is used outside of its arguments."""
+        within = self._ops[starts[0] : call]
+        return (
+            self._flow.op(call + 1).name != "POP_TOP"
+            or any(op.name == "CALL" for op in within)
+            or self._loads(place, self._ops) != self._loads(place, within)
+            or any(place.name in (*code.co_names, *code.co_freevars) for code in self._inner)
+        )
+
+    @staticmethod
+    def _loads(place: Place, ops: Sequence[Instruction]) -> int:
+        return sum(op.name in _VARIABLES and op.argument == place.name for op in ops)
 
     # ------------------------------------------------------------------------------------ places
 
@@ -256,15 +302,13 @@ class _Reader:
         return (self._place(starts[0]) if starts else None), starts
 
     def _changed_argument(self, call: int) -> tuple[Place | None, str]:
-        """Return what ``setattr(v, "a", ...)``, ``heappush(v, ...)`` and the like change."""
+        """Return what ``setattr(v, "a", ...)`` and the like change."""
         function, starts = self._call(call)
         if function is None or not starts:
             return None, ""
         called = str(function.path[-1][1]) if function.path else function.name
         ends = [*starts[1:], call]
         argument = self._place(ends[0])
-        if called in _CHANGES_ARGUMENT:
-            return argument, "extend"
         if called in ("setattr", "delattr", "__setattr__") and len(starts) > 1:
             name = self._ops[starts[1]]
             if starts[1] + 1 == ends[1] and name.name == "LOAD_CONST":

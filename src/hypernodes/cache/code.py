@@ -60,7 +60,7 @@ def dependencies(
         changed = ChangedPlaces()
         changed.add_function(function)
     for name, value in defaults_of(function):
-        yield f"default of {name}", changed.input("default", function, name, value)
+        yield f"default of {name}", changed.input("default", function, name, value, function)
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             value = cell.cell_contents
@@ -68,7 +68,7 @@ def dependencies(
             if not changed.has("cell", cell):
                 continue
             value = None
-        yield f"closure value {name}", changed.input("cell", cell, None, value)
+        yield f"closure value {name}", changed.input("cell", cell, None, value, function)
     for name, value in sorted(_globals_read(function, changed).items()):
         yield f"global {name}", value
 
@@ -81,7 +81,8 @@ def default_arguments(function: Callable[..., Any], changed: ChangedPlaces) -> d
     match function:
         case FunctionType() if not hasattr(function, "__wrapped__"):
             return {
-                name: changed.input("default", function, name, value) for name, value in defaults_of(function)
+                name: changed.input("default", function, name, value, function)
+                for name, value in defaults_of(function)
             }
         case MethodType():
             return default_arguments(function.__func__, changed)
@@ -100,7 +101,8 @@ def default_arguments(function: Callable[..., Any], changed: ChangedPlaces) -> d
         return default_arguments(wrapped, changed) if callable(wrapped) else {}
     if isinstance(function, FunctionType):
         return {
-            name: changed.input("default", function, name, value) for name, value in defaults_of(function)
+            name: changed.input("default", function, name, value, function)
+            for name, value in defaults_of(function)
         }
     return {name: one.default for name, one in parameters.items() if one.default is not one.empty}
 
@@ -120,7 +122,7 @@ def _globals_read(function: FunctionType, changed: ChangedPlaces) -> dict[str, o
         if isinstance(value, ModuleType):
             _read_module(values, name, value, attributes, references.all, changed)
         else:
-            values[name] = changed.input("global", function.__globals__, name, value)
+            values[name] = changed.input("global", function.__globals__, name, value, function)
     for call in references.calls:
         if (found := _imported_by(call, function)) is not None:
             _read_import(values, function, found, references.all, changed)

@@ -12,7 +12,7 @@ import types
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache.changes import NO_CHANGES, SILENT_MUTATORS, changes_in
-from hypernodes.cache.code import attributes_of_module, dependencies
+from hypernodes.cache.code import Release, attributes_of_module, dependencies
 from hypernodes.cache.installed import is_class_of_library, is_installed, is_of_library, release
 from hypernodes.cache.references import references_of
 from hypernodes.exceptions import SignatureError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _PYTHON: Final = "python-{}.{}".format(*sys.version_info[:2]).encode()
 _SET_ON_FUNCTIONS: Final = ("cache_parameters",)  # by functools.lru_cache
+
+_CODE: Final = (type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType, Release)
 
 _READS_NAME: Final = frozenset(["__name__", "__qualname__"])
 _READS_DOC: Final = frozenset(["__doc__", "getdoc"])
@@ -62,6 +64,7 @@ class CodeWalk(abc.ABC):
         self._methods: list[tuple[type, str]] = []  # The methods that the walk is in.
         self.omissions: dict[type, dict[str, str]] = {}
         self.has_state = False
+        self.values: dict[str, list[bytes]] = {}  # the digests of the values that code reads, by description
 
     @abc.abstractmethod
     def digest(self, value: object) -> bytes:
@@ -126,7 +129,10 @@ class CodeWalk(abc.ABC):
         parts += self._added_to_function(function)
         parts += self._described(function)
         for description, value in dependencies(function, self._changed):
-            part = self._part(f"{description} of {function.__name__!r}", value)
+            description_of = f"{description} of {function.__name__!r}"
+            part = self._part(description_of, value)
+            if not isinstance(value, _CODE):
+                self.values.setdefault(description_of, []).append(part)
             parts += [description.encode(), part]
         return parts
 

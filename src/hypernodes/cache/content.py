@@ -18,7 +18,7 @@ from hypernodes.exceptions import SignatureError
 from hypernodes.text import described
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from hypernodes.cache.reach import Reach
 
@@ -55,6 +55,7 @@ class Fingerprint(NamedTuple):
     digest: bytes
     omissions: Omissions
     has_state: bool
+    values: Mapping[str, Sequence[bytes]]  # the digests of the values that code reads, by description
 
 
 def fingerprint(function: object, reach: Reach, changed: ChangedPlaces) -> Fingerprint:
@@ -93,7 +94,7 @@ def _fingerprint(value: object, reach: Reach, changed: ChangedPlaces, *, is_code
                 f"a {type(value).__qualname__} has no stable content ({described(error)})"
             ) from None
         if len(changed) == known and walk.mentioned == mentioned:
-            return Fingerprint(result, walk.omissions, walk.has_state)
+            return Fingerprint(result, walk.omissions, walk.has_state, walk.values)
         mentioned = frozenset(walk.mentioned)
     raise SignatureError("its code changes more and more places")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from typing import Any
+from typing import Any, Final
 
 from hypernodes.cache.hashing import LARGE, digest_of_buffer
 from hypernodes.exceptions import SignatureError
@@ -97,6 +97,8 @@ def _arrow(table: Any) -> tuple[object, ...]:
 
 
 def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
+    if kind.__name__ in ("void", "longdouble", "clongdouble"):
+        return (str(value.dtype), _content_of_array(sys.modules["numpy"].asarray(value)))
     if kind.__name__ == "ndarray":
         return (value.dtype.str, str(value.dtype), value.shape, _content_of_array(value))
     if kind.__name__.endswith("DType"):
@@ -107,14 +109,30 @@ def _numpy(kind: type, value: Any) -> tuple[object, ...] | None:
 
 
 def _content_of_array(values: Any) -> object:
+    if values.dtype.names is not None:  # Between the fields there may be bytes without a meaning.
+        return [_content_of_array(values[name]) for name in values.dtype.names]
     if values.dtype.hasobject:
         return values.tolist()
+    if values.dtype.char in "gG" and values.dtype.itemsize in (16, 32):
+        return _without_padding(values)
     if values.nbytes < LARGE:
         return values.tobytes()
     if not values.flags.c_contiguous:
         values = values.copy(order="C")
     # The memory is read in place: a copy would take a third as long as the digest.
     return digest_of_buffer(memoryview(values.reshape(-1).view("u1")))
+
+
+def _without_padding(values: Any) -> bytes:
+    """Return the bytes of long doubles: of the 16 bytes of each number, 10 are used on x86."""
+    numpy = sys.modules["numpy"]
+    numbers = numpy.frombuffer(values.tobytes(), "u1").reshape(-1, 16)
+    is_extended = numpy.finfo(values.dtype).nmant == _BITS_OF_EXTENDED
+    content: bytes = (numbers[:, :10] if is_extended else numbers).tobytes()
+    return content
+
+
+_BITS_OF_EXTENDED: Final = 63
 
 
 def _pandas(kind: type, value: Any) -> tuple[object, ...] | None:
@@ -130,4 +148,23 @@ def _pandas(kind: type, value: Any) -> tuple[object, ...] | None:
             return (str(value.dtype), values, value.name)
         more = (value.index, value.attrs, value.flags.allows_duplicate_labels)
         return (str(value.dtype), values, value.name, *more)
+    if isinstance(value, sys.modules["pandas"].api.extensions.ExtensionArray):
+        return _extension_array(value)
     return None
+
+
+def _extension_array(array: Any) -> tuple[object, ...]:
+    """Return the parts that pickle would store of an array, without what depends on its use."""
+    if (of_numpy := getattr(array.dtype, "numpy_dtype", None)) is not None and hasattr(array, "_mask"):
+        return (str(array.dtype), array.isna(), array.to_numpy(of_numpy, na_value=0))
+    make, args, *more = array.__reduce_ex__(4)
+    (state, *others) = more or [None]
+    if isinstance(state, tuple):
+        return (make, args, [part for part in map(_without_caches, state) if part is not None], *others)
+    return (make, args, _without_caches(state), *others)
+
+
+def _without_caches(state: object) -> object:
+    if not isinstance(state, dict):
+        return state
+    return {name: part for name, part in state.items() if name not in ("_cache", "_readonly")} or None

@@ -7,8 +7,10 @@ import copyreg
 import enum
 import functools
 import logging
+import pathlib
 import threading
 import types
+import uuid
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -121,10 +123,13 @@ class Walk(CodeWalk):
         cause = [self.digest(value.__cause__)] if isinstance(value, BaseException) else []
         if is_class_of_library(kind):
             return [self.digest(kind), *self._reduced(value, with_state=True), *cause]
-        parts = [self.digest(kind), *self.attributes(value, state_of(value)), *cause]
+        base = next((base for base in _BUILTIN_BASES if issubclass(kind, base)), None)
+        state = state_of(value)
+        if base in (pathlib.PurePath, uuid.UUID):  # Their own attributes depend on what was asked of them.
+            state = {name: part for name, part in state.items() if not _is_slot_of_library(kind, name)}
+        parts = [self.digest(kind), *self.attributes(value, state), *cause]
         foreign = next(base for base in kind.__mro__ if is_installed(base.__module__))
-        if issubclass(kind, _BUILTIN_BASES):
-            base = next(base for base in _BUILTIN_BASES if issubclass(kind, base))
+        if base is not None:
             parts.append(self.digest(_CONTENT_OF_BUILTIN[base](value)))
         elif foreign is not object:
             parts += self._reduced(value, with_state=False)
@@ -143,11 +148,13 @@ class Walk(CodeWalk):
                 continue
             if type(part) in SIMPLE_TYPES:
                 parts += (name.encode(), self.digest(part))
+                self._note(kind, name, parts[-1])
                 continue
             self._reach = reach_inside = reach.inside(kind) if reach_inside is None else reach_inside
             outer, self._is_internal = self._is_internal, self._is_internal or private
             try:
                 parts += (name.encode(), self.digest(part))
+                self._note(kind, name, parts[-1])
             except _TooDeepError:
                 raise
             except SignatureError as error:
@@ -157,6 +164,11 @@ class Walk(CodeWalk):
             finally:
                 self._reach, self._is_internal = reach, outer
         return parts
+
+    def _note(self, kind: type, name: str, part: bytes) -> None:
+        """Keep the digest of an attribute that code reads."""
+        if self._is_code:
+            self.values.setdefault(f"attribute {name!r} of class {kind.__qualname__!r}", []).append(part)
 
     def _reduced(self, value: object, *, with_state: bool) -> list[bytes]:
         """Walk the parts that pickle would store of an object: they may be objects of the user's classes."""
@@ -226,6 +238,10 @@ def _of_view(view: memoryview) -> tuple[bytes, ...]:
         raise SignatureError(f"a memoryview has no content ({error})") from None
 
 
+def _is_slot_of_library(kind: type, name: str) -> bool:
+    return next((is_class_of_library(base) for base in kind.__mro__ if name in vars(base)), False)
+
+
 def _is_cached_property(kind: type, name: str) -> bool:
     """Return whether a `functools.cached_property` stores its result under this name."""
     for base in kind.__mro__:
@@ -257,6 +273,8 @@ _CONTENT_OF_BUILTIN: Final[dict[type, Callable[[Any], object]]] = {
     int: int.__int__,
     float: float.__float__,
     complex: lambda value: complex(value.real, value.imag),
+    pathlib.PurePath: pathlib.PurePath.__str__,
+    uuid.UUID: lambda value: value.int,
 }
 """Functions that read the content of an object without methods of its class, which derives from a builtin."""
 

@@ -13,6 +13,7 @@ from hypernodes.engine import Engine, OutputName, output_names
 from hypernodes.engines.dispatcher import dispatcher_of
 from hypernodes.engines.plan_cache import PlanCache
 from hypernodes.exceptions import ClusterConnectionError, NodeAbandonedError
+from hypernodes.execution.changed_code import warn_of_changed_code
 from hypernodes.execution.compiled.codegen import (
     compiled,
     compiled_and_watched,
@@ -259,6 +260,8 @@ class ScheduledEngine(Engine):
         finally:
             # A run within a call is a part of another run.
             prepared.plan.finish() if CURRENT_CALL.get() is None else prepared.plan.flush()
+        if run.executed:
+            warn_of_changed_code(prepared.plan, run.fingerprints)
         for engine in _scheduled(prepared):
             # An executor that has lost its cluster, or whose workers cannot be started, takes no more work:
             # the next run makes another one. An executor that has lost a worker goes on.

@@ -8,20 +8,19 @@ of inputs into the signatures of steps.
 
 from __future__ import annotations
 
-import multiprocessing
-import warnings
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from weakref import WeakKeyDictionary
 
 from hypernodes.cache.changed_places import ChangedPlaces
 from hypernodes.cache.code import default_arguments
 from hypernodes.cache.content import digest, digest_and_omissions, digest_within, fingerprint
 from hypernodes.cache.hashing import combine, digest_of, joined
 from hypernodes.cache.reach import NO_REACH, Reach
-from hypernodes.exceptions import CacheWarning, SignatureError
+from hypernodes.exceptions import SignatureError
+from hypernodes.execution.cache_warnings import warn_of_gaps, warn_once
 from hypernodes.execution.plan.model import CallStep, NestedStep, Plan
-from hypernodes.execution.step_code import remember_parts
+from hypernodes.execution.step_code import note_values, remember_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
@@ -175,6 +174,7 @@ class _Code(NamedTuple):
     changed: ChangedPlaces
     omissions: Sequence[Omissions] = ()
     has_state: bool = False
+    values: Mapping[str, Sequence[bytes]] = MappingProxyType({})  # that it reads
 
 
 def fingerprint_step(step: CallStep) -> _Code:
@@ -195,14 +195,16 @@ def fingerprint_step(step: CallStep) -> _Code:
         code = combine(b"versioned call %d" % len(step.outputs), (*map(digest, named), *version))
         return _Code(code, changed)
     code = combine(b"call %d" % len(step.outputs), (*(one.digest for one in found), *version))
-    return _Code(code, changed, [one.omissions for one in found], any(one.has_state for one in found))
+    values = {name: part for one in found for name, part in one.values.items()}
+    has_state = any(one.has_state for one in found)
+    return _Code(code, changed, [one.omissions for one in found], has_state, values)
 
 
 def _code(step: CallStep, plan: Plan) -> _Code | None:
     try:
         code = fingerprint_step(step)
     except SignatureError as error:
-        _warn_once(
+        warn_once(
             plan,
             f"node {step.name!r} of pipeline {plan.label!r} is not cached, since its code cannot be "
             f"fingerprinted: {error}. A version that you change with the code, @node(cache_version=...), "
@@ -210,44 +212,11 @@ def _code(step: CallStep, plan: Plan) -> _Code | None:
         )
         return None
     for left_out in code.omissions:
-        _warn_of_gaps(left_out)
+        warn_of_gaps(left_out)
     if code.has_state:
         remember_parts(code.digest, step)
+    note_values(code.digest, code.values)
     return code
-
-
-_warned: WeakKeyDictionary[Plan, set[str]] = WeakKeyDictionary()
-
-
-def _warn_once(plan: Plan, message: str) -> None:
-    warned = _warned.setdefault(plan, set())
-    if message not in warned:
-        warned.add(message)
-        warnings.warn(message, CacheWarning, stacklevel=2)
-
-
-def _warn_of_gaps(left_out: Omissions) -> None:
-    """Warn, once for each class, of private attributes that do not count since they cannot be fingerprinted.
-
-    Processes that were started for a pool are silent: the process that started them does the same work.
-    """
-    for kind, attributes in left_out.items():
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if name in _warned_classes or multiprocessing.parent_process() is not None:
-            continue
-        _warned_classes.add(name)
-        listed = " and ".join(map(repr, attributes))
-        reasons = "; ".join(dict.fromkeys(attributes.values()))
-        warnings.warn(
-            f"objects of class {kind.__qualname__!r} count without their private attribute {listed}, which "
-            f"cannot be fingerprinted: {reasons}. If results depend on it, say what it stands for: define a "
-            f"method __cache_key__(self) that returns all that counts of the object.",
-            CacheWarning,
-            stacklevel=2,
-        )
-
-
-_warned_classes: set[str] = set()
 
 
 class _CallRecipe(NamedTuple):
@@ -386,12 +355,12 @@ def identify(value: Any, name: str, plan: Plan, reach: Reach) -> bytes | None:
     try:
         identity, left_out = digest_and_omissions(value, reach)
     except SignatureError as error:
-        _warn_once(
+        warn_once(
             plan,
             f"{name!r} in pipeline {plan.label!r} cannot be fingerprinted, so that what depends on it is not "
             f"cached: {error}.",
         )
         return None
     if left_out:
-        _warn_of_gaps(left_out)
+        warn_of_gaps(left_out)
     return identity

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from hypernodes.cache.content import digest
 from hypernodes.cache.provenance import CodePart
 from hypernodes.exceptions import SignatureError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from hypernodes.execution.plan.model import CallStep
+
+    Values: TypeAlias = Mapping[str, Sequence[bytes]]
 
 _MAX_REMEMBERED: Final = 1000
 _remembered: dict[str, dict[str, CodePart]] = {}
+_MAX_NOTED: Final = 10_000
+_values: dict[bytes, Values | None] = {}
 
 
 def remember_parts(code: bytes, step: CallStep) -> None:
@@ -22,6 +28,24 @@ def remember_parts(code: bytes, step: CallStep) -> None:
         _remembered[code.hex()] = code_parts(step)
         while len(_remembered) > _MAX_REMEMBERED:
             _remembered.pop(next(iter(_remembered)), None)
+
+
+def note_values(code: bytes, values: Values) -> None:
+    """Keep the digests of the values that code reads, until a run has called it."""
+    if code not in _values:
+        _values[code] = values
+        while len(_values) > _MAX_NOTED:
+            _values.pop(next(iter(_values)), None)
+
+
+def noted_values(code: bytes) -> Values | None:
+    """Return the digests of the values that code reads; ``None`` if it is known to change none of them."""
+    return _values.get(code)
+
+
+def note_unchanged(code: bytes) -> None:
+    """Take note that code changes none of the values that it reads."""
+    _values[code] = None
 
 
 def remembered_parts(code: str, step: CallStep) -> dict[str, CodePart]:

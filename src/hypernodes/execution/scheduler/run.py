@@ -233,6 +233,11 @@ class Run:
             self._state.later(mapped.refill)
 
     @property
+    def fingerprints(self) -> Fingerprints:
+        """The code of the plans, as it was when the run started."""
+        return self._state.fingerprints
+
+    @property
     def has_agenda(self) -> bool:
         """Whether `ready` has something to work off."""
         return bool(self._state.agenda)
