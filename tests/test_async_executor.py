@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, as_completed, wa
 import pytest
 import uvloop
 
-from hypernodes import AsyncExecutor
+from hypernodes import AsyncExecutor, Pipeline, node
 
 
 async def double(x):
@@ -233,3 +233,28 @@ def test_shutdown_cancels_a_coroutine_whose_loop_has_stopped():
         task.cancel()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
+
+
+async def stop_loop(x):
+    if x == 2:
+        asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.01)
+    return x
+
+
+async def leave_what_ends_the_loop(x):
+    async def end():
+        raise SystemExit("left behind")
+
+    if x == 2:
+        asyncio.get_running_loop().create_task(end())
+    await asyncio.sleep(0.01)
+    return x
+
+
+@pytest.mark.parametrize("function", [stop_loop, leave_what_ends_the_loop])
+@pytest.mark.parametrize("level", ["node_executor", "map_executor"])
+@pytest.mark.parametrize("alias", ["sequential", "async", "threaded", "parallel"])
+def test_coroutines_go_on_when_one_of_them_ends_the_loop_of_the_process(engine_on, alias, level, function):
+    pipeline = Pipeline([node(function, output_name="y")], engine=engine_on(level, alias))
+    assert pipeline.map({"x": range(5)}, map_over="x") == {"y": [*range(5)]}

@@ -125,6 +125,24 @@ def test_cause_and_context_arrive(engine):
     assert (type(suppressed.__context__), suppressed.__context__.code) == (Odd, 4)
 
 
+def raise_deep_group(x):
+    group = ExceptionGroup("0", [ValueError(0)])
+    for level in range(1, 300):
+        group = ExceptionGroup(str(level), [group, ValueError(level)])
+    raise group
+
+
+@everywhere
+def test_a_group_of_groups_arrives_however_deep_it_is(engine):
+    pipeline = Pipeline([node(raise_deep_group, output_name="y")], engine=engine, name="deep")
+    with pytest.raises(ExceptionGroup, match="299") as caught:
+        pipeline.map({"x": [1]}, map_over="x")
+    assert caught.value.__notes__[0].startswith("in node 'raise_deep_group' of pipeline 'deep', item 0")
+    inner, error = caught.value.exceptions[0].exceptions
+    assert (type(inner), inner.message) == (ExceptionGroup, "297")
+    assert (type(error), error.args) == (ValueError, (298,))
+
+
 @pytest.mark.parametrize("alias", ["parallel", "ray"])
 def test_the_text_of_a_long_chain_and_a_circle_arrives(engine_on, alias):
     def raise_long_chain(x):

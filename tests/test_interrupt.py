@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run soon, and leaves nothing behind."""
+"""Ctrl-C and SIGTERM end a run soon, and leave nothing behind."""
 
 import os
 import signal
@@ -140,3 +140,100 @@ def test_a_signal_to_the_driver_alone_leaves_no_process_and_no_file(engine, numb
         time.sleep(0.05)
     assert [pid for pid in pids if is_running(pid)] == []
     assert [*files.iterdir()] == []
+
+
+NODES = """
+import os, subprocess
+from pathlib import Path
+from hypernodes import Pipeline, node
+
+@node
+def work(x, marks):
+    child = subprocess.Popen(["sh", "-c", "sleep 100; true"])
+    for pid in (os.getpid(), child.pid):
+        Path(marks, str(pid)).touch()
+    child.wait()
+    subprocess.run(["sleep", "100"])  # a thread goes on with its call
+
+pipeline = Pipeline([work])
+"""
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
+from hypernodes.cli import main
+main()
+"""
+
+
+def end_when_marked(process, marks, number):
+    """Send a signal when a node has started its program, and return the pids of those that are left."""
+    while len([*marks.iterdir()]) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)  # Its output is open as long as a program has it.
+    pids = [int(mark.name) for mark in marks.iterdir()]
+    deadline = time.monotonic() + 20
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return output, [pid for pid in pids if is_running(pid)]
+
+
+@pytest.mark.parametrize(
+    ("options", "number", "code"),
+    [
+        (["sequential"], signal.SIGTERM, 143),
+        (["threaded"], signal.SIGTERM, 143),
+        (["async"], signal.SIGTERM, 143),
+        (["parallel", "--max-workers", "1"], signal.SIGTERM, 143),
+        (["sequential"], signal.SIGINT, 1),
+        (["threaded"], signal.SIGINT, 1),
+        (["threaded"], signal.SIGHUP, 129),
+    ],
+    ids=str,
+)
+def test_a_command_that_is_ended_ends_the_programs_of_its_nodes(options, number, code, tmp_path):
+    (tmp_path / "nodes.py").write_text(NODES)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    given = ["--map-over", "x", "--set", "x=[1, 2, 3]", "--set", f"marks={marks}"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, "run", "nodes.py:pipeline", *given, "--executor", *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    output, left = end_when_marked(process, marks, number)
+    assert left == []
+    assert process.returncode == code, output
+
+
+REMEDY = "signal.signal(signal.SIGTERM, lambda *_: os.killpg(0, signal.SIGKILL))"
+DRIVER = f"""
+import os, signal, sys
+from hypernodes import HyperNodesEngine
+import nodes
+{REMEDY}
+pipeline = nodes.pipeline.with_engine(HyperNodesEngine(map_executor=sys.argv[1]))
+pipeline.map({{"x": range(5), "marks": sys.argv[2]}}, map_over="x")
+"""
+
+
+@pytest.mark.parametrize("executor", ["sequential", "threaded", "async"])
+def test_a_program_with_the_line_of_the_docs_leaves_no_program_of_its_nodes(executor, tmp_path):
+    assert REMEDY in Path(__file__).parent.parent.joinpath("docs/reliability.md").read_text()
+    (tmp_path / "nodes.py").write_text(NODES)
+    (tmp_path / "driver.py").write_text(DRIVER)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "driver.py", executor, str(marks)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert end_when_marked(process, marks, signal.SIGTERM)[1] == []
+    assert process.returncode == -signal.SIGKILL

@@ -153,6 +153,10 @@ class TransportError(HyperNodesError, PicklingError):
     """A function, a value or an error is not picklable, so that it cannot be sent to another process."""
 
 
+class ObjectStoreFullError(TransportError):
+    """Ray's object store and its disk have no room for an input or a result."""
+
+
 class RemoteError(TransportError):
     """Replaces an exception of a worker that is not picklable. Its message is that of the exception."""
 

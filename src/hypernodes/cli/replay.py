@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from hypernodes.cli.signals import ending_programs
 from hypernodes.exceptions import FailedCallError
 from hypernodes.execution.calls.failed_call import FailedCall
 from hypernodes.text import short
@@ -20,6 +21,7 @@ MAX_VALUE_LENGTH = 200
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--pdb", "debugs", is_flag=True, help="Start the debugger where the call fails.")
+@ending_programs()
 def replay(file: Path, *, debugs: bool) -> None:
     """Make the failed call in FILE again, in this process.
 

@@ -107,10 +107,15 @@ class Request:
             values = {name: converted(value, hints.get(name)) for name, value in values.items()}
             with writer(out, rows=False) as written:
                 written.write(configured.run(values, list(self.wanted) or None))
-            return 0
+        except KeyboardInterrupt:
+            # The engine ends the workers of an alias. With --max-workers, the executor is no alias.
+            for executor in () if engine is None else (engine.map_executor, engine.node_executor):
+                getattr(executor, "terminate", int)()
+            raise
         finally:
             if engine is not None:
                 engine.shutdown()
+        return 0
 
     def _write_map(self, pipeline: Pipeline, mapped: _Map, out: Path | None) -> int:
         columns = mapped.items.columns()

@@ -10,6 +10,7 @@ import click
 
 from hypernodes.cli.readers import SUFFIXES
 from hypernodes.cli.request import Request
+from hypernodes.cli.signals import ending_programs
 from hypernodes.cli.target import load
 from hypernodes.text import described, notes_of
 
@@ -103,6 +104,7 @@ def options_of_run(command: Any) -> Any:
 @click.option("--quiet", is_flag=True, help="Do not show progress.")
 @click.option("--debug", is_flag=True, help="Show the full traceback of an error.")
 @click.pass_context
+@ending_programs()
 def run(ctx: click.Context, /, failed_exit_code: int, *, debug: bool, **options: Any) -> None:
     """Run PIPELINE, written as module:name or file.py:name, with inputs from a file.
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from hypernodes.execution.scheduler.run import Run
     from hypernodes.execution.target import ExecutionTarget, Session
 
+MAX_WAIT_S: Final = 1.0
+"""Seconds of one wait, at most: a signal that arrives just before a wait is handled by Python after it."""
 CALLS: Final = (Call, BatchCall, CallGroup)
 """The jobs whose beginning is an event."""
 
@@ -281,7 +283,8 @@ class _Driver:
             pass
         # No local variable holds the future: the traceback of its error refers to this frame.
         with suppress(Empty):  # A call that has waited is due.
-            self._receive(completed.get(self._pacing.seconds_to_wait))
+            seconds = self._pacing.seconds_to_wait
+            self._receive(completed.get(MAX_WAIT_S if seconds is None else min(seconds, MAX_WAIT_S)))
 
     def settle_completed(self) -> None:
         """Feed back what is done meanwhile."""

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, TypeVar
@@ -105,7 +106,11 @@ def _background_loop(pid: int) -> asyncio.AbstractEventLoop:
 
 def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
-    loop.run_forever()
+    while not loop.is_closed():
+        # A coroutine may stop the loop, and a task that a node has left behind may end it, by SystemExit, for
+        # example, which asyncio logs: all other coroutines go on.
+        with suppress(BaseException):
+            loop.run_forever()
 
 
 def run_awaitable(awaitable: Awaitable[T]) -> T:

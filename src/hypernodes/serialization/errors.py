@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MAX_CHAIN_LENGTH: Final = 20
-"""How many exceptions of one chain are kept; the text of the traceback has all of them."""
+"""How many exceptions of one chain are kept, and how many levels of groups in groups.
+
+Pickling goes deeper with each of them; the text of the traceback has all exceptions of a chain.
+"""
 MAX_TEXT_LENGTH: Final = 10_000
 """The characters of the text that stands for an argument of an error which is not picklable."""
 
@@ -84,6 +87,8 @@ def _serialize(error: BaseException, text: str, chain: tuple[BaseException, ...]
     chain = (*chain, error)
     members: tuple[SerializedError, ...] = ()
     if is_a(error, BaseExceptionGroup):
+        if len(chain) > MAX_CHAIN_LENGTH:
+            return SerializedError(dumps(as_remote_error(error)), text, described(error), notes_of(error))
         members = tuple(
             _serialize(member, _traceback_of(member) if traceback_of(member) else "", chain)
             for member in error.exceptions

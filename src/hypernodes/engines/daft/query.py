@@ -43,6 +43,7 @@ from hypernodes.exceptions import (
     TransportError,
     UnpackError,
     WorkerDiedError,
+    listing,
 )
 from hypernodes.execution.calls.location import locate_output, note
 from hypernodes.execution.plan.output_hints import hint_of_output
@@ -239,9 +240,7 @@ def _reports(
         original = transport.original_error(error)
         is_of_daft = original is error and not is_a(error, HyperNodesError)
         if is_of_daft and is_dead_process(error):
-            last.append(
-                Report((), error=WorkerDiedError(f"a process of Daft has ended: {message_of(error)}"))
-            )
+            last.append(Report((), error=_death(spec, error)))
         else:
             last.append(Report((), error=_explained(original)))
         del original
@@ -256,6 +255,11 @@ def _reports(
     # above would get the one of Daft as its context. No variable of this frame refers to it meanwhile.
     while last:
         yield last.pop()
+
+
+def _death(spec: QuerySpec, error: BaseException) -> WorkerDiedError:
+    names = sorted({step.name for stage in spec.stages for step in stage.plan.calls()})
+    return WorkerDiedError(f"a process of Daft has ended that computed {listing(names)}: {message_of(error)}")
 
 
 def _locate_lost_output(report: Report, spec: QuerySpec) -> None:

@@ -22,6 +22,7 @@ from hypernodes._compat.ray import (
 from hypernodes.exceptions import (
     ClusterConnectionError,
     ForkedProcessError,
+    ObjectStoreFullError,
     ResourcesError,
     TransportError,
     WorkerDiedError,
@@ -248,7 +249,16 @@ def translate_error(error: BaseException, death_message: str) -> BaseException:
 
     message = str(error).strip() or type(error).__name__
     translated: BaseException
-    if isinstance(error, exceptions.RuntimeEnvSetupError):
+    # An error within a Ray task, but outside of the call, is the cause of the error that arrives.
+    if isinstance(
+        getattr(error, "cause", error), exceptions.ObjectStoreFullError | exceptions.OutOfDiskError
+    ):
+        translated = ObjectStoreFullError(
+            "Ray has no room for a value: its object store is full, and so is the disk to which it spills. "
+            "Let fewer calls run at once (max_workers), return or take smaller values, give Ray a "
+            f"larger object_store_memory, or free its disk. {message}"
+        )
+    elif isinstance(error, exceptions.RuntimeEnvSetupError):
         translated = ClusterConnectionError(f"the runtime_env could not be set up on the cluster: {message}")
     elif isinstance(error, exceptions.TaskUnschedulableError | exceptions.ActorUnschedulableError):
         translated = ResourcesError(f"Ray cannot place the call: {message}")

@@ -152,7 +152,7 @@ class Dispatcher:
                 task.ref.future().add_done_callback(partial(self._receive, task, results))
             except BaseException as error:
                 self._remove(task)
-                task.fail(error if self.is_connected else connection_lost())
+                task.fail(self._translate_error(task, error, 0.0))
 
     @staticmethod
     def _begins(task: Task) -> bool:

@@ -104,7 +104,10 @@ def place(serialized: Serialized, *, by_ray: bool = True) -> PlacedValue:
         return InlineValue(serialized)
     import ray
 
-    ref = ray.put(to_plain(serialized))
+    try:
+        ref = ray.put(to_plain(serialized))
+    except ray.exceptions.RayError as error:
+        raise translate_error(error, "an input could not be put into the object store") from error
     return PlacedObject(ref) if by_ray else DetachedObject(ref)
 
 
