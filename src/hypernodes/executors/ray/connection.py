@@ -250,13 +250,12 @@ def translate_error(error: BaseException, death_message: str) -> BaseException:
     message = str(error).strip() or type(error).__name__
     translated: BaseException
     # An error within a Ray task, but outside of the call, is the cause of the error that arrives.
-    if isinstance(
-        getattr(error, "cause", error), exceptions.ObjectStoreFullError | exceptions.OutOfDiskError
-    ):
+    cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
+    if isinstance(cause, exceptions.ObjectStoreFullError | exceptions.OutOfDiskError):
         translated = ObjectStoreFullError(
             "Ray has no room for a value: its object store is full, and so is the disk to which it spills. "
             "Let fewer calls run at once (max_workers), return or take smaller values, give Ray a "
-            f"larger object_store_memory, or free its disk. {message}"
+            f"larger object_store_memory, or free its disk. {cause}"
         )
     elif isinstance(error, exceptions.RuntimeEnvSetupError):
         translated = ClusterConnectionError(f"the runtime_env could not be set up on the cluster: {message}")

@@ -27,6 +27,7 @@ from hypernodes.executors.ray.future import PendingResult, is_task_thread, lent_
 from hypernodes.executors.ray.queues import TaskQueue, TaskQueues, host_resources, insufficient, is_dead
 from hypernodes.executors.ray.task import Task, TaskSubmitter
 from hypernodes.executors.unpicklable import missing_module_advice
+from hypernodes.raw_errors import is_a
 from hypernodes.serialization.errors import deserialize_error
 from hypernodes.text import described
 
@@ -152,7 +153,9 @@ class Dispatcher:
                 task.ref.future().add_done_callback(partial(self._receive, task, results))
             except BaseException as error:
                 self._remove(task)
-                task.fail(self._translate_error(task, error, 0.0))
+                # An error of an argument is the user's, and stays as it is.
+                is_of_ray = not self.is_connected or is_a(error, self._ray.exceptions.RayError)
+                task.fail(self._translate_error(task, error, 0.0) if is_of_ray else error)
 
     @staticmethod
     def _begins(task: Task) -> bool:
