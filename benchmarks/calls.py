@@ -119,7 +119,7 @@ def over_items_heard() -> Iterator[Case]:
 
 @contextmanager
 def cold() -> Iterator[Case]:
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         pipelines: list[Pipeline] = []
 
         def before() -> None:
@@ -135,7 +135,7 @@ def cold() -> Iterator[Case]:
 
 @contextmanager
 def warm() -> Iterator[Case]:
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         pipeline = chain(cache=DiskCache(home))
         subject = partial(pipeline.map, {"x": range(FEWER)}, map_over="x")
         yield Case(f"map, {FEWER:,} items x 3 nodes, warm cache", subject, FEWER)
