@@ -212,7 +212,7 @@ def plot(path: Path, ours: list[tuple[int, float]], peers: list[dict[str, object
 
 
 def measure_peers(python: Path) -> list[dict[str, object]]:
-    done = subprocess.run([python, HERE / "cache_peers.py"], stdout=subprocess.PIPE, check=False)
+    done = subprocess.run([python, "-E", HERE / "cache_peers.py"], stdout=subprocess.PIPE, check=False)
     found: list[dict[str, object]] = json.loads(done.stdout) if done.returncode == 0 else []
     return found
 

@@ -148,7 +148,7 @@ def environment_of_peers() -> Path:
 
 def measure_peers(python: Path) -> dict[tuple[str, str], Timing]:
     """Return the timings of those peers that are installed, by row and peer."""
-    done = subprocess.run([python, HERE / "peers.py"], stdout=subprocess.PIPE, check=False)
+    done = subprocess.run([python, "-E", HERE / "peers.py"], stdout=subprocess.PIPE, check=False)
     found = json.loads(done.stdout) if done.returncode == 0 else []
     return {(timing["row"], timing["peer"]): Timing(timing["floor"], timing["subject"]) for timing in found}
 
