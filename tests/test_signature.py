@@ -30,7 +30,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hypernodes import Pipeline, node
+from hypernodes import DiskCache, Pipeline, node
 from hypernodes.cache.content import digest
 from hypernodes.cache.reach import Reach
 from hypernodes.exceptions import SignatureError
@@ -1113,3 +1113,44 @@ print(before == release(sys.argv[1]), before)
         [sys.executable, "-c", code, package], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout.startswith("True ")
+
+
+FACTOR = 2
+
+
+def aided(x):
+    return x * FACTOR
+
+
+def scaled(x, by=1):
+    return aided(x) * by
+
+
+def test_one_pipeline_sees_between_its_runs_what_has_been_replaced(tmp_path, monkeypatch):
+    """Its functions are plain, so that their fingerprints are kept while nothing is."""
+    cell = [3]
+
+    def closed(y):
+        return y + offset
+
+    offset = 10
+    pipeline = Pipeline(
+        [node(scaled, output_name="y"), node(closed, output_name="z")], cache=DiskCache(tmp_path / "cache")
+    )
+    for _ in range(3):
+        assert pipeline.run({"x": 5}) == {"y": 10, "z": 20}
+    monkeypatch.setitem(globals(), "FACTOR", 3)
+    assert pipeline.run({"x": 5}) == {"y": 15, "z": 25}
+    monkeypatch.setattr(scaled, "__defaults__", (2,))
+    assert pipeline.run({"x": 5}) == {"y": 30, "z": 40}
+    offset = 100
+    assert pipeline.run({"x": 5}) == {"y": 30, "z": 130}
+    monkeypatch.setitem(globals(), "aided", lambda x: -x)
+    assert pipeline.run({"x": 5}) == {"y": -10, "z": 90}
+    monkeypatch.setattr(closed, "__code__", (lambda y: y - offset).__code__)
+    assert pipeline.run({"x": 5}) == {"y": -10, "z": -110}
+    offset = cell  # A list may change in place: it is read in each run.
+    monkeypatch.setattr(closed, "__code__", (lambda y: y - offset[0]).__code__)
+    for value in (1, 2, 1):
+        cell[0] = value
+        assert pipeline.run({"x": 5}) == {"y": -10, "z": -10 - value}
