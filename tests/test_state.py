@@ -410,6 +410,13 @@ IMPORTS = {
     "in a helper": "def g(): return importlib.import_module('pack.sub')\ndef f(x): return g().help(x)",
     "by a global": "NAME = 'pack.sub'\ndef f(x): return importlib.import_module(NAME).help(x)",
     "by the builtin": "def f(x): return __import__('pack.sub').sub.help(x)",
+    "by the builtin, from a package": "def f(x): return __import__('pack.sub', fromlist=['help']).help(x)",
+    "by the builtin, by position": (
+        "def f(x): return __import__('pack.sub', None, None, ('help', 'a', 'b')).help(x)"
+    ),
+    "by a local variable": (
+        "def f(x):\n    name = 'pack.sub'\n    return importlib.import_module(name).help(x)"
+    ),
 }
 
 

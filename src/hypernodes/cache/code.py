@@ -147,12 +147,12 @@ def _imported_by(call: Call, function: FunctionType) -> Import | None:
         return None
     given = {name: scope.get(value) if isinstance(value, Global) else value for name, value in call.arguments}
     name, package = given.get("name"), given.get("package")
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         return None
-    if is_import:
+    if is_import and not given.get("fromlist"):
         return Import(0, name, (), (call.uses,))
     if name[:1] == ".":
-        if not isinstance(package, str):
+        if not isinstance(package, str) or not package:
             return None
         name = importlib.util.resolve_name(name, package)
     parent, _, module = name.rpartition(".")

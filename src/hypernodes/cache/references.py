@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _READS_GLOBAL: Final = ("LOAD_GLOBAL", "LOAD_NAME")
 _READS_ATTRIBUTE: Final = ("LOAD_ATTR", "LOAD_METHOD")
 _LOADS_FUNCTION: Final = (*_READS_GLOBAL, *_READS_ATTRIBUTE, "LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_DEREF")
+_IMPORT: Final = ("name", "globals", "locals", "fromlist", "level")
 _BEFORE_CALL: Final = ("CACHE", "PRECALL", "PUSH_NULL", "EXTENDED_ARG", "NOP")
 
 Uses: TypeAlias = tuple[tuple[str, ...], ...] | None
@@ -90,30 +91,51 @@ def _uses_of_imported(steps: Sequence[RawInstruction], position: int, count: int
 
 
 def _call_of(code: CodeType, steps: Sequence[RawInstruction], position: int) -> Call | None:
-    """Return the call of a function that is loaded here, if its arguments are texts or globals."""
+    """Return the call of a function that is loaded here, if its arguments are texts or globals.
+
+    Other constants, and lists of texts, are the empty text and the first text: `__import__` takes such.
+    """
     arguments: list[str | Global] = []
     keywords: tuple[str, ...] = ()
-    for at in range(position + 1, len(steps)):
+    for at in range(position + 1, len(steps) - 1):
         step = steps[at]
         if step.opname.startswith("CALL"):
             if not arguments:
                 return None
-            given = dict(zip(("name", "package"), arguments[: len(arguments) - len(keywords)], strict=False))
+            parameters = _IMPORT if steps[position].argval == "__import__" else ("name", "package")
+            given = dict(zip(parameters, arguments[: len(arguments) - len(keywords)], strict=False))
             given |= dict(zip(keywords, arguments[len(arguments) - len(keywords) :], strict=True))
             local, chain = steps[at + 1], attributes_at(steps, at + 1)
             uses: Uses = (chain,) if chain else None
             if local.opname == "STORE_FAST":
                 uses = _uses(steps, str(local.argval))
             return Call(str(steps[position].argval), tuple(given.items()), uses)
-        if step.opname == "KW_NAMES" or (step.opname == "LOAD_CONST" and isinstance(step.argval, tuple)):
+        if step.opname == "KW_NAMES" or steps[at + 1].opname == "CALL_KW":
             keywords = code.co_consts[step.arg or 0]
-        elif step.opname == "LOAD_CONST" and isinstance(step.argval, str):
-            arguments.append(step.argval)
+        elif step.opname == "LOAD_CONST":
+            first = step.argval[0] if isinstance(step.argval, tuple) and step.argval else step.argval
+            arguments.append(first if isinstance(first, str) else "")
+        elif step.opname in ("LOAD_FAST", "LOAD_FAST_BORROW"):
+            if (constant := _constant_in(steps, step.argval)) is None:
+                return None
+            arguments.append(constant)
+        elif step.opname in ("BUILD_LIST", "BUILD_TUPLE") and step.arg:
+            arguments[-step.arg :] = arguments[-step.arg :][:1]
         elif step.opname == "LOAD_GLOBAL":
             arguments.append(Global(step.argval))
         elif step.opname not in _BEFORE_CALL:
             return None
     return None
+
+
+def _constant_in(steps: Sequence[RawInstruction], local: object) -> str | None:
+    """Return the text that a local variable is set to, if nothing else is."""
+    stores = [
+        at for at, step in enumerate(steps) if step.opname.startswith("STORE_FAST") and step.argval == local
+    ]
+    before = steps[stores[0] - 1] if len(stores) == 1 else None
+    is_text = before is not None and before.opname == "LOAD_CONST" and isinstance(before.argval, str)
+    return str(before.argval) if before is not None and is_text else None
 
 
 def _uses(steps: Sequence[RawInstruction], local: str) -> Uses:
