@@ -65,7 +65,7 @@ CHANGED = {
         "global B",
     ),
     "a state that each call reads": (
-        "class S:\n    _m = 0\n    def f(self, x):\n        self._m = self._m + x\n        return 1\ns = S()",
+        "class S:\n    _m = 0\n    def f(self, x): self._m += x; return [self._m]\ns = S()",
         "return s.f(x)",
         "global s",
     ),
