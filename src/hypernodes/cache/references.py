@@ -100,7 +100,7 @@ def _call_of(code: CodeType, steps: Sequence[RawInstruction], position: int) -> 
     for at in range(position + 1, len(steps) - 1):
         step = steps[at]
         if step.opname.startswith("CALL"):
-            if not arguments:
+            if not arguments or len(arguments) < len(keywords):  # The function is not the one loaded here.
                 return None
             parameters = _IMPORT if steps[position].argval == "__import__" else ("name", "package")
             given = dict(zip(parameters, arguments[: len(arguments) - len(keywords)], strict=False))
@@ -119,7 +119,7 @@ def _call_of(code: CodeType, steps: Sequence[RawInstruction], position: int) -> 
             if (constant := _constant_in(steps, step.argval)) is None:
                 return None
             arguments.append(constant)
-        elif step.opname in ("BUILD_LIST", "BUILD_TUPLE") and step.arg:
+        elif step.opname in ("BUILD_LIST", "BUILD_TUPLE") and step.arg and step.arg <= len(arguments):
             arguments[-step.arg :] = arguments[-step.arg :][:1]
         elif step.opname == "LOAD_GLOBAL":
             arguments.append(Global(step.argval))
