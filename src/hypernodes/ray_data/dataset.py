@@ -26,7 +26,7 @@ from hypernodes.execution.plan.placement import Placement
 from hypernodes.execution.plan.variants import shared_part, without_shared
 from hypernodes.execution.signature import fingerprint_plan
 from hypernodes.execution.stages import as_single_stage, split_by_resources
-from hypernodes.execution.targets.serialize import JobSerializer
+from hypernodes.execution.targets.serialize_jobs import JobSerializer
 from hypernodes.executors.ray.objects import place
 from hypernodes.executors.ray.queues import check_hosts, count_slots, host_resources
 from hypernodes.inputs import input_columns
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from hypernodes.execution.plan.model import Plan
     from hypernodes.execution.stages import Stage
-    from hypernodes.execution.targets.serialize import SerializedJob
+    from hypernodes.execution.targets.serialize_jobs import SerializedJob
     from hypernodes.nested import OnError
     from hypernodes.resources import Resources
 

@@ -16,7 +16,7 @@ from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.items import columns_of_rows, execute_chunk, execute_items_on_loop, merged
 from hypernodes.execution.jobs import Failure
 from hypernodes.execution.targets.diagnose import unreturned
-from hypernodes.execution.targets.serialize import deserialize_job
+from hypernodes.execution.targets.serialize_jobs import deserialize_job
 from hypernodes.executors.context import own_context
 from hypernodes.executors.loops import run_awaitable
 from hypernodes.iterators import can_be_shared
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hypernodes.execution.jobs import Chunk, ChunkOutcome, MapContext
-    from hypernodes.execution.targets.serialize import SerializedJob
+    from hypernodes.execution.targets.serialize_jobs import SerializedJob
     from hypernodes.ray_data.columns import OutputColumn
 
 T = TypeVar("T")

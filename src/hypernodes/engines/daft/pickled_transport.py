@@ -13,7 +13,7 @@ from hypernodes._compat.daft import partition_columns
 from hypernodes.engines.daft.lifeline import Lifeline
 from hypernodes.engines.daft.transport import CANCEL_TIMEOUT_S, Report, ReportingTransport
 from hypernodes.exceptions import RemoteError
-from hypernodes.execution.targets.serialize import (
+from hypernodes.execution.targets.serialize_outcomes import (
     deserialize_chunk_outcome,
     serialize_chunk_outcome,
     unreadable_output,

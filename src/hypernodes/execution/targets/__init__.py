@@ -5,7 +5,7 @@ in_process   workers that share memory with the driver: threads, an event loop
 pickled      workers in other processes, behind any foreign executor
 on_ray       workers of a Ray cluster: calls placed by resources, results that stay where they were made
 select       which target an executor is
-serialize    jobs and outcomes on their way between processes
+serialize_…  jobs and outcomes on their way between processes
 events       events on their way from a worker to the driver
 same_code    whether a worker has the driver's code
 diagnose     which part of a job or result cannot be pickled, and whose it is

@@ -19,12 +19,10 @@ from hypernodes.execution.targets.pickled import (
     execute_group_here,
     execute_here,
 )
-from hypernodes.execution.targets.serialize import (
-    JobSerializer,
-    SerializedJob,
+from hypernodes.execution.targets.serialize_jobs import JobSerializer, SerializedJob, deserialize_job
+from hypernodes.execution.targets.serialize_outcomes import (
     SerializedOutcome,
     deserialize_any_outcome,
-    deserialize_job,
     deserialize_outcome,
     portable_outcome,
     unreturned_outputs,

@@ -13,14 +13,12 @@ from hypernodes.execution.jobs import Call, CallGroup, Chunk
 from hypernodes.execution.target import Session
 from hypernodes.execution.targets.executor import ExecutorTarget
 from hypernodes.execution.targets.in_process import target_in_worker
-from hypernodes.execution.targets.serialize import (
-    JobSerializer,
+from hypernodes.execution.targets.serialize_jobs import JobSerializer, SerializedJob, deserialize_job
+from hypernodes.execution.targets.serialize_outcomes import (
     SerializedChunkOutcome,
     SerializedGroupOutcome,
-    SerializedJob,
     SerializedOutcome,
     deserialize_any_outcome,
-    deserialize_job,
     serialize_chunk_outcome,
     serialize_outcome,
 )
