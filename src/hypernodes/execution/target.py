@@ -11,8 +11,8 @@ target is for a backend that has to know the jobs, for example to collect them. 
     HyperNodesEngine(map_executor=OneThread())
 
 - A worker in this process calls `hypernodes.execution.execute.execute_in_worker(job, target.ref)`.
-- For workers in other processes, `hypernodes.execution.targets.serialize_jobs` and `serialize_outcomes` serialize
-  jobs and outcomes.
+- For workers in other processes, `hypernodes.execution.targets.serialize_jobs` and `serialize_outcomes` bring
+  jobs there and outcomes back.
 - A run that ends cancels what is not done: a worker asks ``future.set_running_or_notify_cancel()`` first.
 - What a target makes itself, its user shuts down; an engine shuts down what it has made for an alias.
 """
