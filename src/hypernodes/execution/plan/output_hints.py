@@ -47,7 +47,10 @@ def return_hints(function: Callable[..., Any], outputs: int) -> list[Any]:
 
 
 def without_none(hint: Any) -> Any:
-    """Return a hint without its ``None``, since every column may hold that."""
+    """Return a hint without its ``None``, which every column may hold, and what an alias stands for."""
+    while type(alias := typing.get_origin(hint) or hint).__name__ == "TypeAliasType":
+        parts = typing.get_args(hint)  # NumPy's NDArray is such an alias in Python 3.12 and newer
+        hint = alias.__value__[parts] if parts else alias.__value__
     if typing.get_origin(hint) in (Union, types.UnionType):
         others = [part for part in typing.get_args(hint) if part is not type(None)]
         return others[0] if len(others) == 1 else hint
