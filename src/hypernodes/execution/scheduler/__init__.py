@@ -13,6 +13,7 @@ chunks           the chunks of a map: what was sent together, and what comes bac
 sent_jobs        what owns jobs for a part of a run
 items            where items come from, and where rows go
 shared           what is the same for all items of a map, and is computed once
+step_lookup      signing the steps of a plan, and looking up their results
 lookup           signing items, and what a look-up means for them
 item_lookup      which items of a map are looked up, which are known, which wait
 pace             how many items are under way, and how many go in a chunk

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes.exceptions import MapError, NodeAbandonedError, WorkerDiedError
 from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.calls.timeout import overdue
-from hypernodes.execution.jobs import Call, EntryKey, Failure, Fetch, Fetched, Found, LookUp, Store
+from hypernodes.execution.jobs import Call, EntryKey, Failure, Fetch, Fetched, Store
 from hypernodes.execution.plan.model import CallStep, NestedStep
 from hypernodes.execution.provenance import taken
 from hypernodes.execution.scheduler.call_groups import CallGroups
 from hypernodes.execution.scheduler.lookup import SignedItem, sign_item
 from hypernodes.execution.scheduler.plan_execution import PlanExecution
-from hypernodes.execution.signature import identify
+from hypernodes.execution.scheduler.step_lookup import StepLookup
 from hypernodes.mapping import Columns, collect
 from hypernodes.raw_errors import is_a
 from hypernodes.serialization.remote import RemoteList, can_resolve, is_remote
@@ -64,22 +64,19 @@ class PlanRun(PlanExecution):
         self.common = common
         self._batches = batches
         self._returns_here = returns_here
-        self._signer = run.signer(plan)
+        signer = run.signer(plan)
         if signed is None:
             bound = run.fingerprints.bound.get(plan.key)
-            signed = sign_item(plan, self._signer, values, {**bound, **identities} if bound else identities)
-        self._signed = signed
-        self._known = dict(signed.known)
+            signed = sign_item(plan, signer, values, {**bound, **identities} if bound else identities)
+        self._lookup = StepLookup(self, signer, signed) if signer.steps else None
         self.identities = signed.identities
         self._signatures = signed.signatures
-        self._asked: set[int] = set()  # steps whose values are wanted
+        self.asked: set[int] = set()  # steps whose values are wanted
         self.unmet: dict[int, int] = {}  # how many values a step still waits for
         self._groups: CallGroups | None = None
         if plan.grouped and plan.node_target is not None:
             self._groups = CallGroups(self, run.target_info(plan.node_target).durations)
         self._for_value: dict[str, list[Step]] = {}  # the steps that wait for the value of a name
-        self._unsigned: set[int] = set()  # steps whose signature is waited for
-        self._to_look_up: list[Step] = []
         self._under_way: dict[int, float] = {}  # when a step that has not ended was started
         self._children: dict[int, PlanExecution] = {}  # nested plans that are under way, by step
         self._wanted: set[int] = set()  # steps that make the outputs asked for, and are not done
@@ -93,114 +90,41 @@ class PlanRun(PlanExecution):
             if name not in self.values:
                 step = self.plan.producers[name]
                 self._wanted.add(step.index)
-                self.run.later(self._ask, step)
+                self.run.later(self.ask, step)
         if not self._wanted:
             self.run.later(self._end)
 
     # ------------------------------------------------------------------ from the outputs backwards
 
-    def _ask(self, step: Step) -> None:
-        if self.over or step.index in self._asked:
+    def ask(self, step: Step) -> None:
+        """Ask for the outputs of a step."""
+        if self.over or step.index in self.asked:
             return
-        self._asked.add(step.index)
-        if step.index not in self._signer.steps:
-            self._wait_for_values(step)
-        elif step.index in self._signatures:
-            self._look_up(step)
-        else:
-            self._wait_for_identities(step)
-
-    def _wait_for_identities(self, step: Step) -> None:
-        """Ask for the values whose content identifies a step."""
-        if self.over or step.index in self._unsigned:
-            return
-        self._unsigned.add(step.index)
-        is_identified = False
-        for _, name in step.arguments:
-            if name in self.identities:
-                continue
-            if name in self.values:
-                is_identified |= self._identify(name, self.values[name])
-            else:
-                producer = self.plan.producers[name]
-                if producer.index in self._signer.steps and producer.index not in self._signatures:
-                    self.run.later(self._wait_for_identities, producer)
-                else:
-                    self.run.later(self._ask, producer)
-        if is_identified:
-            self._sign_more()
-
-    def _identify(self, name: str, value: Any) -> bool:
-        """Identify a value by its content; ``False`` if it has to be brought here first."""
-        if is_remote(value):
-            self.run.jobs.append(Fetch(self.run.key_for(self, name), (value,)))
-            return False
-        self.identities[name] = identify(value, name, self.plan, self._signer.reach)
-        return True
-
-    def _sign_more(self) -> None:
-        """Go on with the steps that can be signed, now that more is identified."""
-        for step in self._signer.sign(self.identities, self._signatures):
-            if step.index not in self._unsigned:
-                continue
-            self._unsigned.discard(step.index)
-            if step.index in self._asked:
-                self._look_up(step)
-            elif not self.identities.keys() >= {name for name in step.outputs if name is not None}:
-                self.run.later(self._ask, step)  # its outputs are identified by content, so they are needed
-
-    def _look_up(self, step: Step) -> None:
-        index, cache = step.index, self.plan.cache
-        if (signature := self._signatures[index]) is None or cache is None:
-            self._wait_for_values(step)
-        elif index in self._known:
-            self._hit(step, signature, self._known.pop(index))
-        elif self.run.is_absent(signature):
-            self._wait_for_values(step)
-        else:
-            if not self._to_look_up:
-                self.run.later(self._look_up_together)
-            self._to_look_up.append(step)
-
-    def _look_up_together(self) -> None:
-        """Look up all steps at once that were asked for meanwhile."""
-        steps, self._to_look_up = self._to_look_up, []
-        if not self.over:
-            self._have_looked_up(steps)
-
-    def _have_looked_up(self, steps: list[Step], *, is_again: bool = False) -> None:
-        cache: Any = self.plan.cache
-        wanted: list[Any] = [(self._signatures[step.index],) for step in steps]
-        self.run.jobs.append(LookUp(self.run.key_for(self, steps), cache, wanted, is_again=is_again))
+        self.asked.add(step.index)
+        if self._lookup is None or not self._lookup.takes(step):
+            self.wait_for_values(step)
 
     def look_again(self, about: Step) -> None:
         """Look up the result of a call that was made elsewhere meanwhile."""
-        if not self.over:
-            self._have_looked_up([about], is_again=True)
+        if self._lookup is not None:
+            self._lookup.look_again(about)
 
-    def _looked_up(self, steps: list[Step], found: Found) -> None:
-        for step, values in zip(steps, found.values, strict=True):
-            if self.over:
-                return
-            for signature, outputs in values.items():
-                self._hit(step, signature, outputs)
-            if not values:
-                self._wait_for_values(step)
-
-    def _hit(self, step: Step, signature: bytes, outputs: tuple[Any, ...]) -> None:
+    def found(self, step: Step, signature: bytes, outputs: tuple[Any, ...]) -> None:
+        """Go on with outputs that were found in the cache."""
         self.hits += 1
         self.emit("on_node_cached", step.name, signature.hex(), signature=signature)
         self._resolve(step, outputs)
 
-    def _wait_for_values(self, step: Step) -> None:
+    def wait_for_values(self, step: Step) -> None:
+        """Have a step executed when its arguments are known."""
         waiting = 0
         for _, name in step.arguments:
             if name not in self.values:
                 waiting += 1
                 self._for_value.setdefault(name, []).append(step)
                 producer = self.plan.producers[name]
-                if producer.index not in self._asked:
-                    self.run.later(self._ask, producer)
+                if producer.index not in self.asked:
+                    self.run.later(self.ask, producer)
         if waiting:
             self.unmet[step.index] = waiting
         else:
@@ -265,15 +189,12 @@ class PlanRun(PlanExecution):
             signature = self._signatures.get(step.index)
             self.emit("on_node_start", step.name, arguments, signature=signature, ended=began)
 
-    def job_done(self, about: Any, outcome: Outcome | Found | Fetched) -> None:
+    def job_done(self, about: Any, outcome: Outcome | Fetched) -> None:
         """Go on with the outcome of a job."""
-        match outcome:
-            case Found():
-                self._looked_up(about, outcome)
-            case Fetched():
-                self._fetched(about, outcome)
-            case _:
-                self._called(about, outcome)
+        if isinstance(outcome, Fetched):
+            self._fetched(about, outcome)
+        else:
+            self._called(about, outcome)
 
     def job_failed(self, about: Any, error: BaseException) -> None:
         """Go on after a job that could not be carried out at all."""
@@ -293,11 +214,6 @@ class PlanRun(PlanExecution):
     def _fetched(self, about: Any, outcome: Fetched) -> None:
         if about is None:
             self._finish(dict(zip(self.plan.outputs, outcome.values, strict=True)))
-            return
-        if isinstance(about, str):
-            if about not in self.identities:
-                self.identities[about] = identify(outcome.values[0], about, self.plan, self._signer.reach)
-                self._sign_more()
             return
         step, remote = about
         arguments = {parameter: self.values[name] for parameter, name in step.arguments}
@@ -396,8 +312,7 @@ class PlanRun(PlanExecution):
             child.abandon(error)
             self.count_of(child)
         self._children.clear()
-        if self._groups is not None:
-            self._groups.close()
+        self._let_go()
         if "on_error" in self.plan.subscribed:
             for index, began in self._under_way.items():
                 name = self.plan.steps[index].name
@@ -411,8 +326,8 @@ class PlanRun(PlanExecution):
             if name is None:
                 continue
             self.values[name] = value
-            if self._unsigned and self._identifies(name) and self._identify(name, value):
-                self._sign_more()
+            if self._lookup is not None:
+                self._lookup.note_value(name, value)
             for waiting in self._for_value.pop(name, ()):
                 self.unmet[waiting.index] -= 1
                 if not self.unmet[waiting.index]:
@@ -420,13 +335,6 @@ class PlanRun(PlanExecution):
         self._wanted.discard(step.index)
         if not self._wanted:
             self.run.later(self._end)
-
-    def _identifies(self, name: str) -> bool:
-        """Whether a step can be signed only once the value of a name is identified by its content."""
-        if name in self.identities:
-            return False
-        waiting = (self.plan.steps[index] for index in self._unsigned)
-        return any(name == argument for step in waiting for _, argument in step.arguments)
 
     def _end(self) -> None:
         if self.over:
@@ -440,11 +348,16 @@ class PlanRun(PlanExecution):
 
     def _finish(self, outputs: Values) -> None:
         self.over = True
-        if self._groups is not None:
-            self._groups.close()
+        self._let_go()
         if self.emitted_as is not None:
             self.emit("on_pipeline_end", self.emitted_as, outputs, self.run.clock() - self.started)
         self.parent.child_finished(self, outputs)
+
+    def _let_go(self) -> None:
+        """Let what has sent jobs forget this run."""
+        for part in (self._groups, self._lookup):
+            if part is not None:
+                part.close()
 
     @property
     def cached_signature(self) -> str | None:
