@@ -643,7 +643,6 @@ def signed(function):
         (divmod, {"x": 7, "y": 2}, (3, 1)),
         (functools.lru_cache(joined), {"a": 1, "c": 30}, (1, 2, 30)),
         (complex, {"real": 1, "imag": 2}, 1 + 2j),
-        (operator.itemgetter(1), None, None),
     ],
 )
 def test_arguments_go_by_position_where_they_can(configured, function, inputs, expected):
