@@ -16,6 +16,7 @@ import stat
 import threading
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from hypernodes.cache.fork_gate import SQLITE
 from hypernodes.cache.schema import DATABASE_NAME, KNOWN, SCHEMA, SETTINGS, TRIGGERS
 from hypernodes.cache.summary import printable
 from hypernodes.text import short
@@ -65,6 +66,7 @@ class Database:
             self.rows("PRAGMA auto_vacuum = FULL")  # It must be set before there are tables.
         # In another mode reading waits for transactions, but the mode of a database in use cannot be changed.
         with (
+            SQLITE,
             contextlib.suppress(sqlite3.OperationalError),
             _waiting(self._connection, _WRITE_TIMEOUT_S if is_new else 0),
         ):
@@ -92,6 +94,7 @@ class Database:
         # Without a file for its locks, SQLite reads only a database that is declared immutable.
         for options in ("?mode=ro", "?mode=ro&immutable=1"):
             with (
+                SQLITE,
                 contextlib.suppress(sqlite3.OperationalError),
                 contextlib.closing(_connect(self._directory, options)) as connection,
             ):
@@ -109,14 +112,16 @@ class Database:
     def rows(self, statement: str, arguments: Any = ()) -> list[tuple[Any, ...]]:
         """Return the rows that a statement finds; a string that is not UTF-8 is returned as bytes."""
         try:
-            return _rows(self._connection, statement, arguments)
+            with SQLITE:
+                return _rows(self._connection, statement, arguments)
         except sqlite3.DatabaseError as error:
             self._raise(error)
 
     def execute_many(self, statement: str, arguments: Iterable[tuple[Any, ...]]) -> None:
         """Execute a statement for each tuple of arguments."""
         try:
-            self._connection.executemany(statement, arguments)
+            with SQLITE:
+                self._connection.executemany(statement, arguments)
         except sqlite3.DatabaseError as error:
             self._raise(error)
 
@@ -126,7 +131,7 @@ class Database:
         if self._options is not None:
             raise PermissionError("the directory is read-only")
         try:
-            with _waiting(self._connection, timeout_s) as connection:
+            with SQLITE, _waiting(self._connection, timeout_s) as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield
@@ -153,14 +158,16 @@ class Database:
         """
         connection = self._local.__dict__.pop("connection", None)
         if connection is not None:
-            connection.close()
+            with SQLITE:
+                connection.close()
 
     def close(self) -> None:
         """Close the connections; those of other threads, when these do not use them any more."""
         connection = getattr(self._local, "connection", None)
         self._local = threading.local()
         if connection is not None:
-            connection.close()
+            with SQLITE:
+                connection.close()
 
 
 def is_locked(error: Exception) -> bool:
@@ -206,7 +213,7 @@ class SelfClosingConnection(sqlite3.Connection):
     """A connection that is closed when the thread that uses it ends."""
 
     def __del__(self) -> None:
-        with contextlib.suppress(sqlite3.Error):  # The file could not be opened.
+        with SQLITE, contextlib.suppress(sqlite3.Error):  # The file could not be opened.
             self.close()
 
 

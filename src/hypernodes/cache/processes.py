@@ -11,6 +11,8 @@ import os
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from hypernodes.cache.fork_gate import SQLITE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -58,14 +60,17 @@ def shared_in_process(settings: tuple[Any, ...], make: Callable[[], _Cache]) -> 
 
 def _before_fork() -> None:
     _paused[:] = [cache for cache in list(_caches.values()) if cache._pause_writes()]
+    SQLITE.close()
 
 
 def _after_fork_in_parent() -> None:
+    SQLITE.open()
     while _paused:
         _paused.pop()._resume_writes()
 
 
 def _after_fork_in_child() -> None:
+    SQLITE.open_in_child()
     _paused.clear()
     for cache in list(_caches.values()):
         # SQLite forbids even closing a connection in a forked process, so that nothing may free it.
