@@ -29,6 +29,7 @@ class InProcessTransport(ReportingTransport):
         self._stores = {name: _ValueStore(count) for name, count in readers.items()}
         self._reports: deque[Report] = deque()
         self._errors: dict[int, BaseException] = {}  # of UDFs
+        self._raised: list[_KeptError] = []  # in their place
         self._error_keys = count()
         self._is_cancelled = False
         self._running_calls = 0
@@ -63,18 +64,25 @@ class InProcessTransport(ReportingTransport):
             task.get_loop().call_soon_threadsafe(task.cancel)
 
     def close(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
-        """Let go of all values; if the query was stopped, wait for running calls, at most that many seconds.
-
-        Daft keeps its functions and their errors for a while, and these refer to this transport.
-        """
+        """Wait for running calls if the query was stopped, at most that many seconds."""
         if self._is_cancelled:
             with self._call_ended:
                 self._call_ended.wait_for(lambda: not self._running_calls, timeout=timeout)
+
+    def release(self) -> None:
+        """Let go of all values.
+
+        Daft keeps its functions and their errors for a while. The functions refer to this transport, and the
+        errors to frames that have handled them, or an error beside them.
+        """
         self._is_cancelled = True  # what comes later is not kept
         for store in self._stores.values():
             store.clear()
         self._reports.clear()
         self._errors.clear()
+        while self._raised:
+            raised = self._raised.pop()
+            raised.__traceback__ = raised.__context__ = None
 
     @property
     def object_type(self) -> DataType:
@@ -130,6 +138,7 @@ class InProcessTransport(ReportingTransport):
         """
         raised = _KeptError(next(self._error_keys))
         self._errors[raised.key] = error
+        self._raised.append(raised)
         try:
             raise raised from None
         finally:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from math import ceil
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -227,10 +228,8 @@ def _reports(
         caller.on_cancel(transport.stop)
     try:
         for partition in partitions:
-            for report in transport.read_reports(partition):
-                _locate_lost_output(report, spec)
-                yield report
-                del report
+            # No local variable holds a report: an error that Daft keeps may refer to this frame.
+            yield from map(partial(_located, spec), transport.read_reports(partition))
         yield from transport.read_reports()
         is_complete = True
     except Exception as error:
@@ -251,6 +250,7 @@ def _reports(
             transport.stop()
         transport.close()
         partitions.close()
+        transport.release()
     # The error is yielded, not raised: a generator cannot raise a StopIteration, and an error that is raised
     # above would get the one of Daft as its context. No variable of this frame refers to it meanwhile.
     while last:
@@ -262,15 +262,16 @@ def _death(spec: QuerySpec, error: BaseException) -> WorkerDiedError:
     return WorkerDiedError(f"a process of Daft has ended that computed {listing(names)}: {message_of(error)}")
 
 
-def _locate_lost_output(report: Report, spec: QuerySpec) -> None:
+def _located(spec: QuerySpec, report: Report) -> Report:
     """Note on the error of an output that cannot be unpickled here which node has made it, for which item."""
     error = report.error
     if not is_a(error, UnpackError) or error.output is None:
-        return
+        return report
     plan = next(stage.plan for stage in spec.stages if error.output in stage.makes)
     index = report.positions[0] if spec.indices is None else spec.indices[report.positions[0]]
     scope = (spec.scope or Scope(plan.key, plan.path)).of_item(index)
     locate_output(error, plan, error.output, scope, spec.fixed)
+    return report
 
 
 def _explained(error: BaseException) -> BaseException:

@@ -153,7 +153,11 @@ class ReportingTransport(Transport):
 
     @abstractmethod
     def close(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
-        """Let go of the query; if it was stopped, wait for running calls, at most that many seconds."""
+        """End the processes of the query; if it was stopped, wait for running calls, at most so long."""
+
+    def release(self) -> None:
+        """Let go of all values: the query has ended."""
+        return
 
     @abstractmethod
     def write_misfits(self, name: str, column: Sequence[Any] | None, positions: Sequence[int]) -> Series:
