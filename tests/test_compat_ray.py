@@ -154,3 +154,18 @@ def test_data_sets_are_mapped_with_a_number_of_retries():
     assert present, todo
     taken = inspect.signature(getattr(ray.data.Dataset, present[0])).parameters
     assert {"fn", "batch_size", "compute", "fn_constructor_args", "ray_remote_args"} <= set(taken), todo
+
+
+def test_processes_of_a_cluster_see_the_marks_of_others():
+    todo = changed(
+        "ray.experimental.internal_kv has changed.", "Find another store that all processes share."
+    )
+
+    @ray.remote(num_cpus=0)
+    def marks():
+        return compat.add_mark("one;")
+
+    assert [ray.get(marks.remote()), compat.add_mark("one;"), compat.add_mark("oneself;")] == [0, 1, 0], todo
+    compat.remove_marks("one;")
+    assert [compat.add_mark("one;"), compat.add_mark("oneself;")] == [0, 1], todo
+    compat.remove_marks("one")

@@ -977,3 +977,16 @@ def test_only_the_item_fails_that_ends_its_process_of_daft_each_time(tmp_path):
     assert rows == [0, 2, 6]
     assert isinstance(error, WorkerDiedError)
     assert "item 2" in str(error.__notes__)
+
+
+@ray_only
+@pytest.mark.timeout(180)
+def test_only_the_item_fails_that_ends_the_process_of_daft_on_a_host(tmp_path):
+    pipeline = Pipeline([node(dies, output_name="y")], DaftEngine()).bind(marks=str(tmp_path), always=True)
+    rows = pipeline.map({"x": range(1, 4)}, map_over="x", on_error="return")["y"]
+    error = rows.pop(1)
+    assert rows == [2, 6]
+    assert isinstance(error, WorkerDiedError)
+    assert "'dies'" in str(error)
+    assert "item 1" in str(error.__notes__)
+    assert pipeline.map({"x": [5]}, map_over="x") == {"y": [10]}

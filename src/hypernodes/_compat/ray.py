@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import logging
@@ -127,6 +127,42 @@ def rejects_token(address: str, timeout: float) -> bool:
         except grpc.RpcError as error:
             return bool(error.code() == grpc.StatusCode.UNAUTHENTICATED)
     return False
+
+
+def add_mark(key: str) -> int:
+    """Count one more mark under a key that all processes of the cluster see, and return how many there were.
+
+    Why: nothing else tells a process that Daft has started which of its rows have ended others. An actor
+    would take a second for each query.
+    When ``ray.experimental.internal_kv`` is gone: this function returns 0, and `DaftEngine(runner="ray")`
+    hangs on an item that ends its process.
+    """
+    store = _key_value_store()
+    if store is None:
+        return 0
+    marks = int(store._internal_kv_get(key, namespace=_MARKS) or 0)
+    store._internal_kv_put(key, str(marks + 1), namespace=_MARKS)
+    return marks
+
+
+def remove_marks(prefix: str) -> None:
+    """Remove the marks under all keys that begin with a prefix.
+
+    Why and when: as with `add_mark`.
+    """
+    if (store := _key_value_store()) is not None:
+        store._internal_kv_del(prefix, del_by_prefix=True, namespace=_MARKS)
+
+
+_MARKS: Final = "hypernodes marks"
+
+
+def _key_value_store() -> Any:
+    try:
+        store: Any = import_module("ray.experimental.internal_kv")
+        return store if store._internal_kv_initialized() else None
+    except (ImportError, AttributeError):
+        return None
 
 
 def discard_error(ref: ObjectRef[Any]) -> None:

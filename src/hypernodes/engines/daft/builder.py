@@ -15,7 +15,7 @@ from hypernodes.engines.daft.columns import column_type_of_output
 from hypernodes.engines.daft.lifeline import end_with_driver
 from hypernodes.engines.daft.transport import InputColumn, OutputColumn, Transport, misfit_column
 from hypernodes.engines.daft.udf import REPORT, StageTask, StageUdf
-from hypernodes.exceptions import UnpackError
+from hypernodes.exceptions import UnpackError, listing
 from hypernodes.execution.current import OCCUPIED, OTHER_PROCESS
 from hypernodes.execution.targets.diagnose import unsent
 from hypernodes.execution.targets.same_code import check_code, unpickling, with_code
@@ -31,6 +31,7 @@ from hypernodes.serialization.warning_filters import broadcast_filters, warning_
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from hypernodes.engines.daft.spec import QueryOptions, QuerySpec
     from hypernodes.execution.stages import Stage
@@ -157,6 +158,9 @@ class QueryBuilder:
         return daft_udf
 
 
+_keys: Final = count()
+
+
 class SerializedUdf:
     """A stage as a function of columns, for other processes."""
 
@@ -169,6 +173,8 @@ class SerializedUdf:
         sends_code: bool = False,
     ) -> None:
         self._transport = transport
+        self._key = next(_keys)
+        self._computes = listing(sorted({step.name for step in task.stage.plan.calls()}))
         self._large: dict[str, Broadcast] = {}
         run = run_name()
         try:
@@ -188,7 +194,7 @@ class SerializedUdf:
         """Compute the stage for the items of some rows."""
         token = OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})
         try:
-            with warning_filters(self._filters):
+            with warning_filters(self._filters), self._watched(series[0]):
                 return self._deserialized()(*series)
         finally:
             OCCUPIED.reset(token)
@@ -196,8 +202,11 @@ class SerializedUdf:
     async def on_loop(self, *series: Series) -> Series:
         """Compute the stage for the items of some rows, several items at once."""
         OCCUPIED.set(OCCUPIED.get() | {OTHER_PROCESS})  # This is in the context of the coroutine only.
-        with warning_filters(self._filters):
+        with warning_filters(self._filters), self._watched(series[0]):
             return await self._deserialized().on_loop(*series)
+
+    def _watched(self, first: Series) -> AbstractContextManager[None]:
+        return self._transport.watched(self._key, first, self._computes)
 
     def _deserialized(self) -> StageUdf:
         end_with_driver(self._transport.lifeline)

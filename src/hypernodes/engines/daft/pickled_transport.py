@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode, b64encode
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from daft import DataType, Series
 from hypernodes._compat.daft import partition_columns
 from hypernodes.engines.daft.lifeline import Lifeline
 from hypernodes.engines.daft.transport import CANCEL_TIMEOUT_S, Report, ReportingTransport
-from hypernodes.exceptions import RemoteError
+from hypernodes.exceptions import RemoteError, WorkerDiedError
 from hypernodes.execution.targets.serialize_outcomes import (
     deserialize_chunk_outcome,
     serialize_chunk_outcome,
@@ -26,6 +27,7 @@ from hypernodes.serialization.salvage import Lost, find_lost, load_what_is_left
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from hypernodes.engines.daft.call_marks import CallMarks
     from hypernodes.exceptions import HintError
     from hypernodes.execution.jobs import Chunk, ChunkOutcome
 
@@ -39,8 +41,9 @@ class PickledTransport(ReportingTransport):
     defined in a script comes back from it as another class.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, marks: CallMarks | None = None) -> None:
         self._lifeline = Lifeline()
+        self._marks = marks
 
     @property
     def lifeline(self) -> Lifeline:
@@ -54,6 +57,22 @@ class PickledTransport(ReportingTransport):
     def close(self, timeout: float | None = CANCEL_TIMEOUT_S) -> None:
         """Wait for the processes of the query if it was stopped, at most that many seconds."""
         self._lifeline.close(timeout)
+
+    def release(self) -> None:
+        """Let go of what the query has left behind."""
+        if self._marks is not None:
+            self._marks.clear()
+
+    @contextmanager
+    def watched(self, udf: int, first: Series, computes: str) -> Iterator[None]:
+        """Return a context for a call of a UDF, which is not made if processes have died of its rows."""
+        if self._marks is None:
+            yield
+            return
+        with self._marks.around(udf, first) as may_run:
+            if not may_run:
+                self.raise_error(WorkerDiedError(f"a process of Daft has ended that computed {computes}"))
+            yield
 
     @property
     def object_type(self) -> DataType:

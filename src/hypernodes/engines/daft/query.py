@@ -30,6 +30,7 @@ from hypernodes._compat.daft import (
 )
 from hypernodes.callbacks.event import Scope
 from hypernodes.engines.daft.builder import QueryBuilder
+from hypernodes.engines.daft.call_marks import CallMarks
 from hypernodes.engines.daft.columns import exact_series, inferred_type, object_series
 from hypernodes.engines.daft.in_process_transport import InProcessTransport
 from hypernodes.engines.daft.pickled_transport import PickledTransport
@@ -68,12 +69,16 @@ BATCHES_PER_WORKER: Final = 4
 """How many batches of rows each worker gets, so that all workers end at about the same time."""
 
 
+MAX_ATTEMPTS: Final = 2
+"""How often Daft's Ray runner calls a UDF with a single item whose process ends each time."""
+
+
 def query_items(
     spec: QuerySpec, columns: Mapping[str, list[Any]], total: int, options: QueryOptions
 ) -> Iterator[Report]:
     """Run a query over items in the memory of this process, and yield its reports as they arrive."""
     # The caller keeps the inputs in memory anyway, so the transport never releases them.
-    transport = _reporting_transport(options, {**spec.readers, **dict.fromkeys(columns, 0)})
+    transport = _reporting_transport(options, {**spec.readers, **dict.fromkeys(columns, 0)}, total)
     source: dict[str, Any] = {POSITIONS: _position_series(total)}
     dtypes: dict[str, DataType | None] = {}
     for name, column in columns.items():
@@ -177,8 +182,14 @@ def print_plan(frame: DataFrame) -> None:
     frame.explain(show_all=True)
 
 
-def _reporting_transport(options: QueryOptions, readers: Mapping[str, int]) -> ReportingTransport:
-    return PickledTransport() if options.is_remote else InProcessTransport(readers)
+def _reporting_transport(
+    options: QueryOptions, readers: Mapping[str, int], total: int | None = None
+) -> ReportingTransport:
+    if not options.is_remote:
+        return InProcessTransport(readers)
+    # The items of a map that ends processes are tried again in parts. A single item can only be tried again.
+    attempts = MAX_ATTEMPTS if total == 1 else 1
+    return PickledTransport(CallMarks(attempts) if options.runner == "ray" else None)
 
 
 def _position_series(total: int) -> Series:

@@ -16,6 +16,7 @@ The transports differ in how objects go:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -125,6 +126,12 @@ class Transport(ABC):
         """Raise the error of a UDF, in a form that Daft hands on without loss."""
 
     # ---------------------------------------------------------------------------------- cancelling
+
+    @contextmanager
+    def watched(self, udf: int, first: Series, computes: str) -> Iterator[None]:
+        """Return a context for a call of a UDF in another process, which may end the process."""
+        del udf, first, computes
+        yield
 
     def begin_call(self) -> None:
         """Register that a call of a UDF begins; raise a DaftError if the query was cancelled."""
