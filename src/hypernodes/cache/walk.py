@@ -11,7 +11,9 @@ import pathlib
 import threading
 import types
 import uuid
+import warnings
 import weakref
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from hypernodes.cache.attribute_uses import is_private
@@ -176,7 +178,10 @@ class Walk(CodeWalk):
             raise SignatureError("an object() is only equal to itself")
         try:
             reduce = copyreg.dispatch_table.get(type(value))
-            parts: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
+            # Python 3.12 and 3.13 warn that iterators of `itertools` cannot be pickled in later versions.
+            quiet = type(value).__module__ == "itertools"
+            with warnings.catch_warnings(action="ignore") if quiet else nullcontext():
+                parts: Any = value.__reduce_ex__(4) if reduce is None else reduce(value)
         except Exception as error:
             raise SignatureError(
                 f"a {type(value).__qualname__} has no stable content ({described(error)})"
