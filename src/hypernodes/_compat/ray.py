@@ -132,8 +132,8 @@ def rejects_token(address: str, timeout: float) -> bool:
 def add_mark(key: str) -> int:
     """Count one more mark under a key that all processes of the cluster see, and return how many there were.
 
-    Why: nothing else tells a process that Daft has started which of its rows have ended others. An actor
-    would take a second for each query.
+    Why: Daft does not tell a process that the rows which it gets have ended an earlier process. To start an
+    actor for that would take a second for each query.
     When ``ray.experimental.internal_kv`` is gone: this function returns 0, and `DaftEngine(runner="ray")`
     hangs on an item that ends its process.
     """

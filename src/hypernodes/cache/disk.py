@@ -134,12 +134,6 @@ class DiskCache(Maintenance):
         self._delayed = WriteBehind(self._store, self._warn)
         self._warn.drop_deferred()
 
-    def _pause_writes(self) -> bool:
-        return self._delayed.pause()
-
-    def _resume_writes(self) -> None:
-        self._delayed.resume()
-
     # ------------------------------------------------------------------------------------ reading
 
     def get(self, signature: str) -> Any:

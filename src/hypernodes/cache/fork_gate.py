@@ -7,7 +7,7 @@ it ever releases it, and the next use of SQLite there waits for ever.
 from __future__ import annotations
 
 import time
-from threading import Event, Lock, get_ident
+from threading import Lock, get_ident
 from typing import Final
 
 _MAX_DELAY_S: Final = 5.0
@@ -16,23 +16,26 @@ _INTERVAL_S: Final = 0.0005
 
 
 class ForkGate:
-    """Counts the threads that are inside, and lets none in while the process is forked."""
+    """Counts the threads that are inside, and lets none in while a thread forks the process."""
 
     def __init__(self) -> None:
-        self._is_open = Event()
-        self._is_open.set()
-        self._forking = Lock()  # held by the thread that has closed the gate
-        self._forks = 0  # its id; it may free a connection meanwhile
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with no thread inside, also in a process that was forked."""
+        self._closed = Lock()
+        self._forking_thread = 0  # its id; it may free a connection meanwhile
         self._depths: dict[int, int] = {}  # of the threads inside: a thread may enter again
 
     def __enter__(self) -> None:
         thread = get_ident()
         depth = self._depths.get(thread, 0)
-        # Only then is it seen that the gate is closed: `close` looks the other way round.
+        # Only then is it seen whether the gate is closed: `close` looks the other way round.
         self._depths[thread] = depth + 1
-        while not depth and not self._is_open.is_set() and thread != self._forks:
+        while not depth and self._forking_thread not in (0, thread):
             del self._depths[thread]
-            self._is_open.wait()
+            with self._closed:  # It is held until the gate is open.
+                pass
             self._depths[thread] = 1
 
     def __exit__(self, *exc_info: object) -> None:
@@ -44,22 +47,16 @@ class ForkGate:
 
     def close(self) -> None:
         """Let no thread in, and wait until all others have left."""
-        self._forking.acquire()
-        self._forks = get_ident()
-        self._is_open.clear()
+        self._closed.acquire()
+        self._forking_thread = get_ident()
         deadline = time.monotonic() + _MAX_DELAY_S
-        while self._depths.keys() - {self._forks} and time.monotonic() < deadline:
+        while self._depths.keys() - {self._forking_thread} and time.monotonic() < deadline:
             time.sleep(_INTERVAL_S)
 
     def open(self) -> None:
         """Let threads in again, after a fork."""
-        self._forks = 0
-        self._is_open.set()
-        self._forking.release()
-
-    def open_in_child(self) -> None:
-        """Begin in a process that was forked, which has one thread."""
-        self.__init__()  # type: ignore[misc]
+        self._forking_thread = 0
+        self._closed.release()
 
 
 SQLITE: Final = ForkGate()

@@ -1,7 +1,6 @@
 """The caches of one process: one for each directory after unpickling, empty after a fork, flushed at exit.
 
-A fork waits for batches that another thread is writing. The child process would otherwise inherit locks of
-SQLite that no thread of it ever releases, and a database in the middle of a transaction.
+A fork waits until other threads have left SQLite: see `fork_gate`.
 """
 
 from __future__ import annotations
@@ -29,18 +28,11 @@ class _ProcessCache(Protocol):
     def _reset(self) -> None:
         """Begin with no open files and no delayed entries."""
 
-    def _pause_writes(self) -> bool:
-        """Wait for the batch that is being written, and write no other one; return whether that worked."""
-
-    def _resume_writes(self) -> None:
-        """Allow batches to be written again."""
-
 
 _Cache = TypeVar("_Cache", bound=_ProcessCache)
 
 _unpickled: dict[tuple[Any, ...], Any] = {}
 _caches: weakref.WeakValueDictionary[int, _ProcessCache] = weakref.WeakValueDictionary()
-_paused: list[_ProcessCache] = []
 _inherited: list[object] = []
 
 
@@ -58,20 +50,8 @@ def shared_in_process(settings: tuple[Any, ...], make: Callable[[], _Cache]) -> 
     return cache
 
 
-def _before_fork() -> None:
-    _paused[:] = [cache for cache in list(_caches.values()) if cache._pause_writes()]
-    SQLITE.close()
-
-
-def _after_fork_in_parent() -> None:
-    SQLITE.open()
-    while _paused:
-        _paused.pop()._resume_writes()
-
-
 def _after_fork_in_child() -> None:
-    SQLITE.open_in_child()
-    _paused.clear()
+    SQLITE.begin()
     for cache in list(_caches.values()):
         # SQLite forbids even closing a connection in a forked process, so that nothing may free it.
         _inherited.append(cache._store)
@@ -90,7 +70,5 @@ def _flush_all() -> None:
         cache.flush()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=SQLITE.close, after_in_parent=SQLITE.open, after_in_child=_after_fork_in_child)
 atexit.register(_flush_all)

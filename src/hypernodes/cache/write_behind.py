@@ -27,8 +27,6 @@ _FLUSH_DELAY_S: Final = 0.05
 """A record waits at most so long for others to be written with; other processes do not see it until then."""
 _COUNT_BACKOFF_S: Final = 1.0
 """Counts without records are not written for so long after another process has been found writing."""
-_MAX_PAUSE_DELAY_S: Final = 5.0
-"""Writing a batch takes milliseconds, unless another process holds the database or the disk is very slow."""
 
 
 class WriteBehind:
@@ -93,17 +91,6 @@ class WriteBehind:
 
     def _has_due_counts(self) -> bool:
         return bool(self._counts) and time.monotonic() >= self._next_count_at
-
-    def pause(self) -> bool:
-        """Wait for a batch that is being written, and write no other one until `resume` is called.
-
-        Return whether it was possible in a reasonable time; only then `resume` must be called.
-        """
-        return self._writing.acquire(timeout=_MAX_PAUSE_DELAY_S)
-
-    def resume(self) -> None:
-        """Allow batches to be written after `pause`."""
-        self._writing.release()
 
     def _write_batch(self) -> None:
         with self._writing:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from hypernodes._compat.ray import add_mark, remove_marks
 
@@ -18,12 +18,19 @@ if TYPE_CHECKING:
     from daft import Series
 
 
-class CallMarks:
-    """The marks of one query, whose rows are given to a process so many times."""
+MAX_ATTEMPTS: Final = 2
+"""How often a UDF is called with a single item whose process ends each time.
 
-    def __init__(self, attempts: int) -> None:
+The items of a map that ends a process are tried again in parts, so that a call with them is made once.
+"""
+
+
+class CallMarks:
+    """The marks of one query, over so many items if that is known."""
+
+    def __init__(self, items: int | None) -> None:
         self._query = secrets.token_hex(8)
-        self._attempts = attempts
+        self._attempts = MAX_ATTEMPTS if items == 1 else 1
 
     @contextmanager
     def around(self, udf: int, positions: Series) -> Iterator[bool]:

@@ -59,7 +59,7 @@ class PickledTransport(ReportingTransport):
         self._lifeline.close(timeout)
 
     def release(self) -> None:
-        """Let go of what the query has left behind."""
+        """Remove the marks of the calls of the query."""
         if self._marks is not None:
             self._marks.clear()
 

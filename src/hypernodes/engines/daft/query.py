@@ -69,10 +69,6 @@ BATCHES_PER_WORKER: Final = 4
 """How many batches of rows each worker gets, so that all workers end at about the same time."""
 
 
-MAX_ATTEMPTS: Final = 2
-"""How often Daft's Ray runner calls a UDF with a single item whose process ends each time."""
-
-
 def query_items(
     spec: QuerySpec, columns: Mapping[str, list[Any]], total: int, options: QueryOptions
 ) -> Iterator[Report]:
@@ -187,9 +183,7 @@ def _reporting_transport(
 ) -> ReportingTransport:
     if not options.is_remote:
         return InProcessTransport(readers)
-    # The items of a map that ends processes are tried again in parts. A single item can only be tried again.
-    attempts = MAX_ATTEMPTS if total == 1 else 1
-    return PickledTransport(CallMarks(attempts) if options.runner == "ray" else None)
+    return PickledTransport(CallMarks(total) if options.runner == "ray" else None)
 
 
 def _position_series(total: int) -> Series:

@@ -191,9 +191,11 @@ class Run:
             waiting.owner.look_again(waiting.about)
 
     def leave_out(self, key: JobKey, steps: Sequence[CallStep]) -> None:
-        """Take calls out of a group that has not begun: they are made elsewhere, or take what is."""
+        """Take calls out of a group that has not begun: they wait for equal calls that are made elsewhere."""
         owner, about = self._state.waiting[key]
         about[:] = [step for step in about if step not in steps]
+        if not about:  # Nothing of the group is left that has an outcome.
+            self._state.take(key)
         owner.look_again(steps)
 
     def abandon(self, error: BaseException) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from hypernodes.execution.signature import Signer
 
 
-class Asker(Protocol):
-    """The run of a plan, as far as looking up must know it."""
+class SignedRun(Protocol):
+    """The run of a plan, as far as the look-up of its steps must know it."""
 
     run: RunState
     plan: Plan
@@ -44,11 +44,11 @@ class Asker(Protocol):
         """Go on after a job that could not be carried out at all."""
 
 
-class StepLookup(SentJobs[Asker]):
+class StepLookup(SentJobs[SignedRun]):
     """The steps of one run of a plan that may be found in the cache."""
 
-    def __init__(self, asker: Asker, signer: Signer, signed: SignedItem) -> None:
-        super().__init__(asker)
+    def __init__(self, part: SignedRun, signer: Signer, signed: SignedItem) -> None:
+        super().__init__(part)
         self._signer = signer
         self._identities = signed.identities
         self._signatures = signed.signatures
@@ -81,28 +81,28 @@ class StepLookup(SentJobs[Asker]):
         if self.over or step.index in self._unsigned:
             return
         self._unsigned.add(step.index)
-        asker, is_identified = self._part, False
+        part, is_identified = self._part, False
         for _, name in step.arguments:
             if name in self._identities:
                 continue
-            if name in asker.values:
-                is_identified |= self._identify(name, asker.values[name])
+            if name in part.values:
+                is_identified |= self._identify(name, part.values[name])
             else:
-                producer = asker.plan.producers[name]
+                producer = part.plan.producers[name]
                 if producer.index in self._signer.steps and producer.index not in self._signatures:
-                    asker.run.later(self._wait_for_identities, producer)
+                    part.run.later(self._wait_for_identities, producer)
                 else:
-                    asker.run.later(asker.ask, producer)
+                    part.run.later(part.ask, producer)
         if is_identified:
             self._sign_more()
 
     def _identify(self, name: str, value: Any) -> bool:
         """Identify a value by its content; ``False`` if it has to be brought here first."""
-        asker = self._part
+        part = self._part
         if is_remote(value):
-            asker.run.jobs.append(Fetch(asker.run.key_for(self, name), (value,)))
+            part.run.jobs.append(Fetch(part.run.key_for(self, name), (value,)))
             return False
-        self._identities[name] = identify(value, name, asker.plan, self._signer.reach)
+        self._identities[name] = identify(value, name, part.plan, self._signer.reach)
         return True
 
     def _identifies(self, name: str) -> bool:
@@ -114,27 +114,27 @@ class StepLookup(SentJobs[Asker]):
 
     def _sign_more(self) -> None:
         """Go on with the steps that can be signed, now that more is identified."""
-        asker = self._part
+        part = self._part
         for step in self._signer.sign(self._identities, self._signatures):
             if step.index not in self._unsigned:
                 continue
             self._unsigned.discard(step.index)
-            if step.index in asker.asked:
+            if step.index in part.asked:
                 self._look_up(step)
             elif not self._identities.keys() >= {name for name in step.outputs if name is not None}:
-                asker.run.later(asker.ask, step)  # its outputs are identified by content, so they are needed
+                part.run.later(part.ask, step)  # its outputs are identified by content, so they are needed
 
     def _look_up(self, step: Step) -> None:
-        index, asker = step.index, self._part
-        if (signature := self._signatures[index]) is None or asker.plan.cache is None:
-            asker.wait_for_values(step)
+        index, part = step.index, self._part
+        if (signature := self._signatures[index]) is None or part.plan.cache is None:
+            part.wait_for_values(step)
         elif index in self._known:
-            asker.found(step, signature, self._known.pop(index))
-        elif asker.run.is_absent(signature):
-            asker.wait_for_values(step)
+            part.found(step, signature, self._known.pop(index))
+        elif part.run.is_absent(signature):
+            part.wait_for_values(step)
         else:
             if not self._to_look_up:
-                asker.run.later(self._look_up_together)
+                part.run.later(self._look_up_together)
             self._to_look_up.append(step)
 
     def _look_up_together(self) -> None:
