@@ -1,6 +1,7 @@
 """A run that changes what the code of a node reads says so, unless the change is an effect."""
 
 import importlib
+import itertools
 import sys
 import warnings
 
@@ -211,3 +212,33 @@ def test_a_known_run_and_one_in_other_processes_change_nothing(cache):
             assert pipeline.with_engine(engine).map({"x": [1, 2]}, map_over="x") == {"y": [1, 2]}
             assert len(cache) == 2
     assert pipeline.run({"x": 1}) == {"y": 1}
+
+
+class Forgetful:
+    """A cache that returns None for a miss."""
+
+    def get(self, signature):
+        return None
+
+    def put(self, signature, value):
+        pass
+
+
+NUMBERS = itertools.count()
+UNCACHEABLE = (number for number in range(3))
+
+
+@pytest.mark.parametrize(
+    ("function", "store"),
+    [
+        (lambda x: next(NUMBERS), DiskCache),
+        (lambda x: UNCACHEABLE, DiskCache),
+        (lambda x: x, lambda path: Forgetful()),
+    ],
+    ids=["changes what it reads", "has no fingerprint", "a cache that returns None"],
+)
+def test_a_warning_of_a_cache_names_the_line_that_has_called_the_library(function, store, tmp_path):
+    pipeline = Pipeline([node(function, output_name="y")], cache=store(tmp_path))
+    with pytest.warns(CacheWarning) as caught:
+        pipeline.run({"x": 1})
+    assert {warning.filename for warning in caught} == {__file__}

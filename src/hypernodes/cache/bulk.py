@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from hypernodes.cache.bytecode import is_tested_python, python_version
 from hypernodes.config import MISS, Cache
 from hypernodes.exceptions import CacheWarning
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -129,11 +129,10 @@ def _warn_of_none(kind: type) -> None:
     if kind in _classes_warned_of:
         return
     _classes_warned_of.add(kind)
-    warnings.warn(
+    warn_user(
         f"a cache of class {kind.__qualname__!r} returns None, which counts as a miss. Its get is "
         f"to return hypernodes.config.MISS for a miss.",
         CacheWarning,
-        stacklevel=3,
     )
 
 
@@ -145,10 +144,9 @@ def _warn_of_untested_python() -> None:
     if version in _versions_warned_of:
         return
     _versions_warned_of.add(version)
-    warnings.warn(
+    warn_user(
         f"nothing is cached: the fingerprints of code are read from Python's bytecode, which this version of "
         f"hypernodes is not tested with on Python {version}. Install a later version of hypernodes, or use a "
         f"version of Python that it supports.",
         CacheWarning,
-        stacklevel=3,
     )

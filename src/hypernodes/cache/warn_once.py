@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from typing import TYPE_CHECKING, Final
 
 from hypernodes.exceptions import CacheWarning
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ class WarnOnce:
             self._deferred.append((cause, text))
             return
         self._causes.add(cause)
-        warnings.warn(f"cache {str(self._path)!r}: {text}.", CacheWarning, stacklevel=4)
+        warn_user(f"cache {str(self._path)!r}: {text}.", CacheWarning)
 
     def emit_deferred(self) -> None:
         """Emit the warnings that the quiet thread has deferred."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypernodes.callbacks.base import CallbackContext, PipelineCallback
 from hypernodes.exceptions import NodeAbandonedError, TelemetryWarning, import_extra
 from hypernodes.text import ascii_name
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,10 +108,8 @@ class RayMetrics(PipelineCallback):
         import ray
 
         if not ray.is_initialized():
-            warnings.warn(
-                "RayMetrics counts nothing, since this process is not connected to Ray.",
-                TelemetryWarning,
-                stacklevel=2,
+            warn_user(
+                "RayMetrics counts nothing, since this process is not connected to Ray.", TelemetryWarning
             )
             return
         with self._lock:

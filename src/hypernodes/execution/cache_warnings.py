@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import warnings
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from hypernodes.exceptions import CacheWarning
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from hypernodes.cache.content import Omissions
@@ -21,7 +21,7 @@ def warn_once(plan: Plan, message: str, cause: str = "") -> None:
     warned = _warned.setdefault(plan, set())
     if (cause or message) not in warned:
         warned.add(cause or message)
-        warnings.warn(message, CacheWarning, stacklevel=2)
+        warn_user(message, CacheWarning)
 
 
 def warn_of_gaps(left_out: Omissions) -> None:
@@ -36,12 +36,11 @@ def warn_of_gaps(left_out: Omissions) -> None:
         _warned_classes.add(name)
         listed = " and ".join(map(repr, attributes))
         reasons = "; ".join(dict.fromkeys(attributes.values()))
-        warnings.warn(
+        warn_user(
             f"objects of class {kind.__qualname__!r} count without their private attribute {listed}, which "
             f"cannot be fingerprinted: {reasons}. If results depend on it, say what it stands for: define a "
             f"method __cache_key__(self) that returns all that counts of the object.",
             CacheWarning,
-            stacklevel=2,
         )
 
 

@@ -7,7 +7,6 @@ Spans are made in the driver from events, with the times of the events; `run_spa
 from __future__ import annotations
 
 import secrets
-import warnings
 from typing import TYPE_CHECKING, Any, Final, Never
 
 from hypernodes.arguments import amount, error_of, text, unknown_option
@@ -25,6 +24,7 @@ from hypernodes.telemetry.trace import (
     pipeline_attributes,
     worker_attributes,
 )
+from hypernodes.user_warnings import warn_user
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,7 +154,7 @@ class TelemetryCallback(PipelineCallback):
             if providers is None:
                 if not self._is_warned:
                     self._is_warned = True
-                    warnings.warn(_NO_PROVIDER, TelemetryWarning, stacklevel=3)
+                    warn_user(_NO_PROVIDER, TelemetryWarning)
                 return None
             from hypernodes.telemetry.providers import Metrics
             from hypernodes.telemetry.recorder import SpanRecorder

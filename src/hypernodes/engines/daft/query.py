@@ -8,7 +8,6 @@ select   the reports; or the outputs, as the columns of a lazy data frame
 
 from __future__ import annotations
 
-import warnings
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -359,9 +358,7 @@ class Results:
         for name, error in report.hint_errors.items():
             if name not in self._warned:
                 self._warned.add(name)
-                warnings.warn(
-                    f"{error} Until then, its values go as Python objects.", HintWarning, stacklevel=2
-                )
+                warn_user(f"{error} Until then, its values go as Python objects.", HintWarning)
 
     def columns(self, total: int | None = None) -> dict[str, list[Any]]:
         """Return all values of each output that was asked for."""
