@@ -56,7 +56,23 @@ def map_call(
         return _map_no_items(pipeline, engine, given, wanted)
     if previous is not None:
         return _map_failed(pipeline, engine, given, wanted, on_error, previous)
-    rows: Any = engine.map(pipeline, given.items, given.fixed, wanted, on_error=on_error)
+    # No local variable holds the rows: since Python 3.12, the traceback of an error keeps this frame.
+    return _collected(
+        engine.map(pipeline, given.items, given.fixed, wanted, on_error=on_error),
+        pipeline,
+        engine,
+        given,
+        wanted,
+    )
+
+
+def _collected(
+    rows: Any,
+    pipeline: PipelineInspection,
+    engine: Engine,
+    given: MapInputs[Columns],
+    wanted: Names | None,
+) -> dict[str, list[Any]]:
     if engine.is_lazy:
         lazy: dict[str, list[Any]] = rows
         return lazy

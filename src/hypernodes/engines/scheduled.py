@@ -139,10 +139,8 @@ class ScheduledEngine(Engine):
                 scope=scope_of(plan, dispatcher, _ctx),
                 on_error=on_error,
             )
-            rows: Sequence[Any] = self._complete(prepared, run, dispatcher)
-            if isinstance(rows, Columns):
-                return rows
-            return [row.error if isinstance(row, Failure) else row for row in rows]
+            # No local variable holds the rows: since Python 3.12, the traceback of an error keeps this frame.
+            return _with_errors(self._complete(prepared, run, dispatcher))
 
         return _on_the_right_thread(plan, work)
 
@@ -319,6 +317,12 @@ def _row(
         if is_a(error, StopIteration):
             raise raisable(error) from error
         raise
+
+
+def _with_errors(rows: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(rows, Columns):
+        return rows
+    return [row.error if isinstance(row, Failure) else row for row in rows]
 
 
 def _on_the_right_thread(plan: Plan, work: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from hypernodes.callbacks.event import Event, current_worker
 from hypernodes.execution.calls.location import locate
@@ -205,6 +205,6 @@ def run_sync(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         coroutine.send(None)
     except StopIteration as stop:
-        value: T = stop.value
-        return value
+        # No local variable holds the result: since Python 3.12, the traceback of an error keeps this frame.
+        return cast("T", stop.value)
     raise AssertionError("a call that was made without an event loop waited for one")
