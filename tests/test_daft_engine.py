@@ -1,6 +1,7 @@
 """DaftEngine: pipelines as Daft queries."""
 
 import asyncio
+import contextlib
 import importlib
 import os
 import signal
@@ -977,6 +978,32 @@ def test_only_the_item_fails_that_ends_its_process_of_daft_each_time(tmp_path):
     assert rows == [0, 2, 6]
     assert isinstance(error, WorkerDiedError)
     assert "item 2" in str(error.__notes__)
+
+
+@native_only
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the process in /proc")
+@pytest.mark.timeout(120)
+def test_a_process_that_ends_while_it_starts_costs_no_item():
+    killed, is_over = [], threading.Event()
+
+    def kill_first_process():
+        while not (killed or is_over.wait(0.002)):
+            children = Path("/proc/self/task").glob("*/children")
+            with contextlib.suppress(OSError):  # A thread or a process that has just ended.
+                for pid in {int(pid) for file in children for pid in file.read_text().split()}:
+                    if b"daft.execution.udf_worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        os.kill(pid, signal.SIGKILL)  # It has not even imported Daft.
+                        killed.append(pid)
+
+    thread = threading.Thread(target=kill_first_process)
+    thread.start()
+    pipeline = Pipeline([node(lambda x: 2 * x, output_name="y")], DaftEngine(runner="native", concurrency=1))
+    try:
+        assert pipeline.map({"x": [1, 2, 3]}, map_over="x") == {"y": [2, 4, 6]}
+    finally:
+        is_over.set()
+        thread.join()
+    assert killed
 
 
 @ray_only

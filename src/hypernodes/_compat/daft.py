@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
+from multiprocessing import AuthenticationError
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -45,6 +49,9 @@ Why: such a thread runs code of ``daft/execution/udf.py`` until the process has 
 seconds for that, and the thread aborts the program as well.
 When Daft joins its threads at exit: remove it, with `are_threads_in_udfs`.
 """
+
+START_CHECK_INTERVAL_S: Final = 0.2
+"""Seconds between checks whether a process of a UDF has ended before it was connected."""
 
 _RUNNER_VARIABLE: Final = "DAFT_RUNNER"
 _DEAD_PROCESS: Final = (
@@ -108,7 +115,45 @@ def in_processes(udf: Any, count: int) -> Any:
     When ``Func.with_concurrency`` is gone: wrap the function in a class for `daft.cls`, whose
     ``max_concurrency`` is the number of its processes.
     """
+    raise_for_processes_that_end_at_once()
     return udf.with_concurrency(count)
+
+
+@cache
+def raise_for_processes_that_end_at_once() -> None:
+    """Have a query fail when a process of a UDF ends before it has connected to the driver.
+
+    Why: Daft 0.7 waits for the connection without end. That happened where the system was out of memory while
+    a process was starting.
+    When ``daft.execution.udf.UdfHandle`` starts processes in another way: see what it does if one ends, and
+    remove this if it raises. The test ``test_a_process_that_ends_while_it_starts_costs_no_item`` tells.
+    """
+    from daft.execution.udf import UdfHandle
+
+    start: Callable[..., None] = UdfHandle.__init__
+
+    def start_or_raise(self: UdfHandle, *args: Any) -> None:
+        is_connected = Event()
+        watch = Thread(target=_end_wait_for_dead, args=(self, is_connected), name="daft-start", daemon=True)
+        watch.start()
+        try:
+            start(self, *args)
+        except (OSError, EOFError, AuthenticationError) as error:
+            raise RuntimeError(f"{_DEAD_PROCESS[1]} before it was connected") from error
+        finally:
+            is_connected.set()
+
+    UdfHandle.__init__ = start_or_raise  # type: ignore[method-assign, assignment]
+
+
+def _end_wait_for_dead(handle: Any, is_connected: Event) -> None:
+    """Connect in place of a process of a UDF that has ended, so that the wait for its connection ends."""
+    while not is_connected.wait(START_CHECK_INTERVAL_S):
+        process = getattr(handle, "process", None)
+        if process is not None and process.poll() is not None:
+            with suppress(OSError), socket.socket(socket.AF_UNIX) as stand_in:
+                stand_in.connect(handle.socket_path)
+            return
 
 
 def is_udf_process() -> bool:
