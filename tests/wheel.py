@@ -18,8 +18,8 @@ README = Path(__file__).parent.parent / "README.md"
 def main() -> None:
     """Install the wheel and the source distribution of a directory, one after the other, and try both."""
     dist = Path(sys.argv[1]).resolve()
-    snippet = re.search(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
-    assert snippet is not None
+    snippets = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert snippets
     for package in (*dist.glob("*.whl"), *dist.glob("*.tar.gz")):
         with tempfile.TemporaryDirectory() as directory:
             venv.create(f"{directory}/venv", with_pip=True)
@@ -31,7 +31,7 @@ def main() -> None:
 
             run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(package))
             assert "Usage: hypernodes" in run(f"{directory}/venv/bin/hypernodes", "--help")
-            print(f"{package.name}: {run(python, '-W', 'error', '-c', snippet[1])}", end="")
+            print(f"{package.name}:\n{run(python, '-W', 'error', '-c', ''.join(snippets))}", end="")
             types = f"{directory}/venv/lib/*/site-packages/hypernodes/py.typed"
             assert list(Path("/").glob(types.lstrip("/"))), "py.typed is missing"
 
