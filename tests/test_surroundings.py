@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import decimal
+import importlib
 import os
 import random
+import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -318,6 +320,49 @@ def test_a_call_warns_by_the_filters_of_its_caller(engines, engine_elsewhere, wh
             warnings.simplefilter("error", UserWarning)
             warnings.filterwarnings("ignore", message="care")
             assert pipeline.map({"x": [1]}, map_over="x") == {"warn": [1]}
+
+
+RARE = """
+class Careful(UserWarning):
+    pass
+
+
+class VeryCareful(Careful):
+    pass
+"""
+
+
+@node(output_name="was_imported")
+def warn_rarely(x):
+    was_imported = "rare_warnings" in sys.modules
+    if x:
+        category = importlib.import_module("rare_warnings").VeryCareful
+        warnings.warn("careful", category, stacklevel=1)
+    return was_imported
+
+
+@pytest.fixture
+def rare(tmp_path, monkeypatch):
+    """A module with warnings, which workers can import."""
+    (tmp_path / "rare_warnings.py").write_text(RARE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("rare_warnings")
+    del sys.modules["rare_warnings"]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_filter_imports_no_module_in_a_worker_and_counts_when_a_call_does(rare, several):
+    category = (rare.Careful, ArithmeticError) if several else rare.Careful
+    with ParallelExecutor(1) as executor, warnings.catch_warnings():
+        pipeline = Pipeline([warn_rarely], engine=HyperNodesEngine(map_executor=executor))
+        warnings.simplefilter("ignore", category)
+        assert pipeline.map({"x": [0, 0]}, map_over="x") == {"was_imported": [False, False]}
+        assert pipeline.map({"x": [0]}, map_over="x") == {"was_imported": [False]}
+        warnings.simplefilter("error", category)
+        with pytest.raises(rare.VeryCareful):
+            pipeline.map({"x": [1]}, map_over="x")
+        warnings.simplefilter("ignore", rare.VeryCareful)
+        assert pipeline.map({"x": [1]}, map_over="x") == {"was_imported": [True]}
 
 
 def closure():

@@ -37,7 +37,7 @@ class Pickler(CloudPickler):
         """Return how an object is pickled that the standard pickler does not know."""
         if isinstance(obj, CodeType) and self.keeps_file_names:
             return reduce_code(self, obj)
-        if isinstance(obj, functools._lru_cache_wrapper) and not _is_importable(obj):
+        if isinstance(obj, functools._lru_cache_wrapper) and not is_importable(obj):
             return _cached_function, (obj.__wrapped__, obj.cache_parameters(), _own_attributes(obj))
         if isinstance(obj, functools.cached_property):
             return _cached_property, (type(obj), {k: v for k, v in vars(obj).items() if k != "lock"})
@@ -46,16 +46,16 @@ class Pickler(CloudPickler):
         return super().reducer_override(obj)
 
 
-def _is_importable(function: Any) -> bool:
-    """Whether another process finds a function by its name, by the rules of cloudpickle."""
-    name = function.__module__
+def is_importable(named: Any) -> bool:
+    """Whether another process finds a function or class by its name, by the rules of cloudpickle."""
+    name = named.__module__
     by_value = cloudpickle.list_registry_pickle_by_value()
     if name == "__main__" or any(name == module or name.startswith(f"{module}.") for module in by_value):
         return False
     found = sys.modules.get(name)
-    for part in function.__qualname__.split("."):
+    for part in named.__qualname__.split("."):
         found = getattr(found, part, None)
-    return found is function
+    return found is named
 
 
 def _own_attributes(function: Any) -> dict[str, Any]:
