@@ -308,6 +308,11 @@ class Spec:
         for spec in self.tree():
             yield from (member for member in spec.members if isinstance(member, Call))
 
+    def has_nested_map(self):
+        """Whether a pipeline in it is mapped over."""
+        members = (member for spec in self.tree() for member in spec.members)
+        return any(isinstance(member, Nested) and member.map_over for member in members)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -468,6 +473,10 @@ def _called(member, values, path, items, found):
     except (TypeError, ValueError):
         found.note("MapError", None, path, inner.name, items)
         return missing
+    for _, outer in member.outputs:  # of an output that is given, each item of the map has its value
+        column = values.get(outer, each)
+        if not isinstance(column, list) or len(column) != len(each):
+            found.note("MapError", None, path, inner.name, items)
     made = [
         _walk_through(inner, {**fixed, **item}, inner_path, (*items, number), found)
         for number, item in enumerate(each)

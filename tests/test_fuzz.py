@@ -65,7 +65,8 @@ IN_PROCESS = [name for name in ENGINES if not name.startswith(("parallel", "daft
 SELDOM = ["parallel map", "daft", "daft in small batches"]
 FUZZED = ["parallel node", "parallel and async", "ray map", "ray node"] if SEED else []
 ONE_BY_ONE = ("sequential",)  # where the order of items is that of the plain loop
-# Where a worker makes a call itself that may be queued elsewhere: waiting for it could take forever.
+# Where a worker makes a call itself that may be queued elsewhere: waiting for it could take forever. So it is
+# for chunks of nested maps in threads, too.
 BOTH_LEVELS = ("async both", "threaded both", "one pool", "one loop", "threads and async")
 
 
@@ -231,6 +232,7 @@ class Comparison:
         self.may_repeat = (
             executor.startswith(("parallel", "ray", "daft"))
             or executor in BOTH_LEVELS
+            or (executor == "threaded map" and example.spec.has_nested_map())
             or any(spec.engine not in (None, "sequential") for spec in example.spec.tree())
         )
 
