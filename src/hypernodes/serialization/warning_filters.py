@@ -1,7 +1,7 @@
 """The filters of `warnings` of the driver, for the calls that workers make.
 
-Where a worker has not imported the module of a category, its filter has a stand-in for it: the driver may have
-imported large modules that its nodes do not need.
+Where a worker has not imported the module of a category, its filter has a stand-in for it: the driver may
+have imported large modules that its nodes do not need.
 """
 
 from __future__ import annotations

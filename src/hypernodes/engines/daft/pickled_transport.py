@@ -7,7 +7,6 @@ from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import pyarrow as pa
 from daft import DataType, Series
 
 from hypernodes._compat.daft import partition_columns
@@ -168,4 +167,5 @@ def _in_first_row(value: object, count: int) -> Series:
 
 
 def _binary_series(column: list[bytes | None]) -> Series:
-    return Series.from_arrow(pa.array(column, pa.large_binary()))
+    # `pyarrow.array` would import pandas, which takes a third of the start of a process.
+    return Series.from_pylist(column, dtype=DataType.binary())
