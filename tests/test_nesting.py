@@ -3,7 +3,7 @@
 import pytest
 from conftest import Recorder
 
-from hypernodes import DiskCache, Pipeline, node
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 
 
 @node(output_name="y")
@@ -262,3 +262,37 @@ def test_nesting_leaves_the_inner_pipeline_as_it_was(tmp_path, recorder):
     before = len(recorder.events)
     assert INNER.run({"x": 1}) == {"y": 2, "z": 3}
     assert len(recorder.events) == before
+
+
+class Unreadable:
+    """A collection that fails when its items are read, as a file of records may."""
+
+    def __init__(self, before):
+        self.before = before
+
+    def __iter__(self):
+        yield from range(self.before)
+        raise OSError("unreadable")
+
+
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize(
+    "targets", [{}, {"node_executor": "threaded"}, {"map_executor": "threaded"}, {"map_executor": "async"}]
+)
+def test_a_collection_that_fails_while_a_nested_map_reads_it_is_the_error_of_its_item(
+    watched, recorder, targets, before
+):
+    chosen = node(lambda n: Unreadable(before) if n == 1 else [n], output_name="starts")
+    outer = Pipeline(
+        [chosen, INNER.as_node(input_mapping={"starts": "x"}, map_over="starts", name="inner")], name="outer"
+    )
+    with HyperNodesEngine(**targets) as engine:
+        pipeline = watched(outer.with_engine(engine))
+        rows = pipeline.map({"n": [0, 1, 2]}, "n", on_error="return")
+        assert (rows["z"][0], rows["z"][2]) == ([1], [5])
+        assert isinstance(rows["z"][1], OSError)
+        assert "in node 'inner' of pipeline 'outer', item 1" in rows["z"][1].__notes__[0]
+        with pytest.raises(OSError, match="unreadable") as caught:
+            pipeline.with_callbacks([recorder]).run({"n": 1})
+        assert "in node 'inner' of pipeline 'outer'" in caught.value.__notes__[0]
+    assert not recorder.unfinished

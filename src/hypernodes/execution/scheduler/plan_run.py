@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes.exceptions import MapError, NodeAbandonedError, WorkerDiedError
+from hypernodes.exceptions import NodeAbandonedError, WorkerDiedError
 from hypernodes.execution.calls.location import locate, locate_output
 from hypernodes.execution.calls.timeout import overdue
 from hypernodes.execution.jobs import Call, EntryKey, Failure, Fetch, Fetched, Store
@@ -262,7 +262,7 @@ class PlanRun(PlanExecution):
                 scope=self.scope,
                 parent=self,
             )
-        except MapError as error:
+        except Exception as error:  # The collections do not fit together, or one fails while it is iterated.
             locate(error, step, self.scope, arguments)
             self.failed(step, error)
 
