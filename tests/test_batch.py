@@ -1,5 +1,8 @@
 """A node's batch function: the same for many items at once."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,7 +10,7 @@ import pytest
 import sample
 from conftest import Recorder
 
-from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, node
 from hypernodes.exceptions import BatchError, GraphError
 from hypernodes.execution.scheduler import pace
 from hypernodes.testing import check_batch
@@ -97,6 +100,44 @@ def test_chunks_of_a_map_go_to_the_batch_function(watched, tmp_path, monkeypatch
         plain = made.map({"x": range(N), "by": 5}, "x")
         assert plain == WANTED
         assert sum(count for _, count, _ in CALLS) == N
+
+
+class Ends(PipelineCallback):
+    """When each call has ended, and how long it took."""
+
+    def __init__(self):
+        self.ends = {}
+
+    def on_node_end(self, node_id, outputs, duration, ctx):
+        self.ends[ctx.item_path[-1]] = (ctx.time, duration)
+
+
+def test_the_calls_of_a_batch_follow_one_another_and_take_as_long_as_the_batch(monkeypatch):
+    monkeypatch.setattr(pace, "IN_PROCESS_CHUNK_S", 10.0)
+    batches, ends = [], Ends()
+
+    def slow(x):
+        began = time.time()
+        time.sleep(0.05)
+        batches.append((began, time.time(), x.to_pylist()))
+        return x
+
+    pipeline = Pipeline([node(lambda x: x, output_name="y", batch=slow)])
+    with HyperNodesEngine(map_executor=ThreadPoolExecutor(1)) as engine:
+        pipeline.with_engine(engine).with_callbacks([ends]).map({"x": range(6)}, "x")
+    assert max(len(items) for *_, items in batches) > 1
+    leeway = 0.005  # between the two clocks, and less than a part of a batch
+    for began, ended, items in batches:
+        times, durations = zip(*(ends.ends[item] for item in items), strict=True)
+        assert len(set(durations)) == 1
+        assert sum(durations) >= ended - began - leeway
+        starts = [when - duration for when, duration in zip(times, durations, strict=True)]
+        assert starts == pytest.approx(
+            [starts[0], *times[:-1]], rel=0, abs=1e-4
+        )  # each begins when the one before has ended
+        assert times[-1] >= ended - leeway
+        assert times[-1] <= time.time()
+        assert starts[0] <= began + leeway
 
 
 @pytest.mark.parametrize("executor", ["parallel", "ray"])
