@@ -11,7 +11,7 @@ import tenacity
 from conftest import Recorder
 from service import asking, retry_after, serving
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, RunReport, node
+from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, RunReport, node
 from hypernodes.exceptions import GraphError
 
 ALIASES = ("sequential", "async", "threaded", "parallel", "ray")
@@ -111,6 +111,32 @@ def test_what_waits_for_a_retry_leaves_its_worker_to_other_items():
             "y": list(range(10))
         }
     assert done[:6] == [4, 5, 6, 7, 8, 9] or set(done[:6]) == {4, 5, 6, 7, 8, 9}
+
+
+def test_items_that_went_ahead_of_retries_make_no_room_for_more_when_the_retries_are_done():
+    failed, under_way, counts = set(), set(), []
+
+    class Counting(PipelineCallback):
+        def on_map_item_start(self, index, ctx):
+            under_way.add(index)
+            counts.append(len(under_way))
+
+        def on_map_item_end(self, index, duration, ctx):
+            under_way.remove(index)
+
+    @node(output_name="y", retries=1, retry_delay=[0.01])
+    def work(x):
+        if x < 8 and x not in failed:
+            failed.add(x)
+            raise ConnectionError
+        time.sleep(0.002)
+        return x
+
+    with HyperNodesEngine(node_executor="threaded") as engine:
+        pipeline = Pipeline([work], engine=engine, callbacks=[Counting()])
+        assert pipeline.map({"x": range(100)}, map_over="x") == {"y": list(range(100))}
+    assert max(counts) > counts[0]
+    assert counts[-1] == counts[0]
 
 
 def test_limits_hold_over_nested_maps_and_streams(engine_on):

@@ -160,6 +160,7 @@ class _Driver:
     def due(self) -> Call | None:
         """Return a call that has waited for its time."""
         while (call := self._pacing.due()) is not None:
+            self._run.note_retries(self._pacing.retries)
             if self._run.is_wanted(call.key):
                 self._admitted.add(call.key)
                 return call

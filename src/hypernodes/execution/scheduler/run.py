@@ -230,9 +230,11 @@ class Run:
 
     def note_retries(self, waiting: int) -> None:
         """Take note how many calls wait for a retry: maps may start other items meanwhile."""
-        self._state.retries = waiting
-        for mapped in self._state.maps:
-            self._state.later(mapped.refill)
+        state = self._state
+        if waiting > state.retries:
+            for mapped in state.maps:
+                state.later(mapped.refill)
+        state.retries = waiting
 
     @property
     def fingerprints(self) -> Fingerprints:
