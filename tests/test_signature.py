@@ -106,7 +106,7 @@ def test_values_that_are_not_the_same_do_not_share_a_digest(one, other):
     assert (digest(one) == digest(other)) is (spelled(one) == spelled(other))
 
 
-@given(st.lists(VALUES, min_size=1), st.data())
+@given(st.lists(VALUES, min_size=1, max_size=5), st.data())
 def test_one_changed_element_changes_the_digest(values, data):
     at = data.draw(st.integers(0, len(values) - 1))
     changed = [*values[:at], ["changed", values[at]], *values[at + 1 :]]
@@ -1101,9 +1101,9 @@ def test_what_is_said_of_an_installed_package_does_not_depend_on_whether_it_is_i
     """A worker that has not imported it yet would have other code than the driver."""
     code = """
 import importlib, sys
-from hypernodes.cache.installed import release
+from hypernodes.cache.installed import _release_of, release
 before = release(sys.argv[1])
-release.cache_clear()
+_release_of.cache_clear()
 importlib.import_module(sys.argv[1])
 print(before == release(sys.argv[1]), before)
 """

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FunctionType
 
 _INSTALLED_UNDER: Final = tuple(
@@ -42,10 +43,13 @@ def _is_under_installed(path: str) -> bool:
     return path.startswith(_INSTALLED_UNDER) or any(part in path for part in _INSTALLED_IN)
 
 
-@functools.cache
 def release(module: str) -> str:
     """Return the name and version of the package that a module belongs to."""
-    top = module.partition(".")[0]
+    return _release_of(module.partition(".")[0])
+
+
+@functools.cache
+def _release_of(top: str) -> str:
     if top in sys.stdlib_module_names:
         return "python-{}.{}".format(*sys.version_info[:2])
     if top == __name__.partition(".")[0]:  # It is imported, and the name of its distribution is another one.
@@ -59,10 +63,20 @@ def release(module: str) -> str:
         with contextlib.suppress(metadata.PackageNotFoundError):
             return f"{top}-{metadata.version(top)}"
     # Several distributions may share a namespace package: all of them count.
-    if names := sorted(set(metadata.packages_distributions().get(top, ()))):
+    if top not in _distributions():
+        _distributions.cache_clear()  # It may have been installed since.
+    if names := sorted(set(_distributions().get(top, ()))):
         return f"{top}-" + "+".join(f"{name}-{metadata.version(name)}" for name in names)
     # A file that belongs to no distribution is identified by its content.
     return f"{top}-{hashlib.blake2b(Path(file).read_bytes(), digest_size=16).hexdigest() if file else ''}"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    """Return the distributions of each top-level module, for which Python reads the files of all packages."""
+    from importlib import metadata
+
+    return metadata.packages_distributions()
 
 
 def is_absent(top: str) -> bool:

@@ -193,10 +193,11 @@ class FailedCall:
 
     def changes(self) -> list[str]:
         """Return what has changed since the call was saved: packages, and parts of the node's code."""
+        loaded = versions()
         found = [
             f"{name} {before} → {after}"
             for name, before in self.saved.get("versions", {}).items()
-            if (after := versions().get(name)) not in (None, before)
+            if (after := loaded.get(name)) not in (None, before)
         ]
         before, now = self.saved.get("code", {}), _code(self._step_and_inputs()[0])
         return found + [part for part in {**before, **now} if before.get(part) != now.get(part)]
