@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sample
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, PipelineCallback
 from hypernodes.exceptions import NodeAbandonedError

@@ -10,9 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
 from hypernodes import Pipeline, node
+
+
+def increment(x):
+    return x + 1
+
+
+async def increment_soon(x):
+    return x + 1
 
 
 @node(output_name="left")
@@ -102,6 +108,8 @@ several = Pipeline([bounds, walk], name="several")
 
 
 def add_all(x, by):
+    import pyarrow.compute as pc  # Workers import this module, and few of them need it.
+
     return pc.add(x, by)
 
 

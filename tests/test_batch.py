@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import sample
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, node
 from hypernodes.exceptions import BatchError, GraphError

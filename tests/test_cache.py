@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.config import MISS

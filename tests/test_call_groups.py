@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Recorder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from recorder import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, ParallelExecutor, Pipeline, RayExecutor, node
 from hypernodes.exceptions import TransportError, WorkerDiedError

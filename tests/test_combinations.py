@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sample
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import (
     AsyncExecutor,

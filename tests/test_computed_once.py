@@ -1,8 +1,8 @@
 """In a map, a node that depends on fixed inputs only is computed once, and not once for each item."""
 
 import pytest
-from conftest import Recorder
 from loaded import load_noted, lock_of_model, name_of_model, noted, tagged, tagged_by
+from recorder import Recorder
 
 from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, ProgressCallback, RunReport, node
 

@@ -6,7 +6,8 @@ import logging
 
 import numpy as np
 import pytest
-from conftest import ALIASES, INSTANCES, Recorder
+from executor_names import ALIASES, INSTANCES
+from recorder import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, HyperNodesError, Pipeline, PipelineCallback, node
 from hypernodes import exceptions as errors

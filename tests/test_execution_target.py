@@ -6,7 +6,7 @@ from queue import SimpleQueue
 
 import pytest
 import sample
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import HyperNodesEngine, Pipeline, node
 from hypernodes.execution.execute import execute_in_worker

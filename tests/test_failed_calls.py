@@ -13,8 +13,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import hypernodes
 import hypernodes.execution.calls.failed_call as failed_call_module
-from hypernodes import DaftEngine, DiskCache, Engine, FailedCall, HyperNodesEngine, Pipeline, RunReport, node
+from hypernodes import (
+    DiskCache,
+    Engine,
+    FailedCall,
+    HyperNodesEngine,
+    Pipeline,
+    RunReport,
+    node,
+)
 from hypernodes.cli import main
 from hypernodes.exceptions import FailedCallError, GraphError, MapError
 
@@ -52,7 +61,7 @@ ENGINES = {
     "parallel items": lambda: HyperNodesEngine(map_executor="parallel"),
     "ray nodes": lambda: HyperNodesEngine("ray"),
     "ray items": lambda: HyperNodesEngine(map_executor="ray"),
-    "daft": lambda: DaftEngine(),
+    "daft": lambda: hypernodes.DaftEngine(),
 }
 
 
@@ -215,7 +224,7 @@ def test_a_result_of_another_map_is_refused():
         with pytest.raises(MapError, match=message):
             pipeline.map({"x": [1, 2]}, "x", previous=previous)
     with pytest.raises(MapError, match="lazy data frame"):
-        pipeline.with_engine(DaftEngine(collect=False)).map({"x": [1]}, "x", previous={"y": [1]})
+        pipeline.with_engine(hypernodes.DaftEngine(collect=False)).map({"x": [1]}, "x", previous={"y": [1]})
 
 
 # ------------------------------------------------------------------------------------ failed calls

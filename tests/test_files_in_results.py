@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hypernodes import DaftEngine, DiskCache, File, HyperNodesEngine, Pipeline, node
+import hypernodes
+from hypernodes import DiskCache, File, HyperNodesEngine, Pipeline, node
 
 
 @dataclass
@@ -27,7 +28,7 @@ ENGINES = {
     "sequential": HyperNodesEngine,
     "threaded": lambda: HyperNodesEngine(node_executor="threaded"),
     "parallel": lambda: HyperNodesEngine(map_executor="parallel"),
-    "daft": DaftEngine,
+    "daft": hypernodes.DaftEngine,
 }
 
 CHANGES = {

@@ -11,10 +11,11 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from sample import increment, increment_soon
 
+import hypernodes
 from hypernodes import (
     AsyncExecutor,
-    DaftEngine,
     DiskCache,
     HyperNodesEngine,
     Pipeline,
@@ -30,14 +31,6 @@ pytestmark = [
 ]
 
 TIMEOUT_S = 60
-
-
-def increment(x):
-    return x + 1
-
-
-async def increment_soon(x):
-    return x + 1
 
 
 def in_fork(function):
@@ -130,11 +123,11 @@ def test_a_pool_of_the_user_that_has_workers_is_refused_in_a_forked_child(pool):
 
 
 def test_daft_that_has_computed_something_is_refused_in_a_forked_child():
-    pipeline = Pipeline([node(increment, output_name="y")], engine=DaftEngine(runner="native"))
+    pipeline = Pipeline([node(increment, output_name="y")], engine=hypernodes.DaftEngine(runner="native"))
     assert use(pipeline) == [*range(1, 21)]
     with pytest.raises(ForkedProcessError, match="threads of Daft"):
         in_fork(lambda: use(pipeline))
-    by_hand = pipeline.with_engine(DaftEngine(debug=True))
+    by_hand = pipeline.with_engine(hypernodes.DaftEngine(debug=True))
     assert in_fork(lambda: use(by_hand)) == [*range(1, 21)]
 
 

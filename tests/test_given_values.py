@@ -6,7 +6,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import DaftEngine, DiskCache, Engine, HyperNodesEngine, Pipeline, node
 from hypernodes.exceptions import MapError, MissingInputError, UnknownInputError

@@ -1,78 +1,22 @@
 """What a node returns and can be consumed only once is a list for everyone who takes it."""
 
-import asyncio
 import csv
 import io
 import itertools
 import os
 import sqlite3
 from collections import Counter, OrderedDict, deque
-from collections.abc import Generator
 from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from iterators import ByHand, Countdown, Later, awaited_map, ticking
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
+import hypernodes
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.exceptions import MapError, OutputCountError
-
-
-class Countdown:
-    """An iterator of the user's own."""
-
-    def __init__(self, n):
-        self.n = n
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if not self.n:
-            raise StopIteration
-        self.n -= 1
-        return self.n
-
-
-class ByHand(Generator):
-    """A generator that is not Python's."""
-
-    def __init__(self, n):
-        self.items = iter(range(n))
-
-    def send(self, value):
-        return next(self.items)
-
-    def throw(self, kind, value=None, traceback=None):
-        raise StopIteration
-
-
-class Later:
-    """An async iterator that is no generator."""
-
-    def __init__(self, n):
-        self.items = iter(range(n))
-
-    def __aiter__(self):
-        return self
-
-    async def __anext__(self):
-        await asyncio.sleep(0)
-        for item in self.items:
-            return item
-        raise StopAsyncIteration
-
-
-async def awaited_map(n):
-    await asyncio.sleep(0)
-    return map(str, range(n))
-
-
-async def ticking(n):
-    for number in range(n):
-        yield number
-
 
 ITERATORS = {
     "map": (lambda n: map(str, range(n)), ["0", "1", "2"]),
@@ -136,7 +80,7 @@ def test_an_iterator_is_a_list_on_every_executor(executor, kind, engine_on):
 def test_an_iterator_is_a_list_on_daft(kind, tmp_path):
     function, expected = ITERATORS[kind]
     for options in ({}, {"cache": DiskCache(tmp_path)}):
-        engine = DaftEngine(runner="native")
+        engine = hypernodes.DaftEngine(runner="native")
         pipeline = Pipeline([node(function, output_name="items"), *consumers()], engine=engine, **options)
         assert pipeline.map({"n": [3]}, map_over="n")["second"] == [expected]
         assert pipeline.run({"n": 3})["second"] == expected

@@ -1,7 +1,7 @@
 """Nested pipelines: names, maps, and the configuration that they inherit."""
 
 import pytest
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 

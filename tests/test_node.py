@@ -8,9 +8,10 @@ import operator
 import pickle
 
 import pytest
-from conftest import Recorder
+from recorder import Recorder
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
+import hypernodes
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.exceptions import GraphError, NotANodeError, UnknownInputError
 
 
@@ -670,7 +671,7 @@ def test_arguments_go_by_position_on_every_executor(level, executor, executor_na
 
 def test_arguments_go_by_position_on_daft():
     nodes = [node(described, output_name="kind"), node(over_args, output_name="three")]
-    pipeline = Pipeline(nodes, engine=DaftEngine(runner="native"))
+    pipeline = Pipeline(nodes, engine=hypernodes.DaftEngine(runner="native"))
     assert pipeline.map({"value": [1, 2], "a": 1, "c": 30}, map_over="value") == {
         "kind": ["int!", "int!"],
         "three": [(1, 2, 30)] * 2,

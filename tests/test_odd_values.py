@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 
+import hypernodes
 from hypernodes import (
-    DaftEngine,
     DiskCache,
     HyperNodesEngine,
     LoggingCallback,
@@ -151,7 +151,7 @@ ENGINES = {
     "threaded": lambda: HyperNodesEngine(node_executor="threaded"),
     "async": lambda: HyperNodesEngine(node_executor="async", map_executor="async"),
     "parallel": lambda: HyperNodesEngine(map_executor="parallel"),
-    "daft": DaftEngine,
+    "daft": hypernodes.DaftEngine,
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import Recorder
+from recorder import Recorder
 
 import hypernodes
 from hypernodes import HyperNodesEngine, Pipeline, node

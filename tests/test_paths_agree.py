@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import pytest
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import (
     AsyncExecutor,

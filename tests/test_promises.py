@@ -4,8 +4,8 @@ import threading
 from collections import Counter
 
 import pytest
-from conftest import Recorder
 from observers import Around, Counting
+from recorder import Recorder
 
 from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, node
 

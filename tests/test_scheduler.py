@@ -3,7 +3,7 @@
 import pickle
 
 import pytest
-from conftest import Recorder
+from recorder import Recorder
 
 from hypernodes import Pipeline, node
 from hypernodes.exceptions import WorkerDiedError

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 import tenacity
-from conftest import Recorder
+from recorder import Recorder
 from service import asking, retry_after, serving
 
 from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, RunReport, node

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from hypernodes import DaftEngine, HyperNodesEngine, Pipeline, PipelineCallback, node
+import hypernodes
+from hypernodes import HyperNodesEngine, Pipeline, PipelineCallback, node
 from hypernodes.exceptions import RemoteError, TransportError, UnpackError, WorkerDiedError
 from hypernodes.serialization.pickling import serialize
 from hypernodes.serialization.salvage import find_lost, load_what_is_left
@@ -25,7 +26,7 @@ TARGETS = ["map parallel", "node parallel", "map ray", "node ray", "daft process
 @pytest.fixture(scope="module")
 def engine(request, engine_on):
     if request.param == "daft processes":
-        return DaftEngine(runner="native", concurrency=1)
+        return hypernodes.DaftEngine(runner="native", concurrency=1)
     level, alias = request.param.split()
     return engine_on(f"{level}_executor", alias)
 
