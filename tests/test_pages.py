@@ -16,39 +16,43 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def browser():
+def messages():
+    """What the pages log and fetch."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(messages):
+    """The page of a browser, which all tests share: each process of a browser takes a second to start."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    """Open a page, or the page of a pipeline, and check that it logs nothing and fetches nothing."""
-    messages, pages = [], []
-
-    def open_page(shown, **options):
-        file = tmp_path / "page.html" if isinstance(shown, Pipeline) else shown
-        if isinstance(shown, Pipeline):
-            shown.visualize(file, **options)
         page = browser.new_page(viewport={"width": 1000, "height": 800})
-        pages.append(page)
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))
         page.on(
             "request",
             lambda request: messages.append(request.url) if request.url.startswith("http") else None,
         )
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def opened(page, messages, tmp_path):
+    """Open a file, or the page of a pipeline, and check that it logs nothing and fetches nothing."""
+
+    def open_page(shown, **options):
+        file = tmp_path / "page.html" if isinstance(shown, Pipeline) else shown
+        if isinstance(shown, Pipeline):
+            shown.visualize(file, **options)
         page.goto(file.as_uri())
         return page
 
     yield open_page
-    for page in pages:
-        page.close()
-    assert messages == []
+    found, messages[:] = [*messages], []
+    assert found == []
 
 
 @node(output_name="low")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import shutil
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page, ViewportSize
 
 CHROMIUM: Final = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -23,16 +25,22 @@ OFFLINE: Final = (
 )
 
 
-@contextmanager
-def opened(width: int, height: int, scale: float = 1.0) -> Iterator[Page]:
-    """Open an empty page of a size, and close the browser in the end."""
+@cache
+def browser() -> Browser:
+    """Start the browser, for all pictures of this process."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(OFFLINE))
-        try:
-            yield browser.new_page(
-                viewport={"width": width, "height": height}, device_scale_factor=scale, color_scheme="light"
-            )
-        finally:
-            browser.close()
+    playwright = sync_playwright().start()
+    atexit.register(playwright.stop)
+    return playwright.chromium.launch(executable_path=CHROMIUM, args=list(OFFLINE))
+
+
+@contextmanager
+def opened(width: int, height: int, scale: float = 1.0) -> Iterator[Page]:
+    """Open an empty page of a size, and close it in the end."""
+    size: ViewportSize = {"width": width, "height": height}
+    page = browser().new_page(viewport=size, device_scale_factor=scale, color_scheme="light")
+    try:
+        yield page
+    finally:
+        page.close()
