@@ -242,36 +242,42 @@ def test_workers_in_other_processes_have_ended_their_chunk_when_a_map_is_cancell
     assert log.read_text() == found
 
 
-@pytest.mark.parametrize("level", ["map_executor", "node_executor"])
 @pytest.mark.parametrize("alias", ["parallel", "ray"])
 def test_a_call_in_another_process_that_goes_on_is_ended_when_its_map_is_cancelled(
-    engine_on, level, alias, tmp_path
+    engine_on, alias, tmp_path
 ):
-    def start_child(x):
+    """Calls are waited for, for seconds: so both levels are cancelled at once."""
+
+    def start_child(x, level):
         child = subprocess.Popen(["sleep", "300"])
-        (tmp_path / f"child-{child.pid}").touch()
+        (tmp_path / level / f"child-{child.pid}").touch()
         child.wait()
         return x
 
-    engine = engine_on(level, alias)
-    pipeline = Pipeline([node(start_child, output_name="y")], engine=engine)
+    engines = {level: engine_on(level, alias) for level in ("map_executor", "node_executor")}
 
-    async def main():
-        task = asyncio.ensure_future(pipeline.amap({"x": [1, 2]}, map_over="x"))
+    async def cancel(level):
+        (tmp_path / level).mkdir()
+        pipeline = Pipeline([node(start_child, output_name="y")], engine=engines[level])
+        task = asyncio.ensure_future(pipeline.amap({"x": [1, 2], "level": level}, map_over="x"))
         async with asyncio.timeout(60):
-            while not [*tmp_path.iterdir()]:
+            while not [*(tmp_path / level).iterdir()]:
                 await asyncio.sleep(CALL_S)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
+    async def main():
+        await asyncio.gather(*map(cancel, engines))
+
     asyncio.run(main())
     if alias == "parallel":
         deadline = time.monotonic() + 60
-        while any(is_running(int(path.name.removeprefix("child-"))) for path in tmp_path.iterdir()):
+        while any(is_running(int(path.name.removeprefix("child-"))) for path in tmp_path.rglob("child-*")):
             assert time.monotonic() < deadline
             time.sleep(CALL_S)
-    assert Pipeline([node(abs, output_name="y")], engine).map({"x": [-1]}, map_over="x") == {"y": [1]}
+    for engine in engines.values():
+        assert Pipeline([node(abs, output_name="y")], engine).map({"x": [-1]}, map_over="x") == {"y": [1]}
 
 
 ABANDONED = """

@@ -44,8 +44,7 @@ def test_an_executor_is_faster_than_a_loop_on_work_that_is_made_for_it(executor,
     }.get(executor, lambda: executor)()
     member = wait_on_loop if executor == "async" else wait
     with HyperNodesEngine(map_executor=made) as engine:
-        found = min(seconds(engine, member) for _ in range(2))
-    loop = ITEMS * WAIT_S  # what a loop waits at least
-    assert found < loop * (0.9 if executor == "ray" else 0.7)
+        bound = ITEMS * WAIT_S * (0.9 if executor == "ray" else 0.7)  # a loop waits at least for all items
+        assert any(seconds(engine, member) < bound for _ in range(2))
     if executor in ("async", "parallel"):
         made.shutdown()

@@ -11,7 +11,8 @@ import time
 import pytest
 from test_interrupt import is_running
 
-from hypernodes import DaftEngine, HyperNodesEngine, ParallelExecutor, Pipeline, node
+import hypernodes
+from hypernodes import HyperNodesEngine, ParallelExecutor, Pipeline, node
 from hypernodes.exceptions import NodeTimeoutError
 
 LIMIT_S = 0.3
@@ -34,7 +35,7 @@ def swallow_all(x):
     """Catch everything, and return as if nothing had happened."""
     if x == 1:
         try:
-            time.sleep(4 * LIMIT_S)
+            time.sleep(2 * LIMIT_S)
         except BaseException:
             return "swallowed"
     return x
@@ -45,7 +46,7 @@ def replace(x):
     """Raise another error in the place of the interrupt."""
     if x == 1:
         try:
-            time.sleep(4 * LIMIT_S)
+            time.sleep(2 * LIMIT_S)
         except BaseException as error:
             raise ConnectionError("no answer") from error
         raise ConnectionError("a late answer")
@@ -56,7 +57,7 @@ def replace(x):
 def yield_late(x):
     """Take too long between two values."""
     yield x
-    time.sleep(4 * LIMIT_S if x == 1 else 0)
+    time.sleep(2 * LIMIT_S if x == 1 else 0)
     yield x
 
 
@@ -74,7 +75,7 @@ async def swallow_cancel(x):
 @node(output_name="y", timeout=LIMIT_S)
 async def block(x):
     """Block the event loop, so that nothing can be cancelled."""
-    time.sleep(4 * LIMIT_S if x == 1 else 0)
+    time.sleep(2 * LIMIT_S if x == 1 else 0)
     return x
 
 
@@ -102,7 +103,7 @@ ENGINES = {
 @pytest.fixture
 def engine_named(engine_on):
     def make(name):
-        return engine_on(*ENGINES[name]) if ENGINES[name] else DaftEngine(runner="native")
+        return engine_on(*ENGINES[name]) if ENGINES[name] else hypernodes.DaftEngine(runner="native")
 
     return make
 
@@ -164,7 +165,7 @@ def test_a_call_of_a_batch_function_that_swallows_the_interrupt_has_timed_out():
         return x
 
     with pytest.raises(NodeTimeoutError):
-        Pipeline([late], engine=DaftEngine(runner="native")).map({"x": [1, 2]}, map_over="x")
+        Pipeline([late], engine=hypernodes.DaftEngine(runner="native")).map({"x": [1, 2]}, map_over="x")
 
 
 def test_a_call_whose_pipeline_catches_the_timeout_of_a_node_goes_on():
@@ -216,9 +217,19 @@ async def block_for_ever(x):
     return x
 
 
+DEAF = {
+    "items in processes": (stop, stop_on_loop, insist, block_for_ever),
+    # The same ends them as for items, after seconds; so these are of both kinds only.
+    "nodes in processes": (stop, block_for_ever),
+    "items on Ray": (stop_on_loop, insist),
+}
+
+
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("deaf", [stop, stop_on_loop, insist, block_for_ever], ids=lambda deaf: deaf.name)
-@pytest.mark.parametrize("where", ["items in processes", "nodes in processes", "items on Ray"])
+@pytest.mark.parametrize(
+    ("where", "deaf"),
+    [pytest.param(where, deaf, id=f"{where}-{deaf.name}") for where in DEAF for deaf in DEAF[where]],
+)
 def test_a_process_that_hears_nothing_is_ended(engine_named, where, deaf):
     patient = node(lambda y: y, output_name="z", timeout=100)  # the shortest timeout of an item counts
     pipeline = Pipeline([deaf, patient], engine=engine_named(where))
