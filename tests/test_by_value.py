@@ -9,7 +9,8 @@ import warnings
 
 import pytest
 
-from hypernodes import DaftEngine, DiskCache, Pipeline, node
+import hypernodes
+from hypernodes import DiskCache, Pipeline, node
 
 PLACES = ["map parallel", "node parallel", "map ray", "node ray", "daft processes"]
 
@@ -17,7 +18,7 @@ PLACES = ["map parallel", "node parallel", "map ray", "node ray", "daft processe
 @pytest.fixture(scope="module")
 def engine(request, engine_on):
     if request.param == "daft processes":
-        return DaftEngine(runner="native", concurrency=1)
+        return hypernodes.DaftEngine(runner="native", concurrency=1)
     level, alias = request.param.split()
     return engine_on(f"{level}_executor", alias)
 
@@ -151,8 +152,9 @@ SCRIPT = """
             node(use_model, output_name="used"),
             node(make_model, output_name="made"),
         ]
+        engine = engines[sys.argv[1]]()
         for cache in (None, DiskCache(tempfile.mkdtemp())):
-            pipeline = Pipeline(nodes, engine=engines[sys.argv[1]](), cache=cache)
+            pipeline = Pipeline(nodes, engine=engine, cache=cache)
             model = Model(7)
             assert model.big == 700
             for _ in range(1 if cache is None else 2):

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from abandoned import Failed, run_and_abandon
 
+import hypernodes
 from hypernodes import (
-    DaftEngine,
     DiskCache,
     HyperNodesEngine,
     LoggingCallback,
@@ -798,7 +798,11 @@ def test_the_bar_of_a_nested_pipeline_that_tells_nobody_counts_as_one_node(
     monkeypatch.setenv("COLUMNS", "160")
     member, run, count, sign = QUIET_CASES[case]
     callbacks = [progress, recorder] if beside else [progress]
-    with DaftEngine(runner="native") if engine == "daft" else HyperNodesEngine(map_executor=engine) as made:
+    with (
+        hypernodes.DaftEngine(runner="native")
+        if engine == "daft"
+        else HyperNodesEngine(map_executor=engine) as made
+    ):
         run(Pipeline([member, node(lambda y: y, output_name="z")], made, name="outer", callbacks=callbacks))
     bars = {line.split()[0]: line for line in capsys.readouterr().err.splitlines() if line.strip()}
     assert set(bars) == {"outer", "quiet", "<lambda>"}  # nothing that is inside

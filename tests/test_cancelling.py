@@ -14,7 +14,8 @@ from contextlib import suppress
 import pytest
 from test_interrupt import is_running
 
-from hypernodes import AsyncExecutor, DaftEngine, HyperNodesEngine, Pipeline, PipelineCallback, node
+import hypernodes
+from hypernodes import AsyncExecutor, HyperNodesEngine, Pipeline, PipelineCallback, node
 
 ENGINES = {
     "a plain loop": HyperNodesEngine,
@@ -23,7 +24,7 @@ ENGINES = {
     "items on a loop": lambda: HyperNodesEngine(map_executor="async"),
     "nodes on a loop": lambda: HyperNodesEngine(node_executor="async"),
     "a pool": lambda: HyperNodesEngine(map_executor=ThreadPoolExecutor(3)),
-    "Daft": lambda: DaftEngine(runner="native"),
+    "Daft": lambda: hypernodes.DaftEngine(runner="native"),
 }
 
 CALL_S = 0.01

@@ -5,15 +5,8 @@ from collections import Counter
 
 import pytest
 
-from hypernodes import (
-    DaftEngine,
-    DiskCache,
-    HyperNodesEngine,
-    Pipeline,
-    PipelineCallback,
-    RunReport,
-    node,
-)
+import hypernodes
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, RunReport, node
 
 PAGES = ["Ray runs tasks", "a node is a function", "a cache keeps results", "Daft runs queries"]
 EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray")
@@ -113,7 +106,7 @@ def test_complete_workflow(tmp_path):
 @pytest.mark.parametrize("outer", ["sequential", "threaded", "daft"])
 def test_nested_pipelines_with_different_engines(outer, inner, engine_of):
     def engine(word):
-        return DaftEngine(runner="native") if word == "daft" else engine_of("sequential", word)
+        return hypernodes.DaftEngine(runner="native") if word == "daft" else engine_of("sequential", word)
 
     check(workflow(engine(outer), engine(inner)))
 
@@ -126,7 +119,7 @@ def test_mixed_executors(node_executor, map_executor, engine_of):
 
 @pytest.mark.parametrize("engine", [*EXECUTORS, "daft"])
 def test_caching_and_callbacks_with_every_engine(engine, engine_of, tmp_path):
-    made = DaftEngine(runner="native") if engine == "daft" else engine_of("sequential", engine)
+    made = hypernodes.DaftEngine(runner="native") if engine == "daft" else engine_of("sequential", engine)
     with DiskCache(tmp_path / "cache") as cache:
         for is_warm in (False, True):
             seen = Seen()

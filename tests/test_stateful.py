@@ -15,7 +15,8 @@ import cloudpickle
 import pytest
 from loaded import Model, load, load_plainly, multiplied, noted, predicted
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, HyperNodesError, Pipeline, node, stateful
+import hypernodes
+from hypernodes import DiskCache, HyperNodesEngine, HyperNodesError, Pipeline, node, stateful
 
 ALIASES = ("sequential", "async", "threaded", "parallel", "ray")
 LEVELS = ("node_executor", "map_executor")
@@ -43,7 +44,7 @@ def test_an_object_is_made_at_most_once_in_each_process(alias, level, holder_of,
 def test_an_object_is_made_once_in_a_daft_query(tmp_path):
     log = tmp_path / "log"
     model = Model(log)
-    pipeline = Pipeline([predicted, model.quadruple], engine=DaftEngine(runner="native"))
+    pipeline = Pipeline([predicted, model.quadruple], engine=hypernodes.DaftEngine(runner="native"))
     got = pipeline.map({"model": model, "x": [1, 2, 3]}, map_over="x")
     assert got == {"y": [2, 4, 6], "fourfold": [4, 8, 12]}
     assert sum(made(log).values()) == 1
@@ -113,7 +114,7 @@ class Around:
     "part", ["a", ["unhashable"], iter("no stable content")], ids=["text", "list", "iterator"]
 )
 def test_what_an_object_notes_in_globals_does_not_make_it_another_one(alias, part):
-    engine = DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
+    engine = hypernodes.DaftEngine() if alias == "daft" else HyperNodesEngine(map_executor=alias)
     MADE.clear()
     model = Noting(part, alias)
     nodes = [

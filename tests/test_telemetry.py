@@ -20,15 +20,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
-from hypernodes import (
-    DaftEngine,
-    DiskCache,
-    HyperNodesEngine,
-    Pipeline,
-    PipelineCallback,
-    TelemetryCallback,
-    node,
-)
+import hypernodes
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, PipelineCallback, TelemetryCallback, node
 from hypernodes.exceptions import TelemetryWarning, TransportError
 
 EXECUTORS = ("sequential", "async", "threaded", "parallel", "ray", "loky", "dask")
@@ -137,7 +130,7 @@ def test_a_run_is_one_tree_whatever_the_executor(everywhere, executor_named, lev
 
 def test_a_run_is_one_tree_with_daft(everywhere, daft_runner):
     everywhere._memory.clear()
-    pipeline = text(callbacks=[TelemetryCallback()]).with_engine(DaftEngine())
+    pipeline = text(callbacks=[TelemetryCallback()]).with_engine(hypernodes.DaftEngine())
     assert pipeline.map({"text": ["a bcd", "ef gh"]}, "text")["total"] == [4, 4]
     tree = [("item", [*TEXT[1]])] * 2
     assert everywhere.shape() == [("text", [("map", tree)])]

@@ -7,7 +7,8 @@ from itertools import count
 
 import pytest
 
-from hypernodes import DaftEngine, DiskCache, HyperNodesEngine, Pipeline, RayExecutor, node
+import hypernodes
+from hypernodes import DiskCache, HyperNodesEngine, Pipeline, RayExecutor, node
 from hypernodes.exceptions import OtherCodeError
 
 pytestmark = pytest.mark.timeout(240)
@@ -41,7 +42,7 @@ ENGINES = {
     "parallel node": lambda executor: HyperNodesEngine(node_executor="parallel"),
     "ray map": lambda executor: HyperNodesEngine(map_executor=executor()),
     "ray node": lambda executor: HyperNodesEngine(node_executor=executor()),
-    "daft": lambda executor: DaftEngine(concurrency=1),
+    "daft": lambda executor: hypernodes.DaftEngine(concurrency=1),
 }
 numbers = count()
 
