@@ -152,7 +152,7 @@ ANY = st.recursive(
 
 
 @settings(
-    max_examples=10 if ON_RAY else 80,
+    max_examples=10 if ON_RAY else 40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(column=st.one_of(st.lists(ANY, max_size=6), st.lists(st.integers()), st.lists(st.text())))

@@ -20,11 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import Recorder
 from hypothesis import HealthCheck, Phase, assume, event, given, seed, settings
 from hypothesis import strategies as st
 from observers import OBSERVERS, Idle, exactly, listening, seen_by
 from random_pipelines import BATCHED, build, examples, possible
+from recorder import Recorder
 
 from hypernodes import (
     AsyncExecutor,
@@ -40,7 +40,7 @@ from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.placement import Placement
 
 SEED = os.environ.get("FUZZ_SEED")
-COUNT = int(os.environ.get("FUZZ_EXAMPLES", "150"))
+COUNT = int(os.environ.get("FUZZ_EXAMPLES", "50"))
 
 ENGINES = {
     "sequential": lambda: HyperNodesEngine(),

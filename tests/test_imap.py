@@ -10,9 +10,10 @@ import weakref
 
 import numpy as np
 import pytest
-from conftest import ALIASES, Recorder
+from executor_names import ALIASES
 from hypothesis import given
 from hypothesis import strategies as st
+from recorder import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.exceptions import InputError, MapError, MissingInputError
@@ -354,14 +355,20 @@ async def first_later(x):
     return int(x[0])
 
 
-@pytest.mark.parametrize("first", [first_of, first_later])
+WATCHED = [  # To digest large values takes long, and is the same for both kinds of functions.
+    *(("unwatched", first_of), ("unwatched", first_later), ("told", first_of), ("told", first_later)),
+    ("cached", first_of),
+]
+
+
+@pytest.mark.parametrize(("watched", "first"), WATCHED, indirect=["watched"])
 @pytest.mark.parametrize("level", ["map_executor", "node_executor"])
 @pytest.mark.parametrize("name", ["sequential", "async", "threaded"])
 def test_few_large_items_are_in_memory(engine_on, level, name, first, watched):
-    held = Held(50, array)
+    held = Held(40, array)
     pipeline = watched(Pipeline([first], engine=engine_on(level, name)))
     rows = pipeline.imap({"x": held}, "x")
-    assert [row["first"] for _, row in rows] == list(range(50))
+    assert [row["first"] for _, row in rows] == list(range(40))
     assert held.most <= 30
 
 

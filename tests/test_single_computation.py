@@ -305,23 +305,23 @@ KINDS = (two_cache_objects, a_cache_of_the_users_own)
     ],
 )
 def test_many_threads_make_quick_calls_once(ways, stores, tmp_path):
-    quick, threads = Quick(), 16
+    quick, threads = Quick(), 12
     pipelines = [Pipeline([node(quick, output_name="y")], cache=cache) for cache in stores(tmp_path / "c")]
     ready = threading.Barrier(threads)
 
     def work(number):
         pipeline, way = pipelines[number % len(pipelines)], ways[number % len(ways)]
         ready.wait()
-        return [way(pipeline, x) for x in range(30)]
+        return [way(pipeline, x) for x in range(15)]
 
     with ThreadPoolExecutor(threads) as pool:
-        assert list(pool.map(work, range(threads))) == [list(range(1, 31))] * threads
-    assert Counter(quick.calls) == dict.fromkeys(range(30), 1)
+        assert list(pool.map(work, range(threads))) == [list(range(1, 16))] * threads
+    assert Counter(quick.calls) == dict.fromkeys(range(15), 1)
 
 
 @pytest.mark.parametrize("executor", ["threaded", "async"])
 def test_maps_over_quick_items_compute_each_once(executor, tmp_path):
-    threads = 8
+    threads = 6
     for number, quick in enumerate([Quick(), Quick()]):
         batch = quick.of_many if number else None
         ready = threading.Barrier(threads)
@@ -330,11 +330,11 @@ def test_maps_over_quick_items_compute_each_once(executor, tmp_path):
             with HyperNodesEngine(map_executor=executor) as engine, DiskCache(tmp_path / f"{number}") as own:
                 pipeline = Pipeline([node(quick, output_name="y", batch=batch)], engine=engine, cache=own)
                 ready.wait()
-                return pipeline.map({"x": range(100)}, map_over="x")["y"]
+                return pipeline.map({"x": range(50)}, map_over="x")["y"]
 
         with ThreadPoolExecutor(threads) as pool:
-            assert list(pool.map(work, range(threads))) == [list(range(1, 101))] * threads
-        assert Counter(quick.calls) == dict.fromkeys(range(100), 1)
+            assert list(pool.map(work, range(threads))) == [list(range(1, 51))] * threads
+        assert Counter(quick.calls) == dict.fromkeys(range(50), 1)
 
 
 def test_queries_of_daft_compute_each_item_once(tmp_path):
