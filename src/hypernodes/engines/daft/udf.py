@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakValueDictionary
 
-import pyarrow.compute as pc
 from daft import Series
 
 from hypernodes._compat.daft import ROWS_OF_FIRST_PARTITION, struct_series
@@ -340,6 +339,8 @@ def _udf_of_this_process(key: int) -> StageUdf:
 
 
 def _is_consecutive(array: Any) -> bool:
+    import pyarrow.compute as pc  # It takes a tenth of the time in which a process of Daft starts.
+
     return bool(pc.all(pc.equal(pc.pairwise_diff(array), 1)).as_py())
 
 
