@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from hypernodes import DaftEngine, HyperNodesEngine, Pipeline, node
+import hypernodes
+from hypernodes import HyperNodesEngine, Pipeline, node
 
 ITEMS = 20
 BAD = 13
@@ -19,7 +20,7 @@ PLACES = [
 ]
 DAFT = {
     "threads": {"runner": "native"},
-    "processes": {"runner": "native", "concurrency": 2},
+    "processes": {"runner": "native", "concurrency": 1},
     "hand": {"debug": True},
 }
 
@@ -29,7 +30,7 @@ def engine(request, engine_on):
     if request.param == "sequential":
         return HyperNodesEngine()
     first, *_, last = request.param.split()
-    return DaftEngine(**DAFT[last]) if first == "daft" else engine_on(f"{first}_executor", last)
+    return hypernodes.DaftEngine(**DAFT[last]) if first == "daft" else engine_on(f"{first}_executor", last)
 
 
 everywhere = pytest.mark.parametrize("engine", PLACES, indirect=True)

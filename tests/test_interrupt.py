@@ -87,7 +87,7 @@ def main(name, marks):
     engines = {
         "parallel": lambda: HyperNodesEngine(map_executor="parallel"),
         "nodes": lambda: HyperNodesEngine(node_executor="parallel"),
-        "daft": lambda: DaftEngine(runner="native", concurrency=2),
+        "daft": lambda: DaftEngine(runner="native", concurrency=1),
     }
     pipeline = Pipeline([node(work, output_name="y")], engine=engines[name]())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
