@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 import sample
-from conftest import ALIASES, INSTANCES
+from executor_names import ALIASES, INSTANCES
 from observers import OBSERVERS, check_all_cases
 
 from hypernodes import HyperNodesEngine
 
 LEVELS = ("node", "map", "both")
 OWN = ("AsyncExecutor", "ParallelExecutor", "RayExecutor")
+FOREIGN = ("loky", "dask")
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,12 @@ def watching(executor, level):
 
     Aliases have all. The executors made by users, and Ray, go the same ways: as one object at both levels
     they have the ways that no alias has. At a single level, an executor of this package is what its alias is.
+    Those of other packages are called as `ThreadPoolExecutor` is; only how they pickle may differ.
     """
     if executor in OWN and level != "both":
         return []
+    if executor in FOREIGN:
+        return {"node": [], "map": ["recorder and cache"], "both": ["counting with context"]}[level]
     if executor in ("ray", *INSTANCES):
         return {
             "node": ["recorder and cache"],

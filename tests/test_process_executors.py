@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, wait
 
-import pydantic
 import pytest
 import sample
 from test_interrupt import is_running
@@ -439,14 +438,14 @@ def test_a_script_needs_no_shutdown_and_leaves_no_process(tmp_path):
 
 
 def parse_number(x):
-    return Number.model_validate({"value": x}).value
+    import pydantic  # Workers import this module, too.
 
-
-class Number(pydantic.BaseModel):
-    value: int
+    return pydantic.TypeAdapter(int).validate_python(x)
 
 
 def test_an_error_whose_class_defines_reduce_is_rebuilt_with_its_note():
+    import pydantic
+
     with HyperNodesEngine(map_executor="parallel") as engine:
         numbers = Pipeline([node(parse_number, output_name="number")], name="numbers", engine=engine)
         with pytest.raises(pydantic.ValidationError) as caught:
