@@ -176,6 +176,29 @@ def test_results_and_errors_are_freed_when_the_user_lets_go(executors, engine, w
     assert left == dict.fromkeys(ways, 0)
 
 
+def refuse_all(x):
+    raise Refused(Payload(x[0]))
+
+
+OPTIONS = {"retries": 2}, {"timeout": 30}, {"batch": refuse_all}, {"batch": refuse_all, "retries": 1}
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
+@pytest.mark.parametrize("function", [refuse.function, refuse_later.function], ids=["plain", "awaited"])
+@pytest.mark.parametrize("engine", ENGINES[:-1])
+def test_errors_are_freed_whatever_the_options_of_a_node_are(executors, engine, function, options):
+    if function is refuse_later.function and "batch" in options:
+        pytest.skip("a function with batch= is no coroutine function")
+    name, _, level = engine.partition(" at ")
+    made = (
+        {} if name == "sequential" else {f"{'map' if level == 'items' else 'node'}_executor": executors[name]}
+    )
+    pipeline = Pipeline([node(function, output_name="y", **options)], HyperNodesEngine(**made))
+    ways = {way: partial(WAYS[way], pipeline, "return") for way in ("map", "imap", "imap, closed")}
+    left = {way: left_alive(call, executors.get(name)) for way, call in ways.items()}
+    assert left == dict.fromkeys(ways, 0)
+
+
 @pytest.mark.parametrize("level", ["node_executor", "map_executor"])
 @pytest.mark.parametrize("member", [make, refuse], ids=["values", "errors"])
 def test_so_is_what_comes_from_other_processes(processes, level, member):

@@ -192,6 +192,7 @@ class ScheduledEngine(Engine):
             error = run.error
         finally:
             run.close()
+            rows.clear()  # Since Python 3.12, the traceback of an error keeps this frame.
             if isinstance(items, ItemStream):
                 items.close()
         if error is not None:

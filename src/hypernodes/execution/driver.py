@@ -19,6 +19,7 @@ from hypernodes.execution.calls.call import call_node
 from hypernodes.execution.in_flight import CallsInFlight
 from hypernodes.execution.jobs import (
     BatchCall,
+    BatchOutcome,
     Call,
     CallGroup,
     Chunk,
@@ -255,7 +256,10 @@ class _Driver:
             self._run.settle(job.key, fetched)
 
     def _settle_batch(self, job: BatchCall) -> None:
-        made = self._call_batch(job)
+        # No local variable holds the outcome: since Python 3.12, the traceback of an error keeps this frame.
+        self._settle_calls(job, self._call_batch(job))
+
+    def _settle_calls(self, job: BatchCall, made: BatchOutcome) -> None:
         self._run.events.extend(made.events)
         for call, outcome in zip(job.calls, made.outcomes, strict=True):
             self._settle(call, outcome)
@@ -360,6 +364,9 @@ class _Driver:
         for future in wait_for(ending, timeout=CANCEL_TIMEOUT_S).not_done if ending else ():
             if (stuck := sessions[future]) is not None:
                 stuck.kill(future)
+        for future, of in sessions.items():
+            if of is not None:
+                future.add_done_callback(of.discard)
 
 
 def with_local_values(job: RemoteJob) -> RemoteJob:

@@ -66,6 +66,7 @@ async def drive_on_loop(run: Run, in_thread: InThread) -> None:
                         await settle(job, outcome)
                     else:
                         run.events += (*outcome.events, event)
+                    del outcome  # the frame of a function that has raised refers to this frame
                 case BatchCall():
                     calls = []
                     for call in job.calls:

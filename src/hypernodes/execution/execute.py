@@ -119,12 +119,16 @@ async def _execute_chunk(
         drive(run, target_of)
     else:
         await drive_on_loop(run, in_thread)
-    rows = run.result if run.error is None else [Failure(run.error)]
-    outcome = ChunkOutcome(
-        rows, list(run.events), perf_counter() - started, executed=run.executed, hits=run.hits
-    )
-    run.close()
-    return outcome
+    try:
+        return ChunkOutcome(
+            run.result if run.error is None else [Failure(run.error)],
+            list(run.events),
+            perf_counter() - started,
+            executed=run.executed,
+            hits=run.hits,
+        )
+    finally:
+        run.close()
 
 
 def _outcome(

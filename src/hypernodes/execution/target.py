@@ -85,6 +85,10 @@ class Session(ABC):
             del future  # the traceback of its error refers to this frame
         return outcome
 
+    def discard(self, future: Future[Any]) -> None:
+        """Let go of what a future gives, which is done: its run is over, and does not receive it."""
+        del future
+
     def send_code_with(self, job: RemoteJob) -> bool:
         """Send the user's modules along from now on, since the worker of a job has imported other code.
 

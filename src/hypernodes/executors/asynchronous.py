@@ -138,9 +138,7 @@ class AsyncExecutor(ThreadPoolExecutor):
         """
         future = self._thread_pool.submit(settle, own_context().run, fn, *args)
         settled: Settled[T] = await until_ended(asyncio.wrap_future(future))
-        if settled.error is not None:
-            raise raisable(settled.error)
-        return settled.get()
+        return settled.take(raisable)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002
         """Take no more work; see `concurrent.futures.Executor.shutdown`."""

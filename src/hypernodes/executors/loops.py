@@ -116,12 +116,12 @@ def _run_forever(loop: asyncio.AbstractEventLoop) -> None:
 def run_awaitable(awaitable: Awaitable[T]) -> T:
     """Run an awaitable on the loop for coroutines, and wait for its result in plain code."""
     if (loop := coroutine_loop()) is running_loop():
-        return loop.run_until_complete(_settle(awaitable)).get()
+        return loop.run_until_complete(_settle(awaitable)).take()
     call = _LoopCall(awaitable, loop)
     if (caller := ASYNC_CALLER.get()) is not None:
         caller.on_cancel(call.cancel)
     try:
-        return call.ended.result().get()
+        return call.ended.result().take()
     except BaseException:
         if not call.ended.done():  # Ctrl-C ends the wait, and must end the coroutine as well.
             call.cancel()
@@ -186,7 +186,7 @@ async def in_thread(function: Callable[..., T], /, *args: Any) -> T:
             caller.stop()
         return context.run(function, *args)
 
-    return await until_ended(asyncio.to_thread(call))
+    return (await until_ended(asyncio.to_thread(settle, call))).take(raisable)
 
 
 async def until_ended(call: Awaitable[T]) -> T:
@@ -278,13 +278,11 @@ async def run_in_thread(work: Callable[[], T], caller: AsyncCaller | None = None
         # What ends the work waits itself for so long, and then needs a moment.
         await asyncio.wait([done], timeout=CANCEL_TIMEOUT_S + 1)
         raise
-    if settled.error is not None:
-        raise raisable(settled.error)
-    return settled.get()
+    return settled.take(raisable)
 
 
 def run_in_thread_reentrant(
     loop: asyncio.AbstractEventLoop, work: Callable[[], T], caller: AsyncCaller | None = None
 ) -> T:
     """Run plain code in a new thread, and the re-entered loop of this thread until that is done."""
-    return loop.run_until_complete(run_in_thread(partial(settle, work), caller)).get()
+    return loop.run_until_complete(run_in_thread(partial(settle, work), caller)).take()

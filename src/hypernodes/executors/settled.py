@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Settled(Generic[T]):
     """The result of a call, or the error that it raised."""
 
@@ -38,6 +38,25 @@ class Settled(Generic[T]):
             finally:
                 del self, error  # The traceback of the error keeps this frame, which must not keep the error.
         return cast("T", self.value)
+
+    def take(self, form: Callable[[BaseException], BaseException] | None = None) -> T:
+        """Return the result, or raise the error in some form, and refer to neither any longer.
+
+        An error keeps the frames of all callers; since Python 3.12, coroutines end that chain no longer. The
+        frames of an executor refer to what a call has returned, which must then not refer to the error.
+        """
+        value, error = self.value, self.error
+        self.clear()
+        if error is not None:
+            try:
+                raise error if form is None else form(error)
+            finally:
+                del error  # as in `get`
+        return cast("T", value)
+
+    def clear(self) -> None:
+        """Refer to no result and no error any longer."""
+        self.value = self.error = None
 
 
 def settle(function: Callable[..., T], /, *args: Any) -> Settled[T]:

@@ -147,6 +147,7 @@ class DaftSession(Session):
         step, scope = call.step, call.scope
         if step.options.resources == Resources():
             future.set_result(call_node(step, call.arguments, scope))
+            del future  # the frame of a function that has raised refers to this frame
             return
         stage = as_call_stage(step, scope)
         items = scope.items

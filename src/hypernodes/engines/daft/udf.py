@@ -252,13 +252,16 @@ class StageUdf:
     def _execute(self, chunk: Chunk) -> list[ChunkOutcome]:
         if chunk.context.plan.has_batch:
             return [execute_chunk(chunk)]
-        raises, outcomes = chunk.context.on_error == "raise", []
-        for part in self._slices(len(chunk.indices)):
-            outcome = execute_chunk(chunk.part(part.start, part.stop))
-            outcomes.append(outcome)
-            if raises and any(isinstance(row, Failure) for row in outcome.rows):
-                break
-        return outcomes
+        raises = chunk.context.on_error == "raise"
+        outcomes: list[ChunkOutcome] = []
+        try:
+            for part in self._slices(len(chunk.indices)):
+                outcomes.append(execute_chunk(chunk.part(part.start, part.stop)))
+                if raises and any(isinstance(row, Failure) for row in outcomes[-1].rows):
+                    break
+            return list(outcomes)
+        finally:
+            outcomes.clear()  # the frame of a function that has raised refers to this frame
 
     def _slices(self, total: int) -> Iterator[slice]:
         """Yield slices of the items, small ones first; check after each whether the query was cancelled."""

@@ -44,13 +44,19 @@ def call_batch(
         return _attempts(step, varying, fixed, len(indices), scope)
     except Exception as error:
         for arguments, index in zip(_rows(varying, fixed), indices, strict=True):
-            outcome = call_node(step, arguments, scope.of_item(index))
-            if outcome.error is not None:
-                raise outcome.error from None
+            _raise_error_of(call_node(step, arguments, scope.of_item(index)))
         raise _noted(error, step, indices, scope) from None
     except BaseException as error:
         _noted(error, step, indices, scope)
         raise
+
+
+def _raise_error_of(outcome: Outcome) -> None:
+    if outcome.error is not None:
+        try:
+            raise outcome.error from None
+        finally:
+            del outcome  # the traceback of the error refers to this frame
 
 
 def call_batch_of(job: BatchCall) -> BatchOutcome:
@@ -58,6 +64,14 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
 
     If that fails, each call is made by itself, so that the error stays with the item that is to blame.
     """
+    events: list[Event] = []
+    try:
+        return BatchOutcome(_outcomes(job, events), list(events))
+    finally:
+        events.clear()  # The errors in them refer to this frame.
+
+
+def _outcomes(job: BatchCall, events: list[Event]) -> list[Outcome]:
     step, calls, first, shared = job.step, job.calls, job.calls[0], job.fixed
     varying = {
         parameter: [call.arguments[parameter] for call in calls]
@@ -67,7 +81,6 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
     fixed = {parameter: first.arguments[parameter] for parameter in shared}
     scope = first.scope
     started, began = perf_counter(), time()
-    events: list[Event] = []
     try:
         with NodeContexts(step.name, scope) as leave:
             columns = _attempts(step, varying, fixed, len(calls), scope, events)
@@ -79,20 +92,21 @@ def call_batch_of(job: BatchCall) -> BatchOutcome:
             around = replace(scope, items=scope.items[:-1])
             noted = _noted(without_frame(error), step, indices, around)
             outcomes = [replace(outcome, outputs=(), error=noted) for outcome in outcomes]
-        return BatchOutcome(outcomes, events)
+            del noted
+        try:
+            return outcomes
+        finally:
+            del outcomes  # the frames of functions that have raised refer to this frame
     except BaseException as error:
         indices = [call.scope.items[-1] for call in calls]
         _noted(error, step, indices, replace(scope, items=scope.items[:-1]))
         raise
     seconds = (perf_counter() - started) / len(calls)
     rows = zip(*map(values, columns), strict=True)
-    return BatchOutcome(
-        [
-            Outcome(row, None, seconds, ended=(began + number * seconds, current_worker()))
-            for number, row in enumerate(rows, 1)
-        ],
-        events,
-    )
+    return [
+        Outcome(row, None, seconds, ended=(began + number * seconds, current_worker()))
+        for number, row in enumerate(rows, 1)
+    ]
 
 
 def values(column: Any) -> list[Any]:
@@ -138,10 +152,12 @@ def _attempts(
                     if error is not sys.exception():
                         raise error from cause_of(error)
                     raise
-                attempt = (step.name, len(events) + 1, without_frame(error))
-                events.append(Event.now("on_node_retry", attempt, scope))
+                events.append(
+                    Event.now("on_node_retry", (step.name, len(events) + 1, without_frame(error)), scope)
+                )
     finally:
         CURRENT_CALL.reset(calling)
+        del events  # The errors in them refer to this frame.
     if watched is not None:
         watched.check(step, scope)
     columns = (returned,) if len(step.outputs) == 1 else _several(returned, step)

@@ -94,7 +94,7 @@ async def _attempts(
                 if watched is not None:
                     watched.check(step, scope)
                 return Outcome(
-                    outputs, None, perf_counter() - started, events, ended=(time(), current_worker())
+                    outputs, None, perf_counter() - started, list(events), ended=(time(), current_worker())
                 )
             except BaseException as error:
                 error = cancelled_inside(error)
@@ -115,12 +115,13 @@ async def _attempts(
                     (),
                     without_frame(error),
                     perf_counter() - started,
-                    events,
+                    list(events),
                     retry_in=retry_in,
                     ended=(time(), current_worker()),
                 )
     finally:
         CURRENT_CALL.reset(calling)
+        events.clear()  # The errors in them refer to this frame.
 
 
 def delay_before_retry(step: CallStep, error: BaseException) -> float | None:

@@ -40,7 +40,7 @@ def call_with_timeout(seconds: float, function: Callable[..., T], *args: Any) ->
     is_main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
     started = time.monotonic()
     settled = (_by_signal if is_main else _by_exception)(seconds, function, args)
-    return _in_time(settled, seconds, started).get()
+    return _in_time(settled, seconds, started).take()
 
 
 async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
@@ -53,7 +53,7 @@ async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
     except Exception as error:
         is_late = is_a(error, TimeoutError) and deadline.expired()
         settled = None if is_late else Settled(error=error)
-    return _in_time(settled, seconds, started).get()
+    return _in_time(settled, seconds, started).take()
 
 
 def _in_time(settled: Settled[T] | None, seconds: float, started: float) -> Settled[T]:

@@ -175,6 +175,11 @@ class StreamedRows:
             self.waiting -= len(block.positions)
             self.nbytes -= block.nbytes
 
+    def clear(self) -> None:
+        """Let go of the rows that were not taken."""
+        self._early.clear()
+        self._ready.clear()
+
     def all(self) -> Sequence[Any]:
         """Return nothing: streamed rows are not kept."""
         return ()
