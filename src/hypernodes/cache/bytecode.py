@@ -129,6 +129,9 @@ def normalized_instructions(code: CodeType) -> list[Instruction]:
             instructions.append(Instruction("LOAD_CONST", raw.argval, effect + 1, -1))
             instructions.append(Instruction("RETURN_VALUE", None, -1, -1))
             continue
+        if name in _ON_SLICE:
+            _append_use_of_slice(instructions, name)
+            continue
         name = _COMMON_NAME.get(name, name).replace("_FORWARD_IF", "_IF").replace("_BACKWARD_IF", "_IF")
         if name == "BINARY_OP" and raw.argrepr == "[]":
             name = "BINARY_SUBSCR"
@@ -148,6 +151,25 @@ def normalized_instructions(code: CodeType) -> list[Instruction]:
         else instruction
         for instruction in instructions
     ]
+
+
+_ON_SLICE: Final = {"BINARY_SLICE": ("BINARY_SUBSCR", -1), "STORE_SLICE": ("STORE_SUBSCR", -3)}
+_BEFORE_AUGMENTED: Final = [("COPY", 3)] * 3
+_AFTER_AUGMENTED: Final = [("SWAP", 4), ("SWAP", 3), ("SWAP", 2)]
+
+
+def _append_use_of_slice(instructions: list[Instruction], name: str) -> None:
+    """Write ``v[a:b]`` as Python 3.11 does, where a slice object is made first, and used as a key."""
+    make, before = Instruction("BUILD_SLICE", 2, -1, -1), [op[:2] for op in instructions[-3:]]
+    if before == _BEFORE_AUGMENTED:  # ``v[a:b] += ...``
+        copy = Instruction("COPY", 2, 1, -1)
+        instructions[-3:] = [make, copy, copy]
+    elif before == _AFTER_AUGMENTED:
+        del instructions[-3]
+    else:
+        instructions.append(make)
+    operation, effect = _ON_SLICE[name]
+    instructions.append(Instruction(operation, None, effect, -1))
 
 
 _ON_ITEM: Final = {

@@ -151,9 +151,6 @@ class _Reader:
                     place = self._then(self._place(position), "attribute", op.argument)
                 case "STORE_SUBSCR" | "DELETE_SUBSCR":
                     place = self._item(position)
-                case "STORE_SLICE":
-                    start = self._flow.producer(self._flow.producer(position))
-                    place = self._below(self._place(start))
                 case "COPY":
                     place = self._augmented(position)
                 case "CALL":
