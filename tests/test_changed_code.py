@@ -82,6 +82,11 @@ HITS = {
     "an array that is copied to": "np.copyto(B, B + x)",
     "an array that is shuffled": "np.random.shuffle(B)",
     "an array whose items are set": "B[...] = B + x",
+    "an array of which a slice is set": "B[1:3] = x",
+    "an array of which a slice is set whose ends vary": "B[x - 1:x] = x",
+    "an array of which a slice is added to": "B[1:3] += x",
+    "a list in a slice": "M[0:1][0].append(x)",
+    "a list in a slice that is set": "M[0:1][0][0:1] = [x]",
     "an array of which items are added to": "np.add.at(B, [0], x)",
     "an array that is sorted": "B[0] = x\n    B.sort()",
     "a list that is shuffled": "random.shuffle(L)",
@@ -91,6 +96,9 @@ HITS = {
 }
 READ = {
     "an array, of which another part is set": "B[0] = x\n    return float(B[1])",
+    "an array, of which another slice is set": "B[1:3] = x\n    return float(B[0])",
+    "an array of which a slice is read": "read = float(B[1:].sum())\n    B[0] = x\n    return read",
+    "an array of which a slice is added to": "B[1:3] += x\n    return float(B[1])",
     "an array, of which nothing is set": "np.add(x, x, out=B, where=False)\n    return float(B.sum())",
     "an array that is added to": "B[...] += x\n    return float(B.sum())",
     "an array that a helper reads": "read = total()\n    np.copyto(B, x)\n    return read",
@@ -106,6 +114,7 @@ import heapq, random
 import numpy as np
 A, B = np.ones(3), np.full(3, 1.0)
 L = [1, 1]
+M = [[], []]
 extend = L.extend
 def helper(x, b): np.multiply(x, 2, out=b)
 def total(): return float(B.sum())
