@@ -2,9 +2,10 @@
 
 Ray starts a worker as a program that imports Ray to look at the runtime environment, and executes another one
 then, which imports Ray again: a second, for tests that take less. Here, the program that a raylet starts asks
-a process of its cluster for a fork, which goes on as Ray's own program for workers. Ray itself reads the
-environment when it is imported, so each worker imports it. Workers with a runtime environment are started by
-Ray's own programs, as are all workers of clusters that are started from a shell.
+a process of its cluster for a fork, which goes on as Ray's own program for workers.
+Each worker imports Ray itself, which reads the environment then, and whose random ids would be the same in all
+forks. Workers with a runtime environment are started by Ray's own programs, as are all workers of clusters that
+are started from a shell.
 """
 
 import json
@@ -17,8 +18,9 @@ CONTEXT, LANGUAGE = "--serialized-runtime-env-context=", "--language="
 POLL_INTERVAL_S = 0.5
 LENGTH_BYTES = 8
 PRELOADED = (
-    *("aiohttp", "google.protobuf.descriptor_pool", "jsonschema", "psutil", "requests", "uvloop", "yaml"),
-    *("hypothesis", "numpy", "pandas", "pyarrow.compute", "pytest"),
+    *("aiohttp", "filelock", "google.protobuf.descriptor_pool", "jsonschema", "psutil", "requests", "tqdm"),
+    *("uvloop", "wcwidth", "yaml"),
+    *("hypothesis", "numpy", "pandas", "pyarrow.compute", "pyarrow.parquet", "pytest"),
     "hypernodes.execution.execute",
 )
 """What Ray imports, what modules of tests import, and what workers import of this package."""
