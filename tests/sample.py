@@ -3,6 +3,7 @@
 import asyncio
 import decimal
 import os
+import signal
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -269,5 +270,18 @@ def with_model_too(model, with_model):
     return with_model
 
 
+def lock_for_two(x):
+    return threading.Lock() if x == 2 else x
+
+
 def hinted_lock(x) -> int:
     return threading.Lock() if x == 2 else x
+
+
+def dies(x, marks, always):
+    """End the process with item 2: always, or only the first time."""
+    mark = Path(marks) / "died"
+    if x == 2 and (always or not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * x

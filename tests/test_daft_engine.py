@@ -889,14 +889,10 @@ def test_to_daft_makes_one_plan_however_often_it_is_called(monkeypatch):
 IN_PROCESSES = {} if ON_RAY else {"concurrency": 1}
 
 
-def lock_for_two(x):
-    return threading.Lock() if x == 2 else x
-
-
 LOCKS = {
-    "an output": ([node(lock_for_two, output_name="y")], "the result 'y', a lock"),
+    "an output": ([node(sample.lock_for_two, output_name="y")], "the result 'y', a lock"),
     "an output for another stage": (
-        [node(lock_for_two, output_name="held", num_cpus=1), node(lambda held: 1, output_name="y")],
+        [node(sample.lock_for_two, output_name="held", num_cpus=1), node(lambda held: 1, output_name="y")],
         "the result 'held', a lock",
     ),
     "a hinted output": ([node(sample.hinted_lock, output_name="y")], "the result 'y', a lock"),
@@ -948,34 +944,25 @@ def test_an_input_that_cannot_be_pickled_does_no_harm_in_threads():
 # -------------------------------------------------------------------------- processes that have ended
 
 
-def dies(x, marks, always):
-    """End the process with item 2: always, or only the first time."""
-    mark = Path(marks) / "died"
-    if x == 2 and (always or not mark.exists()):
-        mark.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return 2 * x
-
-
 @native_only
 @pytest.mark.parametrize(("on_error", "processes"), [("raise", 2), ("return", 1)])
 def test_items_are_computed_again_whose_process_of_daft_has_ended(tmp_path, on_error, processes):
     engine = DaftEngine(runner="native", concurrency=processes, batch_size=3)
-    pipeline = Pipeline([node(dies, output_name="y")], engine).bind(marks=str(tmp_path), always=False)
+    pipeline = Pipeline([node(sample.dies, output_name="y")], engine).bind(marks=str(tmp_path), always=False)
     assert pipeline.map({"x": range(6)}, map_over="x", on_error=on_error) == {"y": [0, 2, 4, 6, 8, 10]}
 
 
 @native_only
 def test_rows_of_a_frame_are_computed_again_whose_process_of_daft_has_ended(tmp_path):
     engine = DaftEngine(runner="native", concurrency=1, batch_size=3)
-    pipeline = Pipeline([node(dies, output_name="y")], engine).bind(marks=str(tmp_path), always=False)
+    pipeline = Pipeline([node(sample.dies, output_name="y")], engine).bind(marks=str(tmp_path), always=False)
     assert pipeline.map(daft.from_pydict({"x": list(range(6))})) == {"y": [0, 2, 4, 6, 8, 10]}
 
 
 @native_only
 def test_only_the_item_fails_that_ends_its_process_of_daft_each_time(tmp_path):
     engine = DaftEngine(runner="native", concurrency=1, batch_size=2)
-    pipeline = Pipeline([node(dies, output_name="y")], engine).bind(marks=str(tmp_path), always=True)
+    pipeline = Pipeline([node(sample.dies, output_name="y")], engine).bind(marks=str(tmp_path), always=True)
     rows = pipeline.map({"x": range(4)}, map_over="x", on_error="return")["y"]
     error = rows.pop(2)
     assert rows == [0, 2, 6]
@@ -1012,7 +999,9 @@ def test_a_process_that_ends_while_it_starts_costs_no_item():
 @ray_only
 @pytest.mark.timeout(180)
 def test_only_the_item_fails_that_ends_the_process_of_daft_on_a_host(tmp_path):
-    pipeline = Pipeline([node(dies, output_name="y")], DaftEngine()).bind(marks=str(tmp_path), always=True)
+    pipeline = Pipeline([node(sample.dies, output_name="y")], DaftEngine()).bind(
+        marks=str(tmp_path), always=True
+    )
     rows = pipeline.map({"x": range(1, 4)}, map_over="x", on_error="return")["y"]
     error = rows.pop(1)
     assert rows == [2, 6]
