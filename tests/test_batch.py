@@ -63,6 +63,41 @@ def test_a_batch_function_is_for_what_varies(recorder):
     assert not CALLS
 
 
+def test_a_batch_function_is_not_called_for_fixed_inputs_alone(recorder):
+    """A node that is not cached is called for each item, also where all of its inputs are fixed."""
+    batches, calls = [], []
+
+    @node(output_name="y", cache=False, batch=lambda x: batches.append(x))
+    def count(x):
+        calls.append(x)
+        return len(calls)
+
+    with HyperNodesEngine(map_executor="threaded") as engine:
+        pipeline = Pipeline([count, node(lambda y, i: (y, i), output_name="pair")], engine)
+        pipeline.with_callbacks([recorder]).map({"i": range(20), "x": 1}, "i")
+    assert calls == [1] * 20
+    assert not batches
+
+
+def test_a_batch_leaves_out_the_items_that_have_failed(recorder, monkeypatch):
+    monkeypatch.setattr(pace, "IN_PROCESS_CHUNK_S", 10.0)
+    given = []
+
+    def negate_all(x):
+        given.extend(x.to_pylist())
+        return pc.negate(x)
+
+    inverse = node(lambda x: 1 / x, output_name="inverse")
+    negative = node(lambda x: -x, output_name="negative", batch=negate_all)
+    with HyperNodesEngine(map_executor=ThreadPoolExecutor(1)) as engine:
+        pipeline = Pipeline([inverse, negative], engine).with_callbacks([recorder])
+        rows = pipeline.map({"x": range(-9, 10)}, "x", on_error="return")
+    assert isinstance(rows["negative"].pop(9), ZeroDivisionError)
+    others = [x for x in range(-9, 10) if x]
+    assert rows["negative"] == [-x for x in others]
+    assert given == others
+
+
 def test_single_calls_and_plain_loops_are_those_of_the_function():
     assert pipeline.run({"x": 1, "by": 5}, "both") == {"both": (3, 0)}
     assert pipeline.map({"x": range(N), "by": 5}, "x") == WANTED

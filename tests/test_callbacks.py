@@ -1102,3 +1102,27 @@ def test_a_map_without_items_emits_events_too(recorder):
         "pipeline_end",
     ]
     assert pipeline.last_run.nodes == []
+
+
+def test_a_call_that_ends_after_its_item_has_failed_has_no_end(recorder):
+    released, ended = threading.Event(), threading.Event()
+
+    @node(output_name="a")
+    def slow(x):
+        if x:
+            released.set()
+            assert ended.wait(20)
+            time.sleep(0.02)  # The call of the other item has ended before this one.
+        else:
+            assert released.wait(20)
+            ended.set()
+        return x
+
+    fail = node(lambda x: 1 / x, output_name="b")
+    with HyperNodesEngine(node_executor=ThreadPoolExecutor(3)) as engine:
+        pipeline = Pipeline([slow, fail], engine, callbacks=[recorder])
+        rows = pipeline.map({"x": [0, 1]}, "x", on_error="return")
+    assert isinstance(rows["a"][0], ZeroDivisionError)
+    assert rows["a"][1] == 1
+    assert [items for _, (name, _), _, items in recorder.of("node_end") if name == "slow"] == [(1,)]
+    assert not recorder.unfinished

@@ -4,6 +4,7 @@ import pytest
 from recorder import Recorder
 
 from hypernodes import DiskCache, HyperNodesEngine, Pipeline, node
+from hypernodes.exceptions import MapError
 
 
 @node(output_name="y")
@@ -295,4 +296,23 @@ def test_a_collection_that_fails_while_a_nested_map_reads_it_is_the_error_of_its
         with pytest.raises(OSError, match="unreadable") as caught:
             pipeline.with_callbacks([recorder]).run({"n": 1})
         assert "in node 'inner' of pipeline 'outer'" in caught.value.__notes__[0]
+    assert not recorder.unfinished
+
+
+@pytest.mark.parametrize("given", [{"n": 1}, {"n": 1, "xs": [1, 2]}], ids=["made", "given"])
+def test_nothing_starts_after_a_nested_map_whose_collections_do_not_fit(watched, recorder, given):
+    added = Pipeline([node(lambda p, q: p + q, output_name="sum")], name="added")
+    outer = Pipeline(
+        [
+            node(lambda n: [n, n], output_name="xs"),
+            added.as_node(input_mapping={"xs": "p", "others": "q"}, map_over=["xs", "others"]),
+            INNER.as_node(input_mapping={"xs": "x"}, map_over="xs"),
+            node(lambda n: n, output_name="m"),
+        ],
+        name="outer",
+    )
+    wanted = ["sum", "z", "m"]
+    for pipeline in (watched(outer), watched(outer).with_callbacks([recorder])):
+        with pytest.raises(MapError, match="same length"):
+            pipeline.run({**given, "others": [1, 2, 3]}, wanted)
     assert not recorder.unfinished

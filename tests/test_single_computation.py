@@ -12,6 +12,7 @@ from conftest import Recorder
 
 from hypernodes import AsyncExecutor, DaftEngine, DiskCache, HyperNodesEngine, Pipeline, node
 from hypernodes.config import MISS
+from hypernodes.execution.scheduler import item_lookup, state
 
 
 @pytest.fixture
@@ -479,3 +480,41 @@ def test_a_call_that_failed_is_made_once_more_by_all_that_have_waited_for_it(tmp
         cache.goes_on.set()
         assert waiting.result(30) == {"y": 1}
     assert calls == [1, 1]
+
+
+class AskedCache(DiskCache):
+    """Notes how many signatures are looked up at a time."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.asked = []
+
+    def get(self, signature):
+        self.asked.append(1)
+        return super().get(signature)
+
+    def get_many(self, signatures):
+        signatures = list(signatures)
+        self.asked.append(len(signatures))
+        return super().get_many(signatures)
+
+
+@pytest.mark.parametrize(("seconds", "again"), [(60.0, 0), (0.0, 6)])
+def test_what_a_look_up_has_not_found_is_looked_up_again_only_after_a_while(
+    tmp_path, monkeypatch, seconds, again
+):
+    monkeypatch.setattr(state, "ABSENT_S", seconds)
+    with AskedCache(tmp_path / "cache") as cache:
+        nodes = [node(lambda x: x + 1, output_name="y"), node(lambda y: y + 1, output_name="z")]
+        assert Pipeline(nodes, cache=cache).map({"x": range(3)}, "x")["z"] == [2, 3, 4]
+    assert sum(cache.asked) == 6 + again  # both nodes of each item
+
+
+def test_items_are_looked_up_in_blocks_that_grow(tmp_path, monkeypatch):
+    monkeypatch.setattr(item_lookup, "LOOK_UP_S", 60.0)
+    with AskedCache(tmp_path / "cache") as cache:
+        pipeline = Pipeline([node(lambda x: x + 1, output_name="y")], cache=cache)
+        wanted = pipeline.map({"x": range(1000)}, "x")
+        cache.asked.clear()
+        assert pipeline.map({"x": range(1000)}, "x") == wanted
+    assert cache.asked == [32, 64, 128, 256, 512, 8]

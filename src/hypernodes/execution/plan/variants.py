@@ -163,12 +163,13 @@ def part_of(plan: Plan, steps: Collection[Step], outputs: tuple[str, ...]) -> Pl
     """Return some steps of a plan as a plan of their own, of which items are computed one by one."""
     made = {name for step in steps for name in step.outputs}
     taken = {name for step in steps for _, name in step.arguments} | set(outputs)
+    inputs = tuple(sorted(taken - made))
     return replace(
         plan,
-        inputs=tuple(sorted(taken - made)),
+        inputs=inputs,
         steps=tuple(replace(step, index=index) for index, step in enumerate(steps)),
         outputs=outputs,
-        bound={name: value for name, value in plan.bound.items() if name in taken - made},
+        bound={name: value for name, value in plan.bound.items() if name in inputs},
         reach=plan.code_reach() if plan.caches() else plan.reach,
         shared=(),
         chunk_plan=None,

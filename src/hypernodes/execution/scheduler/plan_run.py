@@ -122,9 +122,7 @@ class PlanRun(PlanExecution):
             if name not in self.values:
                 waiting += 1
                 self._for_value.setdefault(name, []).append(step)
-                producer = self.plan.producers[name]
-                if producer.index not in self.asked:
-                    self.run.later(self.ask, producer)
+                self.run.later(self.ask, self.plan.producers[name])
         if waiting:
             self.unmet[step.index] = waiting
         else:
@@ -298,11 +296,10 @@ class PlanRun(PlanExecution):
     def failed(self, step: Step, error: BaseException, outcome: Outcome | None = None) -> None:
         """Take note that a step raised, which ends the plan; a call that was made has an outcome."""
         if not self.over:
-            began = self._under_way.pop(step.index, None)
+            now = self.run.clock()
+            seconds, ended = now - self._under_way.pop(step.index, now), None
             if outcome is not None:
                 seconds, ended = outcome.seconds, outcome.ended
-            else:
-                seconds, ended = 0.0 if began is None else self.run.clock() - began, None
             signature = self._signatures.get(step.index)
             self.emit("on_error", step.name, error, signature=signature, ended=ended, seconds=seconds)
             self.fail(error)
