@@ -3,9 +3,10 @@
 Ray starts a worker as a program that imports Ray to look at the runtime environment, and executes another one
 then, which imports Ray again: a second, for tests that take less. Here, the program that a raylet starts asks
 a process of its cluster for a fork, which goes on as Ray's own program for workers.
-Each worker imports Ray itself, which reads the environment then, and whose random ids would be the same in all
-forks. Workers with a runtime environment are started by Ray's own programs, as are all workers of clusters that
-are started from a shell.
+
+Each worker imports Ray itself, which reads the environment then, and whose random ids would be the same in
+all forks. Ray's own programs start workers with a runtime environment, and all workers of clusters that are
+started from a shell.
 """
 
 import json
