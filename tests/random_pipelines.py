@@ -463,8 +463,9 @@ def _called(member, values, path, items, found):
     if any(value is _MISSING for value in given.values()):
         return missing
     inner_path = (*path, inner.name)
+    supplied = {name: values[outer] for name, outer in member.outputs if outer in values}
     if not member.map_over:
-        made = _walk_through(inner, given, inner_path, items, found)
+        made = _walk_through(inner, {**given, **supplied}, inner_path, items, found)
         return [made[name] for name, _ in member.outputs]
     names = [name for outer, name in member.inputs if outer in member.map_over]
     fixed = {name: value for name, value in given.items() if name not in names}
@@ -473,10 +474,14 @@ def _called(member, values, path, items, found):
     except (TypeError, ValueError):
         found.note("MapError", None, path, inner.name, items)
         return missing
-    for _, outer in member.outputs:  # of an output that is given, each item of the map has its value
-        column = values.get(outer, each)
-        if not isinstance(column, list) or len(column) != len(each):
-            found.note("MapError", None, path, inner.name, items)
+    # Each item of the map has its value of an output that is given. They may be all that is needed.
+    if any(not isinstance(column, list) or len(column) != len(each) for column in supplied.values()):
+        found.note("MapError", None, path, inner.name, items)
+        columns = {name: column for name, column in supplied.items() if isinstance(column, list)}
+        each = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=False)]
+    else:
+        for name, column in supplied.items():
+            each = [{**item, name: value} for item, value in zip(each, column, strict=True)]
     made = [
         _walk_through(inner, {**fixed, **item}, inner_path, (*items, number), found)
         for number, item in enumerate(each)

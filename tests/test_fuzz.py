@@ -40,7 +40,7 @@ from hypernodes.execution.plan.build import build_plan
 from hypernodes.execution.plan.placement import Placement
 
 SEED = os.environ.get("FUZZ_SEED")
-COUNT = int(os.environ.get("FUZZ_EXAMPLES", "50"))
+COUNT = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 
 ENGINES = {
     "sequential": lambda: HyperNodesEngine(),
