@@ -247,7 +247,10 @@ async def compute_on_loop(
             arguments = {parameter: source[name] for parameter, name in step.arguments}
             outcome = await call_node_on_loop(step, arguments, scope.of_item(index), in_thread)
             if outcome.error is not None:
-                raise ExceptionWrapper(outcome.error)
+                try:
+                    raise ExceptionWrapper(outcome.error)
+                finally:
+                    del outcome  # the traceback of the error refers to this frame
             made = dict(zip(step.outputs, outcome.outputs, strict=True))
             return tuple(made[name] for name in stage.makes)
         item = {name: [column[position]] for name, column in columns.items()}
@@ -255,7 +258,10 @@ async def compute_on_loop(
         await drive_on_loop(run, in_thread)
         if run.error is not None:
             plan.flush()
-            raise ExceptionWrapper(run.error)
+            try:
+                raise ExceptionWrapper(run.error)
+            finally:
+                run.close()  # the traceback of the error refers to this frame
         return tuple(column[0] for column in _columns(stage, run).values())
 
     try:
@@ -264,7 +270,10 @@ async def compute_on_loop(
                 group.create_task(one(position), context=own_context()) for position in range(len(indices))
             ]
     except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+        try:
+            raise errors.exceptions[0] from None
+        finally:
+            del group, tasks  # the traceback of the error refers to this frame
     rows = [task.result() for task in tasks]
     return {name: [row[position] for row in rows] for position, name in enumerate(stage.makes)}
 

@@ -190,7 +190,10 @@ class DaftEngine(ScheduledEngine):
         is_inline = self._runs_inline and bool(items)
         if is_inline or returns_errors or _ctx is not None or not isinstance(items, Columns):
             rows = super().map(pipeline, items, inputs, output_name, _ctx, on_error=on_error)
-            return rows if self.collect else _frame_from_rows(rows)
+            try:
+                return rows if self.collect else _frame_from_rows(rows)
+            finally:
+                del rows  # the tracebacks of errors in them refer to this frame
         names, wanted = tuple(items.columns), output_names(output_name)
         if not self.collect:
             frame = _frame_from_rows(items)

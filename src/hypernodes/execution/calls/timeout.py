@@ -53,6 +53,7 @@ async def await_with_timeout(seconds: float, awaitable: Awaitable[T]) -> T:
     except Exception as error:
         is_late = is_a(error, TimeoutError) and deadline.expired()
         settled = None if is_late else Settled(error=error)
+    del deadline  # It refers to the task, and an error to this frame.
     return _in_time(settled, seconds, started).take()
 
 
