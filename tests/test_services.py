@@ -139,6 +139,26 @@ def test_items_that_went_ahead_of_retries_make_no_room_for_more_when_the_retries
     assert counts[-1] == counts[0]
 
 
+def test_a_retry_that_nothing_waits_for_any_more_leaves_its_place_to_other_calls():
+    """The item has failed by another node when the delay is over."""
+    asked = []
+
+    @node(output_name="y", retries=1, retry_delay=[0.02], max_concurrent=1)
+    def ask(x):
+        asked.append(x)
+        time.sleep(0.01)
+        if x == 0:
+            raise ConnectionError
+        return x
+
+    refuse = node(lambda x: 1 / x, output_name="z")
+    with HyperNodesEngine(node_executor="threaded") as engine:
+        rows = Pipeline([ask, refuse], engine=engine).map({"x": range(8)}, "x", on_error="return")
+    assert isinstance(rows["y"][0], ZeroDivisionError)
+    assert rows["y"][1:] == list(range(1, 8))
+    assert sorted(asked) == list(range(8))
+
+
 def test_limits_hold_over_nested_maps_and_streams(engine_on):
     inner = Pipeline([asking(max_concurrent=1)], name="inner")
     outer = Pipeline(
