@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 import urllib.error
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -157,6 +158,44 @@ def test_a_retry_that_nothing_waits_for_any_more_leaves_its_place_to_other_calls
     assert isinstance(rows["y"][0], ZeroDivisionError)
     assert rows["y"][1:] == list(range(1, 8))
     assert sorted(asked) == list(range(8))
+
+
+def test_a_call_that_waits_for_an_equal_one_leaves_its_place_to_other_calls(tmp_path):
+    asked = []
+
+    @node(output_name="y", max_concurrent=1)
+    def ask(x):
+        asked.append(x)
+        time.sleep(0.01)
+        return x
+
+    nodes = [ask, node(lambda y, i: (y, i), output_name="z")]
+    xs = [1, 1, 1, 2, 2, 2, 3, 3]
+    with HyperNodesEngine(map_executor="threaded") as engine, DiskCache(tmp_path) as cache:
+        made = Pipeline(nodes, engine=engine, cache=cache).map({"x": xs, "i": range(8)}, ["x", "i"])
+    assert made["z"] == list(zip(xs, range(8), strict=True))
+    assert asked == [1, 2, 3]
+
+
+class RefusingOnce(ThreadPoolExecutor):
+    """Refuses the first thing that it is given."""
+
+    has_refused = False
+
+    def submit(self, fn, /, *args, **kwargs):
+        if not self.has_refused:
+            self.has_refused = True
+            raise RuntimeError("refused")
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_call_that_an_executor_refuses_leaves_its_place_to_equal_and_other_calls(tmp_path):
+    ask = node(lambda x: x, output_name="y", max_concurrent=1)
+    with HyperNodesEngine(node_executor=RefusingOnce(2)) as engine, DiskCache(tmp_path) as cache:
+        pipeline = Pipeline([ask], engine=engine, cache=cache)
+        first, *others = pipeline.map({"x": [1, 1, 2]}, "x", on_error="return")["y"]
+    assert isinstance(first, RuntimeError)
+    assert others == [1, 2]
 
 
 def test_limits_hold_over_nested_maps_and_streams(engine_on):
