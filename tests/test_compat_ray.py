@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 import ray
@@ -169,3 +170,25 @@ def test_processes_of_a_cluster_see_the_marks_of_others():
     compat.remove_marks("one;")
     assert [compat.add_mark("one;"), compat.add_mark("oneself;")] == [0, 1], todo
     compat.remove_marks("one")
+
+
+@pytest.mark.timeout(120)
+def test_tasks_are_killed_unless_they_are_about_to_end(monkeypatch):
+    @ray.remote(num_cpus=0, max_retries=0)
+    def wait(seconds):
+        time.sleep(seconds)
+        return seconds
+
+    monkeypatch.setattr(compat, "CANCEL_GRACE_S", 60.0)
+    short = wait.remote(0.1)
+    compat.kill_tasks([short])
+    assert ray.get(short) == 0.1
+    monkeypatch.setattr(compat, "CANCEL_GRACE_S", 0.0)
+    long = wait.remote(600)
+    compat.kill_tasks([long])
+    with pytest.raises((ray.exceptions.TaskCancelledError, ray.exceptions.WorkerCrashedError)):
+        ray.get(long)
+    compat.kill_tasks([])
+    assert "force" in inspect.signature(ray.cancel).parameters, changed(
+        "ray.cancel has changed.", "See kill_tasks, and whether it still must wait."
+    )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import logging
+    from collections.abc import Sequence
 
     from ray import ObjectRef
 
@@ -163,6 +164,25 @@ def _key_value_store() -> Any:
         return store if store._internal_kv_initialized() else None
     except (ImportError, AttributeError):
         return None
+
+
+CANCEL_GRACE_S: Final = 0.2
+"""Seconds that tasks have to end by themselves before `kill_tasks` ends their processes."""
+
+
+def kill_tasks(refs: Sequence[ObjectRef[Any]]) -> None:
+    """Kill the processes of running tasks, except for those that are about to end.
+
+    Why: Ray 2.60 aborts this process ("Tried to complete task that was not pending") if a task is cancelled
+    while its reply is received. Tasks that fail for one reason end together, and the first one ends the run.
+    When Ray has corrected this: call `ray.cancel` for each task at once.
+    """
+    import ray
+
+    if refs := list(refs):
+        _, running = ray.wait(refs, num_returns=len(refs), timeout=CANCEL_GRACE_S, fetch_local=False)
+        for ref in running:
+            ray.cancel(ref, force=True)
 
 
 def discard_error(ref: ObjectRef[Any]) -> None:

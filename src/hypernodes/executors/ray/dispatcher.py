@@ -19,7 +19,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from hypernodes._compat.ray import discard_error
+from hypernodes._compat.ray import discard_error, kill_tasks
 from hypernodes.exceptions import InitializerError, UnpackError, WorkerDiedError
 from hypernodes.executors.exit_hook import ExitHook
 from hypernodes.executors.ray.connection import connection_id, connection_lost, disconnect, translate_error
@@ -113,15 +113,14 @@ class Dispatcher:
         ref = next((task.ref for task in self._queues.running if task.future is future), None)
         if ref is None:
             return False
-        self._ray.cancel(ref, force=True)
+        kill_tasks([ref])
         return True
 
     def terminate(self) -> None:
         """Kill the processes of running tasks, cancel the others, and take no more."""
         self._is_terminated = True
-        for task in self._queues.running:
-            if task.ref is not None and self.is_connected:
-                self._ray.cancel(task.ref, force=True)
+        if self.is_connected:
+            kill_tasks([task.ref for task in self._queues.running if task.ref is not None])
         self.close(wait=True, cancel_pending=True)
 
     def wait_without_cpus(self, timeout: float | None = None) -> None:
@@ -256,10 +255,10 @@ class Dispatcher:
     def _fail(self, error: BaseException, queues: Collection[TaskQueue] | None = None) -> None:
         """Fail the running and pending tasks of some queues, by default of all."""
         running, pending = self._queues.take_queues(queues)
+        if self.is_connected:
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                kill_tasks([task.ref for task in running if task.ref is not None])
         for task in running:
-            if self.is_connected and task.ref is not None:
-                with contextlib.suppress(self._ray.exceptions.RayError):
-                    self._ray.cancel(task.ref, force=True)
             self._remove(task)
             task.fail(error)
         for task in pending:
