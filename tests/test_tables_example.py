@@ -12,7 +12,7 @@ def test_tables_get_the_outputs_as_columns():
     assert done.returncode == 0, done.stderr
     pandas, polars, arrow = done.stdout.split("\n\n")
     assert pandas.splitlines()[1].split() == ["one", "a", "longer", "text", "7", "longer", "NaN"]
-    assert pandas.splitlines()[3].endswith("ValueError: max() arg is an empty sequence")
+    assert "ValueError: max() " in pandas.splitlines()[3]
     assert '["a", "longer", "text"]' in polars
     assert arrow.startswith(
         "[{'text': 'a longer text', 'page': 7, 'words': ['a', 'longer', 'text'], 'longest'"

@@ -31,7 +31,8 @@ COLUMNS = {"text": ["a longer text", "short", ""], "page": [7, 8, 9]}
 def main() -> None:
     """Add the longest word of each text to three kinds of tables."""
     frame = pd.DataFrame(COLUMNS, index=["one", "two", "three"])
-    print(pipeline.map_table(frame, output_name="longest", on_error="return"), end="\n\n")
+    longest = pipeline.map_table(frame, output_name="longest", on_error="return")
+    print(longest.to_string(), end="\n\n")
     print(pipeline.map_table(pl.DataFrame(COLUMNS).head(2)), end="\n\n")
     print(pipeline.map_table(pa.table(COLUMNS).slice(0, 2)).to_pylist())
 
