@@ -30,8 +30,13 @@ def start_cluster(*, has_metrics=False, **head):
     address = f"{folder.name}/forks"
     forks = subprocess.Popen([sys.executable, FORKED_WORKERS[-1], "serve", address])
 
+    # The raylets of earlier versions wait for what Ray's own agents tell them.
+    takes_small_processes = tuple(map(int, ray.__version__.split(".")[:2])) >= (2, 60)
+
     def with_small_processes(argument):
         option, _, command = argument.partition("=")
+        if not takes_small_processes:
+            return argument
         if option == "--python_worker_command":
             return f"{option}={' '.join([*FORKED_WORKERS, 'ask', address, command])}"
         agent = AGENTS.get(option)
