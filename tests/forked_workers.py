@@ -36,7 +36,12 @@ def ask(address, command):
     blocked = [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
     asked = json.dumps([program, os.getcwd(), dict(os.environ), blocked]).encode()
     with socket.socket(socket.AF_UNIX) as server:
-        server.connect(address)
+        try:
+            server.connect(address)
+        except (
+            OSError
+        ):  # The process that forks has not begun, or has ended: then Ray's own programs start one.
+            os.execv(command[0], command)
         socket.send_fds(server, [len(asked).to_bytes(LENGTH_BYTES, "big")], [1, 2])
         server.sendall(asked)
         server.recv(1)  # The fork closes the connection when it has read all.

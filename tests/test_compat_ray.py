@@ -173,19 +173,17 @@ def test_processes_of_a_cluster_see_the_marks_of_others():
 
 
 @pytest.mark.timeout(120)
-def test_tasks_are_killed_unless_they_are_about_to_end(monkeypatch):
+def test_tasks_are_killed_unless_they_are_about_to_end():
     @ray.remote(num_cpus=0, max_retries=0)
     def wait(seconds):
         time.sleep(seconds)
         return seconds
 
-    monkeypatch.setattr(compat, "CANCEL_GRACE_S", 60.0)
     short = wait.remote(0.1)
-    compat.kill_tasks([short])
+    compat.kill_tasks([short], seconds=60)
     assert ray.get(short) == 0.1
-    monkeypatch.setattr(compat, "CANCEL_GRACE_S", 0.0)
     long = wait.remote(600)
-    compat.kill_tasks([long])
+    compat.kill_tasks([long], seconds=0)
     with pytest.raises((ray.exceptions.TaskCancelledError, ray.exceptions.WorkerCrashedError)):
         ray.get(long)
     compat.kill_tasks([])

@@ -180,15 +180,16 @@ def refuse_all(x):
     raise Refused(Payload(x[0]))
 
 
-OPTIONS = {"retries": 2}, {"timeout": 30}, {"batch": refuse_all}, {"batch": refuse_all, "retries": 1}
+OPTIONS = [
+    *((refuse.function, options) for options in ({"retries": 2}, {"timeout": 30})),
+    *((refuse_later.function, options) for options in ({"retries": 2}, {"timeout": 30})),
+    *((refuse.function, {"batch": refuse_all, **options}) for options in ({}, {"retries": 1})),
+]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=" ".join)
-@pytest.mark.parametrize("function", [refuse.function, refuse_later.function], ids=["plain", "awaited"])
+@pytest.mark.parametrize(("function", "options"), OPTIONS)
 @pytest.mark.parametrize("engine", ENGINES[:-1])
 def test_errors_are_freed_whatever_the_options_of_a_node_are(executors, engine, function, options):
-    if function is refuse_later.function and "batch" in options:
-        pytest.skip("a function with batch= is no coroutine function")
     name, _, level = engine.partition(" at ")
     made = (
         {} if name == "sequential" else {f"{'map' if level == 'items' else 'node'}_executor": executors[name]}

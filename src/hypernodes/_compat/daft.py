@@ -126,7 +126,7 @@ def raise_for_processes_that_end_at_once() -> None:
     Why: Daft 0.7 waits for the connection without end. That happened where the system was out of memory while
     a process was starting.
     When ``daft.execution.udf.UdfHandle`` starts processes in another way: see what it does if one ends, and
-    remove this if it raises. The test ``test_a_process_that_ends_while_it_starts_costs_no_item`` tells.
+    remove this if it raises. ``test_a_process_that_ends_while_it_starts_costs_no_item`` must pass without it.
     """
     from daft.execution.udf import UdfHandle
 
@@ -139,6 +139,8 @@ def raise_for_processes_that_end_at_once() -> None:
         try:
             start(self, *args)
         except (OSError, EOFError, AuthenticationError) as error:
+            if (process := getattr(self, "process", None)) is None or process.poll() is None:
+                raise  # The process could not be started, which an item is not to blame for.
             raise RuntimeError(f"{_DEAD_PROCESS[1]} before it was connected") from error
         finally:
             is_connected.set()

@@ -167,11 +167,11 @@ def _key_value_store() -> Any:
 
 
 CANCEL_GRACE_S: Final = 0.2
-"""Seconds that tasks have to end by themselves before `kill_tasks` ends their processes."""
+"""Seconds that tasks which may be about to end have before `kill_tasks` ends their processes."""
 
 
-def kill_tasks(refs: Sequence[ObjectRef[Any]]) -> None:
-    """Kill the processes of running tasks, except for those that are about to end.
+def kill_tasks(refs: Sequence[ObjectRef[Any]], seconds: float = CANCEL_GRACE_S) -> None:
+    """Kill the processes of running tasks, except for those that end within so many seconds.
 
     Why: Ray 2.60 aborts this process ("Tried to complete task that was not pending") if a task is cancelled
     while its reply is received. Tasks that fail for one reason end together, and the first one ends the run.
@@ -180,7 +180,7 @@ def kill_tasks(refs: Sequence[ObjectRef[Any]]) -> None:
     import ray
 
     if refs := list(refs):
-        _, running = ray.wait(refs, num_returns=len(refs), timeout=CANCEL_GRACE_S, fetch_local=False)
+        _, running = ray.wait(refs, num_returns=len(refs), timeout=seconds, fetch_local=False)
         for ref in running:
             ray.cancel(ref, force=True)
 

@@ -86,7 +86,7 @@ class Session(ABC):
         return outcome
 
     def discard(self, future: Future[Any]) -> None:
-        """Let go of what a future gives, which is done: its run is over, and does not receive it."""
+        """Drop the outcome that a future has, since the run of its job is over and does not receive it."""
         del future
 
     def send_code_with(self, job: RemoteJob) -> bool:

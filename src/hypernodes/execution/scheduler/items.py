@@ -176,7 +176,7 @@ class StreamedRows:
             self.nbytes -= block.nbytes
 
     def clear(self) -> None:
-        """Let go of the rows that were not taken."""
+        """Drop the rows that were not taken."""
         self._early.clear()
         self._ready.clear()
 

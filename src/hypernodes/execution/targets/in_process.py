@@ -48,7 +48,7 @@ class InProcessTarget(ExecutorTarget):
         return settled.take()
 
     def discard(self, future: Future[Any]) -> None:
-        """Let go of an outcome that nothing receives."""
+        """Drop an outcome that no run receives."""
         if not future.cancelled() and future.exception() is None:
             future.result().clear()
 

@@ -113,7 +113,7 @@ class Dispatcher:
         ref = next((task.ref for task in self._queues.running if task.future is future), None)
         if ref is None:
             return False
-        kill_tasks([ref])
+        kill_tasks([ref], seconds=0)  # The caller has waited for the task, and may have many to kill.
         return True
 
     def terminate(self) -> None:
